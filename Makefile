@@ -1,0 +1,56 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or newer: they set up what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= runs/demo
+PYTEST := $(BIN)/pytest
+WORKERS ?= 2
+ONLY = -o addopts="--strict-markers --strict-config --import-mode=importlib -ra"
+
+.PHONY: demo test test-slow test-browser test-kill test-gpu lint format bench docs setup clean
+
+setup: $(VENV)/ready
+
+# torch comes first and pinned: a looser request would pull the CUDA build.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[train,digits,parquet,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/assay demo --out $(OUT)
+
+test: setup
+	$(PYTEST) -n $(WORKERS)
+
+test-slow: setup
+	$(PYTEST) $(ONLY) -m slow
+
+test-browser: setup
+	$(PYTEST) $(ONLY) -m browser
+
+test-kill: setup
+	$(PYTEST) $(ONLY) -m kill
+
+test-gpu: setup
+	$(PYTEST) $(ONLY) -m gpu
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(MAKE) -C benchmarks PYTHON=$(PYTHON)
+
+docs: setup
+	$(BIN)/python -m assay.cli ls --markdown > docs/reference.md
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

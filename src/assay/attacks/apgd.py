@@ -1,0 +1,49 @@
+"""Auto-PGD."""
+
+from assay.core.apgd import Auto
+from assay.core.arguments import whole
+from assay.core.combinators import Restarts, Targets
+from assay.core.first_order import FirstOrder
+from assay.core.geometry import Geometry, as_geometry
+from assay.core.objectives import Objective, objective
+
+
+def APGD(
+    eps: float | Geometry,
+    *,
+    norm: str = "linf",
+    steps: int = 100,
+    restarts: int = 1,
+    loss: str | Objective = "ce",
+    targets: int = 0,
+) -> FirstOrder | Restarts | Targets:
+    """PGD with momentum and a step size that adapts to each row; no step size to choose.
+
+    ``APGD(eps, loss="dlr", targets=9)`` is AutoAttack's APGD-T.
+
+    Args:
+        eps: radius in input units, or a geometry.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        steps: gradient steps.
+        restarts: number of random starts (for each target).
+        loss: objective or its name.
+        targets: push towards this many of the most likely wrong classes in turn; 0 for an untargeted objective.
+
+    Returns:
+        An attack of ``steps`` passes forward and backward a restart and target.
+
+    Example:
+        >>> APGD(8/255, loss="dlr", targets=9).describe()
+        'APGD-DLR-100 linf 8/255 →9 targets'
+
+    Source: Croce & Hein, ICML 2020, algorithm 1. For l1 the step is the box-aware one of `PGD` (Croce & Hein, "Mind the
+    box", ICML 2021, derive the same set).
+    """
+    geometry = as_geometry(eps, norm)
+    name = f"APGD-{loss.upper()}" if isinstance(loss, str) else "APGD"
+    attack: FirstOrder | Restarts | Targets = FirstOrder(
+        name, geometry, objective(loss), Auto(geometry, whole("steps", steps)), steps, "edge"
+    )
+    if whole("restarts", restarts, least=1) > 1:
+        attack = Restarts(attack, restarts)
+    return Targets(attack, targets) if whole("targets", targets) else attack

@@ -1,0 +1,84 @@
+"""Dual-perturbation: a small budget on the foreground, a large one on the background."""
+
+import torch
+
+from assay.attacks.pgd import default_rate
+from assay.core.arguments import number, reject
+from assay.core.combinators import Restarts
+from assay.core.first_order import FirstOrder
+from assay.core.geometry import Ball, Split
+from assay.core.objectives import Objective, objective
+from assay.core.steps import Ascent
+from assay.masks.score import ForegroundScore
+
+
+def DualPerturbation(
+    eps_foreground: float,
+    eps_background: float,
+    *,
+    norm: str = "linf",
+    steps: int = 20,
+    step_foreground: float | None = None,
+    step_background: float | None = None,
+    salience: torch.nn.Module | None = None,
+    lam: float = 0.0,
+    restarts: int = 1,
+    loss: str | Objective = "ce",
+    random_start: bool = True,
+) -> FirstOrder | Restarts:
+    """Maximise ``L(h(x+δ), y) + λ·S(x+δ)`` over ``‖δ∘F‖ ≤ ε_F``, ``‖δ∘B‖ ≤ ε_B``.
+
+    S is the foreground score under a saliency model, so a larger λ keeps the background inconspicuous. The foreground
+    comes with the rows (``attack(..., mask=)``). It is `FirstOrder` on the `Split` geometry: ``APGD(Split(…))``,
+    targets and restarts work the same way. Against a smoothed classifier (equations 9 and 10) wrap the model in
+    `Expectation` with its σ: then loss and score are averaged over the noise.
+
+    Args:
+        eps_foreground: budget where the mask is 1, in input units.
+        eps_background: budget where it is 0.
+        norm: of both budgets, ``"linf"`` or ``"l2"`` (``"l1"`` works too).
+        steps: gradient steps (the paper: 20 for linf, 100 for l2).
+        step_foreground: step size α_F; by default ``2.5·ε_F/steps``.
+        step_background: step size α_B; by default ``2.5·ε_B/steps``.
+        salience: maps images ``(b, c, h, w)`` to a density ``(b, 1, h, w)`` that sums to 1, such as
+            ``assay.masks.SpectralResidual()``; needed where ``lam`` is not 0.
+        lam: weight λ of the score, at least 0.
+        restarts: number of random starts.
+        loss: objective or its name.
+        random_start: start at a random point of both balls (step 1 of the paper's algorithm).
+
+    Returns:
+        An attack of ``steps`` passes forward and backward a restart.
+
+    Example:
+        >>> DualPerturbation(4/255, 20/255).describe()
+        'Dual-20 linf F 4/255, B 20/255'
+
+    Source: Tong, Guo, Prakash & Vorobeychik, "Towards robustness against unsuspicious adversarial examples", 2020,
+    equations 3 and 5–10, appendix A.
+    """
+    geometry = Split(_ball("eps_foreground", norm, eps_foreground), _ball("eps_background", norm, eps_background))
+    rate = (
+        _rate("step_foreground", step_foreground, geometry.foreground, steps),
+        _rate("step_background", step_background, geometry.background, steps),
+    )
+    goal = objective(loss)
+    if number("lam", lam, least=0) > 0:
+        if salience is None:
+            reject("salience", "a saliency model, which `lam` above 0 needs", None)
+        goal = goal + lam * ForegroundScore(salience)
+    start = "inside" if random_start else "clean"
+    name = "Dual" if not lam else f"Dual λ={lam:g}"
+    attack = FirstOrder(name, geometry, goal, Ascent(geometry, rate), steps, start)
+    return attack if restarts == 1 else Restarts(attack, restarts)
+
+
+def _ball(name: str, norm: str, eps: float) -> Ball:
+    return Ball(norm, number(name, eps, least=0))
+
+
+def _rate(name: str, step_size: float | None, ball: Ball, steps: int) -> float:
+    if step_size is None:
+        return default_rate(steps)
+    size = number(name, step_size, least=0, above=True)
+    return size / ball.eps if ball.eps > 0 else 1.0

@@ -1,0 +1,44 @@
+"""Momentum iterative method."""
+
+from assay.attacks.pgd import step_rate
+from assay.core.combinators import Restarts
+from assay.core.first_order import FirstOrder
+from assay.core.geometry import Geometry, as_geometry
+from assay.core.objectives import Objective, objective
+from assay.core.steps import Momentum
+
+
+def MIM(
+    eps: float | Geometry,
+    *,
+    norm: str = "linf",
+    steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    restarts: int = 1,
+    random_start: bool = False,
+    loss: str | Objective = "ce",
+) -> FirstOrder | Restarts:
+    """Iterated steps along the running sum of normalised gradients (MI-FGSM).
+
+    Args:
+        eps: radius in input units, or a geometry.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        steps: gradient steps.
+        step_size: in input units; by default ``eps/steps`` as in the paper.
+        decay: factor on the old sum (μ).
+        restarts: number of tries; more than one needs ``random_start``.
+        random_start: start at a random point (the paper starts at the clean image).
+        loss: objective or its name.
+
+    Example:
+        >>> MIM(8/255).describe()
+        'MIM-10 linf 8/255'
+
+    Source: Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018, algorithm 1.
+    """
+    geometry = as_geometry(eps, norm)
+    rate = step_rate(geometry, step_size, 1 / max(steps, 1))
+    start = "inside" if random_start or restarts > 1 else "clean"
+    attack = FirstOrder("MIM", geometry, objective(loss), Momentum(geometry, rate, decay), steps, start)
+    return attack if restarts == 1 else Restarts(attack, restarts)

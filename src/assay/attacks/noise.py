@@ -1,0 +1,104 @@
+"""Random noise: the baseline that every attack must beat."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from assay.core.arguments import whole
+from assay.core.attack import Step
+from assay.core.geometry import Ball, Geometry
+from assay.core.objectives import Margin
+from assay.core.oracle import Oracle
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.types import Count
+
+
+class NoiseState(NamedTuple):
+    """How many draws a row has had."""
+
+    step: Count
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Independent random members of a set; one forward pass a draw.
+
+    Args:
+        geometry: the set.
+        draws: number of draws, at least 1.
+        edge: draw from the surface of the set.
+        sigma: Gaussian noise of this standard deviation instead, projected on the set; None for none.
+    """
+
+    geometry: Geometry
+    draws: int = 100
+    edge: bool = False
+    sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        whole("draws", self.draws, least=1)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the geometry reads."""
+        return self.geometry.needs
+
+    def init(self, rows: Rows, rng: Rng) -> NoiseState:
+        """No draw yet."""
+        return NoiseState(torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device))
+
+    def step(self, rows: Rows, state: NoiseState, oracle: Oracle, rng: Rng) -> Step[NoiseState]:
+        """One draw."""
+        fresh = _readdressed(rows, state.step)
+        if self.sigma is None:
+            delta = self.geometry.sample(fresh, rng, "noise", edge=self.edge)
+        else:
+            normal = rng.normal(fresh.key, tuple(rows.x.shape[1:]), "noise").to(rows.x)
+            delta = self.geometry.project(self.sigma * normal, rows)
+        image = (rows.x + delta).clamp(0, 1)
+        logits = oracle.logits(image, rows)
+        cost = -Margin()(logits, image, rows)
+        step = state.step + 1
+        return Step(NoiseState(step), image, rows.goal.reached(logits, image), cost, step >= self.draws)
+
+    def describe(self) -> str:
+        """Kind, draws and set."""
+        kind = "Gaussian noise" if self.sigma is not None else "uniform noise"
+        return f"{kind} ×{self.draws} {self.geometry.describe()}"
+
+
+def UniformNoise(eps: float, *, norm: str = "linf", draws: int = 100, edge: bool = False) -> Noise:
+    """Uniform draws from a ball.
+
+    Args:
+        eps: radius in input units.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        draws: number of draws a sample.
+        edge: draw from the surface.
+
+    Example:
+        >>> UniformNoise(8/255, draws=10).describe()
+        'uniform noise ×10 linf 8/255'
+    """
+    return Noise(Ball(norm, eps), draws, edge)
+
+
+def GaussianNoise(eps: float, *, norm: str = "l2", sigma: float | None = None, draws: int = 100) -> Noise:
+    """Gaussian draws, projected on a ball.
+
+    Args:
+        eps: radius in input units.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        sigma: standard deviation in input units; by default ``eps`` (large: most draws end on the surface).
+        draws: number of draws a sample.
+    """
+    return Noise(Ball(norm, eps), draws, sigma=eps if sigma is None else sigma)
+
+
+def _readdressed(rows: Rows, step: Count) -> Rows:
+    """The rows with a fresh address for each draw."""
+    from dataclasses import replace
+
+    return replace(rows, key=rows.key * 1_000_003 + step)

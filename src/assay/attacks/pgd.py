@@ -1,0 +1,116 @@
+"""Projected gradient descent, and its form without a random start (BIM, IFGM)."""
+
+from assay.core.arguments import number, reject
+from assay.core.combinators import Restarts
+from assay.core.first_order import FirstOrder
+from assay.core.geometry import Ball, Geometry, as_geometry
+from assay.core.objectives import Objective, objective
+from assay.core.steps import Ascent
+
+
+def PGD(
+    eps: float | Geometry,
+    *,
+    norm: str = "linf",
+    steps: int = 40,
+    step_size: float | None = None,
+    restarts: int = 1,
+    loss: str | Objective = "ce",
+    random_start: bool = True,
+) -> FirstOrder | Restarts:
+    """Steepest ascent projected on the set, from a random point of it.
+
+    Projections are exact on the intersection of ball and box. For l1 a step spends its size on the best pixels, each
+    as far as the box allows (a single pixel, as in plain steepest ascent, saturates and stops making progress).
+
+    Args:
+        eps: radius in input units, or a geometry.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        steps: gradient steps, at least 0.
+        step_size: in input units; by default ``2.5·eps/steps``, at most ``eps``.
+        restarts: number of random starts.
+        loss: objective or its name.
+        random_start: start at a random point (else at the clean image).
+
+    Returns:
+        An attack of ``steps`` passes forward and backward a restart.
+
+    Example:
+        >>> PGD(8/255, steps=10, step_size=2/255).describe()
+        'PGD-10 linf 8/255'
+
+    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, section 2.1; the
+    default step size from its section on l2 (2.5·eps/steps). For the l1 step: Tramèr & Boneh, NeurIPS 2019 (SLIDE)
+    and Croce & Hein, "Mind the box", ICML 2021.
+    """
+    name = "PGD" if random_start else "BIM"
+    return iterated(name, eps, norm, steps, step_size, restarts, loss, "inside" if random_start else "clean")
+
+
+def BIM(
+    eps: float | Geometry,
+    *,
+    norm: str = "linf",
+    steps: int = 10,
+    step_size: float | None = None,
+    loss: str | Objective = "ce",
+) -> FirstOrder | Restarts:
+    """Basic iterative method (also IFGM): `PGD` from the clean image.
+
+    Args:
+        eps: radius in input units, or a geometry.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        steps: gradient steps.
+        step_size: in input units; by default ``eps/steps`` (so that the edge is reached in the last step).
+        loss: objective or its name.
+
+    Example:
+        >>> BIM(8/255).describe()
+        'BIM-10 linf 8/255'
+
+    Source: Kurakin, Goodfellow & Bengio, "Adversarial examples in the physical world", 2017, section 2.2.
+    """
+    geometry = as_geometry(eps, norm)
+    rate = step_rate(geometry, step_size, 1 / max(steps, 1))
+    return FirstOrder("BIM", geometry, objective(loss), Ascent(geometry, rate), steps)
+
+
+def iterated(
+    name: str,
+    eps: float | Geometry,
+    norm: str,
+    steps: int,
+    step_size: float | None,
+    restarts: int,
+    loss: str | Objective,
+    start: str,
+) -> FirstOrder | Restarts:
+    """The composition behind `PGD`; see there for the arguments."""
+    geometry = as_geometry(eps, norm)
+    rate = step_rate(geometry, step_size, default_rate(steps))
+    attack = FirstOrder(name, geometry, objective(loss), Ascent(geometry, rate), steps, start)
+    return attack if restarts == 1 else Restarts(attack, restarts)
+
+
+def default_rate(steps: int) -> float:
+    """Step size in budgets: 2.5 divided by the number of steps, at most 1."""
+    return min(1.0, 2.5 / steps) if steps > 0 else 1.0
+
+
+def step_rate(geometry: Geometry, step_size: float | None, default: float) -> float:
+    """A step size in input units as a share of the budget.
+
+    Args:
+        geometry: the set; a ball, if a step size is given.
+        step_size: in input units, above 0; None for the default.
+        default: the share where no step size is given.
+
+    Raises:
+        TypeError, ValueError: a wrong step size, or one for a geometry without a single radius.
+    """
+    if step_size is None:
+        return default
+    size = number("step_size", step_size, least=0, above=True)
+    if not isinstance(geometry, Ball):
+        reject("step_size", "None for a geometry that is not a ball (give its step rule a rate)", step_size)
+    return size / geometry.eps if geometry.eps > 0 else 1.0

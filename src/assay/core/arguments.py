@@ -1,0 +1,106 @@
+"""Checks of arguments: one error that names the argument, what was expected, and what came."""
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+
+def reject(name: str, expected: str, got: object, *, error: type[Exception] = ValueError) -> NoReturn:
+    """Raise the house's one kind of argument error.
+
+    Args:
+        name: the argument as the caller wrote it.
+        expected: what would have been right, as a noun phrase.
+        got: what came; shown by ``repr``, shortened.
+        error: the exception type.
+
+    Raises:
+        error: always.
+
+    Example:
+        >>> reject("eps", "a number that is at least 0", -1)
+        Traceback (most recent call last):
+        ValueError: eps: expected a number that is at least 0, got -1
+    """
+    shown = got if isinstance(got, _Plain) else repr(got)
+    text = str(shown)
+    raise error(f"{name}: expected {expected}, got {text if len(text) <= 200 else text[:197] + '...'}")
+
+
+class _Plain(str):
+    """Text that is shown without quotes."""
+
+    __slots__ = ()
+
+
+def described(text: str) -> str:
+    """Mark a description (``a tensor of shape …``) so that `reject` shows it without quotes."""
+    return _Plain(text)
+
+
+def number(name: str, value: Any, *, least: float = -math.inf, most: float = math.inf, above: bool = False) -> float:
+    """Return ``value`` as a float after checking that it is a finite number in ``[least, most]``.
+
+    Args:
+        name: the argument's name.
+        value: the argument.
+        least: the smallest value allowed (excluded with ``above=True``).
+        most: the largest value allowed.
+        above: whether ``least`` itself is refused.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        TypeError: not a real number.
+        ValueError: not finite or out of range.
+
+    Example:
+        >>> number("eps", 0.5, least=0)
+        0.5
+    """
+    bound = f"above {least:g}" if above else f"that is at least {least:g}"
+    expected = "a finite number" if least == -math.inf else f"a finite number {bound}"
+    if most != math.inf:
+        expected += f" and at most {most:g}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        reject(name, expected, value, error=TypeError)
+    result = float(value)
+    if not math.isfinite(result) or result < least or result > most or (above and result == least):
+        reject(name, expected, value)
+    return result
+
+
+def whole(name: str, value: Any, *, least: int = 0) -> int:
+    """Return ``value`` as an int after checking that it is a whole number of at least ``least``.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: too small.
+
+    Example:
+        >>> whole("steps", 3)
+        3
+    """
+    expected = f"a whole number that is at least {least}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        reject(name, expected, value, error=TypeError)
+    if int(value) < least:
+        reject(name, expected, value)
+    return int(value)
+
+
+def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Return ``value`` after checking that it is one of ``allowed``.
+
+    Raises:
+        ValueError: some other value; the message lists the allowed ones and the nearest.
+
+    Example:
+        >>> one_of("norm", "l2", ("linf", "l2"))
+        'l2'
+    """
+    if not isinstance(value, str) or value not in allowed:
+        reject(name, "one of " + ", ".join(repr(a) for a in allowed), value)
+    return value

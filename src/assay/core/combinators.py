@@ -1,0 +1,150 @@
+"""Attacks made of attacks: restarts, targets, cascades.
+
+A combinator does not run anything. It unfolds into *stages*, each a plain attack with the variants (restart, target)
+in which every sample is tried until one breaks it. The engine runs variants as further rows, so batches stay full,
+and a sample that is broken costs nothing more.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from assay.core.arguments import reject, whole
+from assay.core.attack import Attack
+
+
+class Variant(NamedTuple):
+    """One attempt at a sample.
+
+    Attributes:
+        restart: which restart, from 0; part of the address of its random draws.
+        rank: which target: the rank-th most likely wrong class on the clean image, from 1; 0 for none.
+    """
+
+    restart: int = 0
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A plain attack and the variants in which it is tried, in order."""
+
+    attack: Attack[Any]
+    variants: tuple[Variant, ...] = (Variant(),)
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """An attack that unfolds into stages."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in the order in which survivors meet them."""
+        ...
+
+    def describe(self) -> str:
+        """One line for tables."""
+        ...
+
+
+AnyAttack = Attack[Any] | Composite
+
+
+def unfold(attack: AnyAttack) -> tuple[Stage, ...]:
+    """The stages of any attack; a plain one is one stage of one variant."""
+    return attack.stages() if isinstance(attack, Composite) else (Stage(attack),)
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """Try an attack ``n`` times with fresh random draws; the first draw is that of the plain attack.
+
+    Args:
+        attack: any attack.
+        n: number of tries, at least 1.
+
+    Example:
+        >>> from assay.attacks import PGD
+        >>> len(Restarts(PGD(eps=8/255), 5).stages()[0].variants)
+        5
+    """
+
+    attack: AnyAttack
+    n: int
+
+    def __post_init__(self) -> None:
+        whole("n", self.n, least=1)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Each stage with its variants repeated."""
+        return tuple(
+            replace(
+                stage,
+                variants=tuple(
+                    v._replace(restart=v.restart * self.n + r) for r in range(self.n) for v in stage.variants
+                ),
+            )
+            for stage in unfold(self.attack)
+        )
+
+    def describe(self) -> str:
+        """The attack and the number of tries."""
+        return f"{self.attack.describe()} ×{self.n}"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Push towards each of the ``k`` most likely wrong classes in turn; any wrong class counts as success.
+
+    The order is that of the clean logits. With fewer than ``k`` wrong classes all of them are tried.
+
+    Args:
+        attack: an attack whose objective looks at the goal's aim, such as APGD with DLR.
+        k: number of targets, at least 1.
+
+    Source: Croce & Hein, ICML 2020 (APGD-T, FAB-T); Gowal et al., "An alternative surrogate loss for PGD-based
+    adversarial testing", 2019 (MultiTargeted).
+    """
+
+    attack: AnyAttack
+    k: int = 9
+
+    def __post_init__(self) -> None:
+        whole("k", self.k, least=1)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Each stage once for each target."""
+        return tuple(
+            replace(
+                stage, variants=tuple(v._replace(rank=rank) for rank in range(1, self.k + 1) for v in stage.variants)
+            )
+            for stage in unfold(self.attack)
+        )
+
+    def describe(self) -> str:
+        """The attack and the number of targets."""
+        return f"{self.attack.describe()} →{self.k} targets"
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """One attack after the other; each gets only the samples that survived those before.
+
+    Args:
+        attacks: at least one attack.
+        name: for tables; by default the attacks' own names.
+    """
+
+    attacks: tuple[AnyAttack, ...]
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attacks", tuple(self.attacks))
+        if not self.attacks:
+            reject("attacks", "at least one attack", ())
+
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages, one after the other."""
+        return tuple(stage for attack in self.attacks for stage in unfold(attack))
+
+    def describe(self) -> str:
+        """The name, or the attacks' names."""
+        return self.name or " + ".join(attack.describe() for attack in self.attacks)

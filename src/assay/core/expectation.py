@@ -1,0 +1,90 @@
+"""Expectation over the randomness of a model (EOT), as a model.
+
+Averaging losses, logits or probabilities are three different goals; each is offered by name.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from assay.core.arguments import number, one_of, whole
+from assay.core.guard import Classifier
+from assay.core.rng import Rng
+from assay.core.types import Count, Images, Labels, Logits
+
+AVERAGES = ("loss", "logits", "probabilities")
+
+
+class Expectation(nn.Module):
+    """A randomised classifier averaged over ``draws``.
+
+    With ``sigma`` it is the classifier smoothed by Gaussian noise: the noise belongs to (seed, row, pass, draw), so
+    that an attack on it is independent of the batch. Without, the model is run ``draws`` times and its own
+    randomness (which assay cannot address by row) does the rest.
+
+    Args:
+        model: maps images in [0, 1] to logits.
+        draws: how many times each image is evaluated, at least 1.
+        sigma: standard deviation of the noise added to the image, in input units; 0 for none.
+        average: what an attack averages: ``"loss"`` (equation 9; each draw has its own loss), ``"logits"`` or
+            ``"probabilities"``. Predictions average probabilities, except with ``"logits"``.
+        seed: seed of the noise.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name.
+
+    Example:
+        >>> smooth = Expectation(nn.Flatten(), draws=8, sigma=0.25)
+        >>> smooth(torch.zeros(2, 1, 1, 3)).shape
+        torch.Size([2, 3])
+
+    Source: Athalye et al., "Synthesizing robust adversarial examples", ICML 2018 (EOT); Tong et al., 2020,
+    appendix J, equations 9 and 10, for the dual-perturbation attack on smoothed classifiers.
+    """
+
+    def __init__(
+        self, model: Classifier, draws: int, *, sigma: float = 0.0, average: str = "loss", seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.draws = whole("draws", draws, least=1)
+        self.sigma = number("sigma", sigma, least=0)
+        self.average = one_of("average", average, AVERAGES)
+        self.rng = Rng(seed)
+
+    def forward(self, x: Images) -> Logits:
+        """Averaged logits (``average="logits"``) or the logarithm of averaged probabilities, ``(b, k)``.
+
+        The same noise is used for every image and every call: the average is a deterministic function.
+        """
+        keys = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return self.combine(self.sample(x, keys, torch.zeros_like(keys))[1])
+
+    def sample(
+        self, x: Images, keys: Labels, passes: Count
+    ) -> tuple[Float[Tensor, "d b c h w"], Float[Tensor, "d b k"]]:
+        """The images of each draw and their logits.
+
+        Args:
+            x: images, ``(b, c, h, w)``.
+            keys: address of each row's noise.
+            passes: how many passes each row has had (fresh noise at each).
+        """
+        noisy = [self._noised(x, keys, passes * self.draws + i) for i in range(self.draws)]
+        stacked = torch.stack(noisy)
+        logits = self.model(stacked.flatten(0, 1))
+        return stacked, logits.reshape(self.draws, len(x), -1)
+
+    def combine(self, logits: Float[Tensor, "d b k"]) -> Logits:
+        """One row of logits from those of the draws."""
+        if self.average == "logits":
+            return logits.mean(0)
+        return logits.log_softmax(2).logsumexp(0) - math.log(self.draws)
+
+    def _noised(self, x: Images, keys: Labels, step: Count) -> Images:
+        if self.sigma == 0:
+            return x
+        noise = self.rng.normal(keys, tuple(x.shape[1:]), "expectation", step)
+        return x + self.sigma * noise.to(x)

@@ -1,0 +1,222 @@
+"""What attacks maximise: one value a row from what the model returned and the image it saw.
+
+Everything is maximised; whether that means away from a label or towards a target is the row's `Goal`.
+Objectives add and scale: ``CrossEntropy() + 0.1 * ForegroundScore(saliency)``.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch.nn import functional as F
+
+from assay.core.arguments import described, number, reject
+from assay.core.rows import Rows, split_logit
+from assay.core.types import Images, Labels, Logits, PerRow
+
+_FLOOR = 1e-12
+
+
+@runtime_checkable
+class Term(Protocol):
+    """One summand of an objective: a frozen dataclass that maps ``(logits, images, rows)`` to ``(b,)``."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Optional fields of `Rows` that it reads: any of ``"mask"``, ``"reference"``."""
+        ...
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        """The value of each row; row i depends on row i alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms.
+
+    Args:
+        terms: pairs of weight and term.
+
+    Example:
+        >>> both = CrossEntropy() + 2.0 * Margin()
+        >>> [weight for weight, _ in both.terms]
+        [1.0, 2.0]
+    """
+
+    terms: tuple[tuple[float, Term], ...]
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        """The value of each row, ``(b,)``; larger is closer to the goal."""
+        parts = [term(logits, x, rows) if weight == 1.0 else weight * term(logits, x, rows)
+                 for weight, term in self.terms]  # fmt: skip
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Optional fields of `Rows` that any term reads."""
+        return tuple(sorted({need for _, term in self.terms for need in term.needs}))
+
+    def __add__(self, other: "Objective") -> "Objective":
+        """The sum of two objectives."""
+        return Objective(self.terms + other.terms)
+
+    def __rmul__(self, weight: float) -> "Objective":
+        """The objective times a number."""
+        weight = number("weight", weight)
+        return Objective(tuple((weight * w, term) for w, term in self.terms))
+
+
+@dataclass(frozen=True)
+class _CrossEntropy:
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        goal = rows.goal
+        aimed = goal.aim >= 0
+        at, others = split_logit(logits, torch.where(aimed, goal.aim, goal.label))
+        odds = others.logsumexp(1) - at  # log of (probability of the rest / probability of the class)
+        loss = F.softplus(odds) + _FLOOR * odds
+        return torch.where(aimed, -loss, loss)
+
+
+@dataclass(frozen=True)
+class _Margin:
+    confidence: float
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        margin = _aimed_margin(logits, rows)
+        return margin if self.confidence == math.inf else margin.clamp_max(self.confidence)
+
+
+@dataclass(frozen=True)
+class _LogitRatio:
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        goal = rows.goal
+        aimed = goal.aim >= 0
+        top = logits.topk(min(4, logits.shape[1]), dim=1).values
+        if top.shape[1] < 3:
+            return _aimed_margin(logits, rows)
+        label, others = split_logit(logits, goal.label)
+        rival = torch.where(aimed, _at(logits, goal.aim.clamp_min(0)), others.amax(1))
+        third = top[:, 2] if top.shape[1] < 4 else torch.where(aimed, 0.5 * (top[:, 2] + top[:, 3]), top[:, 2])
+        return (rival - label) / (top[:, 0] - third + _FLOOR)
+
+
+@dataclass(frozen=True)
+class _KullbackLeibler:
+    needs: tuple[str, ...] = ("reference",)
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        if rows.reference is None:
+            reject("rows.reference", "the logits of the clean images", None)
+        return F.kl_div(logits.log_softmax(1), rows.reference.log_softmax(1), reduction="none", log_target=True).sum(1)
+
+
+def CrossEntropy() -> Objective:
+    """Cross-entropy: of the label where the goal is to leave it, minus that of the aim where there is one.
+
+    Computed as softplus(o) with o the log-odds of all other classes, so that it neither overflows nor loses its
+    gradient to rounding; a slope of 1e-12·o is added, so that the direction survives at any confidence (plain
+    float32 cross-entropy has an exactly zero gradient beyond a gap of 104 in logits, and a wrong one beyond 17).
+    The value is changed by at most 1e-12·|o|.
+
+    Returns:
+        An `Objective`.
+
+    Example:
+        >>> from assay.core.rows import Rows, untargeted
+        >>> rows = Rows(torch.zeros(1, 1, 1, 1), untargeted(torch.tensor([0])), torch.tensor([0]))
+        >>> round(CrossEntropy()(torch.tensor([[2.0, 2.0]]), rows.x, rows).item(), 4)
+        0.6931
+
+    Source: Goodfellow, Shlens & Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
+    """
+    return Objective(((1.0, _CrossEntropy()),))
+
+
+def Margin(confidence: float = math.inf) -> Objective:
+    """Logit margin: best other class minus the label, or the aim minus the best other class.
+
+    Args:
+        confidence: the margin beyond which nothing is gained, in logits (κ).
+
+    Returns:
+        An `Objective`, above 0 iff the class condition of the goal holds.
+
+    Source: Carlini & Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, section V-A, f6.
+    """
+    if confidence != math.inf:
+        confidence = number("confidence", confidence, least=0)
+    return Objective(((1.0, _Margin(confidence)),))
+
+
+def DLR() -> Objective:
+    """Difference of logits ratio, blind to the scale and offset of the logits.
+
+    Untargeted: ``(max_{i≠y} z_i − z_y) / (z_π1 − z_π3)``; where the goal has an aim t:
+    ``(z_t − z_y) / (z_π1 − (z_π3 + z_π4) / 2)``, with z_π the sorted logits.
+
+    Returns:
+        An `Objective`.
+
+    Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks", ICML 2020, equations 6 and 7. Deviation: with three classes the targeted form uses z_π3 alone, with two
+    classes both are the plain margin, because the ratio is then undefined or constant.
+    """
+    return Objective(((1.0, _LogitRatio()),))
+
+
+def KullbackLeibler() -> Objective:
+    """Divergence of the prediction from that of the clean image, KL(clean ‖ now).
+
+    Its gradient is zero at the clean image: start elsewhere.
+
+    Returns:
+        An `Objective`.
+
+    Source: Zhang et al., "Theoretically principled trade-off between robustness and accuracy" (TRADES), ICML 2019.
+    """
+    return Objective(((1.0, _KullbackLeibler()),))
+
+
+OBJECTIVES = {"ce": CrossEntropy, "margin": Margin, "dlr": DLR, "kl": KullbackLeibler}
+
+
+def objective(name: "str | Objective") -> Objective:
+    """The objective of a name (``"ce"``, ``"margin"``, ``"dlr"``, ``"kl"``); an objective is returned as it is.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(name, Objective):
+        return name
+    if name not in OBJECTIVES:
+        reject("loss", "an Objective or one of " + ", ".join(map(repr, OBJECTIVES)), name)
+    return OBJECTIVES[name]()
+
+
+def check_classes(logits: Logits) -> None:
+    """Refuse logits that no objective can work on.
+
+    Raises:
+        ValueError: not two-dimensional or fewer than two classes.
+    """
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        reject("model", "logits of shape (b, k) with k at least 2", described(f"shape {tuple(logits.shape)}"))
+
+
+def _aimed_margin(logits: Logits, rows: Rows) -> PerRow:
+    goal = rows.goal
+    aimed = goal.aim >= 0
+    at, others = split_logit(logits, torch.where(aimed, goal.aim, goal.label))
+    gap = at - others.amax(1)
+    return torch.where(aimed, gap, -gap)
+
+
+def _at(logits: Logits, index: Labels) -> PerRow:
+    return logits.gather(1, index[:, None]).squeeze(1)

@@ -1,0 +1,191 @@
+"""The only part that touches the model: it evaluates, differentiates, counts and verifies."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assay.core.arguments import one_of
+from assay.core.expectation import Expectation
+from assay.core.guard import Classifier, model_device, model_dtype
+from assay.core.objectives import Objective, check_classes
+from assay.core.rows import Rows
+from assay.core.tree import spread
+from assay.core.types import Count, Flag, Images, Logits, PerRow
+
+PRECISIONS = ("float32", "bfloat16")
+COMPILE = ("no", "default", "reduce-overhead")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass forward and one backward.
+
+    Attributes:
+        value: the objective, ``(b,)``.
+        logits: ``(b, k)``.
+        grad: gradient of each row's value by its image, same shape as the images; zero where it was not finite.
+        finite: whether logits, value and gradient were finite, ``(b,)``.
+    """
+
+    value: PerRow
+    logits: Logits
+    grad: Images
+    finite: Flag
+
+
+class Oracle:
+    """A model as attacks see it. Use inside `guard.untouched`.
+
+    Args:
+        model: maps images in [0, 1] to logits.
+        search: precision in which attacks see the model, ``"float32"`` or ``"bfloat16"`` (autocast); `verify` is
+            always in the model's own precision.
+        compile: ``"no"``, ``"default"`` or ``"reduce-overhead"`` (CUDA graphs), passed to ``torch.compile`` for the
+            search; the verification stays eager, so that a wrong compilation cannot grade itself.
+        device: where to run; by default where the model is.
+
+    Attributes:
+        forwards: forward passes of each row so far, ``(b,)``; set by the engine for the rows at hand.
+        backwards: backward passes likewise.
+        nonfinite: rows that have met a non-finite value, ``(b,)``.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        *,
+        search: str = "float32",
+        compile: str = "no",
+        device: torch.device | None = None,
+    ) -> None:
+        self.model = model
+        self.search = one_of("search", search, PRECISIONS)
+        self.dtype = model_dtype(model)
+        self.device = device or model_device(model, torch.device("cpu"))
+        one_of("compile", compile, COMPILE)
+        self.compiled = compile != "no"
+        self._fast: Classifier = model
+        if self.compiled:
+            self._fast = torch.compile(model, mode=compile, dynamic=False)
+        self.bind(_zeros(0, self.device), _zeros(0, self.device), torch.zeros(0, dtype=torch.bool, device=self.device))
+
+    def bind(self, forwards: Count, backwards: Count, nonfinite: Flag) -> None:
+        """Count from here on for these rows."""
+        self.forwards, self.backwards, self.nonfinite = forwards, backwards, nonfinite
+
+    def start(self, count: int) -> None:
+        """Count from zero for ``count`` rows."""
+        self.bind(
+            _zeros(count, self.device),
+            _zeros(count, self.device),
+            torch.zeros(count, dtype=torch.bool, device=self.device),
+        )
+
+    def logits(self, x: Images, rows: Rows) -> Logits:
+        """Logits in the search precision, without a gradient; one forward pass a row (times the draws of an EOT).
+
+        Args:
+            x: images, ``(b, c, h, w)``.
+            rows: the rows they belong to.
+        """
+        with torch.no_grad(), self._precision():
+            logits, _ = self._run(x, rows)
+        logits = logits.to(x.dtype)
+        self.forwards = self.forwards + self._draws
+        self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
+        return logits
+
+    def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
+        """The objective of each row and its gradient by the image; one pass forward and one backward a row.
+
+        Rows do not touch each other: the gradient of the sum is each row's own.
+        """
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            with self._precision():
+                logits, draws = self._run(x, rows)
+            logits = logits.to(x.dtype)
+            if draws is None:
+                value = objective(logits, x, rows)
+            else:
+                images, each = draws
+                losses = [objective(z.to(x.dtype), image, rows) for image, z in zip(images, each, strict=True)]
+                value = torch.stack(losses).mean(0)
+            grad = torch.autograd.grad(value.sum(), x)[0] if value.requires_grad else torch.zeros_like(x)
+        value, logits = value.detach(), logits.detach()
+        finite = logits.isfinite().all(1) & value.isfinite() & grad.flatten(1).sum(1).isfinite()
+        grad = torch.where(spread(finite, grad), grad, 0.0)
+        self.forwards, self.backwards = self.forwards + self._draws, self.backwards + self._draws
+        self.nonfinite = self.nonfinite | ~finite
+        return Evaluation(value, logits, grad, finite)
+
+    def jacobian(self, x: Images, classes: Tensor, rows: Rows) -> tuple[Logits, Float[Tensor, "b m c h w"]]:
+        """Gradients of chosen logits by the image; one pass forward and ``m`` backward a row.
+
+        Args:
+            x: images, ``(b, c, h, w)``.
+            classes: which logits, int64 ``(b, m)``.
+            rows: the rows they belong to.
+
+        Returns:
+            Logits ``(b, k)`` and gradients ``(b, m, c, h, w)``.
+        """
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            with self._precision():
+                logits, _ = self._run(x, rows)
+            chosen = logits.to(x.dtype).gather(1, classes)
+            count = classes.shape[1]
+            grads = [
+                torch.autograd.grad(chosen[:, j].sum(), x, retain_graph=j + 1 < count)[0]
+                if chosen.requires_grad
+                else torch.zeros_like(x)
+                for j in range(count)
+            ]
+        self.forwards = self.forwards + self._draws
+        self.backwards = self.backwards + self._draws * count
+        self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
+        return logits.detach().to(x.dtype), torch.stack(grads, dim=1)
+
+    def verify(self, x: Images) -> Logits:
+        """Logits for the referee: eager, in the model's own precision, not counted for the attack."""
+        x = x.to(self.device)
+        with torch.no_grad():
+            logits = self.model(x.to(self.dtype)).to(x.dtype)
+        check_classes(logits)
+        return logits
+
+    @property
+    def _draws(self) -> int:
+        return self.model.draws if isinstance(self.model, Expectation) else 1
+
+    def _run(self, x: Images, rows: Rows) -> tuple[Logits, tuple[Tensor, Tensor] | None]:
+        """Logits, and the single draws where each is to have a loss of its own."""
+        if isinstance(self.model, Expectation):
+            images, each = self.model.sample(x.to(self.dtype), rows.key, self.forwards)
+            combined = self.model.combine(each)
+            return combined, ((images, each) if self.model.average == "loss" else None)
+        x = x.to(self.dtype)
+        if not self.compiled:
+            return self.model(x), None
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._fast(_padded(x))[: len(x)].clone(), None
+
+    def _precision(self) -> Any:
+        if self.search == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+
+def _zeros(count: int, device: torch.device) -> Count:
+    return torch.zeros(count, dtype=torch.int64, device=device)
+
+
+def _padded(x: Images) -> Images:
+    """Repeat the last row up to the next power of two, so that a compiled model meets few batch sizes."""
+    size = 1 << max(len(x) - 1, 0).bit_length()
+    return x if size == len(x) else torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])])

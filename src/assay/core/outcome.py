@@ -1,0 +1,216 @@
+"""What an attack did to each sample, as the referee measured it."""
+
+from dataclasses import dataclass, field, fields, replace
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.core.arguments import described, one_of, reject
+from assay.core.types import Count, Images, Labels, PerRow
+
+
+class Status(IntEnum):
+    """How one sample ended. Each sample ends in exactly one of these.
+
+    An exception or a NaN is never robustness: they have states of their own.
+    """
+
+    MISCLASSIFIED = 0
+    """Wrong before any attack; not attacked."""
+    BROKEN = 1
+    """An adversarial example was found and re-measured in float32."""
+    SURVIVED = 2
+    """The attack ran to its end and found nothing."""
+    INVALID = 3
+    """A non-finite image, logit or gradient stopped the sample without an adversarial example."""
+    ERROR = 4
+    """The model raised an exception on it (only with ``errors="record"``)."""
+    NOT_RUN = 5
+    """Not reached: interrupted."""
+
+    @property
+    def label(self) -> str:
+        """Words for a table, such as ``misclassified clean``."""
+        return "misclassified clean" if self is Status.MISCLASSIFIED else self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The record of one attack on ``n`` samples.
+
+    Every quantity is the engine's own measurement; nothing is what an attack said of itself.
+
+    Attributes:
+        clean: the images as given, ``(n, c, h, w)`` in [0, 1], on the CPU.
+        images: the best image found for each sample (for a broken one an adversarial example), same shape.
+        y: true labels, ``(n,)``.
+        target: the class to reach, ``(n,)``; -1 where any wrong class counts.
+        status: one `Status` code a sample, ``(n,)``.
+        predicted_clean: class predicted on the clean image, -1 where it was not run.
+        predicted: class predicted on ``images``, -1 where it was not run.
+        margin: goal margin in logits on ``images``: above 0 iff the goal was reached.
+        size: distance in budgets (1 is the edge of the threat model); NaN where the attack has no budget.
+        steps: attack steps spent, all restarts and targets together.
+        forwards: forward passes spent by the attack.
+        backwards: backward passes spent by the attack.
+        checks: forward passes spent by the referee (clean prediction and re-measurement).
+        restart: the restart that broke the sample, -1 if none did.
+        stage: index of the attack of a cascade that broke the sample, -1 if none did.
+        stages: the names of the attacks in the cascade (one name for a plain attack).
+        name: what ran, as a one-line description.
+        seconds: wall time of the call.
+        events: what the engine had to do besides (out of memory, discarded hits), as sentences.
+        errors: message of the exception by sample index.
+    """
+
+    clean: Images
+    images: Images
+    y: Labels
+    target: Labels
+    status: Count
+    predicted_clean: Labels
+    predicted: Labels
+    margin: PerRow
+    size: PerRow
+    steps: Count
+    forwards: Count
+    backwards: Count
+    checks: Count
+    restart: Count
+    stage: Count
+    stages: tuple[str, ...] = ("attack",)
+    name: str = "attack"
+    seconds: float = 0.0
+    events: tuple[str, ...] = ()
+    errors: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def count(self, status: Status) -> int:
+        """How many samples ended in ``status``."""
+        return int((self.status == int(status)).sum())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """All six counts by label; they add up to ``n``."""
+        return {s.label: self.count(s) for s in Status}
+
+    @property
+    def robust(self) -> Tensor:
+        """Boolean ``(n,)``: right on the clean image and not broken by an attack that ran to its end."""
+        return self.status == int(Status.SURVIVED)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of samples that are right before the attack, of those that were run; NaN if none was."""
+        run = self.predicted_clean >= 0
+        return _share((self.predicted_clean == self.y) & run, run)
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of samples that survived, of those that were run. An upper bound on robustness; NaN if none was run.
+
+        Invalid and errored samples count in the denominator and never as robust.
+        """
+        return _share(self.robust, self.status != int(Status.NOT_RUN))
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the attacked samples that broke; NaN if none was attacked."""
+        attacked = (self.status == int(Status.BROKEN)) | (self.status == int(Status.SURVIVED))
+        return _share(self.status == int(Status.BROKEN), attacked)
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Exact (Clopper–Pearson) confidence interval of the robust accuracy.
+
+        Args:
+            confidence: coverage, in (0, 1).
+
+        Returns:
+            Lower and upper end, as shares; (0, 1) when nothing was run.
+        """
+        from scipy.stats import binomtest  # a second of import time, needed only here
+
+        n = len(self) - self.count(Status.NOT_RUN)
+        if n == 0:
+            return (0.0, 1.0)
+        found = binomtest(int(self.robust.sum()), n).proportion_ci(confidence, method="exact")
+        return (float(found.low), float(found.high))
+
+    def norm(self, norm: str = "linf") -> PerRow:
+        """Size of each perturbation ``images - clean``.
+
+        Args:
+            norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"`` (pixels changed in any channel).
+
+        Returns:
+            ``(n,)`` in input units ([0, 1]); a count of pixels for ``"l0"``.
+        """
+        one_of("norm", norm, ("linf", "l2", "l1", "l0"))
+        delta = (self.images.double() - self.clean.double()).abs()
+        if norm == "l0":
+            return (delta.amax(1) > 0).flatten(1).sum(1).float()
+        flat = delta.flatten(1)
+        if flat.shape[1] == 0 or len(flat) == 0:
+            return torch.zeros(len(flat))
+        order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
+        length: PerRow = torch.linalg.vector_norm(flat, ord=order, dim=1).float()
+        return length
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record a sample; ``pandas.DataFrame(outcome.frame())`` makes a table of it."""
+        norms = {name: self.norm(name).tolist() for name in ("linf", "l2", "l1", "l0")}
+        plain = ("y", "target", "predicted_clean", "predicted", "margin", "size", "steps", "forwards", "backwards",
+                 "checks", "restart")  # fmt: skip
+        columns = {name: getattr(self, name).tolist() for name in plain}
+        codes = self.status.tolist()
+        stage = self.stage.tolist()
+        return [
+            {"sample": i, "status": Status(codes[i]).label}
+            | {name: values[i] for name, values in columns.items()}
+            | {name: values[i] for name, values in norms.items()}
+            | {"broken_by": self.stages[stage[i]] if stage[i] >= 0 else None, "error": self.errors.get(i)}
+            for i in range(len(self))
+        ]
+
+    def take(self, index: Tensor) -> "Outcome":
+        """The record of some samples, in the order of ``index``."""
+        chosen = index.tolist()
+        tensors = {f.name: getattr(self, f.name)[index] for f in fields(self) if _is_tensor(self, f.name)}
+        errors = {new: self.errors[old] for new, old in enumerate(chosen) if old in self.errors}
+        return replace(self, **tensors, errors=errors)
+
+    def merge(self, other: "Outcome", index: Tensor) -> "Outcome":
+        """This record with the samples at ``index`` replaced by those of ``other`` (to complete an interrupted run)."""
+        if len(other) != len(index):
+            reject("index", f"{len(other)} positions, one for each sample of `other`", described(f"{len(index)}"))
+        tensors = {}
+        for f in fields(self):
+            if _is_tensor(self, f.name):
+                tensors[f.name] = getattr(self, f.name).clone()
+                tensors[f.name][index] = getattr(other, f.name)
+        errors = {**self.errors, **{int(index[i]): text for i, text in other.errors.items()}}
+        seconds = self.seconds + other.seconds
+        return replace(self, **tensors, errors=errors, seconds=seconds, events=self.events + other.events)
+
+    def __str__(self) -> str:
+        """One line for a terminal: robust accuracy, interval, the six counts, the cost."""
+        low, high = self.interval()
+        counts = ", ".join(f"{n} {label}" for label, n in self.counts.items())
+        passes = (self.forwards + self.backwards).sum().item() / max(len(self), 1)
+        return (
+            f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} % "
+            f"[{100 * low:.1f}, {100 * high:.1f}] of n = {len(self)} ({counts}); {passes:.1f} passes a sample"
+        )
+
+
+def _is_tensor(outcome: Outcome, name: str) -> bool:
+    return isinstance(getattr(outcome, name), Tensor)
+
+
+def _share(part: Tensor, whole: Tensor) -> float:
+    n = int(whole.sum())
+    return int(part.sum()) / n if n else float("nan")

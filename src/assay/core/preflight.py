@@ -1,0 +1,151 @@
+"""A look at a model before it is attacked: what would make a robust accuracy meaningless is named first."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.expectation import Expectation
+from assay.core.guard import Classifier, model_device, model_dtype, untouched
+from assay.core.memory import attempt
+from assay.core.types import Images, Labels, Logits
+
+SAMPLES = 32
+"""How many images are looked at."""
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class ModelWarning(UserWarning):
+    """Something about the model makes the result of an attack doubtful."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        code: a stable name: ``train-mode``, ``random``, ``probabilities``, ``input-range``, ``non-finite``.
+        text: a sentence: what, and what to do.
+    """
+
+    code: str
+    text: str
+
+
+def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) -> tuple[Finding, ...]:
+    """Look at a model on a few images.
+
+    Finds a model in training mode, one whose answers change from pass to pass, one that returns probabilities, one
+    that expects another input range than [0, 1], and non-finite outputs. The model is left as it was found.
+
+    Args:
+        model: maps images in [0, 1] to logits.
+        x: images, ``(n, c, h, w)``; the first ``samples`` are used.
+        y: labels.
+        samples: how many.
+
+    Returns:
+        What was found; empty where nothing was.
+
+    Example:
+        >>> softmax = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1)).eval()
+        >>> [f.code for f in inspect(softmax, torch.rand(64, 1, 2, 2), torch.zeros(64, dtype=torch.long))]
+        ['probabilities']
+    """
+    device = model_device(model, x.device)
+    x = x[:samples].detach().to(device, model_dtype(model))
+    y = y[:samples].to(device)
+    findings = [_training(model)]
+    with untouched(model), torch.no_grad():
+        # A model that raises is named by the attack itself, with its traceback.
+        outputs, _ = attempt(lambda: [model(x) for _ in range(3)], lambda _: True)
+        if outputs is not None and isinstance(outputs[0], Tensor) and outputs[0].dim() == 2:
+            logits = [z.float() for z in outputs]
+            findings += [_finite(logits[0]), _random(model, logits), _probabilities(logits[0])]
+            findings.append(_input_range(model, x, y, logits[0]))
+    return tuple(f for f in findings if f is not None)
+
+
+def warn_of(model: Classifier, x: Images, y: Labels) -> None:
+    """Warn (`ModelWarning`) of each finding of `inspect`."""
+    for finding in inspect(model, x, y):
+        warnings.warn(f"{finding.code}: {finding.text}", ModelWarning, stacklevel=3)
+
+
+def _training(model: Classifier) -> Finding | None:
+    if not isinstance(model, nn.Module):
+        return None
+    active = [name or "the model itself" for name, part in model.named_modules() if part.training]
+    if not active:
+        return None
+    matters = (nn.Dropout, nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    if not any(isinstance(part, matters) and part.training for part in model.modules()):
+        return None
+    return Finding(
+        "train-mode",
+        f"the model is in training mode ({len(active)} modules, first: {active[0]}); it is attacked in evaluation "
+        "mode and put back afterwards. Call model.eval() if that is what you meant.",
+    )
+
+
+def _finite(logits: Logits) -> Finding | None:
+    bad = int((~logits.isfinite().all(1)).sum())
+    if not bad:
+        return None
+    return Finding("non-finite", f"{bad} of {len(logits)} clean images have non-finite logits; they count as invalid.")
+
+
+def _random(model: Classifier, passes: list[Logits]) -> Finding | None:
+    if isinstance(model, Expectation):
+        return None
+    first = passes[0]
+    scale = first.abs().amax(1, keepdim=True).clamp_min(1e-12)
+    change = max(float(((z - first) / scale).abs().nan_to_num(0).max()) for z in passes[1:])
+    flips = max(int((z.argmax(1) != first.argmax(1)).sum()) for z in passes[1:])
+    if change <= 1e-4 and not flips:
+        return None
+    return Finding(
+        "random",
+        f"the same images get other logits from pass to pass (by {change:.2g} of their size; {flips} of {len(first)} "
+        "predictions change). Wrap the model in assay.Expectation and attack that, or the result flatters it.",
+    )
+
+
+def _probabilities(logits: Logits) -> Finding | None:
+    if not len(logits) or logits.shape[1] < 2 or not bool(logits.isfinite().all()):
+        return None
+    sums = logits.sum(1)
+    plain = bool((logits >= 0).all() and (logits <= 1).all() and ((sums - 1).abs() < 1e-3).all())
+    if plain:
+        return Finding(
+            "probabilities",
+            "the model returns probabilities, whose gradient vanishes where it is confident. Remove the softmax: "
+            "attacks need logits.",
+        )
+    return None
+
+
+def _input_range(model: Classifier, x: Tensor, y: Tensor, logits: Logits) -> Finding | None:
+    """Whether the model is much better on images scaled some other way (a two-sided sign test would need more)."""
+    if len(x) < 16:
+        return None
+    variants = {"values from 0 to 255": x * 255, "values from -1 to 1": 2 * x - 1}
+    if x.shape[1] == 3:
+        mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype).reshape(1, 3, 1, 1) for v in IMAGENET)
+        variants["ImageNet-normalised values"] = (x - mean) / std
+    plain = float((logits.argmax(1) == y).float().mean())
+    best, name = plain, ""
+    for label, images in variants.items():
+        outputs, _ = attempt(lambda i=images: model(i), lambda _: True)  # type: ignore[misc]
+        if isinstance(outputs, Tensor):
+            score = float((outputs.argmax(1) == y).float().mean())
+            best, name = (score, label) if score > best else (best, name)
+    if best - plain < 0.25:
+        return None
+    return Finding(
+        "input-range",
+        f"of {len(x)} clean images {100 * plain:.0f} % are right, but {100 * best:.0f} % with {name}: the model seems "
+        "to expect another input range. Put the scaling into the model (assay.models.Normalize).",
+    )

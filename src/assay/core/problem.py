@@ -1,0 +1,137 @@
+"""The samples of a call: checked once, kept on the CPU."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay.core.arguments import described, reject
+from assay.core.combinators import Stage
+from assay.core.guard import Classifier
+from assay.core.rng import content_keys
+from assay.core.rows import Goal, Test, untargeted
+from assay.core.types import Images, Labels, Logits, Mask
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All samples of a call, where the caller keeps them.
+
+    Attributes:
+        x: clean images, ``(n, c, h, w)``.
+        y: labels.
+        target: classes to reach, or -1.
+        keys: stable addresses of the samples' random draws.
+        mask: foreground, or None.
+        reference: clean logits, ``(n, k)``.
+        goal: the samples' goals.
+    """
+
+    x: Images
+    y: Labels
+    target: Labels
+    keys: Labels
+    mask: Mask | None
+    reference: Logits
+    goal: Goal
+
+
+def make_problem(
+    model: Classifier,
+    x: Images,
+    y: Labels,
+    stages: tuple[Stage, ...],
+    *,
+    target: Labels | None,
+    mask: Mask | None,
+    test: Test | None,
+    ids: Labels | None,
+) -> Problem:
+    """Check what the caller gave, and bring it to the CPU. Arguments as in `run.attack`.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name.
+    """
+    if not callable(model):
+        reject("model", "a callable that maps images to logits", model, error=TypeError)
+    _check_images(x)
+    y = _check_per_sample("y", y, len(x)).cpu()
+    goal = untargeted(y)
+    if target is not None:
+        target = _check_per_sample("target", target, len(x)).cpu()
+        if bool((target == y).any()):
+            at = int((target == y).nonzero()[0])
+            reject("target", "a class other than the label of its sample", described(f"{int(y[at])} at index {at}"))
+        goal = Goal(y, target, torch.ones_like(y, dtype=torch.bool))
+    if test is not None:
+        if not callable(test):
+            reject("test", "a callable (logits, images) -> bool (b,)", test, error=TypeError)
+        goal = goal.also(test)
+    needs = {need for stage in stages for need in stage.attack.needs}
+    mask = _check_mask(mask, x, required="mask" in needs)
+    keys = content_keys(x, y) if ids is None else _check_per_sample("ids", ids, len(x)).cpu()
+    x = x.detach() if x.dtype == torch.float64 else x.detach().float()
+    return Problem(
+        x=x.cpu(),
+        y=y,
+        target=torch.full_like(y, -1) if target is None else target,
+        keys=keys,
+        mask=mask,
+        reference=torch.zeros(len(x), 2),
+        goal=goal,
+    )
+
+
+def _check_images(x: Images) -> None:
+    expected = "a float tensor of shape (n, c, h, w) with values in [0, 1]"
+    if not isinstance(x, Tensor):
+        reject("x", expected, type(x), error=TypeError)
+    if x.dim() != 4:
+        reject("x", expected, described(f"shape {tuple(x.shape)}"))
+    if not x.is_floating_point():
+        reject("x", expected + " (divide 8-bit images by 255)", described(f"dtype {x.dtype}"), error=TypeError)
+    finite = x[x.isfinite()]
+    if finite.numel() and (float(finite.min()) < 0 or float(finite.max()) > 1):
+        span = f"values from {float(finite.min()):.4g} to {float(finite.max()):.4g}"
+        reject("x", expected + "; put normalisation into the model (assay.models.Normalize)", described(span))
+
+
+def _check_per_sample(name: str, values: Labels, count: int) -> Labels:
+    expected = f"an integer tensor of shape ({count},)"
+    if not isinstance(values, Tensor):
+        reject(name, expected, type(values), error=TypeError)
+    if values.is_floating_point() or values.dtype == torch.bool:
+        reject(name, expected, described(f"dtype {values.dtype}"), error=TypeError)
+    if tuple(values.shape) != (count,):
+        reject(name, expected, described(f"shape {tuple(values.shape)}"))
+    values = values.long()
+    if name != "ids" and count and int(values.min()) < 0:
+        reject(name, expected + " of classes from 0", described(f"{int(values.min())}"))
+    return values
+
+
+def check_labels(problem: Problem, logits: Tensor) -> None:
+    """Refuse labels and targets that the model has no logit for.
+
+    Raises:
+        ValueError: a class that is too large, by the argument's name.
+    """
+    classes = logits.shape[1]
+    for name, values in (("y", problem.y), ("target", problem.target)):
+        if len(values) and int(values.max()) >= classes:
+            reject(name, f"classes below {classes}, the number of logits", described(str(int(values.max()))))
+
+
+def _check_mask(mask: Mask | None, x: Images, *, required: bool) -> Mask | None:
+    expected = f"a foreground mask of shape {(len(x), 1, *x.shape[2:])} of 0 and 1"
+    if mask is None:
+        if required:
+            reject("mask", expected + ", which this attack needs", None)
+        return None
+    if not isinstance(mask, Tensor):
+        reject("mask", expected, type(mask), error=TypeError)
+    if tuple(mask.shape) != (len(x), 1, *x.shape[2:]):
+        reject("mask", expected, described(f"shape {tuple(mask.shape)}"))
+    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+        reject("mask", expected, described("other values"))
+    return mask.detach().to("cpu", x.dtype if x.dtype == torch.float64 else torch.float32)

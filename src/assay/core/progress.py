@@ -1,0 +1,78 @@
+"""Progress of a long job: a callback, a bar on a terminal, a line a while elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an attack is.
+
+    Attributes:
+        name: what runs.
+        done: samples that have come to their end.
+        total: samples.
+        broken: adversarial examples found.
+        passes: forward and backward passes spent.
+    """
+
+    name: str
+    done: int
+    total: int
+    broken: int
+    passes: int
+
+
+Callback = Callable[[Progress], None]
+
+
+@contextmanager
+def watched(*, quiet: bool = False, every: float = 15.0) -> Iterator[Callback | None]:
+    """A callback that shows progress on standard error: a rich bar on a terminal, else a line now and then.
+
+    Args:
+        quiet: show nothing (the callback is None).
+        every: seconds between lines where there is no terminal.
+    """
+    if quiet:
+        yield None
+        return
+    if not sys.stderr.isatty():
+        yield _lines(every)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[broken]} broken", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, object] = {}
+
+        def show(now: Progress) -> None:
+            task = tasks.get(now.name)
+            if task is None:
+                task = tasks[now.name] = bar.add_task(now.name, total=now.total, broken=0)
+            bar.update(task, completed=now.done, total=now.total, broken=now.broken)  # type: ignore[arg-type]
+
+        yield show
+
+
+def _lines(every: float) -> Callback:
+    last = {"at": time.monotonic()}
+
+    def show(now: Progress) -> None:
+        if time.monotonic() - last["at"] >= every:
+            last["at"] = time.monotonic()
+            sys.stderr.write(f"{now.name}: {now.done}/{now.total} samples, {now.broken} broken, {now.passes} passes\n")
+            sys.stderr.flush()
+
+    return show

@@ -1,0 +1,113 @@
+"""The problem: independent rows, each one image with one goal, and the goal itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assay.core.arguments import described, reject
+from assay.core.types import Flag, Images, Labels, Logits, Mask, PerRow
+
+Test = Callable[[Logits, Images], Flag]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What counts as success, row by row, and in which direction objectives push.
+
+    Make one with `untargeted`, `targeted` or `towards`; add any condition with `also`.
+
+    Attributes:
+        label: the right class, ``(b,)``.
+        aim: the class to push towards, ``(b,)``; -1 where the push is only away from ``label``.
+        strict: whether ``aim`` must be reached, ``(b,)``; elsewhere any class but ``label`` will do.
+        tests: further conditions, each ``(logits, images) -> bool (b,)``, all of which must hold
+            (such as "the detector stays quiet").
+    """
+
+    label: Labels
+    aim: Labels
+    strict: Flag
+    tests: tuple[Test, ...] = ()
+
+    def reached(self, logits: Logits, x: Images) -> Flag:
+        """Whether each row is at its goal. Non-finite logits never are.
+
+        Args:
+            logits: what the model returned, ``(b, k)``.
+            x: the images it was given, ``(b, c, h, w)``.
+        """
+        predicted = logits.argmax(1)
+        done = torch.where(self.strict, predicted == self.aim, predicted != self.label)
+        done = done & logits.isfinite().all(1)
+        for test in self.tests:
+            done = done & test(logits, x)
+        return done
+
+    def margin(self, logits: Logits) -> PerRow:
+        """By how many logits the class condition holds: above 0 iff it does (ties aside)."""
+        focus = torch.where(self.strict, self.aim, self.label)
+        at, others = split_logit(logits, focus)
+        gap = at - others.amax(1)
+        return torch.where(self.strict, gap, -gap)
+
+    def also(self, test: Test) -> "Goal":
+        """This goal and a further condition."""
+        return replace(self, tests=(*self.tests, test))
+
+
+def untargeted(y: Labels) -> Goal:
+    """Any class but ``y``."""
+    return Goal(y, torch.full_like(y, -1), torch.zeros_like(y, dtype=torch.bool))
+
+
+def targeted(y: Labels, target: Labels) -> Goal:
+    """Exactly the class ``target``.
+
+    Raises:
+        ValueError: a target that is the label itself.
+    """
+    if bool((y == target).any()):
+        at = int((y == target).nonzero()[0])
+        reject("target", "a class other than the label of its row", described(f"{int(target[at])} for row {at}"))
+    return Goal(y, target, torch.ones_like(y, dtype=torch.bool))
+
+
+def towards(y: Labels, aim: Labels) -> Goal:
+    """Any class but ``y``, while targeted objectives push towards ``aim`` (AutoAttack's targeted attacks)."""
+    return Goal(y, aim, torch.zeros_like(y, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that an attack works on.
+
+    Attributes:
+        x: clean images, ``(b, c, h, w)`` in [0, 1].
+        goal: what each row is after.
+        key: int64 ``(b,)``, the address of the row's random draws (from sample and restart).
+        mask: foreground, ``(b, 1, h, w)`` of 0 and 1, where the threat model needs one.
+        reference: logits of the clean images, ``(b, k)``, where an objective needs them.
+    """
+
+    x: Images
+    goal: Goal
+    key: Labels
+    mask: Mask | None = None
+    reference: Logits | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def y(self) -> Labels:
+        """The right class of each row."""
+        return self.goal.label
+
+
+def split_logit(logits: Logits, at: Labels) -> tuple[PerRow, Float[Tensor, "b k"]]:
+    """The logit of one class a row, and all logits with that one at minus infinity."""
+    chosen = logits.gather(1, at[:, None])
+    return chosen.squeeze(1), logits.scatter(1, at[:, None], -torch.inf)

@@ -1,0 +1,208 @@
+"""The public calls: attack a model and keep a record, or perturb a batch inside a training loop."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.core.arguments import one_of, reject, whole
+from assay.core.attack import Attack
+from assay.core.combinators import AnyAttack, Composite, Variant, unfold
+from assay.core.engine import Engine, Settings
+from assay.core.guard import Classifier, model_device, untouched
+from assay.core.oracle import Oracle
+from assay.core.outcome import Outcome
+from assay.core.preflight import warn_of
+from assay.core.problem import Problem, check_labels, make_problem
+from assay.core.progress import Callback
+from assay.core.referee import Record
+from assay.core.rng import Rng
+from assay.core.rows import Test
+from assay.core.slots import make_rows
+from assay.core.tree import choose, spread
+from assay.core.types import Images, Labels, Mask
+
+STOPS = ("hit", "never")
+ERRORS = ("raise", "record")
+
+
+def attack(
+    model: Classifier,
+    x: Images,
+    y: Labels,
+    attack: AnyAttack,
+    *,
+    target: Labels | None = None,
+    mask: Mask | None = None,
+    test: Test | None = None,
+    stop: str = "hit",
+    slots: int = 256,
+    search: str = "float32",
+    compile: str = "no",
+    seed: int = 0,
+    ids: Labels | None = None,
+    budget: int | None = None,
+    errors: str = "raise",
+    preflight: bool = True,
+    progress: Callback | None = None,
+) -> Outcome:
+    """Attack every sample that the model gets right, and measure what happened.
+
+    The model is put into evaluation mode for the time of the call and left as it was found. Verdicts depend on
+    ``seed`` and the sample, not on ``slots`` or the order of samples (up to float32 rounding in the model's own
+    batched arithmetic). An interrupt (Ctrl-C) ends the call early: what is not decided is ``NOT_RUN``.
+
+    Args:
+        model: maps images ``(b, c, h, w)`` in [0, 1] to logits ``(b, k)``; it owns its normalisation.
+        x: images, float, ``(n, c, h, w)`` in [0, 1], on any device.
+        y: labels, int64, ``(n,)``.
+        attack: an attack or a combination of attacks.
+        target: classes to reach, ``(n,)``; by default any class but ``y``.
+        mask: foreground, ``(n, 1, h, w)`` of 0 and 1 (or bool), where the attack needs one.
+        test: a further condition on success, ``(logits, images) -> bool (b,)``.
+        stop: ``"hit"``: a sample ends with its first adversarial example; ``"never"``: every step is run and the
+            best image kept.
+        slots: most rows in flight; batches of this size go to the model.
+        search: ``"float32"`` or ``"bfloat16"``; every hit is re-measured in float32 in either case.
+        compile: ``"no"``, ``"default"`` or ``"reduce-overhead"`` (see ``torch.compile``), for the search.
+        seed: of all random draws.
+        ids: int64 address of each sample's random draws; by default derived from its pixels and label.
+        budget: most forward passes to spend on a sample.
+        errors: ``"raise"``, or ``"record"``: samples on which the model raises end as ``ERROR``, the rest goes on.
+        preflight: look at the model first, and warn of what would make the result meaningless.
+        progress: called with a `Progress` after each change.
+
+    Returns:
+        The `Outcome`, on the CPU.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name.
+
+    Example:
+        >>> from assay import PGD, attack
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+        >>> x = torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        >>> with torch.no_grad():
+        ...     y = model(x).argmax(1)
+        >>> outcome = attack(model, x, y, PGD(eps=0.5, steps=5))
+        >>> sum(outcome.counts.values())
+        8
+    """
+    began = time.monotonic()
+    settings = Settings(
+        stop=one_of("stop", stop, STOPS),
+        slots=whole("slots", slots, least=1),
+        seed=whole("seed", seed, least=-(2**63)),
+        budget=None if budget is None else whole("budget", budget, least=1),
+        errors=one_of("errors", errors, ERRORS),
+        progress=progress,
+    )
+    stages = unfold(_checked(attack))
+    problem = make_problem(model, x, y, stages, target=target, mask=mask, test=test, ids=ids)
+    oracle = Oracle(model, search=search, compile=compile, device=model_device(model, problem.x.device))
+    record = Record.empty(problem)
+    engine = Engine(oracle, record, settings, attack.describe())
+    if preflight and len(problem.x):
+        warn_of(model, problem.x, problem.y)
+    with untouched(model):
+        try:
+            logits = engine.clean()
+            check_labels(problem, logits)
+            record.problem = problem = replace(problem, reference=logits)
+            engine.run(stages)
+        except KeyboardInterrupt:
+            record.events.append("interrupted")
+    return record.outcome(
+        stages=tuple(stage.attack.describe() for stage in stages),
+        name=attack.describe(),
+        seconds=time.monotonic() - began,
+    )
+
+
+def perturb(
+    model: Classifier,
+    x: Images,
+    y: Labels,
+    attack: AnyAttack,
+    *,
+    target: Labels | None = None,
+    mask: Mask | None = None,
+    keep: str = "last",
+    search: str = "float32",
+    seed: int = 0,
+    ids: Labels | None = None,
+) -> Images:
+    """Adversarial images for a training step: all rows, all steps, no referee.
+
+    The attack sees the model in evaluation mode; afterwards the model is as it was (in training mode, say).
+
+    Args:
+        model: as in `attack`.
+        x: images on the model's device, ``(b, c, h, w)``.
+        y: labels, ``(b,)``.
+        attack: an attack; of a combination every part is run and the worst image kept.
+        target: classes to reach, ``(b,)``.
+        mask: foreground, ``(b, 1, h, w)``.
+        keep: ``"last"`` (the last iterate, as in adversarial training) or ``"best"`` (the image with the largest
+            objective that was evaluated, whether or not it is misclassified).
+        search: as in `attack`.
+        seed: of all random draws; give each training step its own.
+        ids: address of each row's random draws; by default its place in the batch.
+
+    Returns:
+        Images of the shape and on the device of ``x``, detached.
+
+    Example:
+        >>> from assay import PGD
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+        >>> x = torch.full((2, 1, 2, 2), 0.5)
+        >>> bool((perturb(model, x, torch.tensor([0, 1]), PGD(eps=0.1, steps=2)) - x).abs().max() <= 0.1 + 1e-6)
+        True
+    """
+    one_of("keep", keep, ("last", "best"))
+    stages = unfold(_checked(attack))
+    ids = torch.arange(len(x)) if ids is None else ids
+    problem = make_problem(model, x, y, stages, target=target, mask=mask, test=None, ids=ids)
+    if not len(x):
+        return x.detach().clone()
+    oracle = Oracle(model, search=search, device=model_device(model, problem.x.device))
+    attempts = [(stage.attack, variant) for stage in stages for variant in stage.variants]
+    single = len(attempts) == 1
+    with untouched(model):
+        if any("reference" in a.needs or v.rank for a, v in attempts):
+            problem = replace(problem, reference=oracle.verify(problem.x).cpu())
+        image, value = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)
+        for part, variant in attempts:
+            found, cost = _unrefereed(problem, part, variant, oracle, Rng(seed), last=single and keep == "last")
+            closer = cost < value
+            image, value = torch.where(spread(closer, image), found, image), torch.where(closer, cost, value)
+            image = found if single else image
+    return image.detach().to(x.device)
+
+
+def _unrefereed(
+    problem: Problem, part: Attack[Any], variant: Variant, oracle: Oracle, rng: Rng, *, last: bool
+) -> tuple[Images, Tensor]:
+    """All steps of one variant: the last image, or the one of least cost, with its cost."""
+    count = len(problem.x)
+    rows = make_rows(problem, torch.arange(count), [variant] * count, part.needs, oracle.device)
+    oracle.start(count)
+    state = part.init(rows, rng)
+    best, cost = rows.x, torch.full((count,), torch.inf, dtype=rows.x.dtype, device=oracle.device)
+    while True:
+        step = part.step(rows, state, oracle, rng)
+        best, cost = choose(step.cost < cost, (step.candidate, step.cost), (best, cost))
+        state = step.state
+        if bool(step.done.all()):
+            break
+    if last and step.pending is not None:
+        return step.pending, cost
+    return best, cost
+
+
+def _checked(attack: AnyAttack) -> AnyAttack:
+    if isinstance(attack, type) or not isinstance(attack, Composite | Attack):
+        reject("attack", "an attack, such as assay.PGD(eps=8/255)", attack, error=TypeError)
+    return attack

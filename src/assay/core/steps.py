@@ -1,0 +1,162 @@
+"""Step rules: how a gradient moves the parameters. Row-wise, each with a state of its own.
+
+A rule holds the geometry and its step size as a *rate*, in budgets: a rate of 1/4 on `Ball("linf", 8/255)` is a sign
+step of 2/255. On a `Split` the rate may be a pair, one a region.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from assay.core.arguments import number
+from assay.core.geometry import Geometry
+from assay.core.rows import Rows
+from assay.core.types import Count, PerRow
+
+R = TypeVar("R")
+Rate = float | tuple[float, float]
+
+
+class Move(NamedTuple):
+    """What a rule may look at.
+
+    Attributes:
+        rows: the rows.
+        parameters: where the gradient was taken, rows first.
+        grad: the gradient by the parameters.
+        value: the objective there, ``(b,)``.
+        step: how many updates each row has had, ``(b,)``.
+        project: maps parameters to the nearest allowed ones.
+    """
+
+    rows: Rows
+    parameters: Tensor
+    grad: Tensor
+    value: PerRow
+    step: Count
+    project: Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class StepRule(Protocol[R]):
+    """A pair of pure functions, in the shape of a gradient transformation."""
+
+    def init(self, parameters: Tensor) -> R:
+        """The state before the first update."""
+        ...
+
+    def update(self, move: Move, state: R) -> tuple[Tensor, R]:
+        """New parameters and state."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Steepest ascent: ``P(w + argmax_{d ∈ rate·set} ⟨g, d⟩)``.
+
+    Args:
+        geometry: the set.
+        rate: step size in budgets, above 0.
+    """
+
+    geometry: Geometry
+    rate: Rate
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+
+    def init(self, parameters: Tensor) -> tuple[()]:
+        """No state."""
+        return ()
+
+    def update(self, move: Move, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        """One projected step."""
+        towards = self.geometry.steepest(move.grad, move.parameters, move.rows, self.rate)
+        return move.project(move.parameters + towards), ()
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Steepest ascent along the running sum of l1-normalised gradients.
+
+    Args:
+        geometry: the set.
+        rate: step size in budgets, above 0.
+        decay: factor on the old sum, at least 0.
+
+    Source: Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018, equations 6–8. The gradient's norm
+    is each row's own (in the l1 form the paper writes, summed rather than averaged).
+    """
+
+    geometry: Geometry
+    rate: Rate
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        number("decay", self.decay, least=0)
+
+    def init(self, parameters: Tensor) -> Tensor:
+        """A zero sum."""
+        return torch.zeros_like(parameters)
+
+    def update(self, move: Move, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One projected step along the sum."""
+        flat = move.grad.flatten(1)
+        flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-37)
+        unit = (flat / flat.abs().sum(1, keepdim=True).clamp_min(1e-37)).view_as(move.grad)
+        total = self.decay * state + unit
+        towards = self.geometry.steepest(total, move.parameters, move.rows, self.rate)
+        return move.project(move.parameters + towards), total
+
+
+class AdamState(NamedTuple):
+    """Running first and second moments, and each row's count."""
+
+    mean: Tensor
+    square: Tensor
+    updates: Count
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam on the parameters, upwards, then projected.
+
+    Args:
+        rate: learning rate, above 0.
+        decay: decay of the two moments.
+        eps: added to the root of the second moment.
+
+    Source: Kingma & Ba, ICLR 2015, algorithm 1.
+    """
+
+    rate: float
+    decay: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        number("rate", self.rate, least=0, above=True)
+
+    def init(self, parameters: Tensor) -> AdamState:
+        """Zero moments."""
+        count = torch.zeros(len(parameters), dtype=torch.int64, device=parameters.device)
+        return AdamState(torch.zeros_like(parameters), torch.zeros_like(parameters), count)
+
+    def update(self, move: Move, state: AdamState) -> tuple[Tensor, AdamState]:
+        """One step."""
+        first, second = self.decay
+        mean = first * state.mean + (1 - first) * move.grad
+        square = second * state.square + (1 - second) * move.grad.square()
+        count = state.updates + 1
+        by_row = count.to(mean.dtype).reshape(-1, *(1,) * (mean.dim() - 1))
+        unbiased = (square / (1 - second**by_row)).sqrt() + self.eps
+        moved = move.parameters + self.rate * (mean / (1 - first**by_row)) / unbiased
+        return move.project(moved), AdamState(mean, square, count)
+
+
+def _check_rate(rate: Rate) -> None:
+    for value in rate if isinstance(rate, tuple) else (rate,):
+        number("step_size", value, least=0, above=True)

@@ -1,0 +1,7 @@
+"""Where images, labels and foreground masks come from."""
+
+from assay.data.dataset import Dataset
+from assay.data.registry import SOURCES, load
+from assay.data.scenes import scenes
+
+__all__ = ["SOURCES", "Dataset", "load", "scenes"]

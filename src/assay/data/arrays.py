@@ -1,0 +1,155 @@
+"""From arrays as files hold them to the tensors of a `Dataset`."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.core.arguments import described, reject
+
+LAYOUTS = ("auto", "nchw", "nhwc", "nhw")
+_CHANNELS = (1, 3)
+
+
+def pixels(array: NDArray[Any], name: str, layout: str = "auto") -> Tensor:
+    """Images as ``(n, c, h, w)``.
+
+    Args:
+        array: ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``; uint8, or float in [0, 1].
+        name: what the message calls it.
+        layout: the order of the axes; ``"auto"`` finds the axis of 1 or 3 channels, and refuses to guess.
+
+    Returns:
+        Uint8 or float32, contiguous.
+
+    Raises:
+        ValueError: another dtype, another number of axes, or an order that cannot be told.
+
+    Example:
+        >>> pixels(np.zeros((5, 32, 24, 3), np.uint8), "x").shape
+        torch.Size([5, 3, 32, 24])
+    """
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        reject(name, "pixels as uint8 or as float in [0, 1]", described(f"dtype {array.dtype}"))
+    found = _layout(array, name) if layout == "auto" else layout
+    if array.ndim != len(found):
+        reject(name, f"{len(found)} axes for the layout {found!r}", described(f"shape {array.shape}"))
+    if found == "nhw":
+        array = array[:, None]
+    elif found == "nhwc":
+        array = array.transpose(0, 3, 1, 2)
+    kept = np.uint8 if array.dtype == np.uint8 else np.float32
+    return torch.from_numpy(_owned(array, kept))
+
+
+def labels(array: NDArray[Any], name: str) -> Tensor:
+    """Labels as int64 ``(n,)``.
+
+    Args:
+        array: whole numbers, ``(n,)`` or ``(n, 1)``.
+        name: what the message calls it.
+
+    Returns:
+        The labels.
+
+    Raises:
+        ValueError: not whole numbers, or another shape.
+    """
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        reject(name, "labels as integers of shape (n,)", described(f"{array.dtype} of shape {array.shape}"))
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        reject(name, "labels that fit into 64 bits with a sign", described(f"{array.max()}"))
+    return torch.from_numpy(_owned(array, np.int64))
+
+
+def foreground(array: NDArray[Any], name: str) -> Tensor:
+    """Masks as bool ``(n, 1, h, w)``.
+
+    Args:
+        array: ``(n, h, w)``, ``(n, 1, h, w)`` or ``(n, h, w, 1)``; bool, or only 0 and 1, or only 0 and 255.
+        name: what the message calls it.
+
+    Returns:
+        True on the foreground.
+
+    Raises:
+        ValueError: another shape, or values that are not those of a mask.
+
+    Example:
+        >>> foreground(np.array([[[0, 255], [255, 0]]]), "mask").shape
+        torch.Size([1, 1, 2, 2])
+    """
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 or array.dtype.kind not in "biuf":
+        expected = "masks of shape (n, h, w), (n, 1, h, w) or (n, h, w, 1)"
+        reject(name, expected, described(f"{array.dtype} of shape {array.shape}"))
+    return torch.from_numpy(_owned(binary(array, name)[:, None], np.bool_))
+
+
+def binary(array: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """An array of two values, as booleans.
+
+    Args:
+        array: bool, or only 0 and 1, or only 0 and 255.
+        name: what the message calls it.
+
+    Returns:
+        True where it is not 0.
+
+    Raises:
+        ValueError: other values; a threshold would be a guess.
+    """
+    if array.dtype == np.bool_:
+        return array.astype(np.bool_, copy=False)
+    on: NDArray[np.bool_] = array != 0
+    top = array[on]
+    if top.size and not ((top == 1).all() or (top == 255).all()):
+        others = np.unique(top[:100_000])[:5].tolist()
+        reject(name, "a mask of only 0 and 1, or only 0 and 255", described(f"values such as {others}"))
+    return on
+
+
+def class_names(given: tuple[str, ...] | None, *found: Tensor) -> tuple[str, ...]:
+    """Class names: those given, or the numbers from 0 to the largest label.
+
+    Args:
+        given: names from an option or a file.
+        found: the labels of every split, so that the splits agree.
+
+    Returns:
+        One name a class.
+    """
+    if given is not None:
+        return given
+    top = max((int(y.max()) for y in found if len(y)), default=0)
+    if top >= 100_000:
+        reject("labels", "fewer than 100,000 classes, or their names", described(f"a label of {top}"))
+    return tuple(str(k) for k in range(top + 1))
+
+
+def _layout(array: NDArray[Any], name: str) -> str:
+    shape = array.shape
+    ask = f"axes whose order can be told; say ?layout= ({', '.join(LAYOUTS[1:])})"
+    if array.ndim == 3:
+        if shape[2] <= 4:  # (n, h, 3) is more likely one image than a set
+            reject(name, ask, described(f"shape {shape}"))
+        return "nhw"
+    if array.ndim != 4:
+        reject(name, "images of shape (n, h, w), (n, h, w, c) or (n, c, h, w)", described(f"shape {shape}"))
+    first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
+    if first == last:
+        reject(name, ask, described(f"shape {shape}"))
+    return "nchw" if first else "nhwc"
+
+
+def _owned(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Contiguous, writable, native byte order."""
+    found = np.ascontiguousarray(array, dtype=np.dtype(dtype))
+    return found if found.flags.writeable else found.copy()

@@ -1,0 +1,162 @@
+"""Image files to pixels, by Pillow: verified, within its decompression limit, one shape for all."""
+
+import io
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from assay.core.arguments import described, reject
+from assay.data.arrays import binary
+
+Encoded = bytes | Path
+Size = tuple[int, int]
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MODES = ("auto", "rgb", "l")
+_GREY = ("1", "L")
+_COLOUR = ("RGB", "P", "CMYK", "YCbCr", "RGBX")
+_CLEAR = ("RGBA", "LA", "PA")
+
+
+def stacked(
+    items: Iterable[tuple[str, Encoded | Image.Image]],
+    count: int,
+    *,
+    mode: str = "auto",
+    size: Size | None = None,
+    limit: float,
+) -> Tensor:
+    """Decode images into one tensor.
+
+    Args:
+        items: a name for messages and the file (a path, its bytes, or an open image), for each image.
+        count: how many there are.
+        mode: ``"rgb"`` or ``"l"`` (grey) for all; ``"auto"``: grey if all are grey, else RGB.
+        size: height and width to resize to, bilinear with Pillow's antialiasing, the aspect not kept;
+            None where all have one size.
+        limit: the most bytes that the result may take.
+
+    Returns:
+        Uint8 ``(count, c, h, w)``.
+
+    Raises:
+        ValueError: an image that cannot be read, is partly transparent, or differs in size; or too many of them.
+    """
+    found: list[NDArray[np.uint8]] = []
+    for name, data in items:
+        image = picture(data, name, mode=mode, size=size)
+        if not found and image.size * count > limit:
+            expected = f"at most {limit / 2**30:g} GiB of pixels (option max_gib)"
+            reject("images", expected, described(f"{count} of {image.size / 2**20:.1f} MiB"))
+        if found and image.shape[:2] != found[0].shape[:2]:
+            first, here = (f"{a.shape[0]}×{a.shape[1]}" for a in (found[0], image))
+            reject(f"image {name}", f"one size for all, {first} as the first (or ?size= to resize)", described(here))
+        found.append(image)
+    if not found:
+        reject("images", "at least one image", described("none"))
+    channels = 3 if any(image.ndim == 3 for image in found) else 1
+    out = np.empty((len(found), channels, *found[0].shape[:2]), np.uint8)
+    for row, image in zip(out, found, strict=True):
+        row[:] = image if image.ndim == 2 else image.transpose(2, 0, 1)  # a grey image fills every channel
+    return torch.from_numpy(out)
+
+
+def picture(data: Encoded | Image.Image, name: str, *, mode: str = "auto", size: Size | None = None) -> NDArray[Any]:
+    """Decode one image.
+
+    Args:
+        data: the file's path or bytes, or an image that is open already. EXIF orientation is not applied.
+        name: what the message calls it.
+        mode: ``"rgb"``, ``"l"`` or ``"auto"`` (as it is).
+        size: height and width to resize to (bilinear), or None.
+
+    Returns:
+        Uint8 ``(h, w)`` or ``(h, w, 3)``.
+
+    Raises:
+        ValueError: it cannot be read, is partly transparent, or has more than 8 bits a channel.
+    """
+    image = data if isinstance(data, Image.Image) else opened(data, name)
+    if image.mode in _CLEAR or "transparency" in image.info:
+        image = _opaque(image, name)
+    if image.mode not in _GREY + _COLOUR:
+        reject(f"image {name}", "8 bits a channel, grey or colour", described(f"Pillow mode {image.mode!r}"))
+    grey = image.mode in _GREY if mode == "auto" else mode == "l"
+    image = image.convert("L" if grey else "RGB")
+    if size is not None and image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def cutout(data: Encoded, name: str, *, size: Size | None = None) -> NDArray[np.bool_]:
+    """Decode one foreground mask.
+
+    Args:
+        data: the file's path or bytes: grey or bilevel, only 0 and 1, or only 0 and 255.
+        name: what the message calls it.
+        size: height and width to resize to (bilinear coverage of at least one half), or None.
+
+    Returns:
+        Bool ``(h, w)``, True on the foreground.
+
+    Raises:
+        ValueError: it cannot be read, or is not a mask of two values.
+    """
+    image = opened(data, name)
+    if image.mode not in _GREY:
+        reject(f"mask {name}", "a grey or bilevel image", described(f"Pillow mode {image.mode!r}"))
+    found = binary(np.asarray(image), f"mask {name}")
+    if size is None or found.shape == size:
+        return found
+    cover = Image.fromarray(found.astype(np.uint8) * 255).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    resized: NDArray[np.bool_] = np.asarray(cover) >= 128
+    return resized
+
+
+def opened(data: Encoded, name: str) -> Image.Image:
+    """Verify and load one image file, which must be one of the `FORMATS` and hold one picture.
+
+    Args:
+        data: the file's path or bytes.
+        name: what the message calls it.
+
+    Returns:
+        The image, loaded, its file closed.
+
+    Raises:
+        ValueError: it is not such a file, is damaged, or is above Pillow's decompression limit.
+    """
+    expected = f"a sound image file ({', '.join(FORMATS)})"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(_handle(data), formats=FORMATS) as checked:
+                frames = 1 if checked.format == "MPO" else getattr(checked, "n_frames", 1)
+                checked.verify()
+            with Image.open(_handle(data), formats=FORMATS) as image:  # verify() leaves an image unusable
+                image.load()
+    except Exception as error:
+        reject(f"image {name}", expected, described(f"{type(error).__name__}: {error}"))
+    if frames != 1:
+        reject(f"image {name}", "one picture a file", described(f"{frames} frames"))
+    return image
+
+
+def _handle(data: Encoded) -> Any:
+    return io.BytesIO(data) if isinstance(data, bytes) else data
+
+
+def _opaque(image: Image.Image, name: str) -> Image.Image:
+    """Drop an alpha channel that hides nothing; refuse one that does, as its background would be a guess."""
+    with_alpha = image.convert("RGBA")
+    if with_alpha.getchannel("A").getextrema() != (255, 255):
+        reject(f"image {name}", "an opaque image", described("one with transparent pixels"))
+    return with_alpha.convert("L" if image.mode in ("LA", *_GREY) else "RGB")

@@ -1,0 +1,188 @@
+"""What a source is asked for: a spec taken apart, its options read with their checks, its split."""
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay.core.arguments import described, number, one_of, reject, whole
+from assay.data.dataset import Dataset
+
+SPLITS = ("train", "val", "test", "all")
+_SPLIT_WORDS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to a source.
+
+    Attributes:
+        source: the source's name, as ``npz``.
+        path: what stood between the name and the options.
+        options: the options, as text.
+        split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
+    """
+
+    source: str
+    path: str
+    options: Mapping[str, str]
+    split: str
+
+    def place(self) -> Path:
+        """The path with ``{split}`` filled in and ``~`` expanded.
+
+        Raises:
+            ValueError: ``{split}`` stands in the path and all splits were asked for.
+        """
+        if "{split}" in self.path and self.split == "all":
+            reject("split", "'train', 'val' or 'test' where the path contains {split}", self.split)
+        return Path(self.path.replace("{split}", self.split)).expanduser()
+
+    def title(self) -> str:
+        """What to call a set that came from the path: the file's name without its ending, split and wildcard."""
+        path = Path(self.path)
+        parts = [re.sub(r"[-_.]*(\{split\}|\*)", "", part).strip("-_.") for part in (path.stem, path.parent.name)]
+        return parts[0] or parts[1] or self.source
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        """An option as it was written."""
+        return self.options.get(name, default)
+
+    def names(self, name: str) -> tuple[str, ...] | None:
+        """An option as a list of names separated by commas."""
+        given = self.options.get(name)
+        return None if given is None else tuple(part.strip() for part in given.split(","))
+
+    def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
+        """An option that is one of a few words."""
+        return one_of(f"option {name}", self.options.get(name, default), allowed)
+
+    def whole(self, name: str, default: int, *, least: int = 0) -> int:
+        """An option that is a whole number."""
+        given = self.options.get(name)
+        if given is None:
+            return default
+        if not re.fullmatch(r"[+-]?\d+", given):
+            reject(f"option {name}", f"a whole number that is at least {least}", given)
+        return whole(f"option {name}", int(given), least=least)
+
+    def number(self, name: str, default: float, *, least: float = 0.0, most: float = float("inf")) -> float:
+        """An option that is a number."""
+        given = self.options.get(name)
+        if given is None:
+            return default
+        try:
+            value = float(given)
+        except ValueError:
+            reject(f"option {name}", f"a number that is at least {least:g}", given)
+        return number(f"option {name}", value, least=least, most=most)
+
+    def size(self) -> tuple[int, int] | None:
+        """The option ``size``: ``96`` or ``96x128`` (height x width); None where it is not given."""
+        given = self.options.get("size")
+        if given is None:
+            return None
+        found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", given)
+        if not found:
+            reject("option size", "a size in pixels, as 96 or 96x128 (height x width)", given)
+        return int(found[1]), int(found[2] or found[1])
+
+    def limit_bytes(self) -> float:
+        """The most that the pixels may take in memory: option ``max_gib``, 8 GiB by default."""
+        return self.number("max_gib", 8.0) * 2**30
+
+
+def options_of(text: str, separator: str, allowed: Collection[str], source: str) -> dict[str, str]:
+    """Read ``key=value`` pairs.
+
+    Args:
+        text: the pairs, possibly none.
+        separator: what stands between pairs.
+        allowed: the options that the source knows.
+        source: its name, for the message.
+
+    Returns:
+        The options as text, in the order written.
+
+    Raises:
+        ValueError: not a pair, an option that the source does not know, or one given twice.
+
+    Example:
+        >>> options_of("size=32,count=10", ",", ("size", "count"), "scenes")
+        {'size': '32', 'count': '10'}
+    """
+    found: dict[str, str] = {}
+    for pair in filter(None, text.split(separator)):
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            reject("spec", f"options of {source!r} as key=value, separated by {separator!r}", pair)
+        if key not in allowed:
+            reject("spec", f"an option of {source!r} ({listed(allowed)})", described(repr(key) + nearest(key, allowed)))
+        if key in found:
+            reject("spec", f"each option of {source!r} once", described(f"{key!r} twice"))
+        found[key] = value
+    return found
+
+
+def nearest(word: str, words: Collection[str]) -> str:
+    """The end of a message, ``"; did you mean 'npz'?"``, or nothing where no word is near."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def listed(words: Collection[str]) -> str:
+    """Words for a message: quoted, separated by commas; ``none`` for no words; cut after a dozen."""
+    some = [repr(word) for word in list(words)[:12]]
+    return (", ".join(some) + (", …" if len(words) > 12 else "")) or "none"
+
+
+def refuse_part(request: Request) -> None:
+    """Refuse to divide what its own name calls a part: 20 % of a test set must not pass for the test set.
+
+    Args:
+        request: one whose source has a single set.
+
+    Raises:
+        ValueError: the last part of the path names a split, and the spec says neither where the other
+            splits are (``{split}``) nor that the set is to be taken whole (``holdout=0``).
+    """
+    if request.split == "all" or "holdout" in request.options or "{split}" in request.path:
+        return
+    words = re.split(r"[^a-z]+", Path(request.path).stem.lower())
+    named = [word for word in words if word in _SPLIT_WORDS]
+    if named:
+        reject(
+            f"spec {request.source}",
+            f"a path with {{split}} in the place of {named[0]!r}, or the parent folder, "
+            "or ?holdout=0 to take this set whole",
+            request.path,
+        )
+
+
+def one_set(dataset: Dataset, request: Request) -> Dataset:
+    """The part of a single set that a split means: a stratified, seeded 80/20 division.
+
+    The division depends on the spec alone (options ``holdout``, 0.2, and ``seed``, 0), never on what a caller
+    asks for besides, so that ``train`` and ``test`` of one spec cannot overlap.
+
+    Args:
+        dataset: everything there is.
+        request: the split, and the options; ``holdout=0`` gives the whole set for any split.
+
+    Returns:
+        The part.
+
+    Raises:
+        ValueError: the split is ``"val"``, or the part would be empty.
+    """
+    holdout = request.number("holdout", 0.2, most=0.95)
+    if request.split == "all" or "{split}" in request.path or holdout == 0:
+        return dataset
+    if request.split == "val":
+        reject("split", f"'train', 'test' or 'all', as {request.source!r} holds one set here", request.split)
+    train, test = dataset.split(1 - holdout, seed=request.whole("seed", 0))
+    part = train if request.split == "train" else test
+    if len(part) == 0:
+        reject("spec", f"enough images for a {request.split} part", described(f"{len(dataset)} in all"))
+    return part

@@ -1,0 +1,7 @@
+"""Architectures the papers use, normalisation, and loading by spec."""
+
+from assay.models.load import digest, load, save
+from assay.models.normalize import Normalize
+from assay.models.registry import ARCHITECTURES, build
+
+__all__ = ["ARCHITECTURES", "Normalize", "build", "digest", "load", "save"]

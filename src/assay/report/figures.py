@@ -1,0 +1,158 @@
+"""Accuracy against budget, drawn by matplotlib as SVG."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from io import StringIO
+from typing import Any
+
+from assay.core.outcome import Status
+from assay.report import svg
+from assay.report.study import Cell, Study
+from assay.report.text import levels
+from assay.report.verdict import Share, clean_right, worst
+
+_WIDTH, _HEIGHT = 8.0, 4.2  # inches of 72 units
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+_MARKERS = "osD^vPX*"
+
+
+@dataclass(frozen=True)
+class Line:
+    """The accuracy of one model over budgets.
+
+    Attributes:
+        model: its name.
+        series: its position among the models, which gives its colour.
+        points: budget in input units and share, ascending; budget 0 is the clean accuracy.
+    """
+
+    model: str
+    series: int
+    points: tuple[tuple[float, Share], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One accuracy–budget figure.
+
+    Attributes:
+        name: what varies.
+        lines: one a model.
+    """
+
+    name: str
+    lines: tuple[Line, ...]
+
+
+def curves(study: Study) -> tuple[Curve, ...]:
+    """The accuracy–budget curves of a study.
+
+    Args:
+        study: the study.
+
+    Returns:
+        One a name of a curve with at least one measured budget above 0. Several attacks at the same budget count
+        together, worst case per sample.
+    """
+    names = dict.fromkeys(cell.curve for cell in study.cells if cell.curve is not None and cell.eps is not None)
+    found = []
+    for name in names:
+        lines = []
+        for i, model in enumerate(study.models):
+            cells = tuple(c for c in study.of(model) if c.curve == name and c.eps is not None)
+            points = _points(cells, len(study))
+            if len(points) > 1:
+                lines.append(Line(model, i, points))
+        if lines:
+            found.append(Curve(name, tuple(lines)))
+    return tuple(found)
+
+
+def _points(cells: tuple[Cell, ...], n: int) -> tuple[tuple[float, Share], ...]:
+    right, known = clean_right(cells, n)
+    points = {0.0: Share(int(right.sum()), int(known.sum()))} if known.any() else {}
+    for eps in sorted({float(cell.eps) for cell in cells if cell.eps}):
+        status = worst(tuple(c.outcome for c in cells if c.eps == eps), n)
+        reached = int((status != int(Status.NOT_RUN)).sum())
+        if reached:
+            points[eps] = Share(int((status == int(Status.SURVIVED)).sum()), reached)
+    return tuple(points.items())
+
+
+def draw(curve: Curve, key: str) -> str:
+    """Draw one curve: lines with exact 95 % intervals as bands.
+
+    Args:
+        curve: what to draw.
+        key: unique on the page, for ids.
+
+    Returns:
+        An ``<svg>`` element that follows the page's colours. It holds numbers only, no text from outside but the label,
+        which is escaped.
+    """
+    # Imported here: matplotlib takes a second. No pyplot: it would keep the figure and choose a window system.
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    plain: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": key,
+        "text.parse_math": False,
+        "path.simplify": False,
+    }
+    file = StringIO()
+    with rc_context({**plain, "font.size": 11, "axes.linewidth": 0.8, "font.family": ["DejaVu Sans"]}):
+        figure = Figure(figsize=(_WIDTH, _HEIGHT), facecolor="none")
+        axes = figure.add_axes((0.08, 0.165, 0.895, 0.805), facecolor="none")
+        for line in curve.lines:
+            _line(axes, line)
+        _frame(axes, curve)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(file, metadata={"Date": None})
+    models = ", ".join(line.model for line in curve.lines)
+    return svg.tidy(file.getvalue(), key, f"Accuracy against budget, {curve.name}: {models}")
+
+
+def _line(axes: Any, line: Line) -> None:
+    eps = [point[0] for point in line.points]
+    shares = [100 * (point[1].value or 0.0) for point in line.points]
+    low, high = zip(*(point[1].interval for point in line.points), strict=True)
+    colour = svg.series(line.series)
+    axes.fill_between(eps, [100 * v for v in low], [100 * v for v in high], color=colour, alpha=0.14, linewidth=0)
+    dash = _DASHES[line.series // 8 % len(_DASHES)]
+    marker = _MARKERS[line.series % len(_MARKERS)]
+    axes.plot(eps, shares, color=colour, linewidth=1.8, linestyle=dash, marker=marker, markersize=4.5)
+
+
+def _frame(axes: Any, curve: Curve) -> None:
+    found = sorted({eps for line in curve.lines for eps, _ in line.points})
+    axes.set_ylim(-2, 102)
+    axes.set_xlim(-0.015 * found[-1], 1.03 * found[-1])
+    axes.set_yticks(range(0, 101, 25))
+    axes.set_yticklabels([f"{v} %" if v == 100 else f"{v}" for v in range(0, 101, 25)])
+    ticks = _ticks(found)
+    axes.set_xticks(ticks)
+    axes.set_xticklabels([_tick(eps, found) for eps in ticks])
+    axes.set_xlabel("budget ε", color=svg.ink(), labelpad=9)
+    axes.grid(axis="y", color=svg.rule(), linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, pad=6, labelcolor=svg.ink())
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(svg.rule())
+
+
+def _ticks(found: list[float]) -> list[float]:
+    """The measured budgets that have room for a label, the largest always."""
+    kept = [found[-1]]
+    for eps in reversed(found[:-1]):
+        if kept[-1] - eps >= 0.11 * found[-1]:
+            kept.append(eps)
+    return kept[::-1]
+
+
+def _tick(eps: float, found: list[float]) -> str:
+    """In grey levels if all budgets are near simple fractions of 255, else as a number."""
+    grey = all(abs(255 * e - float(Fraction(255 * e).limit_denominator(4))) < 1e-3 for e in found)
+    return levels(eps) if grey else f"{eps:.3g}"

@@ -1,0 +1,79 @@
+"""Matplotlib's SVG, made fit to stand inside a page with a strict content policy."""
+
+from xml.etree import ElementTree
+
+_INK, _RULE = "#010101", "#020202"
+_SERIES = tuple(f"#0301{i:02x}" for i in range(8))
+# Colours that stand for the page's own, so that a figure follows it into the dark.
+_MEANING = {
+    _INK: "currentColor",
+    _RULE: "var(--rule)",
+    **{code: f"var(--s{i})" for i, code in enumerate(_SERIES)},
+}
+_LINK = "{http://www.w3.org/1999/xlink}href"
+_NAMESPACE = "{http://www.w3.org/2000/svg}"
+
+
+def ink() -> str:
+    """The colour that becomes the colour of the text around the figure."""
+    return _INK
+
+
+def rule() -> str:
+    """The colour that becomes the page's colour of rules."""
+    return _RULE
+
+
+def series(i: int) -> str:
+    """The colour that becomes the page's colour of the ``i``-th model (eight, then again)."""
+    return _SERIES[i % len(_SERIES)]
+
+
+def tidy(text: str, prefix: str, label: str) -> str:
+    """Rewrite matplotlib's SVG for use inside HTML.
+
+    Style attributes become presentation attributes (a content policy forbids the former), colours become the page's,
+    ids get a prefix, and the XML prologue, metadata, style sheet and fonts go.
+
+    Args:
+        text: what matplotlib wrote.
+        prefix: unique on the page.
+        label: what the figure shows, for those who do not see it.
+
+    Returns:
+        One ``<svg>`` element.
+    """
+    root = ElementTree.fromstring(text)  # noqa: S314 (matplotlib's own output, never a given file)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{_NAMESPACE}metadata", f"{_NAMESPACE}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_NAMESPACE)
+        element.attrib.update(_presentation(element.attrib.pop("style", "")))
+        link = element.attrib.pop(_LINK, None)
+        if link is not None:
+            element.set("href", f"#{prefix}-{link.removeprefix('#')}")
+        if "id" in element.attrib:
+            element.set("id", f"{prefix}-{element.get('id')}")
+        for name, value in list(element.attrib.items()):
+            if value.startswith("url(#"):
+                element.set(name, f"url(#{prefix}-{value.removeprefix('url(#')}")
+            element.set(name, _MEANING.get(element.attrib[name], element.attrib[name]))
+    root.attrib.pop("version", None)
+    root.attrib.update({"role": "img", "aria-label": label, "stroke-linejoin": "round", "class": "plot"})
+    for name in ("width", "height"):
+        root.set(name, f"{float(root.attrib[name].removesuffix('pt')):g}")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _presentation(style: str) -> dict[str, str]:
+    """The declarations of a style attribute as attributes; of a font only the size stays."""
+    found = {}
+    for declaration in style.split(";"):
+        name, _, value = (part.strip() for part in declaration.partition(":"))
+        if name == "font":
+            found["font-size"] = next(word for word in value.split() if word.endswith("px"))
+        elif name and value and not name.startswith("font-"):
+            found[name] = value
+    return found

@@ -1,0 +1,238 @@
+"""How a model stands after all attacks on it, sample by sample, and the numbers of a study as plain data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.core.outcome import Outcome, Status
+from assay.report.study import Cell, Study
+from assay.report.text import finite
+
+# A sample takes the first of these that any attack recorded. NOT_RUN leads: a sample that some attack did not reach
+# has no worst case yet, and counting only the broken ones among them would bias the share. SURVIVED is last: it must
+# hold for every attack.
+_PRECEDENCE = (
+    Status.NOT_RUN, Status.MISCLASSIFIED, Status.BROKEN, Status.INVALID, Status.ERROR, Status.SURVIVED,
+)  # fmt: skip
+
+
+def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact binomial confidence interval of a share.
+
+    Args:
+        successes: how many of ``n``.
+        n: how many were tried.
+        confidence: coverage, in (0, 1).
+
+    Returns:
+        Lower and upper end, as shares; (0, 1) when nothing was tried.
+
+    Example:
+        >>> low, high = exact_interval(5, 10)
+        >>> round(low, 3), round(high, 3)
+        (0.187, 0.813)
+
+    Source: Clopper & Pearson 1934, Biometrika 26(4).
+    """
+    from scipy.stats import binomtest  # a second of import time, needed only here
+
+    if n == 0:
+        return (0.0, 1.0)
+    found = binomtest(successes, n).proportion_ci(confidence, method="exact")
+    return (float(found.low), float(found.high))
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of ``n``, with its exact interval.
+
+    Attributes:
+        part: how many.
+        n: of how many.
+    """
+
+    part: int
+    n: int
+
+    @property
+    def value(self) -> float | None:
+        """The share; None when ``n`` is 0."""
+        return self.part / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95 % interval."""
+        return exact_interval(self.part, self.n)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one model stands after several attacks.
+
+    Attributes:
+        model: name of the model.
+        cells: the attacks that count.
+        skipped: attacks that were not run on any sample, and do not count.
+        status: the worst of each sample, ``(n,)`` of `Status` codes.
+        clean: share right before any attack, of the samples that were predicted.
+        robust: share that survived every attack, of the samples that every attack reached.
+    """
+
+    model: str
+    cells: tuple[Cell, ...]
+    skipped: tuple[Cell, ...]
+    status: Tensor
+    clean: Share
+    robust: Share
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """All six counts by label; they add up to the number of samples."""
+        return {s.label: int((self.status == int(s)).sum()) for s in Status}
+
+    @property
+    def passes(self) -> float | None:
+        """Forward and backward passes of all attacks together, per sample; None when nothing was run."""
+        found = [p for p in (passes(cell.outcome) for cell in self.cells) if p is not None]
+        return sum(found) if found else None
+
+    @property
+    def checks(self) -> float | None:
+        """Forward passes of the referee, per sample; None when nothing was run."""
+        found = [c for c in (_per_sample(cell.outcome, cell.outcome.checks) for cell in self.cells) if c is not None]
+        return sum(found) if found else None
+
+
+def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
+    """The worst of each sample over several attacks.
+
+    Args:
+        outcomes: records over the same samples.
+        n: how many samples.
+
+    Returns:
+        ``(n,)`` of `Status` codes: survived only where every attack was survived, not run where any did not reach it.
+    """
+    if not outcomes:
+        return torch.full((n,), int(Status.NOT_RUN))
+    every = torch.stack([outcome.status.cpu().long() for outcome in outcomes])
+    found = torch.full((n,), int(Status.SURVIVED))
+    for status in reversed(_PRECEDENCE):
+        found[(every == int(status)).any(0)] = int(status)
+    return found
+
+
+def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
+    """Judge one model by some of the attacks on it.
+
+    Args:
+        model: name of the model.
+        cells: the attacks on it.
+        n: how many samples.
+
+    Returns:
+        The verdict, worst case per sample.
+    """
+    ran = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) < n)
+    skipped = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) >= n)
+    status = worst(tuple(cell.outcome for cell in ran), n)
+    right, known = clean_right(ran, n)
+    robust = Share(int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()))
+    return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), robust)
+
+
+def verdicts(study: Study) -> tuple[Verdict, ...]:
+    """One verdict a model, over the budgets of the headline."""
+    chosen = study.headline or {cell.budget for cell in study.cells}
+    return tuple(
+        verdict(model, tuple(cell for cell in study.of(model) if cell.budget in chosen), len(study))
+        for model in study.models
+    )
+
+
+def clean_right(cells: tuple[Cell, ...], n: int) -> tuple[Tensor, Tensor]:
+    """Which samples are right before any attack.
+
+    Args:
+        cells: attacks on one model.
+        n: how many samples.
+
+    Returns:
+        Boolean ``(n,)``: right, and whether any of the attacks predicted the sample at all.
+    """
+    right, known = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+    for cell in cells:
+        predicted = cell.outcome.predicted_clean.cpu()
+        new = (predicted >= 0) & ~known
+        right |= new & (predicted == cell.outcome.y.cpu())
+        known |= new
+    return right, known
+
+
+def passes(outcome: Outcome) -> float | None:
+    """Forward and backward passes of the attack per sample that was run; None when none was."""
+    return _per_sample(outcome, outcome.forwards + outcome.backwards)
+
+
+def _per_sample(outcome: Outcome, counted: Tensor) -> float | None:
+    n = len(outcome) - outcome.count(Status.NOT_RUN)
+    return int(counted.sum()) / n if n else None
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """The numbers of a study as plain data that strict JSON can hold (None where there is no number).
+
+    Args:
+        study: the study.
+
+    Returns:
+        ``title``, ``dataset``, ``n`` samples, ``headline``, ``warnings``, ``facts``, ``command``; ``models``: the
+        verdict of each; ``cells``: each attack on each model. A verdict and a cell hold ``n`` (samples that were
+        run), ``counts`` (all six), ``robust_accuracy``, ``interval`` (exact, 95 %; None with ``n`` 0),
+        ``clean_accuracy`` and ``passes`` (forward and backward passes per sample).
+    """
+    return {
+        "title": study.title,
+        "dataset": study.dataset,
+        "n": len(study),
+        "headline": list(study.headline),
+        "models": [
+            {"model": v.model, "attacks": [cell.attack for cell in v.cells]}
+            | {"skipped": [cell.attack for cell in v.skipped]}
+            | _numbers(v.robust, v.counts, v.clean.value, v.passes)
+            for v in verdicts(study)
+        ],
+        "cells": [
+            {"model": cell.model, "attack": cell.attack, "family": cell.family, "budget": cell.budget}
+            | {"eps": None if cell.eps is None else float(cell.eps), "curve": cell.curve}
+            | _numbers(
+                robust_share(cell.outcome),
+                cell.outcome.counts,
+                finite(cell.outcome.clean_accuracy),
+                passes(cell.outcome),
+            )
+            | {"seconds": finite(cell.outcome.seconds), "events": list(cell.outcome.events)}
+            for cell in study.cells
+        ],
+        "warnings": list(study.warnings),
+        "command": study.command,
+        "facts": {str(name): str(value) for name, value in study.facts.items()},
+    }
+
+
+def robust_share(outcome: Outcome) -> Share:
+    """Share that survived, of the samples that were run."""
+    return Share(int(outcome.robust.sum()), len(outcome) - outcome.count(Status.NOT_RUN))
+
+
+def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: float | None) -> dict[str, Any]:
+    return {
+        "n": robust.n,
+        "counts": counts,
+        "robust_accuracy": robust.value,
+        "interval": list(robust.interval) if robust.n else None,
+        "clean_accuracy": clean,
+        "passes": cost,
+    }

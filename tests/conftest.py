@@ -1,0 +1,25 @@
+"""Annotations of shapes are executed: calls between the parts are checked against them while the tests run.
+
+Modules whose arguments come straight from users are left out: there the tests look for assay's own errors.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from jaxtyping import install_import_hook
+
+CHECKED = ("engine", "objectives", "oracle", "perturbation", "projections", "referee", "rng", "rows", "slots", "tree")
+TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+
+install_import_hook([f"assay.core.{name}" for name in CHECKED] + ["assay.masks.saliency"], TYPECHECKER)
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)

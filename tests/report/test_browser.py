@@ -1,13 +1,15 @@
+import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 
 from assay.report import write_report
 
-from .hostile import poisoned
+from .hostile import PAYLOADS, poisoned
 from .made import rich
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -36,6 +38,28 @@ def browse(tmp_path):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     return write_report(rich(), tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def chapters(tmp_path_factory):
+    """A page about two studies that differ in name only."""
+    pair = [rich(title="Scenes"), rich(title="Digits")]
+    return write_report(pair, tmp_path_factory.mktemp("chapters") / "report.html")
+
+
+def parts(document):
+    """The chapters of a document, each as text."""
+    return re.split(r'<article class="chapter"', document)[1:]
+
+
+def driven(path, script):
+    """A copy of a page that runs a script of ours at the end, and keeps what it returns in the title."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    ours = f"<script>document.title = JSON.stringify((() => {{ {script} }})())</script></body>"
+    copy = path.with_name("driven.html")
+    copy.write_text(text.replace("</body>", ours), encoding="utf-8")
+    return copy
 
 
 def visible(document):
@@ -92,3 +116,97 @@ def test_a_card_can_be_linked_and_opens_enlarged(browse, page):
     assert said == []
     assert re.search(r'<dialog id="viewer"[^>]* open', document)
     assert re.search(r'<div id="stage"><div class="tiles">', document)
+
+
+def test_two_chapters_keep_the_console_silent_and_their_ids_apart(browse, chapters):
+    document, said = browse(chapters, "--dump-dom")
+    assert said == []
+    assert 'data-ready="1"' in document
+    ids = re.findall(r'\sid="([^"]+)"', document)
+    assert len(ids) == len(set(ids))
+    assert [len(visible(part)) for part in parts(document)] == [24, 24]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_address_names_its_chapter(browse, chapters, number):
+    document, said = browse(chapters, "--dump-dom", fragment=f"chapter={number}&model=trained&outcome=broken&gain=2")
+    assert said == []
+    asked, other = parts(document) if number == 1 else parts(document)[::-1]
+    assert {(card["model"], card["outcome"]) for card in visible(asked)} == {("1", "broken")}
+    assert len(visible(other)) == 24
+    assert 'aria-label="perturbation, amplified ×4"' in asked
+    assert 'aria-label="perturbation, amplified ×4"' not in other
+
+
+def test_a_card_of_a_chapter_opens_in_its_own_dialog(browse, chapters):
+    document, said = browse(chapters, "--dump-dom", fragment="chapter=2&card=1")
+    assert said == []
+    assert re.findall(r'<dialog id="([\w-]+)"[^>]* open', document) == ["chapter-2-viewer"]
+    assert re.search(r'<div id="chapter-2-stage"><div class="tiles">', document)
+    assert '<div id="chapter-1-stage"></div>' in document
+
+
+def test_the_controls_of_two_chapters_work_apart(browse, chapters):
+    page = driven(
+        chapters,
+        """
+        const one = (query) => document.querySelector(query);
+        const state = () => [1, 2].map((i) => [
+          document.querySelectorAll(`#chapter-${i}-cards .card:not([hidden])`).length,
+          one(`#chapter-${i}-gain-shown`).textContent,
+          one(`#chapter-${i}-cards .times`).textContent,
+          one(`#chapter-${i}-gallery`).classList.contains("bare"),
+          one(`#chapter-${i}-viewer`).open,
+        ]).concat(location.hash);
+        const told = [state()];
+        const act = (run) => { run(); told.push(state()); };
+        act(() => one("#chapter-2-more").click());
+        act(() => one('#chapter-1-controls [name=outcome][value=error]').click());
+        act(() => {
+          one("#chapter-2-gain").value = 0;
+          for (const kind of ["input", "change"]) one("#chapter-2-gain").dispatchEvent(new Event(kind));
+        });
+        act(() => one("#chapter-2-outlines").click());
+        act(() => one("#chapter-1-cards .card:not([hidden]) .tiles").click());
+        return told;
+        """,
+    )
+    document, said = browse(page, "--dump-dom")
+    assert said == []
+    told = json.loads(re.search(r"<title>(.*?)</title>", document)[1].replace("&amp;", "&"))
+    start, more, filtered, amplified, bare, opened = told
+    (shown, gain, *_), (_, *rest), _ = start
+    assert shown == 24
+    assert more[0] == start[0]
+    assert more[1][0] > 24
+    assert more[1][1:] == rest
+    assert filtered[0][0] == 2
+    assert filtered[1] == more[1]
+    assert filtered[2] == "#chapter=1&outcome=error"
+    assert [part[1:3] for part in amplified[:2]] == [[gain, gain], ["×1", "×1"]]
+    assert amplified[2] == "#chapter=2&gain=0"
+    assert [part[3] for part in bare[:2]] == [False, True]
+    assert [part[4] for part in opened[:2]] == [True, False]
+    assert opened[2].startswith("#chapter=1&outcome=error&card=")
+
+
+def test_the_chapter_that_is_read_is_marked(browse, chapters):
+    document, _ = browse(chapters, "--dump-dom")
+    assert re.findall(r'<a href="#([\w-]+)"[^>]*aria-current', document) == ["overview"]
+    document, _ = browse(chapters, "--dump-dom", fragment="chapter=2")
+    assert re.findall(r'<a href="#([\w-]+)"[^>]*aria-current', document) == ["chapter-2"]
+
+
+def test_hostile_chapter_titles_do_not_run(browse, tmp_path):
+    pair = [replace(poisoned(), title=PAYLOADS[i]) for i in (0, 2, 5)]
+    document, said = browse(write_report(pair, tmp_path / "hostile.html", title=PAYLOADS[1], cards=5), "--dump-dom")
+    assert 'data-ready="1"' in document
+    assert said == []
+    assert "<title>owned" not in document
+
+
+def test_a_phone_scrolls_up_and_down_only(browse, chapters):
+    page = driven(chapters, "return [document.documentElement.scrollWidth, innerWidth];")
+    document, _ = browse(page, "--dump-dom", "--window-size=500,844")
+    width, inner = json.loads(re.search(r"<title>(.*?)</title>", document)[1])
+    assert width <= inner

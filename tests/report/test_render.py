@@ -218,6 +218,12 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_missing_folders_are_made(tmp_path):
+    target = tmp_path / "a" / "b" / "report.html"
+    assert write_report(study(cell([B, S])), str(target)) == target
+    assert target.stat().st_size
+
+
 def test_sixty_cards_of_96_pixels_stay_under_four_megabytes():
     codes = [B, B, S] * 20
     noise = torch.rand(60, 3, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -230,7 +230,8 @@ class Engine:
                 sure = active.sure.index_put((at,), torch.where(
                     spread(found.hit, found.image), found.image, active.sure[at]))  # fmt: skip
                 active = active._replace(sure=sure, found=active.found.index_put((at,), found.hit))
-        active = _keep_best(active, step, hit)
+        track = not stop_at_hit or step.pending is None  # else the image is measured at the hit or at the end
+        active = _keep_best(active, step, hit, image=track)
         if not bool(ending.any()):
             return active
         self._retire(active, step, ending.nonzero().squeeze(1).to(device), number, stage, over)
@@ -321,12 +322,13 @@ class Engine:
             self.settings.progress(Progress(self.name, self.ended, len(record.status), broken, passes))
 
 
-def _keep_best(active: Active, step: Step[Any], hit: Flag) -> Active:
+def _keep_best(active: Active, step: Step[Any], hit: Flag, *, image: bool) -> Active:
     """The better of the best so far and this candidate: hits before misses, then the lower cost."""
     closer = step.cost < active.cost
     wins = (hit & ~active.hit) | ((hit == active.hit) & closer)
+    kept = torch.where(spread(wins, active.image), step.candidate, active.image) if image else active.image
     return active._replace(
-        image=torch.where(spread(wins, active.image), step.candidate, active.image),
+        image=kept,
         cost=torch.where(wins, step.cost, active.cost),
         hit=active.hit | hit,
     )

@@ -89,8 +89,12 @@ class Ball:
     def project(self, delta: Images, rows: Rows, scale: Scale = 1.0) -> Images:
         """The nearest point of the ball and the box (exact for each norm)."""
         if self.norm == "linf":
-            radius = self._radius(delta, scale)
-            return torch.minimum(torch.maximum(delta, (-radius).maximum(-rows.x)), radius.minimum(1 - rows.x))
+            if isinstance(scale, float):
+                inside = delta.clamp(-self.eps * scale, self.eps * scale)
+            else:
+                radius = self._radius(delta, scale)
+                inside = torch.minimum(torch.maximum(delta, -radius), radius)
+            return inside.add_(rows.x).clamp_(0, 1).sub_(rows.x)
         solve = project_l2 if self.norm == "l2" else project_l1
         room = torch.where(delta > 0, 1 - rows.x, rows.x).clamp_min(0)
         moved = solve(delta.abs().flatten(1), room.flatten(1), self._radius(delta, scale).flatten(1))
@@ -104,8 +108,7 @@ class Ball:
         """
         radius = self._radius(grad, scale)
         if self.norm == "linf":
-            step: Tensor = radius * grad.sign()
-            return step
+            return grad.sign().mul_(radius)
         if self.norm == "l2":
             flat = grad.flatten(1)
             flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-37)  # so that squares do not underflow

@@ -118,7 +118,8 @@ class Oracle:
             grad = torch.autograd.grad(value.sum(), x)[0] if value.requires_grad else torch.zeros_like(x)
         value, logits = value.detach(), logits.detach()
         finite = logits.isfinite().all(1) & value.isfinite() & grad.flatten(1).sum(1).isfinite()
-        grad = torch.where(spread(finite, grad), grad, 0.0)
+        if grad.device.type != "cpu" or not bool(finite.all()):  # elsewhere the question would cost a synchronisation
+            grad = torch.where(spread(finite, grad), grad, 0.0)
         self.forwards, self.backwards = self.forwards + self._draws, self.backwards + self._draws
         self.nonfinite = self.nonfinite | ~finite
         return Evaluation(value, logits, grad, finite)

@@ -26,6 +26,8 @@ from assay.core.types import Images, Labels, Mask
 
 STOPS = ("hit", "never")
 ERRORS = ("raise", "record")
+INTERRUPTED = "interrupted"
+"""The event of a call that Ctrl-C ended early."""
 
 
 def attack(
@@ -113,7 +115,7 @@ def attack(
             record.problem = problem = replace(problem, reference=logits)
             engine.run(stages)
         except KeyboardInterrupt:
-            record.events.append("interrupted")
+            record.events.append(INTERRUPTED)
     return record.outcome(
         stages=tuple(stage.attack.describe() for stage in stages),
         name=attack.describe(),

@@ -18,46 +18,65 @@ _LUMA = (0.299, 0.587, 0.114)
 class SpectralResidual(nn.Module):
     """Saliency without weights: what stands out from the image's own smoothed log spectrum.
 
-    Each image is brought to ``size`` on its shorter side, its log amplitude spectrum is reduced by its 3×3 local
-    mean, and the phase is kept; the squared inverse transform, smoothed by a Gaussian, is the map.
+    Each image is brought to ``size`` × ``size``, its log amplitude spectrum is reduced by its 3×3 local mean, and the
+    phase is kept; the squared inverse transform, smoothed by a Gaussian and weighted by a centre bias, is the map.
 
     Args:
         size: side at which the map is computed, in pixels (the scale of what is salient); at least 8.
-        sigma: standard deviation of the smoothing, in pixels of that scale (the paper: 8 pixels wide at 64).
+        sigma: standard deviation of the smoothing, in pixels of that scale.
+        window: share of each side over which the image fades to its mean, in [0, 1]: a spectrum takes images as
+            periodic, and the jump from one border to the other would be what stands out most.
+        centre: standard deviation of the centre bias as a share of each side; None for none.
         uniform: share of an even density mixed in, in [0, 1), so that no pixel has none.
 
     Example:
         >>> image = torch.zeros(1, 1, 32, 32)
-        >>> image[..., 20:24, 6:10] = 1.0
+        >>> image[..., 18:22, 8:12] = 1.0
         >>> density = SpectralResidual()(image)
-        >>> round(density.sum().item(), 4), int(density[0, 0].amax(1).argmax()) in range(18, 26)
+        >>> round(density.sum().item(), 4), int(density[0, 0].amax(1).argmax()) in range(16, 24)
         (1.0, True)
 
-    Source: Hou & Zhang, "Saliency detection: a spectral residual approach", CVPR 2007, section 3. Deviations: constant
-    padding of the local mean is circular here, as the spectrum is; amplitudes get a floor of 1e-4 so that the
-    logarithm has a bounded gradient.
+    Source: Hou & Zhang, "Saliency detection: a spectral residual approach", CVPR 2007, section 3. Deviations: the
+    window and the centre bias (people look at the middle; Kümmerer et al., 2017, add one too); the local mean is
+    circular, as the spectrum is; amplitudes get a floor of 1e-4 so that the logarithm has a bounded gradient.
     """
 
-    def __init__(self, size: int = 64, *, sigma: float = 3.0, uniform: float = 0.01) -> None:
+    def __init__(
+        self,
+        size: int = 32,
+        *,
+        sigma: float = 2.5,
+        window: float = 0.3,
+        centre: float | None = 0.3,
+        uniform: float = 0.01,
+    ) -> None:
         super().__init__()
         self.size = whole("size", size, least=8)
         self.sigma = number("sigma", sigma, least=0)
+        self.window = number("window", window, least=0, most=1)
+        self.centre = None if centre is None else number("centre", centre, least=0, above=True)
         self.uniform = number("uniform", uniform, least=0, most=0.999)
+
+    def extra_repr(self) -> str:
+        """The settings, so that two different models never look the same in a record."""
+        return f"{self.size}, sigma={self.sigma}, window={self.window}, centre={self.centre}, uniform={self.uniform}"
 
     def forward(self, x: Images) -> Density:
         """Density of each image, ``(b, 1, h, w)``, at least 0, summing to 1."""
         height, width = x.shape[2:]
-        scale = self.size / min(height, width)
-        inner = (max(round(height * scale), 1), max(round(width * scale), 1))
+        inner = (self.size, self.size)
         gray = F.interpolate(luminance(x), size=inner, mode="bilinear", antialias=True, align_corners=False)
-        spectrum = torch.fft.fft2(gray)
+        fade = taper(self.size, self.window).to(gray)
+        fade = fade[:, None] * fade
+        spectrum = torch.fft.fft2((gray - gray.mean((2, 3), keepdim=True)) * fade)
         amplitude = (spectrum.real.square() + spectrum.imag.square() + 1e-8).sqrt()
         logarithm = amplitude.log()
-        padded = F.pad(logarithm, (1, 1, 1, 1), mode="circular")
-        residual = logarithm - F.avg_pool2d(padded, 3, stride=1)
+        residual = logarithm - F.avg_pool2d(F.pad(logarithm, (1, 1, 1, 1), mode="circular"), 3, stride=1)
         back = torch.fft.ifft2(spectrum * (residual.exp() / amplitude))
-        energy = blur(back.real.square() + back.imag.square(), self.sigma)
+        energy = blur((back.real.square() + back.imag.square()) * fade, self.sigma)
         full = F.interpolate(energy, size=(height, width), mode="bilinear", align_corners=False)
+        if self.centre is not None:
+            full = as_density(full) * gaussian_centre_bias(height, width, spread=self.centre).exp().to(full)
         return (1 - self.uniform) * as_density(full) + self.uniform / (height * width)
 
 
@@ -141,6 +160,12 @@ def gaussian_centre_bias(height: int, width: int, *, spread: float = 0.25) -> Fl
     square = rows[:, None].square() + columns[None].square()
     logs = -square / (2 * number("spread", spread, least=0, above=True) ** 2)
     return logs - logs.logsumexp((0, 1))
+
+
+def taper(count: int, share: float) -> Float[Tensor, "n"]:
+    """A window that is 1 in the middle and falls to 0 as a cosine over ``share`` of the samples (Tukey's)."""
+    edge = torch.minimum(at := (torch.arange(count) + 0.5) / count, 1 - at) * 2 / max(share, 1e-6)
+    return torch.where(edge < 1, 0.5 - 0.5 * torch.cos(math.pi * edge), 1.0)
 
 
 def luminance(x: Images) -> Float[Tensor, "b 1 h w"]:

@@ -6,26 +6,21 @@ from assay.core.arguments import whole
 
 
 def tiny_cnn(channels: int, classes: int, size: int, *, width: int = 16) -> nn.Module:
-    """Three convolutions of stride 2, one dense layer: seconds to train on a CPU.
+    """Three normalised convolutions and one dense layer: seconds to train on a CPU.
 
     Args:
         channels: of the images.
         classes: number of logits.
-        size: side of the images in pixels (any).
-        width: features of the first layer.
+        size: side of the images in pixels, at least 4.
+        width: features of the first layer, doubled twice.
     """
-    _check(channels, classes, size)
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(4),
-        nn.Flatten(),
-        nn.Linear(64 * width, classes),
-    )
+    _check(channels, classes, size, least=4)
+    layers: list[nn.Module] = []
+    before = channels
+    for features, kernel, stride in ((width, 3, 1), (2 * width, 4, 2), (4 * width, 4, 2)):
+        layers += [nn.Conv2d(before, features, kernel, stride, 1, bias=False), nn.BatchNorm2d(features), nn.ReLU()]
+        before = features
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * width, classes))
 
 
 def gtsrb_cnn(channels: int, classes: int, size: int) -> nn.Module:

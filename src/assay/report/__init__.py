@@ -1,8 +1,9 @@
 """One HTML file that shows how classifiers break."""
 
-from assay.report.render import render, write_report
+from assay.report.numbers import summary
+from assay.report.page import render, write_report
 from assay.report.select import Pick, choose
 from assay.report.study import Cell, Study
-from assay.report.verdict import Verdict, summary, verdicts
+from assay.report.verdict import Verdict, verdicts
 
 __all__ = ["Cell", "Pick", "Study", "Verdict", "choose", "render", "summary", "verdicts", "write_report"]

@@ -22,12 +22,13 @@ def slug(status: Status) -> str:
     return _SLUGS[status]
 
 
-def gallery(study: Study, cards: int | None = None) -> dict[str, Any]:
+def gallery(study: Study, cards: int | None = None, *, among: int = 1) -> dict[str, Any]:
     """The cards and the filters that go with them.
 
     Args:
         study: the study, texts cleaned.
         cards: most cards; see `choose`.
+        among: how many studies share the page.
 
     Returns:
         ``cards``; the values that occur for each filter (``models``, ``attacks``, ``classes``, ``outcomes``) as pairs
@@ -35,7 +36,7 @@ def gallery(study: Study, cards: int | None = None) -> dict[str, Any]:
         ``width`` of the images; ``masks`` and ``saliency``: whether there are any.
     """
     _, channels, height, width = study.x.shape
-    picks = choose(study, cards) if channels * height * width else ()
+    picks = choose(study, cards, among=among) if channels * height * width else ()
     attacks = columns(study)
     place = {cell: i for i, column in enumerate(attacks) for cell in column.cells.values()}
     models = study.models

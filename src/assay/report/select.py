@@ -10,7 +10,8 @@ from assay.report.table import columns
 # What is worth seeing first. Not-run samples have nothing to show.
 _ORDER = (Status.BROKEN, Status.SURVIVED, Status.MISCLASSIFIED, Status.INVALID, Status.ERROR)
 _OFTEN = (Status.BROKEN, Status.BROKEN, Status.SURVIVED)
-_VALUES = 60 * 3 * 96 * 96
+_CARDS, _GROUPS = 60, 120
+_VALUES = _CARDS * 3 * 96 * 96
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Pick:
     status: Status
 
 
-def choose(study: Study, cards: int | None = None) -> tuple[Pick, ...]:
+def choose(study: Study, cards: int | None = None, *, among: int = 1) -> tuple[Pick, ...]:
     """Choose samples so that every outcome of every attack on every model is seen, and few are seen twice.
 
     First one sample for each (model, attack, outcome) that occurs; then in turn two broken ones and a survivor of each
@@ -38,13 +39,14 @@ def choose(study: Study, cards: int | None = None) -> tuple[Pick, ...]:
         study: the study.
         cards: most cards; None for 60 of up to 96 × 96 pixels and fewer of larger ones, but one for each combination
             (120 at most). Fewer cards than combinations leave some out, survivors and misclassified ones first.
+        among: how many studies share one page. What one page can hold by default, they share.
 
     Returns:
         Picks in the order to show them; the same study gives the same picks.
     """
     groups = _groups(study)
     if cards is None:
-        cards = max(min(60, _VALUES // max(1, study.x[0].numel() if len(study) else 1)), min(len(groups), 120))
+        cards = _default(study, len(groups), whole("among", among, least=1))
     whole("cards", cards)
     labels = study.y.tolist()
     used: dict[int, int] = {}
@@ -71,6 +73,12 @@ def choose(study: Study, cards: int | None = None) -> tuple[Pick, ...]:
                 if (cell, status) in groups:
                     take((cell, status))
     return tuple(picks)
+
+
+def _default(study: Study, groups: int, among: int) -> int:
+    """As many cards as there is room for, or one for each group: in all 120 of those, more if the images are small."""
+    room = _VALUES // among // max(1, study.x[0].numel() if len(study) else 1)
+    return max(min(_CARDS, room), min(groups, max(_GROUPS // among, min(_GROUPS, room))))
 
 
 def _groups(study: Study) -> dict[tuple[int, Status], list[int]]:

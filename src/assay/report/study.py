@@ -1,5 +1,6 @@
 """What a report is made from: attacks on models, over the same labelled images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -113,6 +114,31 @@ class Study:
         if label < 0:
             return "none"
         return self.classes[label] if label < len(self.classes) else f"class {label}"
+
+
+def gathered(studies: Study | Sequence[Study]) -> tuple[Study, ...]:
+    """One study or several as a tuple.
+
+    Args:
+        studies: a study, or at least one in a sequence.
+
+    Returns:
+        The studies in their order.
+
+    Raises:
+        TypeError: something that is not a study.
+        ValueError: an empty sequence.
+    """
+    if isinstance(studies, Study):
+        return (studies,)
+    if not isinstance(studies, Sequence):
+        reject("studies", "a study or a sequence of them", described(type(studies).__name__), error=TypeError)
+    for i, study in enumerate(studies):
+        if not isinstance(study, Study):
+            reject(f"studies[{i}]", "a study", described(type(study).__name__), error=TypeError)
+    if not studies:
+        reject("studies", "at least one study", described("none"))
+    return tuple(studies)
 
 
 def shown(study: Study) -> Study:

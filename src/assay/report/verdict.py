@@ -1,14 +1,12 @@
-"""How a model stands after all attacks on it, sample by sample, and the numbers of a study as plain data."""
+"""How a model stands after all attacks on it, sample by sample."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from assay.core.outcome import Outcome, Status
 from assay.report.study import Cell, Study
-from assay.report.text import finite
 
 # A sample takes the first of these that any attack recorded. NOT_RUN leads: a sample that some attack did not reach
 # has no worst case yet, and counting only the broken ones among them would bias the share. SURVIVED is last: it must
@@ -181,58 +179,6 @@ def _per_sample(outcome: Outcome, counted: Tensor) -> float | None:
     return int(counted.sum()) / n if n else None
 
 
-def summary(study: Study) -> dict[str, Any]:
-    """The numbers of a study as plain data that strict JSON can hold (None where there is no number).
-
-    Args:
-        study: the study.
-
-    Returns:
-        ``title``, ``dataset``, ``n`` samples, ``headline``, ``warnings``, ``facts``, ``command``; ``models``: the
-        verdict of each; ``cells``: each attack on each model. A verdict and a cell hold ``n`` (samples that were
-        run), ``counts`` (all six), ``robust_accuracy``, ``interval`` (exact, 95 %; None with ``n`` 0),
-        ``clean_accuracy`` and ``passes`` (forward and backward passes per sample).
-    """
-    return {
-        "title": study.title,
-        "dataset": study.dataset,
-        "n": len(study),
-        "headline": list(study.headline),
-        "models": [
-            {"model": v.model, "attacks": [cell.attack for cell in v.cells]}
-            | {"skipped": [cell.attack for cell in v.skipped]}
-            | _numbers(v.robust, v.counts, v.clean.value, v.passes)
-            for v in verdicts(study)
-        ],
-        "cells": [
-            {"model": cell.model, "attack": cell.attack, "family": cell.family, "budget": cell.budget}
-            | {"eps": None if cell.eps is None else float(cell.eps), "curve": cell.curve}
-            | _numbers(
-                robust_share(cell.outcome),
-                cell.outcome.counts,
-                finite(cell.outcome.clean_accuracy),
-                passes(cell.outcome),
-            )
-            | {"seconds": finite(cell.outcome.seconds), "events": list(cell.outcome.events)}
-            for cell in study.cells
-        ],
-        "warnings": list(study.warnings),
-        "command": study.command,
-        "facts": {str(name): str(value) for name, value in study.facts.items()},
-    }
-
-
 def robust_share(outcome: Outcome) -> Share:
     """Share that survived, of the samples that were run."""
     return Share(int(outcome.robust.sum()), len(outcome) - outcome.count(Status.NOT_RUN))
-
-
-def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: float | None) -> dict[str, Any]:
-    return {
-        "n": robust.n,
-        "counts": counts,
-        "robust_accuracy": robust.value,
-        "interval": list(robust.interval) if robust.n else None,
-        "clean_accuracy": clean,
-        "passes": cost,
-    }

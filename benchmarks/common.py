@@ -1,0 +1,107 @@
+"""What the benchmarks share: data, models, timing, the record."""
+
+import json
+import subprocess
+import sys
+import time
+import types
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+import assay
+from assay.data import load as load_data
+from assay.runs.facts import facts
+from assay.training import Recipe, train
+
+HERE = Path(__file__).parent
+CACHE = HERE / ".cache"
+FASHION = "idx:/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
+
+
+def fashion(split, limit):
+    return load_data(FASHION, split=split, limit=limit)
+
+
+def models(*names):
+    """Small CNNs on Fashion-MNIST, trained once."""
+    recipes = {
+        "plain": Recipe(arch="strattack-cnn", epochs=4, batch=128, rate=1e-3),
+        "pgd-at": Recipe(arch="strattack-cnn", objective="pgd-at", eps=0.1, epochs=6, batch=128, rate=1e-3, attack_steps=7),
+        "pgd-at-bn": Recipe(arch="tiny-cnn", objective="pgd-at", eps=0.1, epochs=6, batch=128, rate=2e-3, attack_steps=7),
+        "pgd-at-l2": Recipe(
+            arch="tiny-cnn", objective="pgd-at", eps=1.0, norm="l2", epochs=6, batch=128, rate=2e-3, attack_steps=7
+        ),
+    }  # fmt: skip
+    data = fashion("train", 12000)
+    made = {}
+    for name in names:
+        made[name] = train(data, recipes[name], CACHE / name, progress=lambda e: print(e, file=sys.stderr)).model
+    return made
+
+
+def timed(work, repeats):
+    """Wall times of ``repeats`` runs and the last result."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        result = work()
+        times.append(time.perf_counter() - began)
+    return times, result
+
+
+def interleaved(jobs, repeats):
+    """Run all jobs in turn, ``repeats`` rounds, so that noise of the machine meets them alike.
+
+    Returns:
+        Per name: the times and the last result.
+    """
+    times, results = {name: [] for name in jobs}, {}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            began = time.perf_counter()
+            results[name] = job()
+            times[name].append(time.perf_counter() - began)
+    return times, results
+
+
+def best(times):
+    """The least disturbed run."""
+    return min(times)
+
+
+def robust_accuracy(model, images, y):
+    with torch.no_grad():
+        right = torch.cat([model(part).argmax(1) for part in images.split(256)]) == y
+    return right.float().mean().item()
+
+
+def record(name, result):
+    """Write a result with date, hardware and commit."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    full = {
+        "benchmark": name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "hardware": facts()["processor"],
+        "torch": torch.__version__,
+        "assay": assay.__name__,
+        **result,
+    }
+    path = HERE / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(full, indent=1) + "\n")
+    print(json.dumps(full, indent=1))
+
+
+def import_adv_lib():
+    """adv-lib wants torchvision's operators and visdom, which a CPU environment lacks; it uses neither here."""
+    lib = torch.library.Library("torchvision", "DEF")
+    for op in ("nms", "qnms"):
+        lib.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    sys.modules["visdom"] = types.ModuleType("visdom")
+    sys.modules["visdom"].Visdom = object
+    import adv_lib.attacks as attacks
+
+    return attacks, lib

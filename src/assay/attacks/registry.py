@@ -1,0 +1,167 @@
+"""The attacks by name, for the command line. A new attack is one file and one line in `ATTACKS`."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from assay.attacks.apgd import APGD
+from assay.attacks.dual import DualPerturbation
+from assay.attacks.fgsm import FGM, FGSM
+from assay.attacks.mim import MIM
+from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.pgd import BIM, PGD
+from assay.core.arguments import described, reject
+from assay.core.combinators import AnyAttack, unfold
+from assay.core.geometry import Ball, Split
+from assay.core.numbers import parse_number
+from assay.masks.saliency import SpectralResidual
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An attack that the command line knows.
+
+    Attributes:
+        make: the function that makes it.
+        help: one line.
+        preset: arguments that this name fixes.
+    """
+
+    make: Callable[..., AnyAttack]
+    help: str
+    preset: tuple[tuple[str, Any], ...] = ()
+
+
+def _dual_apgd(
+    eps_foreground: float, eps_background: float, *, norm: str = "linf", steps: int = 100, restarts: int = 1
+) -> AnyAttack:
+    """APGD on the dual-perturbation set."""
+    return APGD(Split(Ball(norm, eps_foreground), Ball(norm, eps_background)), steps=steps, restarts=restarts)
+
+
+ATTACKS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "noise": Entry(UniformNoise, "uniform draws from the ball: the baseline to beat"),
+        "gaussian-noise": Entry(GaussianNoise, "Gaussian draws projected on the ball"),
+        "fgsm": Entry(FGSM, "one gradient step to the edge (FGM for l2 and l1)"),
+        "fgm": Entry(FGM, "the same, l2 unless --norm says otherwise"),
+        "bim": Entry(BIM, "iterated FGSM from the clean image (IFGM)"),
+        "mim": Entry(MIM, "BIM with momentum"),
+        "pgd": Entry(PGD, "projected gradient descent from a random start"),
+        "apgd": Entry(APGD, "PGD with an adaptive step size; loss=ce or dlr"),
+        "apgd-t": Entry(APGD, "APGD on the targeted DLR loss, nine targets", (("loss", "dlr"), ("targets", 9))),
+        "dual": Entry(DualPerturbation, "separate foreground and background budgets; lam keeps the background quiet"),
+        "dual-apgd": Entry(_dual_apgd, "the same set, searched by APGD"),
+    }
+)
+
+SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "quick": ("fgsm", "pgd:steps=40"),
+        "gradient": ("apgd", "apgd-t"),
+        "dual": ("pgd:steps=40", "dual", "dual-apgd"),
+    }
+)
+"""Attacks that belong together. None is AutoAttack's: that also has FAB and Square."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack with the words for it.
+
+    Attributes:
+        attack: the attack.
+        family: without its budget, ``PGD-40 linf``.
+        budget: ``8/255``, or ``F 4/255, B 20/255``.
+        eps: the radius where there is one.
+    """
+
+    attack: AnyAttack
+    family: str
+    budget: str
+    eps: float | None
+
+
+def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> AnyAttack:
+    """An attack from ``name`` or ``name:key=value,…``.
+
+    Args:
+        spec: a name of `ATTACKS` and arguments of its function; numbers may be fractions (``8/255``).
+        eps: the budget where the spec has none (the foreground's, for dual attacks).
+        norm: the norm where the spec has none.
+        eps_background: background budget where the spec has none; by default five times ``eps`` (the paper's ratio).
+
+    Returns:
+        The attack.
+
+    Raises:
+        ValueError: an unknown name or argument (with the nearest known one), or a value that is wrong.
+
+    Example:
+        >>> make("pgd:steps=10", eps=8/255).describe()
+        'PGD-10 linf 8/255'
+    """
+    name, _, text = spec.partition(":")
+    if name not in ATTACKS:
+        reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{_nearest(name, ATTACKS)}"))
+    entry = ATTACKS[name]
+    known = inspect.signature(entry.make).parameters
+    given = {**dict(entry.preset), **_arguments(name, text, known)}
+    if "norm" in known:
+        given.setdefault("norm", norm)
+    if "eps" in known:
+        given.setdefault("eps", eps)
+    else:
+        given.setdefault("eps_foreground", eps)
+        given.setdefault("eps_background", 5 * given["eps_foreground"] if eps_background is None else eps_background)
+    if given.get("lam") and "salience" in known:
+        given["salience"] = SpectralResidual()
+    return entry.make(**given)
+
+
+def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> Planned:
+    """`make`, with the words for tables."""
+    attack = make(spec, eps=eps, norm=norm, eps_background=eps_background)
+    geometry = unfold(attack)[0].attack.geometry
+    words = attack.describe()
+    if geometry is None:
+        return Planned(attack, words, "none", None)
+    norm_name, _, budget = geometry.describe().partition(" ")
+    family = words.replace(geometry.describe(), norm_name)
+    return Planned(attack, family, budget, geometry.eps if isinstance(geometry, Ball) else None)
+
+
+def _arguments(name: str, text: str, known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = (t.strip() for t in part.partition("="))
+        key = key.replace("-", "_")
+        if not equals or key not in known or key in ("salience",):
+            reject("attack", f"arguments of {name} ({', '.join(k for k in known if k != 'salience')})",
+                   described(f"{part!r}{_nearest(key, known)}"))  # fmt: skip
+        given[key] = _value(name, key, value, known[key])
+    return given
+
+
+def _value(name: str, key: str, value: str, parameter: inspect.Parameter) -> Any:
+    kinds = str(parameter.annotation)
+    if "bool" in kinds:
+        if value.lower() not in ("true", "false"):
+            reject(f"{name}:{key}", "true or false", value)
+        return value.lower() == "true"
+    try:
+        number = parse_number(value)
+    except ValueError:
+        if "str" not in kinds:
+            reject(f"{name}:{key}", "a number or a fraction such as 8/255", value)
+        return value
+    whole = "int" in kinds and "float" not in kinds
+    return int(number) if whole and number == int(number) else number
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

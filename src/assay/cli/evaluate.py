@@ -1,0 +1,225 @@
+"""``assay evaluate``: the main job."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import Parameter
+
+from assay.attacks.registry import SUITES, Planned, plan
+from assay.cli.output import emit, note, say, table
+from assay.core.arguments import described, one_of, reject
+from assay.core.numbers import parse_number
+from assay.core.progress import watched
+from assay.data import Dataset
+from assay.data import load as load_data
+from assay.masks import SpectralResidual, folder_masks, salient_mask, threshold_mask
+from assay.models import load as load_model
+from assay.runs import Evaluation, Question, Settings
+from assay.runs import evaluate as run_evaluation
+
+FOREGROUNDS = ("auto", "data", "salience", "intensity")
+NEEDS_MASK = ("dual", "dual-apgd")
+
+
+def evaluate(
+    *,
+    model: list[str],
+    data: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/evaluation"),
+    suite: str | None = None,
+    attack: list[str] | None = None,
+    eps: str = "8/255",
+    eps_background: str | None = None,
+    norm: str = "linf",
+    curve: str | None = None,
+    foreground: str = "auto",
+    limit: int | None = None,
+    arch: str | None = None,
+    seed: int = 0,
+    slots: int = 256,
+    search: str = "float32",
+    stop: str = "hit",
+    device: str = "auto",
+    title: str | None = None,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Attack classifiers on labelled images; keep every result, and write a report.
+
+    Results are kept as they come: after an interrupt the same command goes on.
+
+    Parameters
+    ----------
+    model
+        A weights file, package.module:factory, timm:NAME, torchvision:NAME or hf:ORG/NAME; NAME=SPEC gives it a name.
+        Repeat for several models.
+    data
+        Where images come from, such as digits, scenes, npz:FILE or folder:PATH (see: assay ls data).
+    out
+        The run's folder.
+    suite
+        Attacks that belong together: quick, gradient or dual (default quick).
+    attack
+        An attack, such as pgd:steps=100,restarts=5 (see: assay ls attacks). Repeat for several.
+    eps
+        Budget in input units, such as 8/255; the foreground's for dual attacks.
+    eps_background
+        Background budget of dual attacks (default five times eps).
+    norm
+        linf, l2 or l1.
+    curve
+        Further budgets for a PGD-20 curve, such as 2/255,4/255,16/255. They do not count in the verdict.
+    foreground
+        Where masks come from for dual attacks: data, salience, intensity, a folder of mask images
+        (folder:PATH, files named by the sample's number), or auto (data, else salience).
+    limit
+        At most so many images, classes as even as they can be.
+    arch
+        Architecture of a weights file that does not say it.
+    seed
+        Of all random draws, and of the choice of images.
+    slots
+        Most rows in flight.
+    search
+        float32 or bfloat16; hits are re-measured in float32 in either case.
+    stop
+        hit or never.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    title
+        Heading of the report.
+    json
+        Print the summary as JSON.
+    quiet
+        No progress.
+    """
+    loaded = load_data(data, split="test", limit=limit, seed=seed)
+    plans, curves = planned(suite, attack, eps, eps_background, norm, curve)
+    if any(part.family.startswith("Dual") or part.budget.startswith("F ") for part in plans):
+        loaded = with_foreground(loaded, foreground)
+    recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
+    models = {}
+    for spec in model:
+        name, path = _named(spec)
+        if name in models:
+            reject("model", "a name for each model, all different (NAME=SPEC)", name)
+        models[name] = load_model(path, recipe=recipe if arch else None)
+    question = Question(
+        title=title or f"{', '.join(models)} on {loaded.name or data}",
+        data=loaded,
+        plans=plans,
+        curve=curves,
+        command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
+                                   limit, arch, seed, slots, search, stop)),
+    )  # fmt: skip
+    settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=_device(device))
+    with watched(quiet=quiet or json) as progress:
+        found = run_evaluation(models, question, out, settings=settings, progress=progress, notice=note)
+    return show(found, json=json)
+
+
+def planned(
+    suite: str | None, attack: list[str] | None, eps: str, eps_background: str | None, norm: str, curve: str | None
+) -> tuple[list[Planned], list[Planned]]:
+    """The attacks asked for, and those of the curve."""
+    if suite is not None:
+        one_of("suite", suite, tuple(SUITES))
+    radius = _number("eps", eps)
+    background = None if eps_background is None else _number("eps_background", eps_background)
+    names = [*(SUITES[suite] if suite else ()), *(attack or ())] or list(SUITES["quick"])
+    plans = [plan(name, eps=radius, norm=norm, eps_background=background) for name in names]
+    budgets = [_number("curve", part) for part in (curve or "").split(",") if part.strip()]
+    points = sorted({*budgets, radius}) if budgets else []
+    return plans, [plan("pgd:steps=20", eps=point, norm=norm) for point in points]
+
+
+def with_foreground(data: Dataset, source: str) -> Dataset:
+    """The data with masks from where they were asked for."""
+    if source == "auto":
+        source = "data" if data.masks is not None else "salience"
+    if source == "data":
+        if data.masks is None:
+            reject("foreground", "salience, intensity or folder:PATH (the data have no masks)", source)
+        return data
+    if source.startswith("folder:"):
+        names = [str(i) for i in range(len(data))]
+        masks = folder_masks(source.removeprefix("folder:"), names, (data.x.shape[2], data.x.shape[3]))
+    elif source == "intensity":
+        masks = threshold_mask(data.images().mean(1, keepdim=True))
+    elif source == "salience":
+        masks = salient_mask(SpectralResidual(), data.images())
+    else:
+        reject("foreground", ", ".join(FOREGROUNDS) + " or folder:PATH", source)
+    return Dataset(data.x, data.y, data.classes, masks=masks > 0.5, name=data.name, source=data.source)
+
+
+def show(found: Evaluation, *, json: bool) -> int:
+    """Print a result; the exit code."""
+    if json:
+        emit(found.summary)
+    else:
+        show_cells(found)
+    if not found.complete:
+        note("interrupted; the same command goes on")
+        return 130
+    if not json:
+        say(f"report: {found.report}")
+    return 0
+
+
+def show_cells(found: Evaluation) -> None:
+    """Print one line for each model and attack."""
+    rows = []
+    for cell in found.study.cells:
+        low, high = cell.outcome.interval()
+        passes = (cell.outcome.forwards + cell.outcome.backwards).float().mean() if len(cell.outcome) else 0.0
+        rows.append([
+            cell.model, cell.attack, f"{100 * cell.outcome.clean_accuracy:.1f} %",
+            f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}",
+            str(len(cell.outcome)), f"{float(passes):.1f}",
+        ])  # fmt: skip
+    table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample"))
+
+
+def _named(spec: str) -> tuple[str, str]:
+    name, equals, path = spec.partition("=")
+    if equals and path and "/" not in name and ":" not in name:
+        return name, path
+    return (Path(spec).stem if spec.endswith((".safetensors", ".pt", ".pth")) else spec), spec
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return parse_number(text)
+    except ValueError:
+        return reject(name, "a number or a fraction such as 8/255", text)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reject("device", "auto, cpu, or an accelerator that is there", described(f"{name!r} ({str(error)[:80]})"))
+    return name
+
+
+def _flags(*values: object) -> dict[str, object]:
+    """Pair the flags of the command with their values, in the order of the flags."""
+    names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
+             "limit", "arch", "seed", "slots", "search", "stop")  # fmt: skip
+    return dict(zip(names, values, strict=True))
+
+
+def _command(values: dict[str, object]) -> str:
+    """The command that asks the question again."""
+    words = ["assay", "evaluate"]
+    for name, value in values.items():
+        if value is None:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            words += [f"--{name}", str(item)]
+    return shlex.join(words)

@@ -1,0 +1,66 @@
+"""``assay ls``: what there is."""
+
+import inspect
+
+from assay.attacks.registry import ATTACKS, SUITES
+from assay.cli.output import emit, say, table
+from assay.core.arguments import one_of
+from assay.data import SOURCES
+from assay.models import ARCHITECTURES
+from assay.training import OBJECTIVES
+
+KINDS = ("attacks", "suites", "data", "models", "training")
+
+
+def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
+    """List attacks, suites, data sources, architectures and training objectives.
+
+    Parameters
+    ----------
+    kind
+        attacks, suites, data, models, training or all.
+    json
+        As JSON.
+    markdown
+        As Markdown tables.
+    """
+    one_of("kind", kind, (*KINDS, "all"))
+    everything = catalogue()
+    chosen = {name: rows for name, rows in everything.items() if kind in (name, "all")}
+    if json:
+        emit(chosen)
+        return 0
+    for name, rows in chosen.items():
+        if markdown:
+            say(f"## {name}\n\n| name | what | arguments |\n| --- | --- | --- |")
+            for row in rows:
+                say(f"| `{row['name']}` | {row['what']} | {row['arguments']} |")
+            say("")
+            continue
+        say(name)
+        table([[row["name"], row["what"]] for row in rows], ("", ""))
+    return 0
+
+
+def catalogue() -> dict[str, list[dict[str, str]]]:
+    """Everything by kind: name, what it is, its arguments."""
+    return {
+        "attacks": [_row(name, entry.help, entry.make) for name, entry in ATTACKS.items()],
+        "suites": [{"name": name, "what": ", ".join(parts), "arguments": ""} for name, parts in SUITES.items()],
+        "data": [
+            {"name": name, "what": source.help, "arguments": f"for example {source.example}"}
+            for name, source in SOURCES.items()
+        ],
+        "models": [_row(name, _first_line(make), make) for name, make in ARCHITECTURES.items()],
+        "training": [_row(name, _first_line(make), make) for name, make in OBJECTIVES.items()],
+    }
+
+
+def _row(name: str, what: str, make: object) -> dict[str, str]:
+    hidden = ("needs_mask", "salience")
+    known = inspect.signature(make).parameters  # type: ignore[arg-type]
+    return {"name": name, "what": what, "arguments": ", ".join(k for k in known if k not in hidden)}
+
+
+def _first_line(make: object) -> str:
+    return (inspect.getdoc(make) or "").partition("\n")[0]

@@ -1,0 +1,71 @@
+"""The application: commands, errors as sentences, exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted (the same command goes on).
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from assay.cli.demo import demo
+from assay.cli.doctor import doctor
+from assay.cli.evaluate import evaluate
+from assay.cli.listing import ls
+from assay.cli.output import complain
+from assay.cli.train import train
+from assay.runs.facts import package_version
+
+INTERRUPTED = 130
+
+
+def app() -> App:
+    """The command line application."""
+    found = App(
+        name="assay",
+        help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
+        version=package_version("assay"),
+        help_format="markdown",
+    )
+    for command in (demo, evaluate, train, ls, doctor):
+        found.command(command)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: the words after the program's name; by default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = app()(words, exit_on_error=False, print_error=True, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        complain("interrupted; the same command goes on")
+        return INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """One sentence for what went wrong; 2 where the input was at fault."""
+    from cyclopts import CycloptsError
+
+    if isinstance(error, CycloptsError):
+        return 2  # already printed
+    wrong_input = isinstance(error, (ValueError, TypeError, FileNotFoundError, ImportError, PermissionError))
+    name = "" if wrong_input else f"{type(error).__name__}: "
+    complain(f"{name}{error}")
+    return 2 if wrong_input else 1

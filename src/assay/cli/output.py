@@ -1,0 +1,57 @@
+"""What the commands print: results to standard output, everything else to standard error."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from assay.report.text import plain
+
+_LONGEST = 4000
+
+
+def say(text: str) -> None:
+    """A line of a result. Control characters are taken out: names come from files."""
+    sys.stdout.write(_clean(text) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line beside the result."""
+    sys.stderr.write(_clean(text) + "\n")
+    sys.stderr.flush()
+
+
+def complain(text: str) -> None:
+    """What went wrong, in a sentence."""
+    note(f"assay: {text}")
+
+
+def emit(value: Any) -> None:
+    """A result for a machine: strict JSON."""
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False, sort_keys=True) + "\n")
+    sys.stdout.flush()
+
+
+def table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
+    """Rows under a head, in columns; plain text where there is no terminal."""
+    rows = [[_clean(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(len(r[i]) for r in (head, *rows)) for i in range(len(head))]
+        for row in (head, *rows):
+            say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False)
+    for title in head:
+        made.add_column(title)
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    Console().print(made)
+
+
+def _clean(text: str) -> str:
+    return "\n".join(plain(line, _LONGEST) if line.strip() else "" for line in text.split("\n"))

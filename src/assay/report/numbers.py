@@ -1,0 +1,71 @@
+"""The numbers of studies as plain data."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from assay.report.study import Study, gathered
+from assay.report.text import finite
+from assay.report.verdict import Share, passes, robust_share, verdicts
+
+
+def summary(studies: Study | Sequence[Study]) -> dict[str, Any]:
+    """The numbers of one study or several as plain data that strict JSON can hold (None where there is no number).
+
+    Args:
+        studies: one study, or a sequence of them.
+
+    Returns:
+        Of one study ``title``, ``dataset``, ``n`` samples, ``headline``, ``warnings``, ``facts``, ``command``;
+        ``models``: the verdict of each; ``cells``: each attack on each model. A verdict and a cell hold ``n`` (samples
+        that were run), ``counts`` (all six), ``robust_accuracy``, ``interval`` (exact, 95 %; None with ``n`` 0),
+        ``clean_accuracy`` and ``passes`` (forward and backward passes per sample). Of a sequence, whatever its length,
+        ``studies``: that of each.
+
+    Raises:
+        TypeError: something that is not a study.
+        ValueError: an empty sequence.
+    """
+    if isinstance(studies, Study):
+        return _summary(studies)
+    return {"studies": [_summary(study) for study in gathered(studies)]}
+
+
+def _summary(study: Study) -> dict[str, Any]:
+    return {
+        "title": study.title,
+        "dataset": study.dataset,
+        "n": len(study),
+        "headline": list(study.headline),
+        "models": [
+            {"model": v.model, "attacks": [cell.attack for cell in v.cells]}
+            | {"skipped": [cell.attack for cell in v.skipped]}
+            | _numbers(v.robust, v.counts, v.clean.value, v.passes)
+            for v in verdicts(study)
+        ],
+        "cells": [
+            {"model": cell.model, "attack": cell.attack, "family": cell.family, "budget": cell.budget}
+            | {"eps": None if cell.eps is None else float(cell.eps), "curve": cell.curve}
+            | _numbers(
+                robust_share(cell.outcome),
+                cell.outcome.counts,
+                finite(cell.outcome.clean_accuracy),
+                passes(cell.outcome),
+            )
+            | {"seconds": finite(cell.outcome.seconds), "events": list(cell.outcome.events)}
+            for cell in study.cells
+        ],
+        "warnings": list(study.warnings),
+        "command": study.command,
+        "facts": {str(name): str(value) for name, value in study.facts.items()},
+    }
+
+
+def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: float | None) -> dict[str, Any]:
+    return {
+        "n": robust.n,
+        "counts": counts,
+        "robust_accuracy": robust.value,
+        "interval": list(robust.interval) if robust.n else None,
+        "clean_accuracy": clean,
+        "passes": cost,
+    }

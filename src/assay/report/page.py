@@ -1,0 +1,118 @@
+"""From studies to one HTML file that needs nothing else."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from assay.core.files import atomic_write
+from assay.report.chapter import chapters
+from assay.report.numbers import summary
+from assay.report.study import Study, gathered, shown
+from assay.report.text import compact, levels, percent, plain
+
+
+def render(studies: Study | Sequence[Study], *, title: str | None = None, cards: int | None = None) -> str:
+    """Make the page.
+
+    Args:
+        studies: what was measured: one study, or several, each of which becomes a chapter behind an overview. Their
+            texts may hold anything; they are shown as text.
+        title: heading of the page; None for the title of the one study, or a count of several.
+        cards: most images in the gallery of each study; see `assay.report.choose`. By default several studies share
+            what one page can hold.
+
+    Returns:
+        One HTML document without references to anything outside it. Its content policy allows its own style sheet and
+        script by their hashes, images from data, and nothing else.
+
+    Raises:
+        TypeError: something that is not a study.
+        ValueError: no study, or ``cards`` below 0.
+    """
+    told = tuple(shown(study) for study in gathered(studies))
+    style, script = _part("report.css"), _part("report.js")
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        policy=policy(style, script),
+        style=Markup(style),  # noqa: S704 (our own file)
+        script=Markup(script),  # noqa: S704 (our own file)
+        title=_title(told, title),
+        chapters=chapters(told, cards),
+        attacks=sum(len(study.cells) for study in told),
+        summary=summary(told[0] if len(told) == 1 else told),
+    )
+
+
+def write_report(
+    studies: Study | Sequence[Study],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    cards: int | None = None,
+) -> Path:
+    """Write the page to a file, whole or not at all.
+
+    Args:
+        studies: what was measured: one study or several.
+        path: the file, ``….html``; an existing one is replaced, missing folders are made.
+        title: heading of the page; see `render`.
+        cards: most images in the gallery of each study; see `assay.report.choose`.
+
+    Returns:
+        The path.
+
+    Raises:
+        TypeError: something that is not a study.
+        ValueError: no study, or ``cards`` below 0.
+    """
+    return atomic_write(Path(path), render(studies, title=title, cards=cards))
+
+
+def policy(style: str, script: str) -> str:
+    """The content policy of a page with one style sheet and one script.
+
+    Args:
+        style: text of the style element.
+        script: text of the script element.
+
+    Returns:
+        The value of ``Content-Security-Policy``.
+    """
+    return (
+        "default-src 'none'; img-src data:; "
+        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _title(told: tuple[Study, ...], title: str | None) -> str:
+    if title is not None:
+        return plain(title)
+    return told[0].title if len(told) == 1 else f"Robustness in {len(told)} studies"
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=PackageLoader("assay.report"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "compact": compact, "levels": levels}
+    # A NaN would make the embedded data invalid: better no page than a wrong one.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
+    return environment
+
+
+def _part(name: str) -> str:
+    return files("assay.report").joinpath("templates", name).read_text(encoding="utf-8")

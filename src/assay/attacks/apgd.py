@@ -1,10 +1,11 @@
 """Auto-PGD."""
 
+from assay.attacks.apgd_l1 import SparseAutoPGD
 from assay.core.apgd import Auto
 from assay.core.arguments import whole
 from assay.core.combinators import Restarts, Targets
 from assay.core.first_order import FirstOrder
-from assay.core.geometry import Geometry, as_geometry
+from assay.core.geometry import Ball, Geometry, as_geometry
 from assay.core.objectives import Objective, objective
 
 
@@ -16,7 +17,7 @@ def APGD(
     restarts: int = 1,
     loss: str | Objective = "ce",
     targets: int = 0,
-) -> FirstOrder | Restarts | Targets:
+) -> FirstOrder | SparseAutoPGD | Restarts | Targets:
     """PGD with momentum and a step size that adapts to each row; no step size to choose.
 
     ``APGD(eps, loss="dlr", targets=9)`` is AutoAttack's APGD-T.
@@ -36,14 +37,16 @@ def APGD(
         >>> APGD(8/255, loss="dlr", targets=9).describe()
         'APGD-DLR-100 linf 8/255 →9 targets'
 
-    Source: Croce & Hein, ICML 2020, algorithm 1. For l1 the step is the box-aware one of `PGD` (Croce & Hein, "Mind the
-    box", ICML 2021, derive the same set).
+    Source: Croce & Hein, ICML 2020, algorithm 1; for l1 see `apgd_l1.SparseAutoPGD`.
     """
     geometry = as_geometry(eps, norm)
     name = f"APGD-{loss.upper()}" if isinstance(loss, str) else "APGD"
-    attack: FirstOrder | Restarts | Targets = FirstOrder(
-        name, geometry, objective(loss), Auto(geometry, whole("steps", steps)), steps, "edge"
-    )
+    attack: FirstOrder | SparseAutoPGD | Restarts | Targets
+    if isinstance(geometry, Ball) and geometry.norm == "l1":
+        attack = SparseAutoPGD(name, geometry, objective(loss), steps)
+    else:
+        rule = Auto(geometry, whole("steps", steps))
+        attack = FirstOrder(name, geometry, objective(loss), rule, steps, "edge")
     if whole("restarts", restarts, least=1) > 1:
         attack = Restarts(attack, restarts)
     return Targets(attack, targets) if whole("targets", targets) else attack

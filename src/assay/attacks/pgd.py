@@ -5,7 +5,10 @@ from assay.core.combinators import Restarts
 from assay.core.first_order import FirstOrder
 from assay.core.geometry import Ball, Geometry, as_geometry
 from assay.core.objectives import Objective, objective
+from assay.core.sparse import SparseAscent
 from assay.core.steps import Ascent
+
+_L1_RATE = 0.25
 
 
 def PGD(
@@ -20,14 +23,14 @@ def PGD(
 ) -> FirstOrder | Restarts:
     """Steepest ascent projected on the set, from a random point of it.
 
-    Projections are exact on the intersection of ball and box. For l1 a step spends its size on the best pixels, each
-    as far as the box allows (a single pixel, as in plain steepest ascent, saturates and stops making progress).
+    Projections are exact on the intersection of ball and box. For l1 the steps are those of `SparseAscent` (a single
+    pixel, as in plain steepest ascent, saturates and stops making progress).
 
     Args:
         eps: radius in input units, or a geometry.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         steps: gradient steps, at least 0.
-        step_size: in input units; by default ``2.5·eps/steps``, at most ``eps``.
+        step_size: in input units; by default ``2.5·eps/steps``, at most ``eps``; for l1 ``eps/4``.
         restarts: number of random starts.
         loss: objective or its name.
         random_start: start at a random point (else at the clean image).
@@ -40,11 +43,11 @@ def PGD(
         'PGD-10 linf 8/255'
 
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, section 2.1; the
-    default step size from its section on l2 (2.5·eps/steps). For the l1 step: Tramèr & Boneh, NeurIPS 2019 (SLIDE)
-    and Croce & Hein, "Mind the box", ICML 2021.
+    default step size from its section on l2 (2.5·eps/steps).
     """
     name = "PGD" if random_start else "BIM"
-    return iterated(name, eps, norm, steps, step_size, restarts, loss, "inside" if random_start else "clean")
+    start = "inside" if random_start else "clean"
+    return iterated(name, eps, norm, steps, step_size, restarts, loss, start=start, rate=default_rate(steps))
 
 
 def BIM(
@@ -61,7 +64,7 @@ def BIM(
         eps: radius in input units, or a geometry.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         steps: gradient steps.
-        step_size: in input units; by default ``eps/steps`` (so that the edge is reached in the last step).
+        step_size: in input units; by default ``eps/steps`` (the edge is reached in the last step), for l1 ``eps/4``.
         loss: objective or its name.
 
     Example:
@@ -70,9 +73,7 @@ def BIM(
 
     Source: Kurakin, Goodfellow & Bengio, "Adversarial examples in the physical world", 2017, section 2.2.
     """
-    geometry = as_geometry(eps, norm)
-    rate = step_rate(geometry, step_size, 1 / max(steps, 1))
-    return FirstOrder("BIM", geometry, objective(loss), Ascent(geometry, rate), steps)
+    return iterated("BIM", eps, norm, steps, step_size, 1, loss, start="clean", rate=1 / max(steps, 1))
 
 
 def iterated(
@@ -83,12 +84,16 @@ def iterated(
     step_size: float | None,
     restarts: int,
     loss: str | Objective,
+    *,
     start: str,
+    rate: float,
 ) -> FirstOrder | Restarts:
-    """The composition behind `PGD`; see there for the arguments."""
+    """The composition behind `PGD` and `BIM`; see there. ``rate`` is the default step size in budgets (but for l1)."""
     geometry = as_geometry(eps, norm)
-    rate = step_rate(geometry, step_size, default_rate(steps))
-    attack = FirstOrder(name, geometry, objective(loss), Ascent(geometry, rate), steps, start)
+    sparse = isinstance(geometry, Ball) and geometry.norm == "l1"
+    rate = step_rate(geometry, step_size, _L1_RATE if sparse else rate)
+    rule = SparseAscent(geometry, rate, steps) if sparse else Ascent(geometry, rate)
+    attack = FirstOrder(name, geometry, objective(loss), rule, steps, start)
     return attack if restarts == 1 else Restarts(attack, restarts)
 
 

@@ -21,8 +21,8 @@ def parse_number(text: str) -> float:
     """
     try:
         above, slash, below = text.strip().partition("/")
-        if slash:
+        if slash and "/" not in below:
             return float(Fraction(above.strip()) / Fraction(below.strip()))
-        return float(Fraction(above))
+        return float(Fraction(text.strip()))
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"expected a number or a fraction such as 8/255, got {text!r}") from None

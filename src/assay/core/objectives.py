@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from assay.core.arguments import described, number, reject
@@ -103,7 +104,7 @@ class _LogitRatio:
             return _aimed_margin(logits, rows)
         label, others = split_logit(logits, goal.label)
         rival = torch.where(aimed, _at(logits, goal.aim.clamp_min(0)), others.amax(1))
-        third = top[:, 2] if top.shape[1] < 4 else torch.where(aimed, 0.5 * (top[:, 2] + top[:, 3]), top[:, 2])
+        third = torch.where(aimed, 0.5 * (top[:, -2] + top[:, -1]), top[:, 2])
         return (rival - label) / (top[:, 0] - third + _FLOOR)
 
 
@@ -165,8 +166,8 @@ def DLR() -> Objective:
         An `Objective`.
 
     Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-    attacks", ICML 2020, equations 6 and 7. Deviation: with three classes the targeted form uses z_π3 alone, with two
-    classes both are the plain margin, because the ratio is then undefined or constant.
+    attacks", ICML 2020, equations 6 and 7. Deviation: with three classes the targeted form has (z_π2 + z_π3) / 2, with
+    two classes both are the plain margin, because the ratio is then undefined or constant.
     """
     return Objective(((1.0, _LogitRatio()),))
 
@@ -200,7 +201,7 @@ def objective(name: "str | Objective") -> Objective:
     return OBJECTIVES[name]()
 
 
-def check_classes(logits: Logits) -> None:
+def check_classes(logits: Tensor) -> None:
     """Refuse logits that no objective can work on.
 
     Raises:

@@ -1,6 +1,6 @@
 """How numbers become an image, and how a gradient by the image becomes one by the numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from assay.core.arguments import number
 from assay.core.geometry import Geometry
 from assay.core.rows import Rows
+from assay.core.tree import take
 from assay.core.types import Images
 
 
@@ -108,6 +109,7 @@ class Shared:
 
     def project(self, rows: Rows, parameters: Tensor, geometry: Geometry) -> Tensor:
         """Project δ without regard to a box, which no single δ can keep for all images."""
-        middle = Rows(torch.full_like(parameters, 0.5), rows.goal, rows.key[:1])
+        first = take(rows, torch.zeros(1, dtype=torch.int64, device=rows.x.device))
+        middle = replace(first, x=torch.full_like(parameters, 0.5))
         room = 4.0  # so small that the box of a mid-grey image never binds
         return geometry.project(parameters / room, middle, 1 / room) * room

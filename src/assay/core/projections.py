@@ -42,17 +42,18 @@ def project_l2(v: Flat, room: Flat, radius: Radius, *, rounds: int = 12) -> Flat
         outer = torch.where(free, 0.0, edge).sum(1, keepdim=True)
         grown = torch.where(inner > _TINY, ((target - outer).clamp_min(0) / inner.clamp_min(_TINY)).sqrt(), 1.0)
         grown = torch.maximum(grown.clamp_max(1.0), s)
-        if v.device.type == "cpu" and bool((grown - s <= 1e-7 * s).all()):
+        moves = grown - s > 1e-7 * s  # a row that has settled stays, so that no row depends on its batch
+        if v.device.type == "cpu" and not bool(moves.any()):
             break
-        s = grown
+        s = torch.where(moves, grown, s)
     return _inside(torch.minimum(s * v, room), radius, lambda w: w.square().sum(1, keepdim=True).sqrt())
 
 
-def project_l1(v: Flat, room: Flat, radius: Radius, *, rounds: int = 40) -> Flat:
+def project_l1(v: Flat, room: Flat, radius: Radius, *, rounds: int = 64) -> Flat:
     """Nearest point of the l1 ball and the box.
 
     The solution is ``clamp(v − λ, 0, room)`` for one λ ≥ 0 a row, found by Newton's method on the piecewise linear
-    sum, kept in a bracket (bisection where Newton leaves it).
+    sum, kept in a bracket; every other round halves the bracket, because Newton can creep where the sum is steep.
 
     Args:
         v: magnitudes.
@@ -66,17 +67,18 @@ def project_l1(v: Flat, room: Flat, radius: Radius, *, rounds: int = 40) -> Flat
     low = torch.zeros_like(radius)
     high = v.amax(1, keepdim=True)
     shift = low
-    for _ in range(rounds):
+    for turn in range(rounds):
         cut = v - shift
         kept = cut.clamp_min(0).minimum(room)
         excess = kept.sum(1, keepdim=True) - radius
-        if v.device.type == "cpu" and bool(((excess.abs() <= 1e-6 * radius) | ((excess <= 0) & (shift <= 0))).all()):
+        settled = (excess.abs() <= 1e-6 * radius) | ((excess <= 0) & (shift <= 0))  # and stays so
+        if v.device.type == "cpu" and bool(settled.all()):
             break
         low, high = torch.where(excess > 0, shift, low), torch.where(excess > 0, high, shift)
         slope = ((cut > 0) & (cut < room)).sum(1, keepdim=True).clamp_min(1)
         newton = shift + excess / slope
-        inside = (newton > low) & (newton < high)
-        shift = torch.where(inside, newton, 0.5 * (low + high))
+        inside = (newton > low) & (newton < high) & (turn % 2 == 0)
+        shift = torch.where(settled, shift, torch.where(inside, newton, 0.5 * (low + high)))
     shift = torch.where(torch.minimum(v, room).sum(1, keepdim=True) <= radius, torch.zeros_like(shift), shift)
     kept = (v - shift).clamp_min(0).minimum(room)
     return _inside(kept, radius, lambda w: w.sum(1, keepdim=True))

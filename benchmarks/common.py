@@ -26,13 +26,12 @@ def fashion(split, limit):
 
 def models(*names):
     """Small CNNs on Fashion-MNIST, trained once."""
+    robust = {"objective": "pgd-at", "epochs": 6, "batch": 128, "attack_steps": 7}
     recipes = {
         "plain": Recipe(arch="strattack-cnn", epochs=4, batch=128, rate=1e-3),
-        "pgd-at": Recipe(arch="strattack-cnn", objective="pgd-at", eps=0.1, epochs=6, batch=128, rate=1e-3, attack_steps=7),
-        "pgd-at-bn": Recipe(arch="tiny-cnn", objective="pgd-at", eps=0.1, epochs=6, batch=128, rate=2e-3, attack_steps=7),
-        "pgd-at-l2": Recipe(
-            arch="tiny-cnn", objective="pgd-at", eps=1.0, norm="l2", epochs=6, batch=128, rate=2e-3, attack_steps=7
-        ),
+        "pgd-at": Recipe(arch="strattack-cnn", rate=1e-3, eps=0.1, **robust),
+        "pgd-at-bn": Recipe(arch="tiny-cnn", rate=2e-3, eps=0.1, **robust),
+        "pgd-at-l2": Recipe(arch="tiny-cnn", rate=2e-3, eps=1.0, norm="l2", **robust),
     }  # fmt: skip
     data = fashion("train", 12000)
     made = {}

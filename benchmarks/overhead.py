@@ -1,8 +1,8 @@
 """The cost of a step beyond its forward and backward pass, with all rows active and no early stop.
 
-The bare loop and `perturb` do the same 20 steps on the same batch, in turn; the ratio of medians is reported, for PGD with
-each norm, APGD and the dual attack. The engine (with its clean pass, its referee and its record) is measured by the
-difference of a run of 30 and one of 10 steps at a budget where nothing breaks.
+The bare loop and `perturb` do the same 20 steps on the same batch, in turn; the ratio of medians is reported, for PGD
+with each norm, APGD and the dual attack. The engine (with its clean pass, its referee and its record) is measured by
+the difference of a run of 30 and one of 10 steps at a budget where nothing breaks.
 """
 
 import argparse

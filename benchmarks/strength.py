@@ -1,7 +1,7 @@
 """APGD-CE and targeted APGD-DLR, beside the same pair of the AutoAttack package, on three models and three norms.
 
-The same images, budget, 100 steps, one restart, nine targets. AutoAttack's pair is run as it runs it: each attack on the
-samples that survived those before.
+The same images, budget, 100 steps, one restart, nine targets. AutoAttack's pair is run as it runs it: each attack on
+the samples that survived those before.
 """
 
 import argparse

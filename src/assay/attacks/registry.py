@@ -2,8 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +15,7 @@ from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.pgd import BIM, PGD
 from assay.core.arguments import described, reject
 from assay.core.combinators import AnyAttack, unfold
-from assay.core.geometry import Ball, Split
+from assay.core.geometry import Ball, Split, fraction
 from assay.core.numbers import parse_number
 from assay.masks.saliency import SpectralResidual
 
@@ -76,13 +76,15 @@ class Planned:
         attack: the attack.
         family: without its budget, ``PGD-40 linf``.
         budget: ``8/255``, or ``F 4/255, B 20/255``.
-        eps: the radius where there is one.
+        eps: the radius; the background's, or the foreground's, where one of two is varied along a curve.
+        curve: what the attacks of one curve have in common.
     """
 
     attack: AnyAttack
     family: str
     budget: str
     eps: float | None
+    curve: str = ""
 
 
 def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> AnyAttack:
@@ -131,7 +133,36 @@ def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         return Planned(attack, words, "none", None)
     norm_name, _, budget = geometry.describe().partition(" ")
     family = words.replace(geometry.describe(), norm_name)
-    return Planned(attack, family, budget, geometry.eps if isinstance(geometry, Ball) else None)
+    return Planned(attack, family, budget, geometry.eps if isinstance(geometry, Ball) else None, family)
+
+
+def curve(
+    budgets: Sequence[float], vary: str, *, eps: float, norm: str = "linf", eps_background: float | None = None
+) -> list[Planned]:
+    """The attacks of an accuracy–budget curve, 20 steps each.
+
+    Args:
+        budgets: the budgets along the curve.
+        vary: ``"eps"`` (PGD), ``"background"`` or ``"foreground"`` (dual-perturbation, the other budget fixed, as in
+            paper 000, figure 4).
+        eps: the fixed foreground budget.
+        norm: of all budgets.
+        eps_background: the fixed background budget; by default five times ``eps``.
+
+    Returns:
+        One attack a budget, in order.
+    """
+    background = 5 * eps if eps_background is None else eps_background
+    made = []
+    for budget in sorted(set(budgets)):
+        if vary == "eps":
+            made.append(plan("pgd:steps=20", eps=budget, norm=norm))
+            continue
+        pair = (eps, budget) if vary == "background" else (budget, background)
+        point = plan("dual:steps=20", eps=pair[0], norm=norm, eps_background=pair[1])
+        fixed = f"F {fraction(eps)} and B varied" if vary == "background" else f"B {fraction(background)} and F varied"
+        made.append(replace(point, eps=budget, curve=f"{point.family}, {fixed}"))
+    return made
 
 
 def _arguments(name: str, text: str, known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:

@@ -53,7 +53,10 @@ def demo(
     found = []
     for chapter in CHAPTERS:
         data, models = _trained(chapter, out, small=small, seed=seed, quiet=quiet or json)
-        plans, curve = planned(None, list(ATTACKS_SHOWN), chapter.eps, chapter.eps_background, "linf", chapter.curve)
+        plans, curve = planned(
+            None, list(ATTACKS_SHOWN), chapter.eps, chapter.eps_background, "linf", eps_curve=chapter.curve,
+            background_curve=chapter.background_curve,
+        )  # fmt: skip
         if small:
             curve = curve[:2]
         question = Question(
@@ -95,6 +98,7 @@ class Chapter:
         eps: budget, the foreground's for dual attacks.
         eps_background: background budget.
         curve: further budgets.
+        background_curve: further background budgets.
         foreground: where masks come from.
         recipe: how to train; objective and budgets are filled in.
     """
@@ -107,6 +111,7 @@ class Chapter:
     eps: str
     eps_background: str
     curve: str
+    background_curve: str
     foreground: str
     recipe: Recipe
 
@@ -122,6 +127,7 @@ CHAPTERS = (
         eps="4/255",
         eps_background="20/255",
         curve="1/255,2/255,8/255,16/255",
+        background_curve="4/255,8/255,12/255,32/255",
         foreground="data",
         recipe=Recipe(epochs=12, batch=64, rate=2e-3, milestones=(9,), attack_steps=5),
     ),
@@ -134,6 +140,7 @@ CHAPTERS = (
         eps="0.1",
         eps_background="0.3",
         curve="0.05,0.15,0.2,0.3",
+        background_curve="0.1,0.2,0.4,0.5",
         foreground="intensity",
         recipe=Recipe(epochs=15, batch=64, rate=2e-3, milestones=(11,), attack_steps=5),
     ),

@@ -8,8 +8,10 @@ import torch
 from cyclopts import Parameter
 
 from assay.attacks.registry import SUITES, Planned, plan
+from assay.attacks.registry import curve as curve_of
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, one_of, reject
+from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
 from assay.data import Dataset
@@ -20,7 +22,6 @@ from assay.runs import Evaluation, Question, Settings
 from assay.runs import evaluate as run_evaluation
 
 FOREGROUNDS = ("auto", "data", "salience", "intensity")
-NEEDS_MASK = ("dual", "dual-apgd")
 
 
 def evaluate(
@@ -34,6 +35,8 @@ def evaluate(
     eps_background: str | None = None,
     norm: str = "linf",
     curve: str | None = None,
+    curve_background: str | None = None,
+    curve_foreground: str | None = None,
     foreground: str = "auto",
     limit: int | None = None,
     arch: str | None = None,
@@ -71,6 +74,10 @@ def evaluate(
         linf, l2 or l1.
     curve
         Further budgets for a PGD-20 curve, such as 2/255,4/255,16/255. They do not count in the verdict.
+    curve_background
+        Background budgets for a dual-perturbation curve at the foreground budget eps.
+    curve_foreground
+        Foreground budgets for one at the background budget.
     foreground
         Where masks come from for dual attacks: data, salience, intensity, a folder of mask images
         (folder:PATH, files named by the sample's number), or auto (data, else salience).
@@ -96,8 +103,11 @@ def evaluate(
         No progress.
     """
     loaded = load_data(data, split="test", limit=limit, seed=seed)
-    plans, curves = planned(suite, attack, eps, eps_background, norm, curve)
-    if any(part.family.startswith("Dual") or part.budget.startswith("F ") for part in plans):
+    plans, curves = planned(
+        suite, attack, eps, eps_background, norm, eps_curve=curve, background_curve=curve_background,
+        foreground_curve=curve_foreground,
+    )  # fmt: skip
+    if any("mask" in stage.attack.needs for part in (*plans, *curves) for stage in unfold(part.attack)):
         loaded = with_foreground(loaded, foreground)
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
     models = {}
@@ -112,7 +122,7 @@ def evaluate(
         plans=plans,
         curve=curves,
         command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
-                                   limit, arch, seed, slots, search, stop)),
+                                   limit, arch, seed, slots, search, stop, curve_background, curve_foreground)),
     )  # fmt: skip
     settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=_device(device))
     with watched(quiet=quiet or json) as progress:
@@ -121,18 +131,34 @@ def evaluate(
 
 
 def planned(
-    suite: str | None, attack: list[str] | None, eps: str, eps_background: str | None, norm: str, curve: str | None
+    suite: str | None,
+    attack: list[str] | None,
+    eps: str,
+    eps_background: str | None,
+    norm: str,
+    *,
+    eps_curve: str | None = None,
+    background_curve: str | None = None,
+    foreground_curve: str | None = None,
 ) -> tuple[list[Planned], list[Planned]]:
-    """The attacks asked for, and those of the curve."""
+    """The attacks asked for, and those of the curves."""
     if suite is not None:
         one_of("suite", suite, tuple(SUITES))
     radius = _number("eps", eps)
     background = None if eps_background is None else _number("eps_background", eps_background)
     names = [*(SUITES[suite] if suite else ()), *(attack or ())] or list(SUITES["quick"])
     plans = [plan(name, eps=radius, norm=norm, eps_background=background) for name in names]
-    budgets = [_number("curve", part) for part in (curve or "").split(",") if part.strip()]
-    points = sorted({*budgets, radius}) if budgets else []
-    return plans, [plan("pgd:steps=20", eps=point, norm=norm) for point in points]
+    wide = 5 * radius if background is None else background
+    points: list[Planned] = []
+    for vary, text, own in (
+        ("eps", eps_curve, radius),
+        ("background", background_curve, wide),
+        ("foreground", foreground_curve, radius),
+    ):
+        budgets = [_number("curve", part) for part in (text or "").split(",") if part.strip()]
+        if budgets:
+            points += curve_of([*budgets, own], vary, eps=radius, norm=norm, eps_background=background)
+    return plans, points
 
 
 def with_foreground(data: Dataset, source: str) -> Dataset:
@@ -210,7 +236,7 @@ def _device(name: str) -> str:
 def _flags(*values: object) -> dict[str, object]:
     """Pair the flags of the command with their values, in the order of the flags."""
     names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
-             "limit", "arch", "seed", "slots", "search", "stop")  # fmt: skip
+             "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground")  # fmt: skip
     return dict(zip(names, values, strict=True))
 
 

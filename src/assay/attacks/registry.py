@@ -47,7 +47,7 @@ ATTACKS: Mapping[str, Entry] = MappingProxyType(
         "noise": Entry(UniformNoise, "uniform draws from the ball: the baseline to beat"),
         "gaussian-noise": Entry(GaussianNoise, "Gaussian draws projected on the ball"),
         "fgsm": Entry(FGSM, "one gradient step to the edge (FGM for l2 and l1)"),
-        "fgm": Entry(FGM, "the same, l2 unless --norm says otherwise"),
+        "fgm": Entry(FGM, "the same with l2 (fgm:norm=l1 for another norm)", (("norm", "l2"),)),
         "bim": Entry(BIM, "iterated FGSM from the clean image (IFGM)"),
         "mim": Entry(MIM, "BIM with momentum"),
         "pgd": Entry(PGD, "projected gradient descent from a random start"),

@@ -1,0 +1,51 @@
+"""Attacks by name."""
+
+import pytest
+
+from assay import Restarts, Split
+from assay.attacks.registry import ATTACKS, SUITES, curve, make, plan
+from assay.core.combinators import unfold
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_every_name_makes_an_attack_with_its_budget(name, norm):
+    planned = plan(name, eps=0.25, norm=norm)
+    stage = unfold(planned.attack)[0]
+    geometry = stage.attack.geometry
+    assert planned.budget in geometry.describe()
+    assert planned.budget in planned.attack.describe()
+    if isinstance(geometry, Split):
+        assert (geometry.foreground.eps, geometry.background.eps) == (0.25, 1.25)
+    else:
+        assert geometry.eps == planned.eps == 0.25
+        assert geometry.norm == ("l2" if name == "fgm" else norm)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_suites_name_attacks(suite):
+    assert all(make(part, eps=0.1) for part in SUITES[suite])
+
+
+def test_arguments():
+    attack = make("pgd:steps=7,eps=2/255,restarts=3,norm=l2,step_size=0.5", eps=1.0)
+    assert isinstance(attack, Restarts)
+    assert attack.describe() == "PGD-7 l2 2/255 ×3"
+    assert make("pgd:random_start=false", eps=0.1).describe().startswith("BIM")
+    assert make("apgd-t:targets=2", eps=0.1).k == 2
+    dual = make("dual:eps-foreground=1/255,eps-background=9/255,lam=0.5", eps=1.0)
+    assert dual.describe() == "Dual λ=0.5-20 linf F 1/255, B 9/255"
+
+
+def test_curves_vary_one_budget():
+    back = curve([0.1, 0.3, 0.2, 0.1], "background", eps=0.05)
+    assert [p.eps for p in back] == [0.1, 0.2, 0.3]
+    assert len({p.curve for p in back}) == 1
+    front = curve([0.1, 0.3], "foreground", eps=0.05, eps_background=0.4)
+    assert all("B 0.4" in p.budget for p in front)
+    assert [p.budget for p in curve([8 / 255], "eps", eps=0)] == ["8/255"]
+
+
+def test_bool_that_is_none():
+    with pytest.raises(ValueError, match="pgd:random_start: expected true or false"):
+        make("pgd:random_start=maybe", eps=0.1)

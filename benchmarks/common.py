@@ -6,6 +6,7 @@ import sys
 import time
 import types
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -94,6 +95,7 @@ def record(name, result):
     print(json.dumps(full, indent=1))
 
 
+@cache
 def import_adv_lib():
     """adv-lib wants torchvision's operators and visdom, which a CPU environment lacks; it uses neither here."""
     lib = torch.library.Library("torchvision", "DEF")

@@ -126,6 +126,7 @@ def main():
             everyone = {job: measured(model, work, y) for job, work in (everyone | jobs).items()} | mine[attack]
             times, made = interleaved(everyone, arguments.repeats)
             rows[attack] = summarise(model, x, y, times, made, list(jobs))
+            print(name, attack, rows[attack], flush=True)
         result["models"][name] = rows
     record("speed", result)
 

@@ -16,4 +16,5 @@ attack = assay.DualPerturbation(4 / 255, 20 / 255, steps=5, salience=SpectralRes
 outcome = assay.attack(smooth, x, y, attack, mask=data.masks)
 print(outcome)
 print("forward passes a sample, draws included:", outcome.forwards.float().mean().item())
-print("still right under fresh noise:", (smooth(outcome.images).argmax(1) == y).float().mean().item())
+fresh = assay.Expectation(base, draws=64, sigma=0.1, seed=1)
+print("still right under fresh noise:", (fresh(outcome.images).argmax(1) == y).float().mean().item())

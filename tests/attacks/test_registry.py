@@ -10,6 +10,10 @@ from assay.core.combinators import unfold
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_name_makes_an_attack_with_its_budget(name, norm):
+    if norm == "l1" and name.startswith("dual"):
+        with pytest.raises(ValueError, match="norm: expected one of 'linf', 'l2'"):
+            plan(name, eps=0.25, norm=norm)
+        return
     planned = plan(name, eps=0.25, norm=norm)
     stage = unfold(planned.attack)[0]
     geometry = stage.attack.geometry

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from assay.cli import main
-from assay.cli.evaluate import with_foreground
+from assay.cli.foreground import with_foreground
 from assay.data import load
 
 

@@ -90,6 +90,8 @@ def test_dual_perturbation_reaches_the_optimum(kind, norm, targeted):
     front, back = 0.25 * NORMS[norm], NORMS[norm]
     split = Split(Ball(norm, front), Ball(norm, back))
     steps = {"step_foreground": front / 4, "step_background": back / 4}
+    if norm == "l1" and kind in ("dual", "dual-restarts"):
+        pytest.skip("the attack of the paper has linf and l2; with l1 the set is searched by other rules")
     attack = {
         "dual": lambda: assay.DualPerturbation(front, back, norm=norm, steps=60, **steps),
         "dual-apgd": lambda: APGD(split),

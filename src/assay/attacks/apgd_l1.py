@@ -62,8 +62,9 @@ class SparseAutoPGD:
 
     Source: Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021,
     section 4 and algorithm 1; official code github.com/fra31/auto-attack (autopgd_base.py) for the constants.
-    Deviations: below ten steps there is one stage; the last tenth of the steps are exact transfers (`Ball.steepest`),
-    with which the optimum of a linear model is reached to rounding; the state is row-wise.
+    Deviations: below ten steps there is one stage; a stage begins by evaluating its start, within ``steps``; the number
+    of coordinates is rounded down, so that it can fall to one; the last tenth of the steps are exact transfers
+    (`Ball.steepest`), with which the optimum of a linear model is reached to rounding; the state is row-wise.
     """
 
     name: str
@@ -102,6 +103,11 @@ class SparseAutoPGD:
 
     def step(self, rows: Rows, state: SparseState, oracle: Oracle, rng: Rng) -> Step[SparseState]:
         """Evaluate the image at hand and move on, or begin the next stage."""
+        if self.steps == 0:
+            logits = oracle.logits(state.image, rows)
+            value = self.objective(logits, state.image, rows)
+            done = torch.ones_like(state.step, dtype=torch.bool)
+            return Step(state, state.image, rows.goal.reached(logits, state.image), -value, done)
         seen = oracle.evaluate(self.objective, state.image, rows)
         at = state.step.clamp_max(state.scale.shape[1] - 2)[:, None]
         scale = state.scale.gather(1, at).squeeze(1).to(rows.x)

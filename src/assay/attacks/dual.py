@@ -3,7 +3,7 @@
 import torch
 
 from assay.attacks.pgd import default_rate
-from assay.core.arguments import number, reject
+from assay.core.arguments import number, one_of, reject
 from assay.core.combinators import Restarts
 from assay.core.first_order import FirstOrder
 from assay.core.geometry import Ball, Split
@@ -17,7 +17,7 @@ def DualPerturbation(
     eps_background: float,
     *,
     norm: str = "linf",
-    steps: int = 20,
+    steps: int | None = None,
     step_foreground: float | None = None,
     step_background: float | None = None,
     salience: torch.nn.Module | None = None,
@@ -33,11 +33,14 @@ def DualPerturbation(
     targets and restarts work the same way. Against a smoothed classifier (equations 9 and 10) wrap the model in
     `Expectation` with its σ: then loss and score are averaged over the noise.
 
+    With ``stop="hit"`` a sample ends with its first misclassified image, whatever its score. For λ to shape the images,
+    run every step: ``attack(..., stop="never")`` or `perturb`.
+
     Args:
         eps_foreground: budget where the mask is 1, in input units.
         eps_background: budget where it is 0.
-        norm: of both budgets, ``"linf"`` or ``"l2"`` (``"l1"`` works too).
-        steps: gradient steps (the paper: 20 for linf, 100 for l2).
+        norm: of both budgets, ``"linf"`` or ``"l2"``.
+        steps: gradient steps; by default the paper's, 20 for linf and 100 for l2.
         step_foreground: step size α_F; by default ``2.5·ε_F/steps``.
         step_background: step size α_B; by default ``2.5·ε_B/steps``.
         salience: maps images ``(b, c, h, w)`` to a density ``(b, 1, h, w)`` that sums to 1, such as
@@ -55,8 +58,12 @@ def DualPerturbation(
         'Dual-20 linf F 4/255, B 20/255'
 
     Source: Tong, Guo, Prakash & Vorobeychik, "Towards robustness against unsuspicious adversarial examples", 2020,
-    equations 3 and 5–10, appendix A.
+    equations 3 and 5–10, appendix A. Deviations: random starts are uniform in the ball of each region (the paper draws
+    in the ball of the whole image and cuts out the region, which for l2 starts nearer to the clean image); the paper's
+    saliency model is DeepGaze II, which needs weights: `SpectralResidual` needs none, and `Learned` takes any network.
     """
+    one_of("norm", norm, ("linf", "l2"))
+    steps = {"linf": 20, "l2": 100}[norm] if steps is None else steps
     geometry = Split(_ball("eps_foreground", norm, eps_foreground), _ball("eps_background", norm, eps_background))
     rate = (
         _rate("step_foreground", step_foreground, geometry.foreground, steps),

@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from torch import nn
 
-from assay.cli.evaluate import planned, show_cells, with_foreground
+from assay.cli.evaluate import planned, show_cells
+from assay.cli.foreground import with_foreground
 from assay.cli.output import emit, note, say
 from assay.cli.train import tell
 from assay.core.numbers import parse_number

@@ -9,19 +9,16 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
+from assay.cli.foreground import with_foreground
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, one_of, reject
 from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
-from assay.data import Dataset
 from assay.data import load as load_data
-from assay.masks import SpectralResidual, folder_masks, salient_mask, threshold_mask
 from assay.models import load as load_model
 from assay.runs import Evaluation, Question, Settings
 from assay.runs import evaluate as run_evaluation
-
-FOREGROUNDS = ("auto", "data", "salience", "intensity")
 
 
 def evaluate(
@@ -80,7 +77,7 @@ def evaluate(
         Foreground budgets for one at the background budget.
     foreground
         Where masks come from for dual attacks: data, salience, intensity, a folder of mask images
-        (folder:PATH, files named by the sample's number), or auto (data, else salience).
+        (folder:PATH, files named by the sample's number in the test part, from 0), or auto (data, else salience).
     limit
         At most so many images, classes as even as they can be.
     arch
@@ -102,13 +99,16 @@ def evaluate(
     quiet
         No progress.
     """
-    loaded = load_data(data, split="test", limit=limit, seed=seed)
+    # Masks in a folder are named by a sample's number in the whole test part, so they come before the limit.
+    numbered = foreground.startswith("folder:")
+    loaded = load_data(data, split="test", limit=None if numbered else limit, seed=seed)
     plans, curves = planned(
         suite, attack, eps, eps_background, norm, eps_curve=curve, background_curve=curve_background,
         foreground_curve=curve_foreground,
     )  # fmt: skip
     if any("mask" in stage.attack.needs for part in (*plans, *curves) for stage in unfold(part.attack)):
         loaded = with_foreground(loaded, foreground)
+    loaded = loaded.head(limit, seed)
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
     models = {}
     for spec in model:
@@ -159,26 +159,6 @@ def planned(
         if budgets:
             points += curve_of([*budgets, own], vary, eps=radius, norm=norm, eps_background=background)
     return plans, points
-
-
-def with_foreground(data: Dataset, source: str) -> Dataset:
-    """The data with masks from where they were asked for."""
-    if source == "auto":
-        source = "data" if data.masks is not None else "salience"
-    if source == "data":
-        if data.masks is None:
-            reject("foreground", "salience, intensity or folder:PATH (the data have no masks)", source)
-        return data
-    if source.startswith("folder:"):
-        names = [str(i) for i in range(len(data))]
-        masks = folder_masks(source.removeprefix("folder:"), names, (data.x.shape[2], data.x.shape[3]))
-    elif source == "intensity":
-        masks = threshold_mask(data.images().mean(1, keepdim=True))
-    elif source == "salience":
-        masks = salient_mask(SpectralResidual(), data.images())
-    else:
-        reject("foreground", ", ".join(FOREGROUNDS) + " or folder:PATH", source)
-    return Dataset(data.x, data.y, data.classes, masks=masks > 0.5, name=data.name, source=data.source)
 
 
 def show(found: Evaluation, *, json: bool) -> int:

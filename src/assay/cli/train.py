@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.cli.foreground import with_foreground
 from assay.cli.output import emit, note, say
 from assay.core.arguments import reject
 from assay.core.numbers import parse_number
@@ -23,6 +24,7 @@ def train(
     eps: str | None = None,
     eps_background: str | None = None,
     norm: str = "linf",
+    foreground: str = "auto",
     attack_steps: int = 10,
     epochs: int = 10,
     batch: int = 128,
@@ -58,6 +60,8 @@ def train(
         Background budget of at-dual.
     norm
         linf, l2 or l1.
+    foreground
+        Where at-dual's masks come from: data, salience, intensity, folder:PATH, or auto (data, else salience).
     attack_steps
         Steps of the inner attack.
     epochs
@@ -87,7 +91,10 @@ def train(
     quiet
         No progress.
     """
-    loaded = load_data(data, split="train", limit=limit, seed=seed)
+    loaded = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
+    if objective == "at-dual":
+        loaded = with_foreground(loaded, foreground)
+    loaded = loaded.head(limit, seed)
     recipe = Recipe(
         arch=arch,
         normalize=normalize,

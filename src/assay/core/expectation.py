@@ -54,16 +54,23 @@ class Expectation(nn.Module):
         self.average = one_of("average", average, AVERAGES)
         self.rng = Rng(seed)
 
+    def extra_repr(self) -> str:
+        """The settings, so that two different models never look the same in a record."""
+        return f"draws={self.draws}, sigma={self.sigma}, average={self.average!r}, seed={self.rng.seed}"
+
     def forward(self, x: Images) -> Logits:
         """Averaged logits (``average="logits"``) or the logarithm of averaged probabilities, ``(b, k)``.
 
-        The same noise is used for every image and every call: the average is a deterministic function.
+        The same noise, which no attack draws, is used for every image and every call: with ``sigma`` the average is a
+        deterministic function. So the referee always measures with the same ``draws`` noises; an attack that asks
+        often enough can find images that fool these. Take more draws, and measure the final images under another
+        ``seed``, before a small difference is believed. (Voting with abstention is another classifier.)
         """
         keys = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return self.combine(self.sample(x, keys, torch.zeros_like(keys))[1])
+        return self.combine(self.sample(x, keys, torch.zeros_like(keys), purpose="prediction")[1])
 
     def sample(
-        self, x: Images, keys: Labels, passes: Count
+        self, x: Images, keys: Labels, passes: Count, *, purpose: str = "attack"
     ) -> tuple[Float[Tensor, "d b c h w"], Float[Tensor, "d b k"]]:
         """The images of each draw and their logits.
 
@@ -71,8 +78,9 @@ class Expectation(nn.Module):
             x: images, ``(b, c, h, w)``.
             keys: address of each row's noise.
             passes: how many passes each row has had (fresh noise at each).
+            purpose: part of the noise's address.
         """
-        noisy = [self._noised(x, keys, passes * self.draws + i) for i in range(self.draws)]
+        noisy = [self._noised(x, keys, passes * self.draws + i, purpose) for i in range(self.draws)]
         stacked = torch.stack(noisy)
         logits = self.model(stacked.flatten(0, 1))
         return stacked, logits.reshape(self.draws, len(x), -1)
@@ -83,8 +91,8 @@ class Expectation(nn.Module):
             return logits.mean(0)
         return logits.log_softmax(2).logsumexp(0) - math.log(self.draws)
 
-    def _noised(self, x: Images, keys: Labels, step: Count) -> Images:
+    def _noised(self, x: Images, keys: Labels, step: Count, purpose: str) -> Images:
         if self.sigma == 0:
             return x
-        noise = self.rng.normal(keys, tuple(x.shape[1:]), "expectation", step)
+        noise = self.rng.normal(keys, tuple(x.shape[1:]), f"expectation {purpose}", step)
         return x + self.sigma * noise.to(x)

@@ -180,7 +180,7 @@ class Split:
         background: the ball where the mask is 0.
 
     Source: Tong, Guo, Prakash & Vorobeychik, "Towards robustness against unsuspicious adversarial examples", 2020,
-    equations 3 and 5–8.
+    equations 3 and 5–8. Samples are uniform in each ball on its own region.
     """
 
     foreground: Ball

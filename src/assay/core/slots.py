@@ -53,6 +53,10 @@ class Active(NamedTuple):
     nonfinite: Flag
 
 
+_RESTARTS = 1 << 20
+"""More than anyone will ask for: keeps the addresses of restarts and targets apart."""
+
+
 @dataclass
 class Queue:
     """Attempts that wait: each sample's variants in order, all samples' first variants before any second one."""
@@ -121,9 +125,10 @@ def make_rows(
     rank = torch.tensor([v.rank for v in variants], dtype=torch.int64)
     goal = _goal(problem, sample, rank)
     goal = Goal(goal.label.to(device), goal.aim.to(device), goal.strict.to(device), problem.goal.tests)
+    attempt = restart + (rank - 1).clamp_min(0) * _RESTARTS  # each target draws anew, as each restart does
     keys = problem.keys[sample]
-    for salt in sorted({*restart.tolist()}):
-        keys = torch.where(restart == salt, mix(problem.keys[sample], salt), keys)
+    for salt in sorted({*attempt.tolist()}):
+        keys = torch.where(attempt == salt, mix(problem.keys[sample], salt), keys)
     return Rows(
         x=problem.x[sample].to(device),
         goal=goal,

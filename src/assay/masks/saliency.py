@@ -87,7 +87,7 @@ class Learned(nn.Module):
     softmax over the pixels makes a density.
 
     Args:
-        network: maps images to ``(b, 1, h', w')`` or ``(b, h', w')``.
+        network: maps images to ``(b, 1, h', w')`` or ``(b, h', w')``; kept in evaluation mode.
         kind: what the network returns: ``"logits"`` (unnormalised log-densities), ``"log-density"`` or ``"density"``
             (non-negative, any scale).
         centre_bias: log-density ``(h, w)`` of where people look before they see anything, resized to the image;
@@ -118,12 +118,22 @@ class Learned(nn.Module):
             reject("kind", "'logits', 'log-density' or 'density'", kind)
         if centre_bias is not None and centre_bias.dim() != 2:
             reject("centre_bias", "a log-density of shape (h, w)", described(f"shape {tuple(centre_bias.shape)}"))
-        self.network = network
+        self.network = network.eval()
         self.kind = kind
         self.size = None if size is None else whole("size", size, least=1)
         self.sigma = number("sigma", sigma, least=0)
         self.centre_bias: Tensor | None
         self.register_buffer("centre_bias", centre_bias)
+
+    def train(self, mode: bool = True) -> "Learned":
+        """The network stays in evaluation mode: a saliency model is asked, never trained, by an attack."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def extra_repr(self) -> str:
+        """The settings, so that two different models never look the same in a record."""
+        return f"kind={self.kind!r}, size={self.size}, sigma={self.sigma}"
 
     def forward(self, x: Images) -> Density:
         """Density of each image, ``(b, 1, h, w)``."""

@@ -68,8 +68,8 @@ def save(model: nn.Module, path: str | Path, recipe: Recipe) -> None:
 
 
 def digest(model: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of all weights."""
-    found = hashlib.sha256()
+    """SHA-256 over the structure (as ``repr`` shows it) and the names, types, shapes and bytes of all weights."""
+    found = hashlib.sha256(repr(model).encode())
     for name, tensor in sorted(model.state_dict().items()):
         found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

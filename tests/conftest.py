@@ -9,7 +9,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
-CHECKED = ("engine", "objectives", "oracle", "perturbation", "projections", "referee", "rng", "rows", "slots", "tree")
+CHECKED = (
+    "engine",
+    "judge",
+    "objectives",
+    "oracle",
+    "perturbation",
+    "projections",
+    "referee",
+    "rng",
+    "rows",
+    "slots",
+    "tree",
+)
 TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 
 install_import_hook([f"assay.core.{name}" for name in CHECKED] + ["assay.masks.saliency"], TYPECHECKER)

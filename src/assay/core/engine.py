@@ -5,7 +5,6 @@ It drops a row the moment its sample is decided and gives the slot to the next; 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,15 +12,18 @@ from torch import Tensor
 
 from assay.core.attack import Step
 from assay.core.combinators import Stage
-from assay.core.memory import attempt, is_out_of_memory
+from assay.core.judge import Judge
 from assay.core.oracle import Oracle
 from assay.core.outcome import Status
 from assay.core.progress import Callback, Progress
-from assay.core.referee import Measured, Record, better, measure, unmeasured
+from assay.core.referee import Record
 from assay.core.rng import Rng
 from assay.core.slots import Active, Queue, admit, variants_of
-from assay.core.tree import choose, join, spread, take
-from assay.core.types import Flag, Labels
+from assay.core.splitter import Splitter, told
+from assay.core.tree import join, take
+
+_SHARE = 4
+"""Claims are measured when they fill this part of the slots; free slots are filled at half of it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Engine:
     def __init__(self, oracle: Oracle, record: Record, settings: Settings, name: str) -> None:
         self.oracle, self.record, self.settings, self.name = oracle, record, settings, name
         self.rng = Rng(settings.seed)
-        self.slots = settings.slots
+        self.splitter = Splitter(settings.slots, settings.errors, record.events)
         self.open: Tensor = torch.zeros(len(record.status), dtype=torch.bool)
         self.ended = 0
 
@@ -70,22 +72,21 @@ class Engine:
             Clean logits ``(n, k)`` on the CPU (zeros for samples that raised an error).
         """
         problem, record = self.record.problem, self.record
-        parts: dict[int, Tensor] = {}
-        chunks = list(torch.arange(len(problem.x)).split(self.slots)) if len(problem.x) else []
-        while chunks:
-            index = chunks.pop(0)
-            logits, failure = attempt(partial(self.oracle.verify, problem.x[index]), self._tolerable)
-            if logits is None:
-                fail = partial(record.errors.__setitem__, int(index[0]))
-                chunks = self._split(index, failure, partial(_tell, fail, failure)) + chunks
-                continue
-            logits = logits.cpu()
-            parts |= dict(zip(index.tolist(), logits, strict=True))
-            self._report()
-        width = next(iter(parts.values())).shape[0] if parts else 2
-        logits = torch.stack([parts.get(i, torch.zeros(width)) for i in range(len(problem.x))]) if parts else (
-            torch.zeros(len(problem.x), width))  # fmt: skip
-        self._judge_clean(logits, torch.tensor([i in parts for i in range(len(problem.x))], dtype=torch.bool))
+
+        def work(part: Tensor) -> Tensor:
+            return self.oracle.verify(problem.x[part]).cpu()
+
+        def fail(sample: int, failure: Exception) -> None:
+            record.errors[sample] = told(failure)
+
+        parts = self.splitter.run(torch.arange(len(problem.x)), work, fail)
+        width = parts[0][1].shape[1] if parts else 2
+        logits = torch.zeros(len(problem.x), width, dtype=parts[0][1].dtype if parts else torch.float32)
+        seen = torch.zeros(len(problem.x), dtype=torch.bool)
+        for part, found in parts:
+            logits[part], seen[part] = found, True
+        self._judge_clean(logits, seen)
+        self._report()
         return logits
 
     def run(self, stages: tuple[Stage, ...]) -> None:
@@ -97,11 +98,11 @@ class Engine:
 
     def _judge_clean(self, logits: Tensor, seen: Tensor) -> None:
         problem, record = self.record.problem, self.record
-        finite = logits.isfinite().all(1) & problem.x.flatten(1).isfinite().all(1).cpu() if len(logits) else seen
-        predicted = torch.where(finite & seen, logits.argmax(1), -1)
+        finite = logits.isfinite().all(1) & problem.x.flatten(1).isfinite().all(1) if len(logits) else seen
+        predicted = torch.where(finite & seen, logits.argmax(1), -1) if len(logits) else record.predicted
         record.predicted_clean, record.predicted = predicted, predicted.clone()
         record.checks += seen.long()
-        right = finite & seen & (predicted == problem.y.cpu())
+        right = finite & seen & (predicted == problem.y)
         record.status[seen & finite & ~right] = int(Status.MISCLASSIFIED)
         record.status[seen & ~finite] = int(Status.INVALID)
         record.status[~seen] = int(Status.ERROR)
@@ -109,74 +110,73 @@ class Engine:
         self.ended = int((~right).sum())
 
     def _stage(self, number: int, stage: Stage, *, final: bool) -> None:
-        record, classes = self.record, self.record.problem.reference.shape[1]
-        variants = variants_of(stage, classes)
-        todo = (self.open & (record.status != int(Status.BROKEN))).nonzero().squeeze(1).tolist()
-        last = {i: 0 for i in todo if i not in record.errors}
+        """Run one attack in all its variants on the samples that nothing has broken yet."""
+        variants = variants_of(stage, self.record.problem.reference.shape[1])
+        todo = (self.open & (self.record.status != int(Status.BROKEN))).nonzero().squeeze(1).tolist()
+        last = {i: 0 for i in todo if i not in self.record.errors}
         queue = Queue()
         queue.waiting.extend((i, variants[0]) for i in last)
 
         def over(sample: int) -> None:
             """A row of the sample has ended: queue its next variant, or leave it."""
-            broken = record.status[sample] == int(Status.BROKEN)
             last[sample] += 1
-            spent = self.settings.budget is not None and record.forwards[sample] >= self.settings.budget
-            stop = sample in record.errors or spent or (broken and self.settings.stop == "hit")
-            if not stop and last[sample] < len(variants):
+            if last[sample] < len(variants) and not self._decided(sample):
                 queue.waiting.append((sample, variants[last[sample]]))
-            elif final or broken or sample in record.errors:
+            elif final or sample in self.record.errors or self.record.status[sample] == int(Status.BROKEN):
                 self.ended += 1
 
+        stop_at_hit = self.settings.stop == "hit"
+        judge = Judge(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
         active: Active | None = None
         while True:
             active = self._refill(active, queue, stage)
-            if active is None:
-                return
-            active = self._advance(active, number, stage, over)
+            idle = active is None
+            if active is not None:
+                active = self._advance(active, stage, judge, over)
+            if idle or judge.waiting() >= max(1, self.splitter.slots // _SHARE):
+                active = _together(active, judge.settle())
             self._report()
+            if idle and active is None and not queue.waiting:
+                return
+
+    def _decided(self, sample: int) -> bool:
+        """Whether no further variant of the sample is to be run."""
+        record, budget = self.record, self.settings.budget
+        broken = self.settings.stop == "hit" and int(record.status[sample]) == int(Status.BROKEN)
+        return broken or sample in record.errors or (budget is not None and int(record.forwards[sample]) >= budget)
 
     def _refill(self, active: Active | None, queue: Queue, stage: Stage) -> Active | None:
-        count = 0 if active is None else len(active.sample)
-        free = self.slots - count
-        if not queue.waiting or free < max(1, self.slots // 8):
-            return active if count else None if not queue.waiting else self._admit(active, queue, stage, free)
-        return self._admit(active, queue, stage, free)
+        free = self.splitter.slots - (0 if active is None else len(active.sample))
+        if not queue.waiting or free < max(1, self.splitter.slots // (2 * _SHARE)):
+            return active
+        new = admit(
+            self.record.problem, stage, queue.draw(free), self.record.forwards, self.oracle, self.rng,
+            keep_sure=self.settings.stop == "never",
+        )  # fmt: skip
+        return _together(active, new)
 
-    def _admit(self, active: Active | None, queue: Queue, stage: Stage, free: int) -> Active:
-        pairs = queue.draw(max(free, 1))
-        new = admit(self.record.problem, stage, pairs, self.record.forwards, self.oracle, self.rng,
-                    keep_sure=self.settings.stop == "never")  # fmt: skip
-        return new if active is None or len(active.sample) == 0 else join(active, new)
-
-    def _advance(self, active: Active, number: int, stage: Stage, over: Callable[[int], None]) -> Active:
+    def _advance(self, active: Active, stage: Stage, judge: Judge, over: Callable[[int], None]) -> Active | None:
         """One step of all rows; returns those that go on."""
-        pieces = self._step(active, stage, over)
-        if not pieces:
-            return take(active, torch.zeros(0, dtype=torch.int64, device=active.sample.device))
-        before = join(*(p[0] for p in pieces)) if len(pieces) > 1 else pieces[0][0]
-        step = join(*(p[1] for p in pieces)) if len(pieces) > 1 else pieces[0][1]
-        return self._judge(before, step, number, stage, over)
 
-    def _step(self, active: Active, stage: Stage, over: Callable[[int], None]) -> list[tuple[Active, Step[Any]]]:
-        """Step all rows, in halves where memory runs out (or, when errors are recorded, where one is raised)."""
-        work, finished = [active], []
-        while work:
-            part = work.pop(0)
-            result, failure = attempt(partial(self._one, part, stage), self._tolerable)
-            if failure is None and result is not None:
-                finished.append(result)
-                continue
+        def fail(row: int, failure: Exception) -> None:
+            sample = int(active.sample[row])
+            self.record.errors[sample] = told(failure)
+            over(sample)
 
-            def fail(row: int, part: Active = part, failure: Exception | None = failure) -> None:
-                sample = int(part.sample[row])
-                self.record.errors[sample] = _text(failure)
-                over(sample)
+        index = torch.arange(len(active.sample), device=active.sample.device)
+        whole = len(index) <= self.splitter.slots
+        parts = self.splitter.run(
+            index, lambda at: self._step(active if whole and len(at) == len(index) else take(active, at), stage), fail
+        )
+        if not parts:
+            return None
+        before, step = parts[0][1]
+        if len(parts) > 1:
+            before, step = join(*(result[0] for _, result in parts)), join(*(result[1] for _, result in parts))
+        after = judge.judge(before, step)
+        return after if len(after.sample) else None
 
-            index = torch.arange(len(part.sample), device=part.sample.device)
-            work = [take(part, half) for half in self._split(index, failure, fail)] + work
-        return finished
-
-    def _one(self, active: Active, stage: Stage) -> tuple[Active, Step[Any]]:
+    def _step(self, active: Active, stage: Stage) -> tuple[Active, Step[Any]]:
         oracle = self.oracle
         oracle.bind(active.forwards, active.backwards, active.nonfinite)
         step = stage.attack.step(active.rows, active.state, oracle, self.rng)
@@ -193,127 +193,6 @@ class Engine:
             step = replace(step, done=step.done | short, pending=None if bool(short.any()) else step.pending)
         return counted, step
 
-    def _split(self, index: Tensor, failure: Exception | None, fail: Callable[[int], None]) -> list[Tensor]:
-        """The two halves of a failed batch; a single row that still fails is recorded or raised."""
-        if failure is None:
-            return []
-        memory = is_out_of_memory(failure)
-        if len(index) == 1:
-            if self.settings.errors == "raise":
-                raise failure
-            fail(int(index[0]))
-            return []
-        half = (len(index) + 1) // 2
-        if memory and self.slots > half:
-            self.slots = half
-            self.record.events.append(f"out of memory with {len(index)} rows at once; went on with {half}")
-        return [index[:half], index[half:]]
-
-    def _judge(self, active: Active, step: Step[Any], number: int, stage: Stage, over: Callable[[int], None]) -> Active:
-        """Measure claims, keep the best, and take out the rows that have come to their end."""
-        stop_at_hit = self.settings.stop == "hit"
-        claim = step.hit if stop_at_hit else step.hit & ~active.found
-        ends = step.done | active.nonfinite
-        codes = (claim.long() + 2 * ends.long()).cpu()  # the one synchronisation of a step
-        claimed, ending = (codes & 1).bool(), codes >= 2
-        device = active.sample.device
-        hit = step.hit
-        if bool(claimed.any()):
-            at = claimed.nonzero().squeeze(1).to(device)
-            found = self._measure(stage, take(active, at), step.candidate[at])
-            hit = hit.index_put((at,), found.hit)
-            active = active._replace(checks=active.checks.index_add(0, at, torch.ones_like(at)))
-            if stop_at_hit:
-                self._write(take(active, at), found, step.cost[at], number, stage, only=found.hit)
-                ending = ending.index_put((at.cpu(),), ending[at.cpu()] | found.hit.cpu())
-            elif active.sure is not None:
-                sure = active.sure.index_put((at,), torch.where(
-                    spread(found.hit, found.image), found.image, active.sure[at]))  # fmt: skip
-                active = active._replace(sure=sure, found=active.found.index_put((at,), found.hit))
-        track = not stop_at_hit or step.pending is None  # else the image is measured at the hit or at the end
-        active = _keep_best(active, step, hit, image=track)
-        if not bool(ending.any()):
-            return active
-        self._retire(active, step, ending.nonzero().squeeze(1).to(device), number, stage, over)
-        return take(active, (~ending).nonzero().squeeze(1).to(device))
-
-    def _retire(
-        self, active: Active, step: Step[Any], at: Labels, number: int, stage: Stage, over: Callable[[int], None]
-    ) -> None:
-        rows = take(active, at)
-        open_rows = at
-        if self.settings.stop == "hit":
-            broken = torch.tensor([self.record.status[i] == int(Status.BROKEN) for i in rows.sample.tolist()])
-            open_rows = at[~broken.to(at.device)]
-        if len(open_rows):
-            left = take(active, open_rows)
-            found, checks = self._last_look(left, step, open_rows, stage)
-            left = left._replace(checks=left.checks + checks)
-            self._write(left, found, left.cost, number, stage, only=None)
-            active = active._replace(checks=active.checks.index_add(0, open_rows, torch.full_like(open_rows, checks)))
-            rows = take(active, at)
-        samples = rows.sample.cpu()
-        self.record.spend(samples, rows.steps, rows.forwards, rows.backwards, rows.checks)
-        bad = rows.nonfinite.cpu()
-        self.record.invalid[samples[bad]] = True
-        for sample in samples.tolist():
-            over(sample)
-
-    def _last_look(self, rows: Active, step: Step[Any], at: Labels, stage: Stage) -> tuple[Measured, int]:
-        """Measure what a row ends with: the image not evaluated yet, the best seen, the sure one."""
-        candidates = []
-        if self.settings.stop == "never" or step.pending is None:
-            candidates.append(rows.image)
-        if step.pending is not None:
-            pending = step.pending[at]
-            candidates.append(torch.where(spread(rows.nonfinite, pending), rows.image, pending))
-        found = self._measure(stage, rows, candidates[0])
-        for image in candidates[1:]:
-            found = better(found, self._measure(stage, rows, image))
-        if rows.sure is not None and bool((rows.found & ~found.hit).any()):
-            candidates.append(rows.sure)
-            sure = self._measure(stage, rows, rows.sure)
-            found = choose(rows.found & ~found.hit, sure, found)
-        return found, len(candidates)
-
-    def _measure(self, stage: Stage, rows: Active, image: Tensor) -> Measured:
-        work, parts = [torch.arange(len(image), device=image.device)], []
-        while work:
-            part = work.pop(0)
-            problem = take(rows.rows, part)
-            found, failure = attempt(partial(measure, self.oracle, stage.attack, problem, image[part]), self._tolerable)
-            if found is None:
-
-                def fail(row: int, failure: Exception | None = failure) -> None:
-                    self.record.errors[int(rows.sample[row])] = _text(failure)
-
-                halves = self._split(part, failure, fail)
-                if not halves:
-                    parts.append(unmeasured(problem, image[part]))
-                work = halves + work
-            else:
-                parts.append(found)
-        found = join(*parts)
-        self.record.invalid[rows.sample[found.margin.isnan()].cpu()] = True  # logits that are not finite
-        cheats = int(found.broke_rules.sum())
-        if cheats:
-            self.record.events.append(
-                f"{stage.attack.describe()}: {cheats} images that reached the goal outside the threat model discarded"
-            )
-        return found
-
-    def _write(
-        self, rows: Active, found: Measured, cost: Tensor, number: int, stage: Stage, *, only: Flag | None
-    ) -> None:
-        if only is not None:
-            at = only.nonzero().squeeze(1)
-            rows, found, cost = take(rows, at), take(found, at), cost[at]
-        restart = torch.tensor([stage.variants[v].restart for v in rows.variant.tolist()], dtype=torch.int64)
-        self.record.write(rows.sample, found, cost, restart, number)
-
-    def _tolerable(self, error: Exception) -> bool:
-        return is_out_of_memory(error) or self.settings.errors == "record"
-
     def _report(self) -> None:
         if self.settings.progress is not None:
             record = self.record
@@ -322,21 +201,7 @@ class Engine:
             self.settings.progress(Progress(self.name, self.ended, len(record.status), broken, passes))
 
 
-def _keep_best(active: Active, step: Step[Any], hit: Flag, *, image: bool) -> Active:
-    """The better of the best so far and this candidate: hits before misses, then the lower cost."""
-    closer = step.cost < active.cost
-    wins = (hit & ~active.hit) | ((hit == active.hit) & closer)
-    kept = torch.where(spread(wins, active.image), step.candidate, active.image) if image else active.image
-    return active._replace(
-        image=kept,
-        cost=torch.where(wins, step.cost, active.cost),
-        hit=active.hit | hit,
-    )
-
-
-def _tell(store: Callable[[str], None], failure: Exception | None, _: int) -> None:
-    store(_text(failure))
-
-
-def _text(failure: Exception | None) -> str:
-    return f"{type(failure).__name__}: {failure}"
+def _together(active: Active | None, more: Active | None) -> Active | None:
+    if active is None or more is None:
+        return more if active is None else active
+    return join(active, more)

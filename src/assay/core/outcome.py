@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assay.core.arguments import described, one_of, reject
+from assay.core.statistics import exact_interval
 from assay.core.types import Count, Images, Labels, PerRow
 
 
@@ -132,13 +133,7 @@ class Outcome:
         Returns:
             Lower and upper end, as shares; (0, 1) when nothing was run.
         """
-        from scipy.stats import binomtest  # a second of import time, needed only here
-
-        n = len(self) - self.count(Status.NOT_RUN)
-        if n == 0:
-            return (0.0, 1.0)
-        found = binomtest(int(self.robust.sum()), n).proportion_ci(confidence, method="exact")
-        return (float(found.low), float(found.high))
+        return exact_interval(int(self.robust.sum()), len(self) - self.count(Status.NOT_RUN), confidence)
 
     def norm(self, norm: str = "linf") -> PerRow:
         """Size of each perturbation ``images - clean``.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Outcome, Status
+from assay.core.statistics import exact_interval
 from assay.report.study import Cell, Study
 
 # A sample takes the first of these that any attack recorded. NOT_RUN leads: a sample that some attack did not reach
@@ -14,32 +15,6 @@ from assay.report.study import Cell, Study
 _PRECEDENCE = (
     Status.NOT_RUN, Status.MISCLASSIFIED, Status.BROKEN, Status.INVALID, Status.ERROR, Status.SURVIVED,
 )  # fmt: skip
-
-
-def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact binomial confidence interval of a share.
-
-    Args:
-        successes: how many of ``n``.
-        n: how many were tried.
-        confidence: coverage, in (0, 1).
-
-    Returns:
-        Lower and upper end, as shares; (0, 1) when nothing was tried.
-
-    Example:
-        >>> low, high = exact_interval(5, 10)
-        >>> round(low, 3), round(high, 3)
-        (0.187, 0.813)
-
-    Source: Clopper & Pearson 1934, Biometrika 26(4).
-    """
-    from scipy.stats import binomtest  # a second of import time, needed only here
-
-    if n == 0:
-        return (0.0, 1.0)
-    found = binomtest(successes, n).proportion_ci(confidence, method="exact")
-    return (float(found.low), float(found.high))
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,10 @@ class Split:
     def project(self, delta: Images, rows: Rows, scale: Scale = 1.0) -> Images:
         """Each region onto its own ball."""
         front, back = _regions(rows)
+        if self._boxes:
+            limit = self._radii(front, back, (scale, scale))
+            inside = torch.minimum(torch.maximum(delta, -limit), limit)
+            return inside.add_(rows.x).clamp_(0, 1).sub_(rows.x)
         first = self.foreground.project(delta * front, rows, scale)
         return first * front + self.background.project(delta * back, rows, scale) * back
 
@@ -201,8 +205,23 @@ class Split:
         """Each region along its own part of the gradient (equation 7), with a scale of its own if a pair is given."""
         front, back = _regions(rows)
         scales = scale if isinstance(scale, tuple) else (scale, scale)
+        if self._boxes:
+            return grad.sign().mul_(self._radii(front, back, scales))
         first = self.foreground.steepest(grad * front, delta * front, rows, scales[0])
         return first + self.background.steepest(grad * back, delta * back, rows, scales[1])
+
+    @property
+    def _boxes(self) -> bool:
+        """Whether both balls are boxes: then one radius a pixel says it all."""
+        return self.foreground.norm == self.background.norm == "linf"
+
+    def _radii(self, front: Mask, back: Mask, scales: tuple[Scale, Scale]) -> Float[Tensor, "b 1 h w"]:
+        first, second = (
+            torch.as_tensor(ball.eps * scale, dtype=front.dtype, device=front.device).reshape(-1, 1, 1, 1)
+            for ball, scale in zip((self.foreground, self.background), scales, strict=True)
+        )
+        radii: Tensor = first * front + second * back
+        return radii
 
     def sample(self, rows: Rows, rng: Rng, purpose: str, *, edge: bool = False) -> Images:
         """A random member of each ball, on its region."""

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import binomtest
 
 from assay.core.outcome import Status
-from assay.report import summary, verdicts
 from assay.core.statistics import exact_interval
+from assay.report import summary, verdicts
 from assay.report.verdict import passes, worst
 
 from .made import ERROR, INVALID, B, M, N, S, cell, outcome, rich, study

@@ -1,0 +1,5 @@
+"""Running evaluations: results on disk as they come, the same command goes on."""
+
+from assay.runs.evaluate import Evaluation, Question, Settings, evaluate
+
+__all__ = ["Evaluation", "Question", "Settings", "evaluate"]

@@ -43,7 +43,7 @@ def test_arguments():
 
 def test_curves_vary_one_budget():
     back = curve([0.1, 0.3, 0.2, 0.1], "background", eps=0.05)
-    assert [p.eps for p in back] == [0.1, 0.2, 0.3]
+    assert [p.eps for p in back] == [0.0, 0.1, 0.2, 0.3]
     assert len({p.curve for p in back}) == 1
     front = curve([0.1, 0.3], "foreground", eps=0.05, eps_background=0.4)
     assert all("B 0.4" in p.budget for p in front)

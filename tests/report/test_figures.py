@@ -21,6 +21,14 @@ def test_a_curve_starts_at_the_clean_accuracy_and_takes_the_worst_at_each_budget
     assert [(eps, share.part, share.n) for eps, share in line.points] == [(0.0, 3, 3), (0.1, 1, 3), (0.2, 0, 3)]
 
 
+def test_an_attack_that_was_run_at_budget_zero_stands_there_instead_of_the_clean_accuracy():
+    """On a curve over the background budget the foreground budget is still spent at zero."""
+    points = [cell([B, S, S, S], budget="F 4/255, B 0", eps=0.0, curve="dual", attack="dual 0"),
+              cell([B, B, S, S], budget="F 4/255, B 8/255", eps=8 / 255, curve="dual", attack="dual 8")]  # fmt: skip
+    (line,) = curves(study(*points))[0].lines
+    assert [share.value for _, share in line.points] == [0.75, 0.5]
+
+
 def test_without_measured_budgets_there_is_no_curve():
     assert curves(study(cell([S], eps=0.1))) == ()
     assert curves(study(cell([N], eps=0.1, curve="c"))) == ()

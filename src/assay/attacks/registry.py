@@ -157,7 +157,8 @@ def curve(
     background = 5 * eps if eps_background is None else eps_background
     steps = 20 if norm == "linf" else 100
     made = []
-    for budget in sorted(set(budgets)):
+    zero = set() if vary == "eps" else {0.0}  # where the other budget is still there, nothing is not the clean image
+    for budget in sorted({*budgets, *zero}):
         if vary == "eps":
             made.append(plan(f"pgd:steps={steps}", eps=budget, norm=norm))
             continue

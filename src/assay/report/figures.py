@@ -23,7 +23,8 @@ class Line:
     Attributes:
         model: its name.
         series: its position among the models, which gives its colour.
-        points: budget in input units and share, ascending; budget 0 is the clean accuracy.
+        points: budget in input units and share, ascending; budget 0 is the clean accuracy
+            where no attack was run at it (on a curve over one of two budgets one is).
     """
 
     model: str
@@ -71,7 +72,7 @@ def curves(study: Study) -> tuple[Curve, ...]:
 def _points(cells: tuple[Cell, ...], n: int) -> tuple[tuple[float, Share], ...]:
     right, known = clean_right(cells, n)
     points = {0.0: Share(int(right.sum()), int(known.sum()))} if known.any() else {}
-    for eps in sorted({float(cell.eps) for cell in cells if cell.eps}):
+    for eps in sorted({float(cell.eps) for cell in cells if cell.eps is not None}):
         status = worst(tuple(c.outcome for c in cells if c.eps == eps), n)
         reached = int((status != int(Status.NOT_RUN)).sum())
         if reached:

@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest
 WORKERS ?= 2
 ONLY = -o addopts="--strict-markers --strict-config --import-mode=importlib -ra"
 
-.PHONY: demo test test-slow test-browser test-kill test-gpu lint format bench docs setup clean
+.PHONY: demo test test-slow test-peers test-browser test-kill test-gpu lint format bench docs setup clean
 
 setup: $(VENV)/ready
 
@@ -27,6 +27,10 @@ test: setup
 
 test-slow: setup
 	$(PYTEST) $(ONLY) -m slow
+
+test-peers:
+	$(MAKE) -C benchmarks setup PYTHON=$(PYTHON)
+	benchmarks/.peers/bin/python -m pytest $(ONLY) -m peers
 
 test-browser: setup
 	$(PYTEST) $(ONLY) -m browser

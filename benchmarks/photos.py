@@ -57,14 +57,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--limit", type=int, default=200, help="test images")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     models = trained(load_data(arguments.data, split="train"), arguments.epochs)
-    test = load_data(arguments.data, split="test")
+    test = load_data(arguments.data, split="test", limit=arguments.limit)
     x, y, mask = test.images(), test.y, test.masks
     with torch.no_grad():
         clean_score = foreground_score(SpectralResidual(), x, mask.float()).mean().item()
-    grid = [0.0, 2 / 255, 4 / 255, 8 / 255, 12 / 255, 20 / 255, 32 / 255]
+    grid = [0.0, 2 / 255, 4 / 255, 8 / 255, 20 / 255, 32 / 255]
     rows = {}
     for name, model in models.items():
         rows[name] = {

@@ -50,13 +50,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--norms", nargs="+", default=["linf", "l2", "l1"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     data = fashion("test", arguments.n)
     x, y = data.images(), data.y
-    loaded = models(*dict.fromkeys(name for name, _, _ in CASES))
+    cases = [case for case in CASES if case[1] in arguments.norms]
+    loaded = models(*dict.fromkeys(name for name, _, _ in cases))
     rows = []
-    for name, norm, eps in CASES:
+    for name, norm, eps in cases:
         model = loaded[name]
         for seed in range(arguments.seeds):
             their_robust, their_seconds = theirs(model, x, y, norm, eps, seed)

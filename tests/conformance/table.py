@@ -7,16 +7,48 @@ from typing import Any
 from assay import (
     APGD,
     BIM,
+    DDN,
+    EAD,
+    FAB,
     FGM,
     FGSM,
+    FMN,
+    JSMA,
     MIM,
+    NES,
+    OPT,
     PGD,
+    ZOO,
     Ball,
+    Boundary,
+    CarliniWagnerL0,
+    CarliniWagnerL2,
+    CarliniWagnerLinf,
     Cascade,
+    ColorMap,
+    DeepFool,
     DualPerturbation,
+    Fast,
     GaussianNoise,
+    HopSkipJump,
+    LocalSearch,
+    OnePixel,
+    Patch,
+    Randomised,
+    Refine,
     Restarts,
+    RotationTranslation,
+    SigmaZero,
+    SignOPT,
+    SimBA,
+    Sparse,
+    SpatialFlow,
     Split,
+    Square,
+    Standard,
+    StrAttack,
+    Support,
+    Then,
     UniformNoise,
 )
 
@@ -32,7 +64,8 @@ class Case:
         eps: a budget at which the test network breaks for some samples and not for others.
         steps: whether ``make`` takes ``steps``.
         gradient: whether it uses gradients.
-        passes: forward and backward passes of a row that survives, from the arguments of ``make``.
+        passes: forward and backward passes of a row that survives, from the arguments of ``make``; None where that
+            depends on the row.
         holes: properties that do not hold, with the reason.
     """
 
@@ -42,7 +75,7 @@ class Case:
     eps: float
     steps: bool = True
     gradient: bool = True
-    passes: Callable[[int], tuple[int, int]] = lambda steps: (steps, steps)
+    passes: Callable[[int], tuple[int, int]] | None = lambda steps: (steps, steps)
     holes: dict[str, str] = field(default_factory=dict)
 
     def __str__(self):
@@ -52,6 +85,8 @@ class Case:
 def _dual(eps, steps=5, **more):
     return DualPerturbation(eps, 4 * eps, steps=steps, **more)
 
+
+FAR = {"far": "its changes lead from one image of the test model to another"}
 
 CASES = [
     Case("fgsm-linf", lambda eps: FGSM(eps), "linf", 0.03, steps=False),
@@ -93,4 +128,74 @@ CASES = [
         "noise-gaussian", lambda eps: GaussianNoise(eps, draws=5), "l2", 1.0, steps=False, gradient=False,
         passes=lambda _: (5, 0),
     ),
+    Case("pgd-l0", lambda eps, steps=5: PGD(Support(round(eps)), steps=steps), "l0", 3),
+    Case("deepfool-l2", lambda eps, steps=20: DeepFool(steps, eps=eps), "l2", 0.25, passes=None),
+    Case("deepfool-linf", lambda eps, steps=20: DeepFool(steps, "linf", eps=eps), "linf", 0.03, passes=None),
+    Case("cw-l2", lambda eps, steps=40: CarliniWagnerL2(steps, 4, eps=eps, constant=0.1), "l2", 0.25, passes=None),
+    Case("cw-linf", lambda eps, steps=15: CarliniWagnerLinf(steps, constant=0.1, searches=30, eps=eps), "linf", 0.03,
+         passes=None),
+    Case("cw-l0", lambda eps, steps=40: CarliniWagnerL0(steps, constant=1.0, searches=40, eps=round(eps)), "l0", 16,
+         passes=None),
+    Case("ead", lambda eps, steps=40: EAD(steps, 4, constant=0.1, eps=eps), "l1", 1.0, passes=None),
+    Case("ddn", lambda eps, steps=20: DDN(steps, radius=0.3, eps=eps), "l2", 0.25, passes=lambda steps: (steps, steps)),
+    Case("fmn-l2", lambda eps, steps=20: FMN(steps, eps=eps), "l2", 0.25),
+    Case("fmn-linf", lambda eps, steps=20: FMN(steps, "linf", eps=eps), "linf", 0.03),
+    Case("fmn-l1", lambda eps, steps=20: FMN(steps, "l1", eps=eps), "l1", 1.0),
+    Case("fmn-l0", lambda eps, steps=20: FMN(steps, "l0", eps=round(eps)), "l0", 8),
+    Case("fab-linf", lambda eps, steps=5: FAB(eps, steps=steps), "linf", 0.03,
+         passes=lambda steps: (2 * steps, 3 * steps)),
+    Case("fab-l2", lambda eps, steps=5: FAB(eps, norm="l2", steps=steps), "l2", 0.25,
+         passes=lambda steps: (2 * steps, 3 * steps)),
+    Case("fab-l1", lambda eps, steps=5: FAB(eps, norm="l1", steps=steps), "l1", 1.0,
+         passes=lambda steps: (2 * steps, 3 * steps)),
+    Case("fab-targets", lambda eps, steps=5: FAB(eps, steps=steps, targets=3, restarts=2), "linf", 0.03,
+         passes=lambda steps: (12 * steps, 6 * steps)),
+    Case("sigma-zero", lambda eps, steps=40: SigmaZero(steps, eps=round(eps)), "l0", 8,
+         holes=FAR),
+    Case("jsma", lambda eps: JSMA(both=True, eps=round(eps)), "l0", 8, steps=False, passes=None),
+    Case("jsma-single", lambda eps: JSMA(both=True, pairs=False, eps=round(eps)), "l0", 8, steps=False, passes=None),
+    Case("strattack", lambda eps, steps=20: StrAttack(steps=steps, rounds=3, tau=0.05, refine=10, eps=eps), "linf", 0.1,
+         passes=None),
+    Case("strattack-overlap", lambda eps, steps=20: StrAttack(
+        group=3, stride=1, steps=steps, rounds=3, tau=0.02, refine=0, eps=eps), "linf", 0.1, passes=None),
+    Case("then", lambda eps: Then(SigmaZero(40, eps=round(eps)), Refine(10)), "l0", 8, steps=False, passes=None,
+         holes=FAR),
+    Case("square-linf", lambda eps: Square(eps, queries=60), "linf", 0.05, steps=False, gradient=False,
+         passes=lambda _: (60, 0)),
+    Case("square-l2", lambda eps: Square(eps, norm="l2", queries=60), "l2", 0.5, steps=False, gradient=False,
+         passes=lambda _: (60, 0)),
+    Case("standard", lambda eps, steps=5: Standard(eps, steps=steps, targets=3, queries=20), "linf", 0.03,
+         passes=lambda steps: (10 * steps + 20, 7 * steps)),
+    Case("fast", lambda eps, steps=5: Fast(eps, steps=steps), "linf", 0.03,
+         passes=lambda steps: (4 * steps, 4 * steps)),
+    Case("sparse", lambda eps, steps=20: Sparse(round(eps), steps=steps), "l0", 8, passes=None),
+    Case("randomised", lambda eps, steps=5: Randomised(eps, steps=steps), "linf", 0.03,
+         passes=lambda steps: (2 * steps, 2 * steps)),
+    Case("nes", lambda eps, steps=5: NES(eps, queries=21 * steps, samples=20), "linf", 0.05, steps=False,
+         gradient=False, passes=lambda _: (105, 0)),
+    Case("simba", lambda eps: SimBA(queries=60, eps=eps), "l2", 0.8, steps=False, gradient=False, passes=None),
+    Case("simba-dct", lambda eps: SimBA(queries=60, basis="dct", frequencies=1.0, eps=eps), "l2", 0.8, steps=False,
+         gradient=False, passes=None),
+    Case("zoo", lambda eps, steps=40: ZOO(steps, coordinates=10, eps=eps), "l2", 0.3, gradient=False, passes=None),
+    Case("zoo-newton", lambda eps, steps=40: ZOO(
+        steps, coordinates=10, method="newton", importance=True, space=3, eps=eps), "l2", 0.5, gradient=False,
+        passes=None),
+    Case("local-search", lambda eps: LocalSearch(6, pixels=20, eps=round(eps)), "pixels", 16, steps=False,
+         gradient=False, passes=None),
+    Case("one-pixel", lambda eps: OnePixel(round(eps), population=40, generations=4), "pixels", 3, steps=False,
+         gradient=False, passes=None, holes={"zero": "it needs a pixel"}),
+    Case("boundary", lambda eps, steps=100: Boundary(steps, eps=eps), "l2", 0.8, gradient=False, passes=None, holes=FAR),
+    Case("hopskipjump-l2", lambda eps, steps=4: HopSkipJump(steps, samples=40, eps=eps), "l2", 0.3, gradient=False,
+         passes=None, holes=FAR),
+    Case("hopskipjump-linf", lambda eps, steps=4: HopSkipJump(steps, "linf", samples=40, eps=eps), "linf", 0.06,
+         gradient=False, passes=None, holes=FAR),
+    Case("sign-opt", lambda eps, steps=4: SignOPT(steps=steps, samples=40, starts=10, eps=eps), "l2", 0.3,
+         gradient=False, passes=None, holes=FAR),
+    Case("opt", lambda eps, steps=2: OPT(steps=steps, samples=6, starts=5, eps=eps), "l2", 0.5, gradient=False,
+         passes=None, holes=FAR),
+    Case("patch", lambda eps, steps=10: Patch(4, eps, steps=steps), "patch", 0.15),
+    Case("stadv", lambda eps, steps=10: SpatialFlow(eps, steps=steps, rate=0.3 * eps or 1.0), "none", 0.15),
+    Case("recoloradv", lambda eps, steps=10: ColorMap(eps, steps=steps, rate=0.3 * eps or 1.0), "none", 0.1),
+    Case("rotation", lambda eps: RotationTranslation(5, 30 * eps, 2 * eps), "none", 1.0, steps=False, gradient=False,
+         passes=lambda _: (5, 0), holes=FAR),
 ]  # fmt: skip

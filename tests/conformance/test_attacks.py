@@ -1,5 +1,6 @@
 """Properties that every attack must have, on every attack of the table."""
 
+import inspect
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -34,7 +35,16 @@ def independent_size(case, outcome, eps):
     """Norms by NumPy, region by region where there are two budgets."""
     delta = (outcome.images.double() - outcome.clean.double()).numpy()
     flat = delta.reshape(len(delta), -1)
-    order = {"linf": np.inf, "l2": 2, "l1": 1}
+    order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
+    if case.norm == "none":
+        return np.zeros(len(delta))
+    if case.norm == "patch":  # a square of 4 × 4, wherever it is
+        changed = (delta != 0).any(1)
+        spans = [(np.ptp(np.nonzero(c.any(a))[0]) + 1) if c.any() else 0 for c in changed for a in (0, 1)]
+        assert max(spans) <= 4
+        return np.abs(flat).max(1) / eps if eps else np.abs(flat).max(1)
+    if case.norm == "pixels":
+        return ((delta != 0).any(1).reshape(len(delta), -1).sum(1)) / eps
     if case.norm is not None:
         return np.linalg.norm(flat, order[case.norm], axis=1) / eps
     front = masks().numpy()
@@ -69,7 +79,8 @@ def test_hits_are_real(case, stop):
     broken = outcome.status == int(Status.BROKEN)
     assert ((logits.argmax(1) != outcome.y) == broken).all()
     assert (logits.argmax(1) == outcome.predicted).all()
-    assert ((outcome.margin > 0) == broken).all()
+    assert (outcome.margin[broken] >= 0).all()  # 0 is a tie that the order of the classes decides
+    assert not (outcome.margin[~broken] > 0).any()
     assert broken.any(), "a budget at which nothing breaks tests nothing"
 
 
@@ -175,11 +186,14 @@ def test_empty_and_ragged_and_twice(case):
 @every
 def test_monotone_in_the_budget(case):
     """What breaks at a budget is expected to break at a much larger one; a zero budget changes nothing."""
-    broken = [int((run(case, eps=factor * case.eps)[1].status == int(Status.BROKEN)).sum()) for factor in (0, 0.3, 3)]
+    factors = (0.34, 3) if "zero" in case.holes else (0, 0.3, 3)
+    broken = [int((run(case, eps=factor * case.eps)[1].status == int(Status.BROKEN)).sum()) for factor in factors]
+    assert broken[-2] < broken[-1]
+    if "zero" in case.holes:
+        return
     assert broken[0] == 0
-    assert broken[0] <= broken[1] < broken[2]
     _, nothing = run(case, eps=0.0)
-    assert (nothing.images == nothing.clean).all()
+    assert torch.allclose(nothing.images, nothing.clean, atol=2e-3 if case.norm == "none" else 0.0)  # interpolation
     assert nothing.clean_accuracy == nothing.robust_accuracy == 1.0
 
 
@@ -190,7 +204,7 @@ def test_more_restarts_only_add(case):
     assert (thrice.robust <= once.robust).all()
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.gradient and c.norm is not None], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.gradient and c.norm in ("linf", "l2", "l1")], ids=str)
 def test_beats_noise_of_the_same_size(case):
     _, outcome = run(case)
     noise = assay.UniformNoise(case.eps, norm=case.norm, draws=20, edge=True)
@@ -211,14 +225,25 @@ def test_passes_are_as_declared_and_as_counted(case):
     """All rows survive a hair's breadth of budget, so every one costs the whole declared number."""
     model, x, y, mask = problem()
     counter = Counting(model)
-    attack = case.make(1e-7)
+    attack = case.make(case.eps if "zero" in case.holes else 1e-7)
     outcome = assay.attack(counter, x, y, attack, mask=mask, slots=5, preflight=False)
-    assert outcome.count(Status.SURVIVED) == N
-    forwards, backwards = case.passes(5 if case.steps else 1)
-    assert (outcome.forwards == forwards).all()
-    assert (outcome.backwards == backwards).all()
+    assert outcome.count(Status.SURVIVED) == N or "zero" in case.holes
+    if case.passes is not None:
+        forwards, backwards = case.passes(inspect.signature(case.make).parameters["steps"].default if case.steps else 1)
+        assert (outcome.forwards == forwards).all()
+        assert (outcome.backwards == backwards).all()
     assert counter.forwards == int(outcome.forwards.sum() + outcome.checks.sum())
     assert counter.backwards == int(outcome.backwards.sum())
+
+
+@every
+@pytest.mark.parametrize("budget", [1, 2, 9, 50])
+def test_a_budget_of_passes_is_never_exceeded(case, budget):
+    """Not by a single pass, for any sample, over all restarts, targets and stages."""
+    model, x, y, mask = problem()
+    outcome = assay.attack(model, x, y, case.make(case.eps), mask=mask, budget=budget, slots=7)
+    assert (outcome.forwards <= budget).all()
+    assert outcome.count(Status.NOT_RUN) == 0
 
 
 @every
@@ -273,8 +298,11 @@ def test_a_nan_is_never_a_verdict(case):
 
     attack = case.make(case.eps)
     outcome = assay.attack(Nan(), x, y, attack, mask=mask, preflight=False)
-    assert (outcome.status[[2, 5]] == int(Status.INVALID)).all()
+    invalid = [2] if "far" in case.holes else [2, 5]
+    assert (outcome.status[invalid] == int(Status.INVALID)).all()
     assert not torch.isnan(torch.tensor(outcome.robust_accuracy))
+    if "far" in case.holes:
+        return
     clean = assay.attack(model, x, y, attack, mask=mask)
     others = [i for i in range(N) if i not in (2, 5)]
     assert (outcome.status[others] == clean.status[others]).all()

@@ -1,10 +1,92 @@
 """Attacks, one file each."""
 
 from assay.attacks.apgd import APGD
+from assay.attacks.blackbox import (
+    NES,
+    OPT,
+    ZOO,
+    Boundary,
+    HopSkipJump,
+    LocalSearch,
+    OnePixel,
+    SignOPT,
+    SimBA,
+    Square,
+)
+from assay.attacks.carlini_wagner import CarliniWagnerL2
+from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
+from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
+from assay.attacks.ddn import DDN
+from assay.attacks.deepfool import DeepFool
 from assay.attacks.dual import DualPerturbation
+from assay.attacks.ead import EAD
+from assay.attacks.fab import FAB
 from assay.attacks.fgsm import FGM, FGSM
+from assay.attacks.fmn import FMN
+from assay.attacks.functional import ColorMap, SpatialFlow
+from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.over_targets import OverTargets, over_targets
+from assay.attacks.patch import Patch
+from assay.attacks.peers import Peer, peer
 from assay.attacks.pgd import BIM, PGD
+from assay.attacks.refine import Refine
+from assay.attacks.sigma_zero import SigmaZero
+from assay.attacks.spatial import RotationTranslation
+from assay.attacks.strattack import StrAttack
+from assay.attacks.suites import Fast, Randomised, Sparse, Standard
+from assay.attacks.universal import Universal, UniversalSign, universal
+from assay.attacks.universal_deepfool import UniversalDeepFool
+from assay.attacks.universal_patch import UniversalPatch
 
-__all__ = ["APGD", "BIM", "FGM", "FGSM", "MIM", "PGD", "DualPerturbation", "GaussianNoise", "UniformNoise"]
+__all__ = [
+    "APGD",
+    "BIM",
+    "DDN",
+    "EAD",
+    "FAB",
+    "FGM",
+    "FGSM",
+    "FMN",
+    "JSMA",
+    "MIM",
+    "NES",
+    "OPT",
+    "PGD",
+    "ZOO",
+    "Boundary",
+    "CarliniWagnerL0",
+    "CarliniWagnerL2",
+    "CarliniWagnerLinf",
+    "ColorMap",
+    "DeepFool",
+    "DualPerturbation",
+    "Fast",
+    "GaussianNoise",
+    "HopSkipJump",
+    "LocalSearch",
+    "OnePixel",
+    "OverTargets",
+    "Patch",
+    "Peer",
+    "Randomised",
+    "Refine",
+    "RotationTranslation",
+    "SigmaZero",
+    "SignOPT",
+    "SimBA",
+    "Sparse",
+    "SpatialFlow",
+    "Square",
+    "Standard",
+    "StrAttack",
+    "UniformNoise",
+    "Universal",
+    "UniversalDeepFool",
+    "UniversalPatch",
+    "UniversalSign",
+    "over_targets",
+    "peer",
+    "universal",
+]

@@ -8,11 +8,28 @@ from types import MappingProxyType
 from typing import Any
 
 from assay.attacks.apgd import APGD
+from assay.attacks.blackbox import NES, OPT, ZOO, Boundary, HopSkipJump, LocalSearch, OnePixel, SignOPT, SimBA, Square
+from assay.attacks.carlini_wagner import CarliniWagnerL2
+from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
+from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
+from assay.attacks.ddn import DDN
+from assay.attacks.deepfool import DeepFool
 from assay.attacks.dual import DualPerturbation
+from assay.attacks.ead import EAD
+from assay.attacks.fab import FAB
 from assay.attacks.fgsm import FGM, FGSM
+from assay.attacks.fmn import FMN
+from assay.attacks.functional import ColorMap, SpatialFlow
+from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.patch import Patch
+from assay.attacks.peers import LIBRARIES, peer
 from assay.attacks.pgd import BIM, PGD
+from assay.attacks.sigma_zero import SigmaZero
+from assay.attacks.spatial import RotationTranslation
+from assay.attacks.strattack import StrAttack
+from assay.attacks.suites import Fast, Randomised, Sparse, Standard
 from assay.core.arguments import described, one_of, reject
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.geometry import Ball, Split, fraction
@@ -28,11 +45,13 @@ class Entry:
         make: the function that makes it.
         help: one line.
         preset: arguments that this name fixes.
+        norm: of its budget, where that is not an argument.
     """
 
     make: Callable[..., AnyAttack]
     help: str
     preset: tuple[tuple[str, Any], ...] = ()
+    norm: str | None = None
 
 
 def _dual_apgd(
@@ -56,6 +75,36 @@ ATTACKS: Mapping[str, Entry] = MappingProxyType(
         "apgd-t": Entry(APGD, "APGD on the targeted DLR loss, nine targets", (("loss", "dlr"), ("targets", 9))),
         "dual": Entry(DualPerturbation, "separate foreground and background budgets; lam keeps the background quiet"),
         "dual-apgd": Entry(_dual_apgd, "the same set, searched by APGD"),
+        "deepfool": Entry(DeepFool, "to the nearest boundary of the linearised classifier (l2, linf)"),
+        "cw-l2": Entry(CarliniWagnerL2, "Carlini & Wagner: least l2 distance", norm="l2"),
+        "cw-linf": Entry(CarliniWagnerLinf, "Carlini & Wagner: least largest change", norm="linf"),
+        "cw-l0": Entry(CarliniWagnerL0, "Carlini & Wagner: fewest values changed", norm="l0"),
+        "ead": Entry(EAD, "elastic-net: least l1 distance", norm="l1"),
+        "ddn": Entry(DDN, "decoupled direction and norm: least l2 distance", norm="l2"),
+        "fmn": Entry(FMN, "fast minimum norm (l2, linf, l1, l0)"),
+        "fab": Entry(FAB, "fast adaptive boundary (linf, l2, l1)"),
+        "fab-t": Entry(FAB, "the same, one boundary at a time, nine targets", (("targets", 9),)),
+        "sigma-zero": Entry(SigmaZero, "few values changed, by a smooth stand-in for l0", norm="l0"),
+        "jsma": Entry(JSMA, "the most salient values to the end of their range", norm="l0"),
+        "strattack": Entry(StrAttack, "few groups of pixels changed, by ADMM (paper 002)", norm="any"),
+        "nes": Entry(NES, "projected ascent with gradients estimated from scores"),
+        "simba": Entry(SimBA, "one coordinate at a time, by scores (l2)", norm="l2"),
+        "zoo": Entry(ZOO, "Carlini & Wagner's objective by finite differences of scores (l2)", norm="l2"),
+        "local-search": Entry(LocalSearch, "greedy search over pixels, by scores", norm="pixels"),
+        "one-pixel": Entry(OnePixel, "differential evolution over a few pixels, by scores"),
+        "boundary": Entry(Boundary, "a random walk along the boundary, by labels (l2)", norm="l2"),
+        "hopskipjump": Entry(HopSkipJump, "along the boundary by labels (l2, linf)"),
+        "opt": Entry(OPT, "descent over directions by labels, with finite differences (l2)", norm="l2"),
+        "sign-opt": Entry(SignOPT, "descent over directions by labels, with signs (l2)", norm="l2"),
+        "square": Entry(Square, "random search with squares, by scores alone (linf, l2)"),
+        "patch": Entry(Patch, "one square of the image at a random place (LaVAN)", norm="patch"),
+        "stadv": Entry(SpatialFlow, "a smooth flow that bends the image (stAdv)"),
+        "recoloradv": Entry(ColorMap, "a smooth function of colour (ReColorAdv)", norm="colour"),
+        "rotation": Entry(RotationTranslation, "worst of k rotations and shifts"),
+        "standard": Entry(Standard, "AutoAttack: APGD-CE, APGD-T, FAB-T, Square, each on what survived"),
+        "fast": Entry(Fast, "APGD-CE and APGD-T with few steps and targets"),
+        "sparse": Entry(Sparse, "σ-zero, FMN l0 and JSMA, each on what survived", norm="l0"),
+        "randomised": Entry(Randomised, "APGD-CE and APGD-DLR, for a classifier in Expectation"),
     }
 )
 
@@ -64,9 +113,13 @@ SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "quick": ("fgsm", "pgd:steps=40"),
         "gradient": ("apgd", "apgd-t"),
         "dual": ("pgd:steps=40", "dual:steps=40", "dual-apgd"),
+        "standard": ("standard",),
+        "fast": ("fast",),
+        "sparse": ("sparse",),
+        "randomised": ("randomised",),
     }
 )
-"""Attacks that belong together. None is AutoAttack's: that also has FAB and Square."""
+"""Attacks that belong together. The last four are single cascades: each attack gets what survived those before."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +145,8 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     """An attack from ``name`` or ``name:key=value,…``.
 
     Args:
-        spec: a name of `ATTACKS` and arguments of its function; numbers may be fractions (``8/255``).
+        spec: a name of `ATTACKS` and arguments of its function; numbers may be fractions (``8/255``). Or another
+            library's attack, ``foolbox:LinfPGD,steps=40`` (also ``torchattacks:`` and ``art:``).
         eps: the budget where the spec has none (the foreground's, for dual attacks).
         norm: the norm where the spec has none.
         eps_background: background budget where the spec has none; by default five times ``eps`` (the ratio of
@@ -109,6 +163,8 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         'PGD-10 linf 8/255'
     """
     name, _, text = spec.partition(":")
+    if name in LIBRARIES:
+        return _of_peer(name, text, eps, norm)
     if name not in ATTACKS:
         reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{_nearest(name, ATTACKS)}"))
     entry = ATTACKS[name]
@@ -117,10 +173,14 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     if "norm" in known:
         given.setdefault("norm", norm)
     if "eps" in known:
-        given.setdefault("eps", eps)
-    else:
+        if entry.norm in (None, norm):  # a budget in another norm says nothing about this attack
+            given.setdefault("eps", eps)
+    elif "eps_foreground" in known:
         given.setdefault("eps_foreground", eps)
         given.setdefault("eps_background", 5 * given["eps_foreground"] if eps_background is None else eps_background)
+    for key, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and key not in given:
+            reject(f"{name}:{key}", f"a value, as in {name}:{key}=8", None)
     if given.get("lam") and "salience" in known:
         given["salience"] = SpectralResidual()
     return entry.make(**given)
@@ -167,6 +227,26 @@ def curve(
         fixed = f"F {fraction(eps)} and B varied" if vary == "background" else f"B {fraction(background)} and F varied"
         made.append(replace(point, eps=budget, curve=f"{point.family}, {fixed}"))
     return made
+
+
+def _of_peer(library: str, text: str, eps: float, norm: str) -> AnyAttack:
+    """``foolbox:LinfPGD,steps=40``: an attack of another library with arguments of its own."""
+    name, *parts = (t.strip() for t in text.split(","))
+    given: dict[str, Any] = {"eps": eps, "norm": norm}
+    for part in filter(None, parts):
+        key, equals, value = part.partition("=")
+        if not equals:
+            reject("attack", f"key=value after {library}:{name}", part)
+        if value.lower() in ("true", "false", "none"):
+            given[key] = {"true": True, "false": False, "none": None}[value.lower()]
+            continue
+        try:
+            number = parse_number(value)
+        except ValueError:
+            given[key] = value
+            continue
+        given[key] = int(number) if key != "eps" and number == int(number) and "." not in value else number
+    return peer(f"{library}:{name}", **given)
 
 
 def _arguments(name: str, text: str, known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:

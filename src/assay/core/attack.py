@@ -1,13 +1,13 @@
 """An attack: a pair of pure functions over rows."""
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from assay.core.geometry import Geometry
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.types import Flag, Images, PerRow
+from assay.core.types import Count, Flag, Images, PerRow
 
 S = TypeVar("S")
 
@@ -61,4 +61,16 @@ class Attack(Protocol[S]):
 
     def describe(self) -> str:
         """One line for tables, such as ``PGD-40 linf 8/255``."""
+        ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """An attack that knows how many forward passes its next step costs each row, so that no budget is exceeded.
+
+    For other attacks a step is taken to cost what the last one did, and the first one a single pass.
+    """
+
+    def price(self, state: Any) -> Count:
+        """Forward passes of the next step, ``(b,)``, for rows in this state."""
         ...

@@ -26,10 +26,18 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """A plain attack and the variants in which it is tried, in order."""
+    """A plain attack and the variants in which it is tried, in order.
+
+    Attributes:
+        attack: the attack.
+        variants: its attempts at a sample.
+        refines: it starts from the adversarial images of this many stages before it, and tries to better them; 0 for a
+            stage that tries what those before it could not break.
+    """
 
     attack: Attack[Any]
     variants: tuple[Variant, ...] = (Variant(),)
+    refines: int = 0
 
 
 @runtime_checkable
@@ -148,3 +156,30 @@ class Cascade:
     def describe(self) -> str:
         """The name, or the attacks' names."""
         return self.name or " + ".join(attack.describe() for attack in self.attacks)
+
+
+@dataclass(frozen=True)
+class Then:
+    """Find, then refine: the second attack starts from the adversarial images of the first (`Rows.start`).
+
+    Args:
+        first: any attack.
+        second: an attack that reads ``start`` and claims only images that are better than that.
+
+    Example:
+        >>> from assay.attacks import Refine, SigmaZero
+        >>> Then(SigmaZero(steps=100), Refine(steps=20)).describe()
+        'sigma-zero-100 l0, refined 4×20'
+    """
+
+    first: AnyAttack
+    second: AnyAttack
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of both."""
+        first = unfold(self.first)
+        return (*first, *(replace(s, refines=len(first) + i) for i, s in enumerate(unfold(self.second))))
+
+    def describe(self) -> str:
+        """Both names."""
+        return f"{self.first.describe()}, {self.second.describe()}"

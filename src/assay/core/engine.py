@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.attack import Step
+from assay.core.attack import Priced, Step
 from assay.core.combinators import Stage
 from assay.core.judge import Judge
 from assay.core.oracle import Oracle
@@ -31,8 +31,8 @@ class Settings:
     """How to run, not what.
 
     Attributes:
-        stop: ``"hit"`` (a sample ends with its first measured adversarial example) or ``"never"`` (every step of
-            every variant is run and the best kept).
+        stop: ``"hit"`` (a sample ends with its first measured adversarial example, if the attack has a budget; one that
+            minimises a distance goes on) or ``"never"`` (every step of every variant is run and the best kept).
         slots: most rows in flight.
         seed: of all random draws.
         budget: most forward passes an attack may spend on a sample; None for no limit.
@@ -110,9 +110,10 @@ class Engine:
         self.ended = int((~right).sum())
 
     def _stage(self, number: int, stage: Stage, *, final: bool) -> None:
-        """Run one attack in all its variants on the samples that nothing has broken yet."""
+        """Run one attack in all its variants on the samples that nothing has broken yet, or that it is to refine."""
         variants = variants_of(stage, self.record.problem.reference.shape[1])
-        todo = (self.open & (self.record.status != int(Status.BROKEN))).nonzero().squeeze(1).tolist()
+        stop_at_hit = self._stops_at_hit(stage)
+        todo = self._todo(number, stage)
         last = {i: 0 for i in todo if i not in self.record.errors}
         queue = Queue()
         queue.waiting.extend((i, variants[0]) for i in last)
@@ -120,17 +121,18 @@ class Engine:
         def over(sample: int) -> None:
             """A row of the sample has ended: queue its next variant, or leave it."""
             last[sample] += 1
-            if last[sample] < len(variants) and not self._decided(sample):
+            if last[sample] < len(variants) and not self._decided(sample, stop_at_hit=stop_at_hit):
                 queue.waiting.append((sample, variants[last[sample]]))
-            elif final or sample in self.record.errors or self.record.status[sample] == int(Status.BROKEN):
+            elif not stage.refines and self._ends(sample, final=final):
                 self.ended += 1
 
-        stop_at_hit = self.settings.stop == "hit"
         judge = Judge(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
         active: Active | None = None
         while True:
             active = self._refill(active, queue, stage)
             idle = active is None
+            if active is not None:
+                active = self._affordable(active, stage, judge)
             if active is not None:
                 active = self._advance(active, stage, judge, over)
             if idle or judge.waiting() >= max(1, self.splitter.slots // _SHARE):
@@ -139,10 +141,29 @@ class Engine:
             if idle and active is None and not queue.waiting:
                 return
 
-    def _decided(self, sample: int) -> bool:
+    def _todo(self, number: int, stage: Stage) -> list[int]:
+        """The samples of a stage: those that are left, or those that the stages it refines have broken."""
+        record = self.record
+        broken = record.status == int(Status.BROKEN)
+        if not stage.refines:
+            return (self.open & ~broken).nonzero().squeeze(1).tolist()
+        mine = broken & (record.stage >= number - stage.refines)
+        record.problem = replace(record.problem, start=record.images.clone())
+        record.cost[mine] = torch.inf  # the stage measures in its own units, and claims nothing but improvements
+        return mine.nonzero().squeeze(1).tolist()
+
+    def _ends(self, sample: int, *, final: bool) -> bool:
+        """Whether nothing more can happen to a sample whose rows have ended (a refinement aside)."""
+        return final or sample in self.record.errors or int(self.record.status[sample]) == int(Status.BROKEN)
+
+    def _stops_at_hit(self, stage: Stage) -> bool:
+        """Whether the first hit decides a sample: not where the attack is after the least distance."""
+        return self.settings.stop == "hit" and stage.attack.geometry is not None and not stage.refines
+
+    def _decided(self, sample: int, *, stop_at_hit: bool) -> bool:
         """Whether no further variant of the sample is to be run."""
         record, budget = self.record, self.settings.budget
-        broken = self.settings.stop == "hit" and int(record.status[sample]) == int(Status.BROKEN)
+        broken = stop_at_hit and int(record.status[sample]) == int(Status.BROKEN)
         return broken or sample in record.errors or (budget is not None and int(record.forwards[sample]) >= budget)
 
     def _refill(self, active: Active | None, queue: Queue, stage: Stage) -> Active | None:
@@ -151,9 +172,21 @@ class Engine:
             return active
         new = admit(
             self.record.problem, stage, queue.draw(free), self.record.forwards, self.oracle, self.rng,
-            keep_sure=self.settings.stop == "never",
+            keep_sure=not self._stops_at_hit(stage),
         )  # fmt: skip
         return _together(active, new)
+
+    def _affordable(self, active: Active, stage: Stage, judge: Judge) -> Active | None:
+        """Those rows that the budget leaves a first step for; later steps are priced as they end."""
+        if self.settings.budget is None:
+            return active
+        first = stage.attack.price(active.state) if isinstance(stage.attack, Priced) else torch.ones_like(active.spent)
+        poor = (active.steps == 0) & (active.spent + first > self.settings.budget)
+        if not bool(poor.any()):
+            return active
+        judge.retire(take(active, poor.nonzero().squeeze(1)))
+        left = (~poor).nonzero().squeeze(1)
+        return take(active, left) if len(left) else None
 
     def _advance(self, active: Active, stage: Stage, judge: Judge, over: Callable[[int], None]) -> Active | None:
         """One step of all rows; returns those that go on."""
@@ -188,7 +221,8 @@ class Engine:
             nonfinite=oracle.nonfinite,
         )
         if self.settings.budget is not None:
-            cost = oracle.forwards - active.forwards
+            attack = stage.attack
+            cost = attack.price(step.state) if isinstance(attack, Priced) else oracle.forwards - active.forwards
             short = counted.spent + counted.forwards + cost > self.settings.budget
             step = replace(step, done=step.done | short, pending=None if bool(short.any()) else step.pending)
         return counted, step

@@ -79,6 +79,10 @@ class Judge:
         gone = ending | claimed if self.stop_at_hit else ending
         return take(active, (~gone).nonzero().squeeze(1).to(device)) if bool(gone.any()) else active
 
+    def retire(self, rows: Active) -> None:
+        """End rows as they are."""
+        self._retire(rows, None)
+
     def waiting(self) -> int:
         """How many claims have not been measured."""
         return sum(len(c.done) for c in self.claims)
@@ -176,7 +180,8 @@ class Judge:
 
 def _keep_best(active: Active, step: Step[Any], hit: Flag, *, image: bool) -> Active:
     """The better of the best so far and this candidate: hits before misses, then the lower cost."""
-    closer = step.cost < active.cost
+    tie = 8 * torch.finfo(step.cost.dtype).eps * active.cost.abs().nan_to_num(0, 0, 0)  # a tie goes to the earlier one
+    closer = step.cost < active.cost - tie
     wins = (hit & ~active.hit) | ((hit == active.hit) & closer)
     kept = torch.where(spread(wins, active.image), step.candidate, active.image) if image else active.image
     return active._replace(image=kept, cost=torch.where(wins, step.cost, active.cost), hit=active.hit | hit)

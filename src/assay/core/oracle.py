@@ -1,22 +1,24 @@
 """The only part that touches the model: it evaluates, differentiates, counts and verifies."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assay.core.arguments import one_of
+from assay.core.arguments import described, one_of, reject
 from assay.core.expectation import Expectation
 from assay.core.guard import Classifier, model_device, model_dtype
 from assay.core.objectives import Objective, check_classes
 from assay.core.rows import Rows
-from assay.core.tree import spread
-from assay.core.types import Count, Flag, Images, Logits, PerRow
+from assay.core.tree import spread, take
+from assay.core.types import Count, Flag, Images, Labels, Logits, PerRow
 
 PRECISIONS = ("float32", "bfloat16")
+_CHUNK = 4096
+"""Most candidates that go to the model at once."""
 COMPILE = ("no", "default", "reduce-overhead")
 
 
@@ -104,6 +106,7 @@ class Oracle:
 
         Rows do not touch each other: the gradient of the sum is each row's own.
         """
+        self._check_gradients()
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             with self._precision():
@@ -124,22 +127,28 @@ class Oracle:
         self.nonfinite = self.nonfinite | ~finite
         return Evaluation(value, logits, grad, finite)
 
-    def jacobian(self, x: Images, classes: Tensor, rows: Rows) -> tuple[Logits, Float[Tensor, "b m c h w"]]:
+    def jacobian(
+        self, x: Images, classes: Tensor, rows: Rows, *, against: Labels | None = None
+    ) -> tuple[Logits, Float[Tensor, "b m c h w"]]:
         """Gradients of chosen logits by the image; one pass forward and ``m`` backward a row.
 
         Args:
             x: images, ``(b, c, h, w)``.
             classes: which logits, int64 ``(b, m)``.
             rows: the rows they belong to.
+            against: a class whose logit is first taken from each of them, ``(b,)``; None for the logits themselves.
 
         Returns:
             Logits ``(b, k)`` and gradients ``(b, m, c, h, w)``.
         """
+        self._check_gradients()
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             with self._precision():
                 logits, _ = self._run(x, rows)
             chosen = logits.to(x.dtype).gather(1, classes)
+            if against is not None:
+                chosen = chosen - logits.to(x.dtype).gather(1, against[:, None])
             count = classes.shape[1]
             grads = [
                 torch.autograd.grad(chosen[:, j].sum(), x, retain_graph=j + 1 < count)[0]
@@ -152,6 +161,64 @@ class Oracle:
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
         return logits.detach().to(x.dtype), torch.stack(grads, dim=1)
 
+    def contrast(self, x: Images, focus: Labels, rows: Rows) -> tuple[Logits, Images, Images]:
+        """Gradients of one logit and of the sum of all others; one pass forward and two backward a row.
+
+        Args:
+            x: images, ``(b, c, h, w)``.
+            focus: the one logit, ``(b,)``.
+            rows: the rows they belong to.
+
+        Returns:
+            Logits ``(b, k)`` and both gradients.
+        """
+        self._check_gradients()
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            with self._precision():
+                logits, _ = self._run(x, rows)
+            one = logits.to(x.dtype).gather(1, focus[:, None]).sum()
+            if not one.requires_grad:
+                gradients = [torch.zeros_like(x), torch.zeros_like(x)]
+            else:
+                first = torch.autograd.grad(one, x, retain_graph=True)[0]
+                gradients = [first, torch.autograd.grad(logits.sum(), x)[0] - first]
+        self.forwards = self.forwards + self._draws
+        self.backwards = self.backwards + 2 * self._draws
+        self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
+        return logits.detach().to(x.dtype), gradients[0], gradients[1]
+
+    def many(self, x: Float[Tensor, "b m c h w"], rows: Rows, count: Count) -> Float[Tensor, "b m k"]:
+        """Logits of several candidates a row, without a gradient; one forward pass each.
+
+        Args:
+            x: candidates, ``(b, m, c, h, w)``.
+            rows: the rows they belong to.
+            count: how many of each row's candidates are asked about, the first ones, ``(b,)``, at most m.
+
+        Returns:
+            Logits, ``(b, m, k)``; zero for candidates that were not asked about.
+        """
+        wide = x.shape[1]
+        asked = torch.arange(wide, device=x.device)[None] < count[:, None]
+        row, place = asked.nonzero(as_tuple=True)
+        flat, parts = x[row, place], []
+        forwards, backwards, nonfinite = self.forwards, self.backwards, self.nonfinite
+        for at in torch.arange(len(row), device=x.device).split(_CHUNK):
+            part = take(rows, row[at])
+            part = replace(part, key=part.key * 1_000_003 + place[at])
+            self.bind(forwards[row[at]] + place[at], backwards[row[at]], nonfinite[row[at]])
+            parts.append(self.logits(flat[at], part))
+        self.bind(forwards + count * self._draws, backwards, nonfinite)
+        if not parts:
+            return x.new_zeros(len(x), wide, rows.reference.shape[1] if rows.reference is not None else 2)
+        found = torch.cat(parts)
+        logits = found.new_zeros(len(x), wide, found.shape[1])
+        logits[row, place] = found
+        bad = torch.zeros_like(count).index_add(0, row, (~found.isfinite().all(1)).long()) > 0
+        self.nonfinite = nonfinite | bad
+        return logits
+
     def verify(self, x: Images) -> Logits:
         """Logits for the referee: eager, in the model's own precision, not counted for the attack."""
         x = x.to(self.device)
@@ -159,6 +226,11 @@ class Oracle:
             logits = self.model(x.to(self.dtype)).to(x.dtype)
         check_classes(logits)
         return logits
+
+    def _check_gradients(self) -> None:
+        if not getattr(self.model, "differentiable", True):
+            reject("attack", "one that needs only queries (such as Square or HopSkipJump), because the model has no "
+                   "gradients", described("an attack that asks for them"))  # fmt: skip
 
     @property
     def _draws(self) -> int:

@@ -11,6 +11,9 @@ from assay.core.arguments import described, one_of, reject
 from assay.core.statistics import exact_interval
 from assay.core.types import Count, Images, Labels, PerRow
 
+MEASURES = ("linf", "l2", "l1", "l0", "pixels")
+"""Ways to measure a perturbation."""
+
 
 class Status(IntEnum):
     """How one sample ended. Each sample ends in exactly one of these.
@@ -139,15 +142,17 @@ class Outcome:
         """Size of each perturbation ``images - clean``.
 
         Args:
-            norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"`` (pixels changed in any channel).
+            norm: ``"linf"``, ``"l2"``, ``"l1"``, ``"l0"`` (values changed, each channel of a pixel for itself) or
+                ``"pixels"`` (pixels changed in any channel).
 
         Returns:
-            ``(n,)`` in input units ([0, 1]); a count of pixels for ``"l0"``.
+            ``(n,)`` in input units ([0, 1]); a count for ``"l0"`` and ``"pixels"``.
         """
-        one_of("norm", norm, ("linf", "l2", "l1", "l0"))
+        one_of("norm", norm, MEASURES)
         delta = (self.images.double() - self.clean.double()).abs()
-        if norm == "l0":
-            return (delta.amax(1) > 0).flatten(1).sum(1).float()
+        if norm in ("l0", "pixels"):
+            changed = delta > 0
+            return (changed.any(1) if norm == "pixels" else changed).flatten(1).sum(1).float()
         flat = delta.flatten(1)
         if flat.shape[1] == 0 or len(flat) == 0:
             return torch.zeros(len(flat))
@@ -155,9 +160,34 @@ class Outcome:
         length: PerRow = torch.linalg.vector_norm(flat, ord=order, dim=1).float()
         return length
 
+    def distance(self, norm: str = "l2") -> PerRow:
+        """How far each sample is from being misclassified, as far as the attack knows: an upper bound.
+
+        Args:
+            norm: as in `norm`.
+
+        Returns:
+            ``(n,)``: 0 where the clean image is wrong, the size of the perturbation where the sample broke, infinity
+            where it survived, NaN where nothing is known.
+        """
+        found = torch.where(self.status == int(Status.BROKEN), self.norm(norm), torch.nan)
+        found = torch.where(self.status == int(Status.MISCLASSIFIED), 0.0, found)
+        return torch.where(self.status == int(Status.SURVIVED), torch.inf, found)
+
+    def accuracy_at(self, eps: float, norm: str = "l2") -> float:
+        """Share of samples that no perturbation of at most ``eps`` was found for, of those that were run.
+
+        With an attack that minimises a distance, one run gives the whole curve.
+
+        Args:
+            eps: a budget in the units of ``norm``.
+            norm: as in `norm`.
+        """
+        return _share(self.distance(norm) > eps, self.status != int(Status.NOT_RUN))
+
     def frame(self) -> list[dict[str, Any]]:
         """One record a sample; ``pandas.DataFrame(outcome.frame())`` makes a table of it."""
-        norms = {name: self.norm(name).tolist() for name in ("linf", "l2", "l1", "l0")}
+        norms = {name: self.norm(name).tolist() for name in MEASURES}
         plain = ("y", "target", "predicted_clean", "predicted", "margin", "size", "steps", "forwards", "backwards",
                  "checks", "restart")  # fmt: skip
         columns = {name: getattr(self, name).tolist() for name in plain}

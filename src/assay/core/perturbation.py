@@ -57,13 +57,13 @@ class Additive:
 
 @dataclass(frozen=True)
 class Tanh:
-    """The image is ``(1 + tanh w) / 2``, in the box whatever w.
+    """The image is ``(1 + tanh(w) / (1 − squeeze)) / 2``, clipped to the box that it leaves by a hair.
 
     Args:
-        squeeze: images are first pulled towards 1/2 by this share, so that pixels at exactly 0 or 1 have a finite w
-            and a gradient.
+        squeeze: share by which images are pulled towards 1/2 before they are mapped to w, so that pixels at exactly 0
+            or 1 have a finite w and a gradient; the map back undoes it, so that the clean image is met exactly.
 
-    Source: Carlini & Wagner, S&P 2017, section V-B.
+    Source: Carlini & Wagner, S&P 2017, section V-B (squeeze → 0).
     """
 
     squeeze: float = 1e-6
@@ -72,16 +72,16 @@ class Tanh:
         number("squeeze", self.squeeze, least=0, above=True, most=0.5)
 
     def start(self, rows: Rows, delta: Images) -> Tensor:
-        """``w = atanh(2 (x + δ) − 1)``, squeezed."""
+        """``w = atanh((2 (x + δ) − 1) (1 − squeeze))``."""
         return torch.atanh((2 * (rows.x + delta).clamp(0, 1) - 1) * (1 - self.squeeze))
 
     def image(self, rows: Rows, parameters: Tensor) -> Images:
-        """``(1 + tanh w) / 2``."""
-        return (0.5 + 0.5 * torch.tanh(parameters)).clamp(0, 1)
+        """``(1 + tanh(w) / (1 − squeeze)) / 2``."""
+        return (0.5 + 0.5 / (1 - self.squeeze) * torch.tanh(parameters)).clamp(0, 1)
 
     def pullback(self, rows: Rows, parameters: Tensor, grad: Images) -> Tensor:
-        """Times ``(1 − tanh² w) / 2``."""
-        return grad * 0.5 * (1 - torch.tanh(parameters).square())
+        """Times ``(1 − tanh² w) / (2 (1 − squeeze))``, also where the box has clipped: a pixel can come back."""
+        return grad * (0.5 / (1 - self.squeeze)) * (1 - torch.tanh(parameters).square())
 
     def project(self, rows: Rows, parameters: Tensor, geometry: Geometry) -> Tensor:
         """Project the perturbation of the image and map it back."""

@@ -51,7 +51,8 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
 
     Example:
         >>> softmax = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1)).eval()
-        >>> [f.code for f in inspect(softmax, torch.rand(64, 1, 2, 2), torch.zeros(64, dtype=torch.long))]
+        >>> x = torch.linspace(0, 1, 256).view(64, 1, 2, 2)
+        >>> [f.code for f in inspect(softmax, x, softmax(x).argmax(1))]
         ['probabilities']
     """
     device = model_device(model, x.device)

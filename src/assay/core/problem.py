@@ -25,6 +25,7 @@ class Problem:
         mask: foreground, or None.
         reference: clean logits, ``(n, k)``.
         goal: the samples' goals.
+        start: images to start from, or None.
     """
 
     x: Images
@@ -34,6 +35,7 @@ class Problem:
     mask: Mask | None
     reference: Logits
     goal: Goal
+    start: Images | None = None
 
 
 def make_problem(

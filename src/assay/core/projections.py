@@ -42,7 +42,9 @@ def project_l2(v: Flat, room: Flat, radius: Radius, *, rounds: int = 12) -> Flat
         outer = torch.where(free, 0.0, edge).sum(1, keepdim=True)
         grown = torch.where(inner > _TINY, ((target - outer).clamp_min(0) / inner.clamp_min(_TINY)).sqrt(), 1.0)
         grown = torch.maximum(grown.clamp_max(1.0), s)
-        moves = grown - s > 1e-7 * s  # a row that has settled stays, so that no row depends on its batch
+        moves = (
+            grown - s > torch.finfo(s.dtype).eps * s
+        )  # a row that has settled stays, so that no row depends on its batch
         if v.device.type == "cpu" and not bool(moves.any()):
             break
         s = torch.where(moves, grown, s)
@@ -71,7 +73,9 @@ def project_l1(v: Flat, room: Flat, radius: Radius, *, rounds: int = 64) -> Flat
         cut = v - shift
         kept = cut.clamp_min(0).minimum(room)
         excess = kept.sum(1, keepdim=True) - radius
-        settled = (excess.abs() <= 1e-6 * radius) | ((excess <= 0) & (shift <= 0))  # and stays so
+        settled = (excess.abs() <= 8 * torch.finfo(v.dtype).eps * radius) | (
+            (excess <= 0) & (shift <= 0)
+        )  # and stays so
         if v.device.type == "cpu" and bool(settled.all()):
             break
         low, high = torch.where(excess > 0, shift, low), torch.where(excess > 0, high, shift)

@@ -26,6 +26,7 @@ class Measured(NamedTuple):
     margin: PerRow
     predicted: Labels
     size: PerRow
+    inside: Flag
     broke_rules: Flag
 
 
@@ -56,6 +57,7 @@ def measure(oracle: Oracle, attack: Attack[object], rows: Rows, image: Images) -
         margin=torch.where(finite, rows.goal.margin(logits), torch.nan).float(),
         predicted=torch.where(finite, logits.argmax(1), -1),
         size=size.float(),
+        inside=allowed,
         broke_rules=reached & ~allowed,
     )
 
@@ -64,7 +66,7 @@ def unmeasured(rows: Rows, image: Images) -> Measured:
     """What stands for images on which the model raised an exception: never a hit, nothing known."""
     nothing = torch.full((len(rows),), torch.nan, device=image.device)
     no = torch.zeros(len(rows), dtype=torch.bool, device=image.device)
-    return Measured(image, no, nothing, torch.full_like(rows.y, -1), nothing, no)
+    return Measured(image, no, nothing, torch.full_like(rows.y, -1), nothing, no, no)
 
 
 def better(first: Measured, second: Measured) -> Measured:
@@ -136,13 +138,16 @@ class Record:
             total.index_add_(0, at, more.cpu())
 
     def write(self, sample: Labels, found: Measured, cost: PerRow, restart: Tensor, stage: int) -> None:
-        """Take over results that are better than what is known: hits before misses, then by cost or margin."""
+        """Take over results that are better than what is known: hits before misses, then by cost or margin.
+
+        A miss outside the threat model is not taken over: the clean image stands for it.
+        """
         at = sample.cpu()
         new = Measured(*(t.detach().cpu() for t in found))
         cost = cost.detach().double().cpu()
         broken = self.status[at] == int(Status.BROKEN)
         cheaper = torch.where(new.hit, cost < self.cost[at], ~(new.margin <= self.margin[at]))
-        wins = (new.hit & ~broken) | ((new.hit == broken) & cheaper)
+        wins = (new.hit & ~broken) | ((new.hit == broken) & cheaper & new.inside)
         won, rows = at[wins], wins.nonzero().squeeze(1)
         self.images[won] = new.image[rows].to(self.images.dtype)
         self.margin[won], self.size[won] = new.margin[rows], new.size[rows]

@@ -90,6 +90,8 @@ class Rows:
         key: int64 ``(b,)``, the address of the row's random draws (from sample and restart).
         mask: foreground, ``(b, 1, h, w)`` of 0 and 1, where the threat model needs one.
         reference: logits of the clean images, ``(b, k)``, where an objective needs them.
+        attempt: which restart this is, ``(b,)`` from 0; None stands for the first.
+        start: images to start from, ``(b, c, h, w)``, where the attack refines what another has found.
     """
 
     x: Images
@@ -97,6 +99,8 @@ class Rows:
     key: Labels
     mask: Mask | None = None
     reference: Logits | None = None
+    attempt: Labels | None = None
+    start: Images | None = None
 
     def __len__(self) -> int:
         return len(self.x)

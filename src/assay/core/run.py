@@ -64,8 +64,8 @@ def attack(
         target: classes to reach, ``(n,)``; by default any class but ``y``.
         mask: foreground, ``(n, 1, h, w)`` of 0 and 1 (or bool), where the attack needs one.
         test: a further condition on success, ``(logits, images) -> bool (b,)``.
-        stop: ``"hit"``: a sample ends with its first adversarial example; ``"never"``: every step is run and the
-            best image kept.
+        stop: ``"hit"``: a sample ends with its first adversarial example (an attack without a budget goes on to the
+            least distance it can find); ``"never"``: every step is run and the best image kept.
         slots: most rows in flight; batches of this size go to the model.
         search: ``"float32"`` or ``"bfloat16"``; every hit is re-measured in float32 in either case.
         compile: ``"no"``, ``"default"`` or ``"reduce-overhead"`` (see ``torch.compile``), for the search.
@@ -170,14 +170,16 @@ def perturb(
     if not len(x):
         return x.detach().clone()
     oracle = Oracle(model, search=search, device=model_device(model, problem.x.device))
-    attempts = [(stage.attack, variant) for stage in stages for variant in stage.variants]
+    attempts = [(stage, variant) for stage in stages for variant in stage.variants]
     single = len(attempts) == 1
     with untouched(model):
-        if any("reference" in a.needs or v.rank for a, v in attempts):
+        if any("reference" in stage.attack.needs or v.rank for stage, v in attempts):
             problem = replace(problem, reference=oracle.verify(problem.x).cpu())
         image, value = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)
-        for part, variant in attempts:
-            found, cost = _unrefereed(problem, part, variant, oracle, Rng(seed), last=single and keep == "last")
+        for stage, variant in attempts:
+            if stage.refines:
+                problem, value = replace(problem, start=image.cpu()), torch.full_like(value, torch.inf)
+            found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=single and keep == "last")
             closer = cost < value
             image, value = torch.where(spread(closer, image), found, image), torch.where(closer, cost, value)
             image = found if single else image
@@ -193,14 +195,18 @@ def _unrefereed(
     oracle.start(count)
     state = part.init(rows, rng)
     best, cost = rows.x, torch.full((count,), torch.inf, dtype=rows.x.dtype, device=oracle.device)
+    over, final = torch.zeros(count, dtype=torch.bool, device=oracle.device), rows.x
     while True:
         step = part.step(rows, state, oracle, rng)
-        best, cost = choose(step.cost < cost, (step.candidate, step.cost), (best, cost))
         state = step.state
-        if bool(step.done.all()):
+        best, cost = choose(~over & (step.cost < cost), (step.candidate, step.cost), (best, cost))
+        if step.pending is not None:
+            final = torch.where(spread(step.done & ~over, final), step.pending, final)
+        over = over | step.done  # a row that has ended is stepped on with the others, and ignored
+        if bool(over.all()):
             break
     if last and step.pending is not None:
-        return step.pending, cost
+        return final, cost
     return best, cost
 
 

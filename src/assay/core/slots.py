@@ -135,6 +135,8 @@ def make_rows(
         key=keys.to(device),
         mask=problem.mask[sample].to(device) if problem.mask is not None and "mask" in needs else None,
         reference=problem.reference[sample].to(device) if "reference" in needs else None,
+        attempt=restart.to(device),
+        start=problem.start[sample].to(device) if problem.start is not None and "start" in needs else None,
     )
 
 

@@ -157,6 +157,11 @@ class Adam:
         return move.project(moved), AdamState(mean, square, count)
 
 
+def unprojected(parameters: Tensor) -> Tensor:
+    """The projection of a `Move` where there is none."""
+    return parameters
+
+
 def _check_rate(rate: Rate) -> None:
     for value in rate if isinstance(rate, tuple) else (rate,):
         number("step_size", value, least=0, above=True)

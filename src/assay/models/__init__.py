@@ -2,6 +2,7 @@
 
 from assay.models.load import digest, load, save
 from assay.models.normalize import Normalize
+from assay.models.query import QueryModel, from_onnx
 from assay.models.registry import ARCHITECTURES, build
 
-__all__ = ["ARCHITECTURES", "Normalize", "build", "digest", "load", "save"]
+__all__ = ["ARCHITECTURES", "Normalize", "QueryModel", "build", "digest", "from_onnx", "load", "save"]

@@ -99,7 +99,7 @@ def _facts(outcome: Outcome, i: int, most: float) -> list[tuple[str, str]]:
     facts = []
     if most > 0:
         facts = [("ℓ∞", levels(float(one.norm("linf")[0]))), ("ℓ2", compact(float(one.norm("l2")[0])))]
-        changed, pixels = int(one.norm("l0")[0]), outcome.clean.shape[2] * outcome.clean.shape[3]
+        changed, pixels = int(one.norm("pixels")[0]), outcome.clean.shape[2] * outcome.clean.shape[3]
         if 2 * changed < pixels:
             facts.append(("pixels", f"{changed} of {pixels}"))
     cost = int(outcome.forwards[i] + outcome.backwards[i])

@@ -1,0 +1,89 @@
+"""Write what the benchmarks recorded as one page, docs/measured.md: python table.py."""
+
+import json
+
+from common import HERE
+
+PAGE = HERE.parent / "docs" / "measured.md"
+
+
+def load(name):
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def stamp(record):
+    return f"{record['date'][:10]}, {record['hardware']}, torch {record['torch']}, commit {record['commit']}."
+
+
+def overhead(record):
+    rows = [(model, kind, found["of_bare_loop"], found["best_of_bare_loop"])
+            for model, kinds in record["models"].items() for kind, found in kinds.items()]  # fmt: skip
+    head = ("model", "step of", "× bare loop (median)", "× bare loop (best)")
+    return "A step beside the bare forward-and-backward loop, all rows active.", table(head, rows)
+
+
+def strength(record):
+    groups = {}
+    for row in record["rows"]:
+        groups.setdefault((row["model"], row["norm"], row["eps"]), []).append(row)
+    rows = []
+    for (model, norm, eps), found in groups.items():
+        mean = {key: sum(r[key] for r in found) / len(found) for key in ("autoattack", "assay", "seconds_ratio")}
+        rows.append((model, f"{norm} {eps:g}", len(found), f"{mean['autoattack']:.2f}", f"{mean['assay']:.2f}",
+                     sum(r["only_autoattack_breaks"] for r in found), sum(r["only_assay_breaks"] for r in found),
+                     f"{mean['seconds_ratio']:.2f} ×"))  # fmt: skip
+    head = ("model", "budget", "seeds", "AutoAttack's pair, %", "assay, %", "only theirs", "only ours", "wall")
+    return "APGD-CE and APGD-T: robust accuracy, mean over seeds; samples that only one of the two breaks.", table(
+        head, rows
+    )
+
+
+def minimal(record):
+    rows = [(row["attack"], f"{row['median']:.4g}", f"{100 * row['success']:.1f}", peer, f"{found['median']:.4g}",
+             f"{100 * found['success']:.1f}", f"{found['median_ratio']:.3f}", f"{found['seconds_ratio']:.2f} ×")
+            for row in record["rows"] for peer, found in row["peers"].items()]  # fmt: skip
+    head = ("attack", "median", "solved, %", "peer", "its median", "its solved, %", "median ratio", "wall")
+    return f"Attacks that minimise a distance, {record['n']} images, the same steps.", table(head, rows)
+
+
+def photos(record):
+    rows = []
+    for name, found in record["models"].items():
+        at = dict(tuple(p) for p in found["background"])
+        lam = {row["lambda"]: row for row in found["lambda"]}
+        rows.append((name, dict(tuple(p) for p in found["pgd"])[4 / 255], at[20 / 255],
+                     lam[0.0]["foreground_score"], lam[1.0]["foreground_score"], lam[1.0]["accuracy"]))  # fmt: skip
+    head = ("model", "PGD-20 4/255, %", "dual 4/255; 20/255, %", "score λ=0", "score λ=1", "accuracy λ=1, %")
+    share = f"{100 * record['foreground_share']:.0f} %"
+    text = (f"Photographs with human-marked foregrounds ({record['n']} images, {share} "
+            f"foreground; clean foreground score {record['clean_foreground_score']}).")  # fmt: skip
+    picture = "![Accuracy over the budgets and over λ](../benchmarks/results/photos.png)"
+    return text, table(head, rows) + "\n\n" + picture
+
+
+SECTIONS = {"overhead": ("Cost of a step", overhead), "strength": ("Strength", strength),
+            "minimal": ("Distances", minimal), "photos": ("Real photographs", photos)}  # fmt: skip
+
+
+def main():
+    parts = [
+        "# Measured",
+        "Made by `make bench` from the records in `benchmarks/results`; times are ratios within one run.",
+    ]
+    for name, (title, make) in SECTIONS.items():
+        record = load(name)
+        if record is None:
+            continue
+        text, body = make(record)
+        parts += [f"## {title}", text, body, stamp(record)]
+    PAGE.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Natural evolution strategies: projected gradient ascent with gradients estimated from scores."""
+
+from assay.core.arguments import number, whole
+from assay.core.estimate import Estimated
+from assay.core.first_order import FirstOrder
+from assay.core.geometry import Geometry, as_geometry
+from assay.core.objectives import Objective, objective
+from assay.core.steps import Momentum
+
+
+def NES(
+    eps: float | Geometry,
+    *,
+    norm: str = "linf",
+    queries: int = 10000,
+    samples: int = 50,
+    sigma: float = 1e-3,
+    step_size: float | None = None,
+    decay: float = 0.9,
+    loss: str | Objective = "margin",
+) -> Estimated:
+    """Steepest ascent with momentum inside the ball; each step estimates its gradient from ``samples`` queries.
+
+    Args:
+        eps: radius in input units, or a geometry.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        queries: the most queries.
+        samples: queries a step, even; one more looks at the image itself.
+        sigma: how far the sampled points are, in input units.
+        step_size: in input units; a quarter of ``eps`` by default.
+        decay: weight of the old direction.
+        loss: objective or its name.
+
+    Returns:
+        An attack that needs scores, no gradients.
+
+    Example:
+        >>> NES(8/255, queries=510).describe()
+        'NES-10 linf 8/255'
+
+    Source: Ilyas, Engstrom, Athalye & Lin, "Black-box adversarial attacks with limited queries and information", ICML
+    2018, section 3.2.
+    """
+    geometry = as_geometry(eps, norm)
+    whole("samples", samples, least=2)
+    rate = 0.25
+    if step_size is not None:
+        rate = number("step_size", step_size, least=0, above=True) / max(getattr(geometry, "eps", 1.0), 1e-12)
+    steps = max(whole("queries", queries, least=1) // (samples // 2 * 2 + 1), 1)
+    inner = FirstOrder("NES", geometry, objective(loss), Momentum(geometry, rate, decay), steps, "clean")
+    return Estimated(inner, samples // 2, sigma)

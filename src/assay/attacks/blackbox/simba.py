@@ -1,0 +1,135 @@
+"""SimBA: one coordinate at a time, by scores alone."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.core.arguments import number, one_of, whole
+from assay.core.attack import Step
+from assay.core.geometry import Geometry
+from assay.core.minimal import budget, claim, within
+from assay.core.objectives import Objective, objective
+from assay.core.oracle import Oracle
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.tree import spread
+from assay.core.types import Count, Images, PerRow
+
+_TIE = 1e-6
+"""A gain below this share is rounding: a change that the box undoes has no effect, and is not kept."""
+
+
+class SimBAState(NamedTuple):
+    """The perturbation of each row, its value, and which direction comes next, with which sign."""
+
+    delta: Images
+    value: PerRow
+    order: Tensor
+    place: Count
+    second: Tensor
+    step: Count
+
+
+@dataclass(frozen=True)
+class SimBA:
+    """Add ±step along random orthogonal directions, one query at a time, and keep what makes the scores worse.
+
+    Args:
+        step_size: length of a change, in input units.
+        queries: the most queries.
+        basis: ``"pixels"`` or ``"dct"`` (low frequencies).
+        frequencies: with ``"dct"``, how many frequencies each way, as a share of the side.
+        loss: objective or its name.
+        eps: images further away in l2 do not count; None for no limit.
+
+    Example:
+        >>> SimBA(queries=500).describe()
+        'SimBA-500 pixels l2'
+
+    Source: Guo, Gardner, You, Wilson & Weinberger, "Simple black-box adversarial attacks", ICML 2019, algorithm 1 and
+    section 3.3. Deviation: the directions of SimBA-DCT are drawn at random from the low frequencies, without the
+    growing blocks of the official code.
+    """
+
+    step_size: float = 0.2
+    queries: int = 5000
+    basis: str = "pixels"
+    frequencies: float = 0.25
+    loss: str | Objective = "ce"
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        number("step_size", self.step_size, least=0, above=True)
+        whole("queries", self.queries, least=1)
+        one_of("basis", self.basis, ("pixels", "dct"))
+        number("frequencies", self.frequencies, least=0, most=1, above=True)
+        object.__setattr__(self, "loss", objective(self.loss))
+        budget("l2", self.eps)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The limit on the distance, if there is one."""
+        return budget("l2", self.eps)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the objective reads."""
+        return objective(self.loss).needs
+
+    def init(self, rows: Rows, rng: Rng) -> SimBAState:
+        """Nothing changed, directions in a random order."""
+        c, h, w = rows.x.shape[1:]
+        if self.basis == "dct":
+            h, w = (max(math.ceil(self.frequencies * side), 1) for side in (h, w))
+        order = rng.uniform(rows.key, (c * h * w,), "order").argsort(dim=1, stable=True)
+        count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
+        low = torch.full_like(count, -torch.inf, dtype=rows.x.dtype)
+        return SimBAState(torch.zeros_like(rows.x), low, order, count, count > 0, count)
+
+    def step(self, rows: Rows, state: SimBAState, oracle: Oracle, rng: Rng) -> Step[SimBAState]:
+        """One query: the clean image, then each time the next direction with the next sign."""
+        first = state.step == 0
+        at = state.order.gather(1, (state.place % state.order.shape[1])[:, None]).squeeze(1)
+        sign = torch.where(state.second, -self.step_size, self.step_size)
+        tried = state.delta + spread(sign, rows.x) * self._direction(rows.x, at)
+        tried = torch.where(spread(first, tried), state.delta, tried)
+        image = (rows.x + tried).clamp(0, 1)
+        logits = oracle.logits(image, rows)
+        value = objective(self.loss)(logits, image, rows)
+        at_goal = claim(rows, image, logits, "l2", self.geometry)
+        better = value - state.value > _TIE * (1 + value.abs())
+        through = ~first & (better | state.second)
+        after = SimBAState(
+            delta=torch.where(spread(better, tried), image - rows.x, state.delta),
+            value=torch.where(better, value, state.value),
+            order=state.order,
+            place=state.place + through,
+            second=~first & ~through,
+            step=state.step + 1,
+        )
+        over = (after.step >= self.queries) | (after.place >= state.order.shape[1])
+        return Step(after, image, at_goal.hit, at_goal.cost, at_goal.reached | over)
+
+    def describe(self) -> str:
+        """Name, queries and norm."""
+        return f"SimBA-{self.queries} {self.basis} {within('l2', self.eps)}"
+
+    def _direction(self, x: Images, at: Count) -> Images:
+        """A direction of length 1 for each row."""
+        h, w = x.shape[2:]
+        if self.basis == "pixels":
+            return torch.zeros_like(x).flatten(1).scatter(1, at[:, None], 1.0).view_as(x)
+        down, across = (max(math.ceil(self.frequencies * side), 1) for side in (h, w))
+        channel, rest = at // (down * across), at % (down * across)
+        wave = _cosines(h, rest // across, x)[:, :, None] * _cosines(w, rest % across, x)[:, None, :]
+        return torch.zeros_like(x).scatter(1, channel[:, None, None, None].expand(-1, 1, h, w), wave[:, None])
+
+
+def _cosines(side: int, frequency: Count, like: Images) -> Tensor:
+    """Orthonormal cosines of the discrete cosine transform (type 2), ``(b, side)``."""
+    place = torch.arange(side, device=like.device, dtype=like.dtype)
+    wave = torch.cos(math.pi * (place + 0.5) * frequency.to(like)[:, None] / side)
+    return wave * torch.where(frequency == 0, math.sqrt(1 / side), math.sqrt(2 / side)).to(like)[:, None]

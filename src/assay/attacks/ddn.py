@@ -1,0 +1,99 @@
+"""Decoupled direction and norm."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from assay.core.arguments import number, whole
+from assay.core.attack import Step
+from assay.core.geometry import Geometry
+from assay.core.minimal import budget, claim, length_of, within
+from assay.core.objectives import Objective, objective
+from assay.core.oracle import Oracle
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.tree import spread
+from assay.core.types import Count, Images, PerRow
+
+
+class DDNState(NamedTuple):
+    """Where each row is, and the norm that it tries."""
+
+    delta: Images
+    radius: PerRow
+    step: Count
+
+
+@dataclass(frozen=True)
+class DDN:
+    """l2: gradient steps on a sphere that shrinks while the image is adversarial and grows while it is not.
+
+    Args:
+        steps: gradient steps.
+        radius: first norm tried, in input units.
+        gamma: share by which the norm changes each step.
+        levels: number of grey levels that images are rounded to (256 in the paper); None for none.
+        loss: objective or its name.
+        eps: images further away than this do not count; None for no limit.
+
+    Example:
+        >>> DDN(steps=50).describe()
+        'DDN-50 l2'
+
+    Source: Rony, Hafemann, Oliveira, Ben Ayed, Sabourin & Granger, "Decoupling direction and norm for efficient
+    gradient-based L2 adversarial attacks and defenses", CVPR 2019, algorithm 1. Deviation: images are not rounded to
+    256 levels unless asked for.
+    """
+
+    steps: int = 100
+    radius: float = 1.0
+    gamma: float = 0.05
+    levels: int | None = None
+    loss: str | Objective = "ce"
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps)
+        number("radius", self.radius, least=0, above=True)
+        number("gamma", self.gamma, least=0, most=1, above=True)
+        if self.levels is not None:
+            whole("levels", self.levels, least=2)
+        object.__setattr__(self, "loss", objective(self.loss))
+        budget("l2", self.eps)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The limit on the distance, if there is one."""
+        return budget("l2", self.eps)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the objective reads."""
+        return objective(self.loss).needs
+
+    def init(self, rows: Rows, rng: Rng) -> DDNState:
+        """At the clean image."""
+        count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
+        return DDNState(torch.zeros_like(rows.x), torch.full_like(count, self.radius, dtype=rows.x.dtype), count)
+
+    def step(self, rows: Rows, state: DDNState, oracle: Oracle, rng: Rng) -> Step[DDNState]:
+        """Evaluate, change the norm, take a step and go to the sphere."""
+        image = (rows.x + state.delta).clamp(0, 1)
+        seen = oracle.evaluate(objective(self.loss), image, rows)
+        found = claim(rows, image, seen.logits, "l2", self.geometry)
+        length = length_of(seen.grad, "l2").clamp_min(1e-37)
+        rate = 0.01 + 0.495 * (1 + torch.cos(math.pi * state.step / max(self.steps, 1))).to(length)
+        delta = state.delta + seen.grad * spread(rate / length, seen.grad)
+        radius = state.radius * torch.where(found.reached, 1 - self.gamma, 1 + self.gamma)
+        delta = delta * spread(radius / length_of(delta, "l2").clamp_min(1e-37), delta)
+        moved = (rows.x + delta).clamp(0, 1)
+        if self.levels is not None:
+            moved = (moved * (self.levels - 1)).round() / (self.levels - 1)
+        after = DDNState(moved - rows.x, radius, state.step + 1)
+        return Step(after, image, found.hit, found.cost, after.step >= self.steps)
+
+    def describe(self) -> str:
+        """Name, steps and norm."""
+        return f"DDN-{self.steps} {within('l2', self.eps)}"

@@ -1,0 +1,135 @@
+"""Fast minimum-norm attack."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from assay.core.arguments import number, whole
+from assay.core.attack import Step
+from assay.core.geometry import Geometry
+from assay.core.minimal import budget, check_norm, claim, dual_of, length_of, within
+from assay.core.objectives import Margin
+from assay.core.oracle import Evaluation, Oracle
+from assay.core.projections import project_l1, project_l2
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.support import keep_largest
+from assay.core.tree import spread
+from assay.core.types import Count, Images, PerRow
+
+_RATE, _LAST_RATE = 1.0, 0.01
+_BEYOND = 1 + 1e-5
+"""The first radius is this much of the estimated distance to the boundary: a step that ends on it decides nothing."""
+
+
+class FMNState(NamedTuple):
+    """Where each row is."""
+
+    delta: Images
+    radius: PerRow
+    least: PerRow
+    """Smallest distance of an adversarial image so far; the largest possible one before that."""
+    found: torch.Tensor
+    step: Count
+
+
+@dataclass(frozen=True)
+class FMN:
+    """Gradient steps inside a ball whose radius is first estimated, then shrunk and grown around the boundary.
+
+    Args:
+        steps: gradient steps.
+        norm: ``"l2"``, ``"linf"``, ``"l1"`` or ``"l0"``.
+        gamma: share by which the radius changes at first; it falls to ``last_gamma`` along a cosine.
+        last_gamma: the share at the end.
+        eps: images further away than this do not count; None for no limit.
+
+    Example:
+        >>> FMN(norm="linf").describe()
+        'FMN-100 linf'
+
+    Source: Pintor, Roli, Brendel & Biggio, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
+    NeurIPS 2021, algorithm 1; official code github.com/pralab/Fast-Minimum-Norm-FMN-Attack for the constants.
+    Deviation: projections are the nearest points of ball and box together, where the paper projects on the ball and
+    then clips (for l1 that can stand still at the box).
+    """
+
+    steps: int = 100
+    norm: str = "l2"
+    gamma: float = 0.05
+    last_gamma: float = 0.001
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps)
+        check_norm(self.norm, ("l2", "linf", "l1", "l0"))
+        number("gamma", self.gamma, least=0, most=1, above=True)
+        number("last_gamma", self.last_gamma, least=0, most=1)
+        budget(self.norm, self.eps)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The limit on the distance, if there is one."""
+        return budget(self.norm, self.eps)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing beyond the image."""
+        return ()
+
+    def init(self, rows: Rows, rng: Rng) -> FMNState:
+        """At the clean image, with no radius yet (one value for l0)."""
+        count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
+        furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)
+        radius = torch.ones_like(furthest) if self.norm == "l0" else torch.full_like(furthest, torch.inf)
+        return FMNState(torch.zeros_like(rows.x), radius, furthest, count > 0, count)
+
+    def step(self, rows: Rows, state: FMNState, oracle: Oracle, rng: Rng) -> Step[FMNState]:
+        """Evaluate, change the radius, take a step and go into the ball."""
+        image = (rows.x + state.delta).clamp(0, 1)
+        seen = oracle.evaluate(Margin(), image, rows)
+        at = claim(rows, image, seen.logits, self.norm, self.geometry)
+        least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
+        found = state.found | at.reached
+        falling = 0.5 * (1 + torch.cos(math.pi * state.step / max(self.steps, 1))).to(at.length)
+        radius = self._radius(state, seen, at.reached, found, at.length, least, falling)
+        furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)
+        radius = torch.minimum(radius, furthest)
+        rate = (_LAST_RATE + (_RATE - _LAST_RATE) * falling) / length_of(seen.grad, "l2").clamp_min(1e-37)
+        delta = self._into_ball(rows, state.delta + seen.grad * spread(rate, seen.grad), radius)
+        moved = (rows.x + delta).clamp(0, 1)
+        after = FMNState(moved - rows.x, radius, least, found, state.step + 1)
+        done = after.step >= self.steps
+        return Step(after, image, at.hit, at.cost, done)
+
+    def describe(self) -> str:
+        """Name, steps and norm."""
+        return f"FMN-{self.steps} {within(self.norm, self.eps)}"
+
+    def _radius(
+        self, state: FMNState, seen: Evaluation, inside: torch.Tensor, found: torch.Tensor, length: PerRow,
+        least: PerRow, falling: PerRow,
+    ) -> PerRow:  # fmt: skip
+        gamma = self.last_gamma + (self.gamma - self.last_gamma) * falling
+        radius = state.radius
+        if self.norm == "l0":
+            less = torch.minimum(torch.minimum(radius - 1, (radius * (1 - gamma)).floor()), least)
+            more = torch.maximum(radius + 1, (radius * (1 + gamma)).floor())
+            return torch.where(inside, less, more).clamp_min(0)
+        boundary = seen.value.abs() / length_of(seen.grad, dual_of(self.norm)).clamp_min(1e-12)
+        outside = torch.where(found, radius * (1 + gamma), _BEYOND * (length + boundary))
+        return torch.where(inside, torch.minimum(radius * (1 - gamma), least), outside)
+
+    def _into_ball(self, rows: Rows, delta: Images, radius: PerRow) -> Images:
+        """The nearest point of each row's ball and the box."""
+        if self.norm == "linf":
+            limit = spread(radius, delta)
+            return torch.minimum(torch.maximum(delta, -limit), limit)
+        if self.norm == "l0":
+            inside = (rows.x + delta).clamp(0, 1) - rows.x
+            return inside * keep_largest(inside.abs(), radius)
+        room = torch.where(delta > 0, 1 - rows.x, rows.x).flatten(1)
+        solve = project_l2 if self.norm == "l2" else project_l1
+        return solve(delta.abs().flatten(1), room, radius[:, None]).view_as(delta).copysign(delta)

@@ -1,0 +1,264 @@
+"""Attacks that bend or recolour an image: a flow field, a colour map, by Adam on their parameters."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from assay.core.arguments import number, whole
+from assay.core.attack import Step
+from assay.core.colour import luv_to_rgb, rgb_to_luv
+from assay.core.described import Described
+from assay.core.objectives import Objective, objective
+from assay.core.oracle import Oracle
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.steps import Adam, AdamState, Move
+from assay.core.types import Count, Images, PerRow
+
+
+@runtime_checkable
+class Deformation(Protocol):
+    """A way to change an image by parameters, zero for no change; differentiable."""
+
+    def start(self, rows: Rows) -> Tensor:
+        """Parameters of no change, rows first."""
+        ...
+
+    def image(self, rows: Rows, parameters: Tensor) -> Images:
+        """The changed image, in [0, 1]."""
+        ...
+
+    def roughness(self, parameters: Tensor) -> PerRow:
+        """What is to stay small: how much neighbours differ."""
+        ...
+
+    def project(self, parameters: Tensor) -> Tensor:
+        """The nearest parameters within the limit."""
+        ...
+
+    def describe(self) -> str:
+        """The limit in words."""
+        ...
+
+
+class FunctionalState(NamedTuple):
+    """Parameters of each row, their optimiser and the clock."""
+
+    parameters: Tensor
+    adam: AdamState
+    step: Count
+
+
+@dataclass(frozen=True)
+class Functional:
+    """Ascent on ``objective − weight·roughness`` by Adam on the parameters of a deformation.
+
+    Args:
+        name: for tables.
+        deformation: how parameters change an image.
+        objective: what is maximised.
+        steps: Adam steps.
+        rate: learning rate.
+        weight: of the roughness.
+    """
+
+    name: str
+    deformation: Deformation
+    objective: Objective
+    steps: int
+    rate: float
+    weight: float
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps)
+        number("rate", self.rate, least=0, above=True)
+        number("weight", self.weight, least=0)
+
+    @property
+    def geometry(self) -> Described:
+        """The limit of the deformation."""
+        return Described(self.deformation.describe())
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the objective reads."""
+        return self.objective.needs
+
+    def init(self, rows: Rows, rng: Rng) -> FunctionalState:
+        """No change."""
+        parameters = self.deformation.start(rows)
+        count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
+        return FunctionalState(parameters, Adam(self.rate).init(parameters), count)
+
+    def step(self, rows: Rows, state: FunctionalState, oracle: Oracle, rng: Rng) -> Step[FunctionalState]:
+        """One Adam step."""
+        with torch.enable_grad():
+            parameters = state.parameters.detach().requires_grad_()
+            image = self.deformation.image(rows, parameters)
+            roughness = self.deformation.roughness(parameters)
+        seen = oracle.evaluate(self.objective, image.detach(), rows)
+        pulled = (image * seen.grad).sum() - self.weight * roughness.sum()
+        grad = torch.autograd.grad(pulled, parameters)[0].nan_to_num(0, 0, 0)
+        value = seen.value - self.weight * roughness.detach()
+        move = Move(rows, state.parameters, grad, value, state.step, self.deformation.project)
+        moved, adam = Adam(self.rate).update(move, state.adam)
+        after = FunctionalState(moved, adam, state.step + 1)
+        hit = rows.goal.reached(seen.logits, image)
+        with torch.no_grad():
+            pending = self.deformation.image(rows, moved)
+        return Step(
+            after, image.detach(), hit, -value, after.step >= self.steps, pending=pending if self.steps else None
+        )
+
+    def describe(self) -> str:
+        """Name, steps and limit."""
+        return f"{self.name}-{self.steps} {self.deformation.describe()}"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Every pixel is taken from a place nearby, by bilinear interpolation.
+
+    Args:
+        pixels: the furthest a pixel may come from, each way.
+    """
+
+    pixels: float
+
+    def __post_init__(self) -> None:
+        number("pixels", self.pixels, least=0)
+
+    def start(self, rows: Rows) -> Tensor:
+        """A flow of zero, ``(b, 2, h, w)`` in pixels."""
+        return torch.zeros_like(rows.x[:, :1]).expand(-1, 2, -1, -1).clone()
+
+    def image(self, rows: Rows, parameters: Tensor) -> Images:
+        """The image seen through the flow; what would come from outside is the nearest pixel of the border."""
+        b, _, h, w = rows.x.shape
+        down, across = (torch.arange(side, device=rows.x.device, dtype=rows.x.dtype) for side in (h, w))
+        x = (across[None, None] + parameters[:, 0]) * (2 / max(w - 1, 1)) - 1
+        y = (down[None, :, None] + parameters[:, 1]) * (2 / max(h - 1, 1)) - 1
+        grid = torch.stack([x.expand(b, h, w), y.expand(b, h, w)], 3)
+        return F.grid_sample(rows.x, grid, mode="bilinear", padding_mode="border", align_corners=True).clamp(0, 1)
+
+    def roughness(self, parameters: Tensor) -> PerRow:
+        """Sum over neighbours of the length of the difference of their flows (paper's equation 4)."""
+        across = parameters[:, :, :, 1:] - parameters[:, :, :, :-1]
+        down = parameters[:, :, 1:] - parameters[:, :, :-1]
+        lengths = [(d.square().sum(1) + 1e-10).sqrt().flatten(1).sum(1) for d in (across, down)]
+        return lengths[0] + lengths[1]
+
+    def project(self, parameters: Tensor) -> Tensor:
+        """Each way within the limit."""
+        return parameters.clamp(-self.pixels, self.pixels)
+
+    def describe(self) -> str:
+        """The limit."""
+        return f"flow ≤ {self.pixels:g} px"
+
+
+@dataclass(frozen=True)
+class ColourMap:
+    """Every colour is moved by a smooth function of the colour: one table for the whole image.
+
+    Args:
+        eps: the furthest a colour moves in each coordinate, as a share of its range.
+        cells: knots of the table each way.
+        luv: move colours in CIELUV rather than in RGB; images of one channel have one coordinate, and ignore it.
+    """
+
+    eps: float
+    cells: int = 8
+    luv: bool = True
+
+    def __post_init__(self) -> None:
+        number("eps", self.eps, least=0)
+        whole("cells", self.cells, least=2)
+
+    def start(self, rows: Rows) -> Tensor:
+        """A table of zeros: ``(b, c, cells, cells, cells)``, or ``(b, 1, 1, 1, cells)`` for one channel."""
+        c = rows.x.shape[1]
+        shape = (self.cells,) * 3 if c == 3 else (1, 1, self.cells)
+        return torch.zeros(len(rows), c, *shape, dtype=rows.x.dtype, device=rows.x.device)
+
+    def image(self, rows: Rows, parameters: Tensor) -> Images:
+        """The image with its colours moved, by trilinear interpolation in the table."""
+        b, c, h, w = rows.x.shape
+        if c == 3:
+            space = rgb_to_luv(rows.x) if self.luv else rows.x
+            grid = 2 * space.permute(0, 2, 3, 1)[:, None] - 1
+        else:  # each channel by a table of its own
+            space = rows.x
+            one = 2 * rows.x.reshape(b * c, 1, h, w, 1) - 1
+            grid = torch.cat([one, torch.zeros_like(one).expand(-1, -1, -1, -1, 2)], 4)
+            parameters = parameters.reshape(b * c, 1, *parameters.shape[2:])
+        moved = F.grid_sample(parameters, grid, mode="bilinear", padding_mode="border", align_corners=True)
+        made = space + moved.reshape(b, c, h, w)
+        return (luv_to_rgb(made) if c == 3 and self.luv else made).clamp(0, 1)
+
+    def roughness(self, parameters: Tensor) -> PerRow:
+        """Sum over neighbouring knots of the length of the difference (the paper's smoothness loss)."""
+        total = torch.zeros_like(parameters.flatten(1)[:, 0])
+        for axis in (2, 3, 4):
+            if parameters.shape[axis] > 1:
+                apart = parameters.diff(dim=axis)
+                total = total + (apart.square().sum(1) + 1e-10).sqrt().flatten(1).sum(1)
+        return total
+
+    def project(self, parameters: Tensor) -> Tensor:
+        """Each knot within the limit."""
+        return parameters.clamp(-self.eps, self.eps)
+
+    def describe(self) -> str:
+        """The limit."""
+        return f"{'LUV' if self.luv else 'RGB'} colours ≤ {self.eps:g}"
+
+
+def SpatialFlow(
+    pixels: float = 3.0, *, steps: int = 100, rate: float = 0.1, weight: float = 0.005, loss: str | Objective = "margin"
+) -> Functional:
+    """stAdv: a flow field that bends the image, kept smooth.
+
+    Args:
+        pixels: the furthest a pixel may come from, each way.
+        steps: Adam steps.
+        rate: learning rate in pixels.
+        weight: of the roughness of the flow (τ).
+        loss: objective or its name.
+
+    Example:
+        >>> SpatialFlow(2.0).describe()
+        'stAdv-100 flow ≤ 2 px'
+
+    Source: Xiao, Zhu, Li, He, Liu & Song, "Spatially transformed adversarial examples", ICLR 2018, equations 1–4; paper
+    003. Deviations: Adam for L-BFGS, so that rows are independent; a limit on the flow, so that it is a threat model.
+    """
+    return Functional("stAdv", Flow(pixels), objective(loss), steps, rate, weight)
+
+
+def ColorMap(
+    eps: float = 0.06, *, cells: int = 8, luv: bool = True, steps: int = 100, rate: float = 0.005, weight: float = 0.05,
+    loss: str | Objective = "margin",
+) -> Functional:  # fmt: skip
+    """ReColorAdv: one smooth function of colour for the whole image.
+
+    Args:
+        eps: the furthest a colour moves in each coordinate, as a share of its range.
+        cells: knots of the function's table each way.
+        luv: in CIELUV rather than in RGB.
+        steps: Adam steps.
+        rate: learning rate.
+        weight: of the roughness of the function (λ).
+        loss: objective or its name.
+
+    Example:
+        >>> ColorMap().describe()
+        'ReColorAdv-100 LUV colours ≤ 0.06'
+
+    Source: Laidlaw & Feizi, "Functional adversarial attacks", NeurIPS 2019, sections 2.2, 3 and 5 (ε = 0.06, λ = 0.05,
+    C&W loss); paper 003. Deviation: images of one channel have one table of that channel.
+    """
+    return Functional("ReColorAdv", ColourMap(eps, cells, luv), objective(loss), steps, rate, weight)

@@ -1,0 +1,204 @@
+"""Attacks of other libraries as attacks of this one: run by them, measured by our referee."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.arguments import described, one_of, reject
+from assay.core.attack import Step
+from assay.core.geometry import Geometry
+from assay.core.minimal import budget
+from assay.core.oracle import Oracle
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.types import Count, Images, Labels
+
+Run = Callable[[nn.Module, Images, Labels, Labels | None], Images]
+LIBRARIES = ("foolbox", "torchattacks", "art")
+
+
+class PeerState(NamedTuple):
+    """Nothing but a count."""
+
+    step: Count
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another library's attack, in one step.
+
+    What comes back is clipped to the box and judged like any candidate: budget, box and goal. The passes counted are
+    those the library made, divided evenly over the rows. Its random numbers and its early stopping are its own: unlike
+    assay's attacks, a row's result may depend on its batch.
+
+    Args:
+        name: for tables.
+        run: from model, images, labels and targets (or None) to images.
+        norm: of the budget.
+        eps: the budget, or None.
+    """
+
+    name: str
+    run: Run = field(repr=False)
+    norm: str = "linf"
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        budget(self.norm, self.eps)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The budget, if there is one."""
+        return budget(self.norm, self.eps)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing beyond the image."""
+        return ()
+
+    def init(self, rows: Rows, rng: Rng) -> PeerState:
+        """Not run yet."""
+        return PeerState(torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device))
+
+    def step(self, rows: Rows, state: PeerState, oracle: Oracle, rng: Rng) -> Step[PeerState]:
+        """Run the library, then look at what it made."""
+        counted = _Counted(oracle.model)
+        target = rows.goal.aim if bool(rows.goal.strict.all()) else None
+        torch.manual_seed(rng.seed)
+        with torch.enable_grad():
+            made = self.run(counted, rows.x.detach().clone(), rows.y.clone(), target)
+        if not isinstance(made, Tensor) or made.shape != rows.x.shape:
+            reject(self.name, f"images of shape {tuple(rows.x.shape)}", described(f"{type(made).__name__}"))
+        image = made.detach().to(rows.x).clamp(0, 1)
+        if self.geometry is not None:  # clipping and float rounding of the library
+            image = (rows.x + self._within(image - rows.x, rows)).clamp(0, 1)
+        share = -(-counted.images // max(len(rows), 1))
+        oracle.bind(oracle.forwards + share, oracle.backwards + share * counted.gradients, oracle.nonfinite)
+        logits = oracle.logits(image, rows)
+        reached = rows.goal.reached(logits, image)
+        cost = torch.where(reached, torch.linalg.vector_norm((image - rows.x).flatten(1), dim=1), torch.inf)
+        return Step(PeerState(state.step + 1), image, reached, cost, torch.ones_like(reached))
+
+    def describe(self) -> str:
+        """Library, name and budget."""
+        return self.name if self.geometry is None else f"{self.name} {self.geometry.describe()}"
+
+    def _within(self, delta: Tensor, rows: Rows) -> Tensor:
+        """A hair's breadth over the budget is brought back; more is left, for the referee to refuse."""
+        geometry = self.geometry
+        if geometry is None:
+            return delta
+        size = geometry.size(delta, rows)
+        near = (size > 1) & (size < 1 + 1e-3)
+        return torch.where(near.reshape(-1, 1, 1, 1), geometry.project(delta.clone(), rows), delta)
+
+
+class _Counted(nn.Module):
+    """The model, with a count of the images that pass through it."""
+
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.images, self.gradients = model, 0, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images += len(x)
+        self.gradients = self.gradients or x.requires_grad
+        return self.model(x)
+
+
+def peer(spec: str, eps: float | None = None, *, norm: str = "linf", **arguments: Any) -> Peer:
+    """An attack of foolbox, torchattacks or the Adversarial Robustness Toolbox.
+
+    Args:
+        spec: ``library:attack``, such as ``"foolbox:LinfPGD"``, ``"torchattacks:PGD"`` or
+            ``"art:ProjectedGradientDescent"``.
+        eps: its budget in input units; None for an attack that minimises a distance.
+        norm: of the budget.
+        arguments: of the attack's constructor.
+
+    Returns:
+        An attack.
+
+    Raises:
+        ImportError: the library is not installed.
+        ValueError: an unknown library or attack.
+
+    Example:
+        >>> peer("cleverhans:PGD")
+        Traceback (most recent call last):
+        ValueError: spec: expected one of 'foolbox', 'torchattacks', 'art', got 'cleverhans'
+    """
+    library, _, name = spec.partition(":")
+    one_of("spec", library, LIBRARIES)
+    make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[library]
+    return Peer(spec, make(name, eps, norm, arguments), norm, eps)
+
+
+def _lookup(module: Any, library: str, name: str) -> Any:
+    found = getattr(module, name, None)
+    if not callable(found):
+        reject("spec", f"an attack of {library}, by the name of its class", name)
+    return found
+
+
+def _import(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except Exception as failure:
+        raise ImportError(
+            f"this attack runs {name.partition('.')[0]}, which cannot be imported: {failure}"
+        ) from failure
+
+
+def _foolbox(name: str, eps: float | None, norm: str, arguments: dict[str, Any]) -> Run:
+    library = _import("foolbox")
+    attack = _lookup(library.attacks, "foolbox.attacks", name)(**arguments)
+
+    def run(model: nn.Module, x: Images, y: Labels, target: Labels | None) -> Images:
+        wrapped = library.PyTorchModel(model.eval(), bounds=(0, 1), device=x.device)
+        criterion = (
+            library.criteria.Misclassification(y)
+            if target is None
+            else library.criteria.TargetedMisclassification(target)
+        )
+        raw, clipped, _ = attack(wrapped, x, criterion, epsilons=eps)
+        images: Images = raw if eps is None else clipped
+        return images
+
+    return run
+
+
+def _torchattacks(name: str, eps: float | None, norm: str, arguments: dict[str, Any]) -> Run:
+    library = _import("torchattacks")
+    kind = _lookup(library, "torchattacks", name)
+
+    def run(model: nn.Module, x: Images, y: Labels, target: Labels | None) -> Images:
+        attack = kind(model, **({} if eps is None else {"eps": eps}), **arguments)
+        if target is not None:
+            attack.set_mode_targeted_by_label(quiet=True)
+        images: Images = attack(x, y if target is None else target)
+        return images
+
+    return run
+
+
+def _art(name: str, eps: float | None, norm: str, arguments: dict[str, Any]) -> Run:
+    kind = _lookup(_import("art.attacks.evasion"), "art.attacks.evasion", name)
+    wrapper = _import("art.estimators.classification").PyTorchClassifier
+
+    def run(model: nn.Module, x: Images, y: Labels, target: Labels | None) -> Images:
+        with torch.no_grad():
+            classes = model(x[:1]).shape[1]
+        estimator = wrapper(model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0.0, 1.0),
+                            device_type="cpu" if x.device.type == "cpu" else "gpu")  # fmt: skip
+        given = {**({} if eps is None else {"eps": eps}), **({} if target is None else {"targeted": True}), **arguments}
+        aim = y if target is None else target
+        made = kind(estimator, **given).generate(x.cpu().numpy(), aim.cpu().numpy())
+        return torch.from_numpy(made)
+
+    return run

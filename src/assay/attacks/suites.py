@@ -1,0 +1,96 @@
+"""Suites: cascades of attacks whose worst case, sample by sample, is what is reported."""
+
+from assay.attacks.apgd import APGD
+from assay.attacks.blackbox.square import Square
+from assay.attacks.fab import FAB
+from assay.attacks.fmn import FMN
+from assay.attacks.jsma import JSMA
+from assay.attacks.sigma_zero import SigmaZero
+from assay.core.arguments import one_of
+from assay.core.combinators import AnyAttack, Cascade
+from assay.core.geometry import fraction
+from assay.core.types import NORMS
+
+
+def Standard(eps: float, *, norm: str = "linf", steps: int = 100, targets: int = 9, queries: int = 5000) -> Cascade:
+    """AutoAttack: APGD-CE, APGD-T, FAB-T and Square, each on what survived those before.
+
+    With fewer than ten classes there are fewer targets; with two, the targeted losses are margins.
+
+    Args:
+        eps: radius in input units.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"`` (without Square, which has no l1 form here).
+        steps: steps of the first three.
+        targets: most likely wrong classes that APGD-T and FAB-T try.
+        queries: queries of Square.
+
+    Example:
+        >>> Standard(8/255).describe()
+        'standard linf 8/255'
+
+    Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks", ICML 2020, section 5; the settings of github.com/fra31/auto-attack (``version="standard"``).
+    """
+    one_of("norm", norm, NORMS)
+    attacks: list[AnyAttack] = [
+        APGD(eps, norm=norm, steps=steps),
+        APGD(eps, norm=norm, steps=steps, loss="dlr", targets=targets),
+        FAB(eps, norm=norm, steps=steps, targets=targets),
+    ]
+    if norm != "l1":
+        attacks.append(Square(eps, norm=norm, queries=queries))
+    return Cascade(tuple(attacks), f"standard {norm} {fraction(eps)}")
+
+
+def Fast(eps: float, *, norm: str = "linf", steps: int = 40, targets: int = 3) -> Cascade:
+    """APGD-CE and APGD-T with few steps and targets: close to `Standard` at a small part of its cost.
+
+    Not a replacement for it in a paper: Square and FAB are what finds masked gradients.
+
+    Args:
+        eps: radius in input units.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        steps: steps of each.
+        targets: most likely wrong classes that APGD-T tries.
+
+    Example:
+        >>> Fast(8/255).describe()
+        'fast linf 8/255'
+    """
+    one_of("norm", norm, NORMS)
+    pair = (APGD(eps, norm=norm, steps=steps), APGD(eps, norm=norm, steps=steps, loss="dlr", targets=targets))
+    return Cascade(pair, f"fast {norm} {fraction(eps)}")
+
+
+def Sparse(eps: float, *, steps: int = 300) -> Cascade:
+    """σ-zero, FMN l0 and JSMA under a limit on the number of changed values.
+
+    Args:
+        eps: how many values may change.
+        steps: steps of the first two.
+
+    Example:
+        >>> Sparse(20).describe()
+        'sparse l0 20'
+    """
+    three = (SigmaZero(steps=steps, eps=eps), FMN(steps=steps, norm="l0", eps=eps), JSMA(both=True, eps=eps))
+    return Cascade(three, f"sparse l0 {eps:g}")
+
+
+def Randomised(eps: float, *, norm: str = "linf", steps: int = 100) -> Cascade:
+    """APGD-CE and APGD-DLR for classifiers that draw random numbers; wrap those in `Expectation` first.
+
+    Args:
+        eps: radius in input units.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        steps: steps of each.
+
+    Example:
+        >>> Randomised(8/255).describe()
+        'randomised linf 8/255'
+
+    Source: Croce & Hein, ICML 2020, section 5 (``version="rand"``, with 20 draws); Athalye, Carlini & Wagner,
+    "Obfuscated gradients give a false sense of security", ICML 2018 (expectation over transformation).
+    """
+    pair = (APGD(eps, norm=norm, steps=steps), APGD(eps, norm=norm, steps=steps, loss="dlr"))
+    return Cascade(pair, f"randomised {norm} {fraction(eps)}")

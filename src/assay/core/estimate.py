@@ -1,0 +1,97 @@
+"""Gradients from queries: any attack that uses gradients becomes one that needs only scores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from assay.core.arguments import number, whole
+from assay.core.attack import Attack, Step
+from assay.core.geometry import Geometry
+from assay.core.objectives import Objective
+from assay.core.oracle import Evaluation, Oracle
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.types import Count, Images, Logits
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """An attack whose gradients are estimated from scores at random points nearby, in antithetic pairs.
+
+    ``∇ ≈ 1/(2 m σ) Σ (f(x + σu_i) − f(x − σu_i)) u_i`` with m standard normal directions u_i.
+
+    Args:
+        attack: an attack that asks for nothing but `Oracle.evaluate`.
+        pairs: number of directions (m), two queries each.
+        sigma: how far the points are (σ), in input units.
+
+    Source: Ilyas, Engstrom, Athalye & Lin, "Black-box adversarial attacks with limited queries and information", ICML
+    2018, algorithm 1 (natural evolution strategies with antithetic sampling).
+    """
+
+    attack: Attack[Any]
+    pairs: int = 25
+    sigma: float = 1e-3
+
+    def __post_init__(self) -> None:
+        whole("pairs", self.pairs, least=1)
+        number("sigma", self.sigma, least=0, above=True)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """That of the attack."""
+        return self.attack.geometry
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the attack reads."""
+        return self.attack.needs
+
+    def init(self, rows: Rows, rng: Rng) -> tuple[Any, Count]:
+        """The attack's own state, and the number of steps."""
+        return self.attack.init(rows, rng), torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
+
+    def step(self, rows: Rows, state: tuple[Any, Count], oracle: Oracle, rng: Rng) -> Step[tuple[Any, Count]]:
+        """One step of the attack, with estimated gradients."""
+        inner, count = state
+        asked = EstimatingOracle(oracle, self.pairs, self.sigma, rng, count)
+        step = self.attack.step(rows, inner, asked, rng)  # type: ignore[arg-type]
+        return Step((step.state, count + 1), step.candidate, step.hit, step.cost, step.done, step.pending)
+
+    def price(self, state: tuple[Any, Count]) -> Count:
+        """Queries of the next step."""
+        return torch.full_like(state[1], 1 + 2 * self.pairs)
+
+    def describe(self) -> str:
+        """The attack's words."""
+        return self.attack.describe()
+
+
+@dataclass(frozen=True)
+class EstimatingOracle:
+    """An oracle whose gradients are estimates."""
+
+    oracle: Oracle
+    pairs: int
+    sigma: float
+    rng: Rng
+    step: Count
+
+    def logits(self, x: Images, rows: Rows) -> Logits:
+        """As the oracle's."""
+        return self.oracle.logits(x, rows)
+
+    def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
+        """Value and logits at x, and the estimated gradient; ``1 + 2·pairs`` queries a row."""
+        logits = self.oracle.logits(x, rows)
+        value = objective(logits, x, rows)
+        grad = torch.zeros_like(x)
+        finite = value.isfinite() & logits.isfinite().all(1)
+        for pair in range(self.pairs):
+            u = self.rng.normal(rows.key, tuple(x.shape[1:]), f"direction {pair}", self.step).to(x)
+            ends = [x + self.sigma * u, x - self.sigma * u]
+            up, down = (objective(self.oracle.logits(end, rows), end, rows) for end in ends)
+            slope = (up - down).nan_to_num(0, 0, 0)
+            grad = grad + slope.reshape(-1, 1, 1, 1) * u
+        return Evaluation(value, logits, grad / (2 * self.sigma * self.pairs), finite)

@@ -1,0 +1,115 @@
+"""Models that can only be asked: any function from NumPy images to scores or labels, ONNX files, services."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.core.arguments import described, one_of, reject, whole
+from assay.core.types import Images, Logits
+
+GIVES = ("logits", "probabilities", "labels")
+LAYOUTS = ("nchw", "nhwc")
+_FLOOR = 1e-12
+
+
+@dataclass
+class QueryModel:
+    """A classifier behind a function, without gradients; every image it is asked about counts.
+
+    Query budgets are enforced a sample at a time by ``assay.attack(..., budget=)``; ``most`` is a limit on the whole.
+
+    Args:
+        ask: from images, float32 in [0, 1], to scores ``(b, k)`` or labels ``(b,)``, as NumPy arrays.
+        gives: ``"logits"``, ``"probabilities"`` or ``"labels"``.
+        classes: number of classes, needed with labels.
+        layout: ``"nchw"`` or ``"nhwc"``, the order of the axes that ``ask`` wants.
+        most: the most queries in all; None for no limit.
+
+    Attributes:
+        queries: images asked about so far.
+
+    Example:
+        >>> model = QueryModel(lambda x: x.mean((1, 2, 3)) > 0.5, gives="labels", classes=2)
+        >>> model(torch.full((1, 1, 2, 2), 0.9)).tolist(), model.queries
+        ([[0.0, 1.0]], 1)
+    """
+
+    ask: Callable[[Any], Any]
+    gives: str = "logits"
+    classes: int | None = None
+    layout: str = "nchw"
+    most: int | None = None
+    queries: int = field(default=0, init=False)
+    differentiable: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.ask):
+            reject("ask", "a callable from NumPy images to scores or labels", self.ask, error=TypeError)
+        one_of("gives", self.gives, GIVES)
+        one_of("layout", self.layout, LAYOUTS)
+        if self.gives == "labels":
+            whole("classes", self.classes, least=2)
+        if self.most is not None:
+            whole("most", self.most)
+
+    def __call__(self, x: Images) -> Logits:
+        """Ask about images.
+
+        Args:
+            x: ``(b, c, h, w)`` in [0, 1], on any device.
+
+        Returns:
+            Logits, ``(b, k)``: as given, log-probabilities, or 1 for the label and 0 for all else.
+
+        Raises:
+            RuntimeError: the limit on the whole is used up; the message says how many were asked.
+            ValueError: the function returned something of another shape.
+        """
+        if self.most is not None and self.queries + len(x) > self.most:
+            raise RuntimeError(f"{self.queries} of at most {self.most} queries are used; {len(x)} more were asked for")
+        images = x.detach().float().cpu()
+        given = images.permute(0, 2, 3, 1) if self.layout == "nhwc" else images
+        self.queries += len(x)
+        answer = np.asarray(self.ask(np.ascontiguousarray(given.numpy())))
+        return self._logits(torch.from_numpy(np.array(answer)), len(x)).to(x)
+
+    def _logits(self, answer: Tensor, count: int) -> Tensor:
+        if self.gives == "labels":
+            if tuple(answer.shape) != (count,):
+                reject("ask", f"labels of shape ({count},)", described(f"shape {tuple(answer.shape)}"))
+            return torch.nn.functional.one_hot(answer.long(), int(self.classes or 0)).float()
+        if answer.dim() != 2 or len(answer) != count or answer.shape[1] < 2:
+            reject("ask", f"scores of shape ({count}, k)", described(f"shape {tuple(answer.shape)}"))
+        scores = answer.float()
+        return scores.clamp_min(_FLOOR).log() if self.gives == "probabilities" else scores
+
+
+def from_onnx(path: str | Path, *, gives: str = "logits", layout: str = "nchw", threads: int = 0) -> QueryModel:
+    """A classifier in an ONNX file, run by ONNX Runtime (``pip install assay[onnx]``).
+
+    Args:
+        path: the file; its first input takes images in [0, 1], its first output is what ``gives`` says.
+        gives: ``"logits"`` or ``"probabilities"``.
+        layout: ``"nchw"`` or ``"nhwc"``.
+        threads: threads of the runtime; 0 for its own choice.
+
+    Raises:
+        ImportError: ONNX Runtime is not installed.
+        FileNotFoundError: no such file.
+    """
+    try:
+        import onnxruntime  # type: ignore[import-not-found,unused-ignore]
+    except Exception as failure:
+        raise ImportError(f"reading ONNX files needs onnxruntime (pip install 'assay[onnx]'): {failure}") from failure
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path: no file {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return QueryModel(lambda images: session.run(None, {name: images})[0], gives=gives, layout=layout)

@@ -27,6 +27,7 @@ from assay.attacks import (
     HopSkipJump,
     LocalSearch,
     OnePixel,
+    OnSupport,
     OverTargets,
     Patch,
     Peer,
@@ -60,6 +61,7 @@ from assay.core.outcome import Outcome, Status
 from assay.core.preflight import Finding, ModelWarning, inspect
 from assay.core.run import attack, perturb
 from assay.core.support import Support
+from assay.models.query import QueryModel
 
 __all__ = [
     "APGD",
@@ -98,11 +100,13 @@ __all__ = [
     "LocalSearch",
     "Margin",
     "ModelWarning",
+    "OnSupport",
     "OnePixel",
     "Outcome",
     "OverTargets",
     "Patch",
     "Peer",
+    "QueryModel",
     "Randomised",
     "Refine",
     "Restarts",

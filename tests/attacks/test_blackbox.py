@@ -155,7 +155,9 @@ def test_square_on_images_that_are_not_square(norm):
 
 def test_query_model_says_what_is_wrong():
     x, y = images(4), torch.zeros(4, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"ask: expected scores of shape \(4, k\), got shape \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"ask: expected scores of shape \(4, k\) \(for labels: .*\), got shape \(4,\)"
+    ):
         QueryModel(lambda a: np.zeros(len(a)))(x)
     with pytest.raises(ValueError, match=r"ask: expected labels of shape \(4,\), got shape \(4, 2\)"):
         QueryModel(lambda a: np.zeros((len(a), 2)), gives="labels", classes=2)(x)

@@ -303,3 +303,50 @@ def test_outcome_accounts_for_every_sample():
     part = outcome.take(torch.tensor([5, 2]))
     assert part.frame()[0]["linf"] == frame[5]["linf"]
     assert replace(outcome, name="x").name == "x"
+
+
+def test_what_is_refined_stays_in_the_budget_of_what_it_refines():
+    """A second attack without a budget of its own cannot leave that of the first."""
+    from dataclasses import dataclass
+
+    from assay.core.attack import Step
+
+    @dataclass(frozen=True)
+    class Leave:
+        geometry = None
+        needs = ("start",)
+
+        def init(self, rows, rng):
+            return torch.zeros(len(rows))
+
+        def step(self, rows, state, oracle, rng):
+            far = (rows.x + 3 * (rows.start - rows.x)).clamp(0, 1)
+            reached = rows.goal.reached(oracle.logits(far, rows), far)
+            return Step(state, far, reached, torch.where(reached, 0.0, torch.inf), torch.ones_like(reached))
+
+        def describe(self):
+            return "leave"
+
+    model, x = mlp(), images(24)
+    y = predicted(model, x)
+    outcome = assay.attack(model, x, y, assay.Then(assay.PGD(0.03, steps=10), Leave()), preflight=False)
+    plain = assay.attack(model, x, y, assay.PGD(0.03, steps=10), preflight=False)
+    assert (outcome.status == plain.status).all()
+    assert (outcome.norm("linf") <= 0.03 * (1 + 5e-5)).all()
+    assert any("outside the threat model" in event for event in outcome.events)
+
+
+def test_refinement_starts_from_what_was_found_and_leaves_the_rest():
+    model, x = mlp(), images(24)
+    y = predicted(model, x)
+    first = assay.attack(model, x, y, assay.SigmaZero(60, eps=1), preflight=False)
+    both = assay.attack(model, x, y, assay.Then(assay.SigmaZero(60, eps=1), assay.OnSupport()), preflight=False)
+    broken = first.status == int(assay.Status.BROKEN)
+    assert 0 < broken.sum() < 24
+    assert (both.status == first.status).all()
+    assert (both.norm("l0") <= first.norm("l0")).all()
+    assert (both.norm("l2") <= first.norm("l2") + 1e-6).all()
+    assert both.norm("l2")[broken].mean() < 0.95 * first.norm("l2")[broken].mean()
+    assert torch.equal(both.images[~broken], first.images[~broken])
+    assert (both.forwards[broken] > first.forwards[broken]).all()
+    assert (both.forwards[~broken] == first.forwards[~broken]).all()

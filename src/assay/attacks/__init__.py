@@ -27,6 +27,7 @@ from assay.attacks.functional import ColorMap, SpatialFlow
 from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.on_support import OnSupport
 from assay.attacks.over_targets import OverTargets, over_targets
 from assay.attacks.patch import Patch
 from assay.attacks.peers import Peer, peer
@@ -66,6 +67,7 @@ __all__ = [
     "GaussianNoise",
     "HopSkipJump",
     "LocalSearch",
+    "OnSupport",
     "OnePixel",
     "OverTargets",
     "Patch",

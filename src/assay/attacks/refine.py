@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.on_support import support_of
 from assay.core.arguments import number, reject, whole
 from assay.core.attack import Step
 from assay.core.bisection import Bracket, begin, narrow
@@ -96,7 +97,7 @@ class Refine:
         if rows.start is None:
             reject("rows.start", "images to refine, such as another attack leaves: Then(attack, Refine())", None)
         delta = rows.start - rows.x
-        support = _largest_share(delta, self.quantile)
+        support = support_of(delta, self.quantile)
         count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
         bracket = begin(rows.x, self.constant)
         infinite = torch.full_like(bracket.constant, torch.inf)
@@ -146,15 +147,3 @@ class Refine:
 def _distance(rows: Rows) -> PerRow:
     """How far the start is, in l2."""
     return length_of((rows.x if rows.start is None else rows.start) - rows.x, "l2")
-
-
-def _largest_share(delta: Images, quantile: float) -> Tensor:
-    """Where a perturbation is larger than the quantile of its own changed values (σ)."""
-    size = delta.abs().flatten(1)
-    changed = size > 0
-    count = changed.sum(1)
-    order = torch.where(changed, size, torch.inf).sort(dim=1).values
-    at = (quantile * (count - 1).clamp_min(0)).floor().long()
-    threshold = order.gather(1, at[:, None])
-    keep = changed & ((size > threshold) | (at[:, None] == 0))
-    return keep.view_as(delta)

@@ -169,18 +169,19 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{_nearest(name, ATTACKS)}"))
     entry = ATTACKS[name]
     known = inspect.signature(entry.make).parameters
-    given = {**dict(entry.preset), **_arguments(name, text, known)}
+    asked = _arguments(name, text, known)
+    given = {**dict(entry.preset), **asked}
     if "norm" in known:
-        given.setdefault("norm", norm)
-    if "eps" in known:
-        if entry.norm in (None, norm):  # a budget in another norm says nothing about this attack
-            given.setdefault("eps", eps)
-    elif "eps_foreground" in known:
+        given = {"norm": norm, **given}
+    if "eps" in known and _applies(name, entry, asked, known["eps"], eps, norm):
+        given.setdefault("eps", eps)
+    if "eps_foreground" in known:
         given.setdefault("eps_foreground", eps)
         given.setdefault("eps_background", 5 * given["eps_foreground"] if eps_background is None else eps_background)
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
-            reject(f"{name}:{key}", f"a value, as in {name}:{key}=8", None)
+            what = "the number of values, as in --eps 20 or" if entry.norm == "l0" else "a value, as in"
+            reject(f"{name}:{key}", f"{what} {name}:{key}=20", None)
     if given.get("lam") and "salience" in known:
         given["salience"] = SpectralResidual()
     return entry.make(**given)
@@ -229,6 +230,19 @@ def curve(
     return made
 
 
+def _applies(
+    name: str, entry: Entry, given: Mapping[str, Any], parameter: inspect.Parameter, eps: float, norm: str
+) -> bool:
+    """Whether a budget in ``norm`` says anything about this attack."""
+    if entry.norm in ("l0", "pixels") and eps >= 1 and eps == int(eps):  # a number of values: it can mean no other
+        return True
+    if given.get("norm", norm) == norm:
+        return entry.norm in (None, norm)
+    if parameter.default is inspect.Parameter.empty and "eps" not in given:
+        reject(f"{name}:eps", f"a budget in {given['norm']}, as in {name}:norm={given['norm']},eps=0.5", None)
+    return False
+
+
 def _of_peer(library: str, text: str, eps: float, norm: str) -> AnyAttack:
     """``foolbox:LinfPGD,steps=40``: an attack of another library with arguments of its own."""
     name, *parts = (t.strip() for t in text.split(","))
@@ -267,6 +281,8 @@ def _value(name: str, key: str, value: str, parameter: inspect.Parameter) -> Any
         if value.lower() not in ("true", "false"):
             reject(f"{name}:{key}", "true or false", value)
         return value.lower() == "true"
+    if value.lower() == "none" and "None" in kinds:
+        return None
     try:
         number = parse_number(value)
     except ValueError:

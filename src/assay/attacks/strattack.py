@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from assay.attacks.fmn import FMN
+from assay.attacks.on_support import OnSupport
 from assay.attacks.refine import Refine
 from assay.core.arguments import number, one_of, whole
 from assay.core.attack import Step
@@ -216,6 +218,7 @@ def StrAttack(
     steps: int = 200,
     rounds: int = 6,
     refine: int = 100,
+    solver: str = "fmn",
     quantile: float = 0.03,
     constant: float = 1.0,
     tau: float = 2.0,
@@ -235,7 +238,8 @@ def StrAttack(
         stride: how far apart they are (S); less than ``group`` for overlapping groups.
         steps: the most ADMM iterations a round, of two passes forward and one backward.
         rounds: rounds of the bisection of c, which each row has for itself.
-        refine: iterations of a refinement round (`Refine`); 0 for no refinement.
+        refine: passes of the refinement; 0 for none.
+        solver: of the refinement: ``"fmn"`` (`OnSupport`) or ``"admm"`` (`Refine`, the paper's, four such rounds).
         quantile: share of the changed values, the smallest, that the refinement puts back (σ).
         constant: first c.
         tau: weight of the group norms (τ).
@@ -261,7 +265,8 @@ def StrAttack(
     overlapping form of the paper, the copy of a group outside the group itself satisfies ``y_i + v_i/ρ = z^k``, so only
     the parts inside the groups are kept; the iterates are the same. Deviations: c is found by bisection for each row;
     the sparse y, the mean where groups overlap, is clipped to the box and judged after every iteration, and the
-    adversarial one with the least ``γ‖δ‖² + τ·Σ‖δ_group‖`` is kept.
+    adversarial one with the least ``γ‖δ‖² + τ·Σ‖δ_group‖`` is kept; the refinement is left to FMN on the support, which
+    comes nearer with fewer passes than ADMM (``solver="admm"``; used with ``eps`` or ``confidence``).
     """
     search = GroupSearch(
         group, stride, steps, rounds, patience, constant, tau, gamma, rho, alpha, distortion, confidence, consensus, eps
@@ -269,4 +274,6 @@ def StrAttack(
     if not whole("refine", refine):
         return search
     number("quantile", quantile, least=0, most=1)
+    if one_of("solver", solver, ("fmn", "admm")) == "fmn" and eps is None and confidence == 0:
+        return Then(search, OnSupport(FMN(refine), quantile))
     return Then(search, Refine(steps=refine, quantile=quantile, confidence=confidence, eps=eps))

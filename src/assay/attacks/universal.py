@@ -55,6 +55,20 @@ class Universal:
         """``x + δ``, clipped to the box."""
         return (x + self.delta.to(x)).clamp(0, 1)
 
+    def fooling_rate(self, model: Classifier, x: Images) -> float:
+        """Share of images whose predicted class is another one with the perturbation than without."""
+        with untouched(model), torch.no_grad():
+            pairs = [(model(part).argmax(1), model(self.apply(part)).argmax(1)) for part in x.split(256)]
+        changed = torch.cat([before != after for before, after in pairs])
+        return changed.float().mean().item() if len(changed) else float("nan")
+
+    def __str__(self) -> str:
+        """One line: what made it, and the curve's ends."""
+        ends = (
+            "" if not self.curve else f", fooled {100 * self.curve[0].fooled:.1f} → {100 * self.curve[-1].fooled:.1f} %"
+        )
+        return f"{self.attack}: δ of shape {tuple(self.delta.shape)}{ends} of the images of an update"
+
 
 @runtime_checkable
 class UniversalAttack(Protocol):
@@ -241,7 +255,11 @@ def _endless(batches: Iterable[Batch] | Callable[[], Iterable[Batch]]) -> Iterat
             count += 1
             yield batch
         if not count:
-            reject("batches", "at least one pair (images, labels) each time it is gone through", described("none"))
+            reject(
+                "batches",
+                "at least one pair (images, labels) each time it is gone through",
+                described("none (a generator can be used once only: give a list, or a function)"),
+            )
 
 
 def _peek(stream: Iterator[Batch]) -> tuple[Batch, Iterator[Batch]]:

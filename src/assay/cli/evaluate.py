@@ -60,15 +60,16 @@ def evaluate(
     out
         The run's folder.
     suite
-        Attacks that belong together: quick, gradient or dual (default quick).
+        Attacks that belong together: quick, gradient, dual, standard, fast, sparse or randomised (default quick).
     attack
         An attack, such as pgd:steps=100,restarts=5 (see: assay ls attacks). Repeat for several.
     eps
-        Budget in input units, such as 8/255; the foreground's for dual attacks.
+        Budget in input units, such as 8/255; the foreground's for dual attacks, a number of values for sparse ones.
+        Attacks in another norm than --norm take a budget of their own (fmn:norm=l2,eps=0.5), or none.
     eps_background
         Background budget of dual attacks (default five times eps).
     norm
-        linf, l2 or l1.
+        Norm of eps: linf, l2 or l1.
     curve
         Further budgets for a PGD-20 curve, such as 2/255,4/255,16/255. They do not count in the verdict.
     curve_background

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from assay.core.arguments import reject, whole
 from assay.core.attack import Attack
+from assay.core.geometry import Geometry
 
 
 class Variant(NamedTuple):
@@ -33,11 +34,13 @@ class Stage:
         variants: its attempts at a sample.
         refines: it starts from the adversarial images of this many stages before it, and tries to better them; 0 for a
             stage that tries what those before it could not break.
+        within: further sets that its images must be in: the budgets of the stages that it refines.
     """
 
     attack: Attack[Any]
     variants: tuple[Variant, ...] = (Variant(),)
     refines: int = 0
+    within: tuple[Geometry, ...] = ()
 
 
 @runtime_checkable
@@ -178,7 +181,9 @@ class Then:
     def stages(self) -> tuple[Stage, ...]:
         """The stages of both."""
         first = unfold(self.first)
-        return (*first, *(replace(s, refines=len(first) + i) for i, s in enumerate(unfold(self.second))))
+        budgets = tuple(s.attack.geometry for s in first if s.attack.geometry is not None)
+        later = enumerate(unfold(self.second))
+        return (*first, *(replace(s, refines=len(first) + i, within=(*s.within, *budgets)) for i, s in later))
 
     def describe(self) -> str:
         """Both names."""

@@ -152,7 +152,7 @@ class Judge:
         """The referee's measurement; a row on which the model raises is written down as an error."""
 
         def work(part: Tensor) -> Measured:
-            return measure(self.oracle, self.stage.attack, take(rows.rows, part), image[part])
+            return measure(self.oracle, self.stage.attack, take(rows.rows, part), image[part], self.stage.within)
 
         def fail(row: int, failure: Exception) -> Measured:
             self.record.errors[int(rows.sample[row])] = told(failure)

@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, one_of, reject
+from assay.core.arguments import described, number, one_of, reject
 from assay.core.statistics import exact_interval
 from assay.core.types import Count, Images, Labels, PerRow
+
+TOLERANCE = 5e-5
+"""How far beyond its budget, as a share of it, a perturbation may be by rounding."""
 
 MEASURES = ("linf", "l2", "l1", "l0", "pixels")
 """Ways to measure a perturbation."""
@@ -177,13 +180,15 @@ class Outcome:
     def accuracy_at(self, eps: float, norm: str = "l2") -> float:
         """Share of samples that no perturbation of at most ``eps`` was found for, of those that were run.
 
-        With an attack that minimises a distance, one run gives the whole curve.
+        With an attack that minimises a distance, one run gives the whole curve:
+        ``[outcome.accuracy_at(eps) for eps in budgets]``.
 
         Args:
-            eps: a budget in the units of ``norm``.
+            eps: a budget in the units of ``norm``; met with the referee's tolerance for rounding.
             norm: as in `norm`.
         """
-        return _share(self.distance(norm) > eps, self.status != int(Status.NOT_RUN))
+        beyond = self.distance(norm) > number("eps", eps, least=0) * (1 + TOLERANCE)
+        return _share(beyond, self.status != int(Status.NOT_RUN))
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a sample; ``pandas.DataFrame(outcome.frame())`` makes a table of it."""
@@ -226,6 +231,9 @@ class Outcome:
         low, high = self.interval()
         counts = ", ".join(f"{n} {label}" for label, n in self.counts.items())
         passes = (self.forwards + self.backwards).sum().item() / max(len(self), 1)
+        if bool(self.size.isnan().all()) and self.count(Status.BROKEN):  # no budget: a distance is what was asked for
+            found = self.norm("l2")[self.status == int(Status.BROKEN)]
+            counts += f"; median l2 distance {found.median().item():.4g}"
         return (
             f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} % "
             f"[{100 * low:.1f}, {100 * high:.1f}] of n = {len(self)} ({counts}); {passes:.1f} passes a sample"

@@ -64,7 +64,9 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
         outputs, _ = attempt(lambda: [model(x) for _ in range(3)], lambda _: True)
         if outputs is not None and isinstance(outputs[0], Tensor) and outputs[0].dim() == 2:
             logits = [z.float() for z in outputs]
-            findings += [_finite(logits[0]), _random(model, logits), _probabilities(logits[0])]
+            findings += [_finite(logits[0]), _random(model, logits)]
+            if getattr(model, "differentiable", True):  # what can only be asked has no gradient to lose
+                findings.append(_probabilities(logits[0]))
             findings.append(_input_range(model, x, y, logits[0]))
     return tuple(f for f in findings if f is not None)
 

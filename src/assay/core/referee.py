@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 
 from assay.core.attack import Attack
+from assay.core.geometry import Geometry
 from assay.core.oracle import Oracle
-from assay.core.outcome import Outcome, Status
+from assay.core.outcome import TOLERANCE, Outcome, Status
 from assay.core.problem import Problem
 from assay.core.rows import Rows
 from assay.core.tree import choose
 from assay.core.types import Flag, Images, Labels, PerRow
-
-TOLERANCE = 5e-5
-"""How far beyond its budget, as a share of it, a perturbation may be by rounding."""
 
 
 class Measured(NamedTuple):
@@ -30,7 +28,9 @@ class Measured(NamedTuple):
     broke_rules: Flag
 
 
-def measure(oracle: Oracle, attack: Attack[object], rows: Rows, image: Images) -> Measured:
+def measure(
+    oracle: Oracle, attack: Attack[object], rows: Rows, image: Images, within: tuple[Geometry, ...] = ()
+) -> Measured:
     """Prediction, goal, budget, box and finiteness of images, from scratch.
 
     Args:
@@ -38,14 +38,16 @@ def measure(oracle: Oracle, attack: Attack[object], rows: Rows, image: Images) -
         attack: whose geometry is the threat model.
         rows: the rows.
         image: one image a row.
+        within: further sets that the image must be in.
 
     Returns:
         A hit only where the goal is reached by a finite image in [0, 1] and inside the budget.
     """
     logits = oracle.verify(image)
     size = torch.full((len(rows),), torch.nan, dtype=torch.float64, device=image.device)
-    if attack.geometry is not None:
-        size = attack.geometry.size(image.double() - rows.x.double(), rows)
+    for geometry in (attack.geometry, *within):
+        if geometry is not None:  # the largest of the sizes; NaN where nothing is measured
+            size = torch.fmax(size, geometry.size(image.double() - rows.x.double(), rows).double())
     flat = image.flatten(1)
     box = (flat >= 0).all(1) & (flat <= 1).all(1)  # false for NaN
     allowed = box & ~(size > 1 + TOLERANCE)

@@ -125,7 +125,7 @@ def make_rows(
     rank = torch.tensor([v.rank for v in variants], dtype=torch.int64)
     goal = _goal(problem, sample, rank)
     goal = Goal(goal.label.to(device), goal.aim.to(device), goal.strict.to(device), problem.goal.tests)
-    attempt = restart + (rank - 1).clamp_min(0) * _RESTARTS  # each target draws anew, as each restart does
+    attempt = restart + rank * _RESTARTS  # each target draws anew, as each restart does
     keys = problem.keys[sample]
     for salt in sorted({*attempt.tolist()}):
         keys = torch.where(attempt == salt, mix(problem.keys[sample], salt), keys)

@@ -21,7 +21,9 @@ _FLOOR = 1e-12
 class QueryModel:
     """A classifier behind a function, without gradients; every image it is asked about counts.
 
-    Query budgets are enforced a sample at a time by ``assay.attack(..., budget=)``; ``most`` is a limit on the whole.
+    Query budgets are enforced a sample at a time by ``assay.attack(..., budget=)``. They are the attack's own; besides
+    them assay asks about each sample once before the attack, about each adversarial image once to measure it, and
+    about a few images three times for the preflight (``preflight=False`` for none). ``most`` is a limit on all of it.
 
     Args:
         ask: from images, float32 in [0, 1], to scores ``(b, k)`` or labels ``(b,)``, as NumPy arrays.
@@ -84,7 +86,8 @@ class QueryModel:
                 reject("ask", f"labels of shape ({count},)", described(f"shape {tuple(answer.shape)}"))
             return torch.nn.functional.one_hot(answer.long(), int(self.classes or 0)).float()
         if answer.dim() != 2 or len(answer) != count or answer.shape[1] < 2:
-            reject("ask", f"scores of shape ({count}, k)", described(f"shape {tuple(answer.shape)}"))
+            hint = ' (for labels: gives="labels", classes=k)' if answer.dim() == 1 else ""
+            reject("ask", f"scores of shape ({count}, k){hint}", described(f"shape {tuple(answer.shape)}"))
         scores = answer.float()
         return scores.clamp_min(_FLOOR).log() if self.gives == "probabilities" else scores
 

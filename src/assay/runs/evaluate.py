@@ -206,6 +206,8 @@ def _study(
         f"{cell.model}, {cell.attack}: {text}" for cell in cells for text in cell.outcome.events if text != INTERRUPTED
     ]
     present = {cell.budget for cell in cells}
+    if present != {"none"}:  # what an attack breaks at any distance is no claim about a budget
+        present.discard("none")
     return Study(
         title=question.title,
         dataset=f"{data.name}, {len(data)} images" if data.name else f"{len(data)} images",

@@ -1,0 +1,81 @@
+"""StrAttack beside Carlini & Wagner's l2 attack and adv-lib's StrAttack: targeted, over all target labels.
+
+On the network of paper 002 (four convolutions). ``--data`` takes any source of images; the paper has MNIST, CIFAR-10.
+"""
+
+import argparse
+import time
+import warnings
+
+import torch
+from common import CACHE, FASHION, import_adv_lib, record
+
+import assay
+from assay.data import load as load_data
+from assay.training import Recipe, train
+
+
+def norms(x, images, reached):
+    delta = (images - x)[reached].double().flatten(1)
+    if not len(delta):
+        return {}
+    return {"l0": (delta != 0).sum(1).double().mean().item(), "l1": delta.abs().sum(1).mean().item(),
+            "l2": delta.norm(dim=1).mean().item(), "linf": delta.abs().amax(1).mean().item()}  # fmt: skip
+
+
+def ours(model, x, y, target, attack):
+    began = time.perf_counter()
+    outcome = assay.attack(model, x, y, attack, target=target, preflight=False)
+    seconds = time.perf_counter() - began
+    passes = (outcome.forwards + outcome.backwards).float().mean().item()
+    return outcome.images, seconds, passes
+
+
+def theirs(model, x, y, target, steps):
+    attacks, _ = import_adv_lib()
+    began = time.perf_counter()
+    images = attacks.str_attack(model, x, target, targeted=True, max_iterations=steps)
+    return images, time.perf_counter() - began, None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=FASHION)
+    parser.add_argument("--name", default="strattack")
+    parser.add_argument("-n", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--peer-steps", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=4)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    recipe = Recipe(arch="strattack-cnn", epochs=arguments.epochs, batch=128, rate=1e-3)
+    model = train(load_data(arguments.data, split="train"), recipe, CACHE / arguments.name).model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    test = load_data(arguments.data, split="test", limit=2 * arguments.n)
+    x, y = test.images(), test.y
+    with torch.no_grad():
+        right = model(x).argmax(1) == y
+    x, y = x[right][: arguments.n], y[right][: arguments.n]
+    target = (y + torch.randint(1, 10, y.shape, generator=torch.Generator().manual_seed(0))) % 10
+    jobs = {
+        "StrAttack": lambda: ours(model, x, y, target, assay.StrAttack(steps=arguments.steps)),
+        "StrAttack, overlap": lambda: ours(model, x, y, target, assay.StrAttack(group=3, steps=arguments.steps)),
+        "StrAttack, overlap, full copies": lambda: ours(
+            model, x, y, target, assay.StrAttack(group=3, steps=arguments.steps, consensus=False)),
+        "C&W l2": lambda: ours(model, x, y, target, assay.CarliniWagnerL2(arguments.steps)),
+        "adv-lib": lambda: theirs(model, x, y, target, arguments.peer_steps),
+    }  # fmt: skip
+    rows = []
+    for name, job in jobs.items():
+        images, seconds, passes = job()
+        with torch.no_grad():
+            reached = model(images).argmax(1) == target
+        rows.append({"attack": name, "success": reached.float().mean().item(), **norms(x, images, reached),
+                     "seconds": round(seconds, 2), "passes": passes})  # fmt: skip
+        print(rows[-1], flush=True)
+    record(arguments.name, {"data": arguments.data.rpartition("/")[2], "n": len(y), "case": "average", "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

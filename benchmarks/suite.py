@@ -1,0 +1,52 @@
+"""`Standard` and `Fast` beside the AutoAttack package: robust accuracy and wall time, the same images and budget."""
+
+import argparse
+import time
+import warnings
+
+import torch
+from common import fashion, models, record
+
+import assay
+
+CASES = (("plain", "linf", 0.05), ("pgd-at", "linf", 0.1), ("pgd-at-bn", "linf", 0.1), ("pgd-at-l2", "l2", 1.0))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", type=int, default=128)
+    parser.add_argument("--models", nargs="+", default=[name for name, _, _ in CASES])
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    from pyautoattack import AutoAttack
+
+    data = fashion("test", arguments.n)
+    x, y = data.images(), data.y
+    rows = []
+    for name, norm, eps in CASES:
+        if name not in arguments.models:
+            continue
+        model = models(name)[name].eval()
+        row = {"model": name, "norm": norm, "eps": eps}
+        for label, attack in (("standard", assay.Standard(eps, norm=norm)), ("fast", assay.Fast(eps, norm=norm))):
+            began = time.perf_counter()
+            outcome = assay.attack(model, x, y, attack, slots=256, preflight=False)
+            row[label] = {"robust": round(100 * outcome.robust_accuracy, 2),
+                          "seconds": round(time.perf_counter() - began, 1),
+                          "passes": (outcome.forwards + 2 * outcome.backwards).float().mean().item()}  # fmt: skip
+        began = time.perf_counter()
+        adversary = AutoAttack(
+            model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, version="standard", device="cpu"
+        )
+        images, _ = adversary.run_standard_evaluation(x, y, batch_size=256)
+        with torch.no_grad():
+            robust = (model(images).argmax(1) == y).float().mean().item()
+        row["autoattack"] = {"robust": round(100 * robust, 2), "seconds": round(time.perf_counter() - began, 1)}
+        row["seconds_ratio"] = round(row["standard"]["seconds"] / row["autoattack"]["seconds"], 3)
+        rows.append(row)
+        print(row, flush=True)
+    record("suite", {"n": len(y), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

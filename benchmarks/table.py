@@ -67,7 +67,17 @@ def photos(record):
     return text, table(head, rows) + "\n\n" + picture
 
 
-SECTIONS = {"overhead": ("Cost of a step", overhead), "strength": ("Strength", strength),
+def precision(record):
+    keys = ("pass_ratio", "passes_needed", "floor_of_bare_loop", "float32_of_bare_loop", "bfloat16_of_bare_loop",
+            "robust_float32", "robust_bfloat16")  # fmt: skip
+    rows = [(model, *(found[key] for key in keys)) for model, found in record["models"].items()]
+    head = ("model", "a pass, × float32", "passes needed", "product", "float32 search, × bare loop",
+            "bfloat16 search, × bare loop", "robust, float32", "robust, bfloat16")  # fmt: skip
+    return "PGD-40 with a bfloat16 search, every hit re-measured in float32.", table(head, rows)
+
+
+SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in bfloat16", precision),
+            "strength": ("Strength", strength),
             "minimal": ("Distances", minimal), "photos": ("Real photographs", photos)}  # fmt: skip
 
 

@@ -217,3 +217,14 @@ def test_l0_limits_are_whole_numbers():
     for attack in (SigmaZero, JSMA, CarliniWagnerL0):
         with pytest.raises(ValueError, match="eps: expected a whole number of values"):
             attack(eps=0.03)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 8 / 255), ("l2", 0.3)])
+def test_curve_agrees_with_the_attack_at_its_own_budget(norm, eps):
+    """A perturbation on the edge of the budget is inside it, rounding or not."""
+    model, x = mlp(), images(24)
+    y = predicted(model, x)
+    outcome = assay.attack(model, x, y, assay.PGD(eps, norm=norm, steps=10), preflight=False)
+    assert outcome.accuracy_at(eps, norm) == outcome.robust_accuracy
+    with pytest.raises(TypeError, match="eps: expected a finite number"):
+        outcome.accuracy_at([eps], norm)

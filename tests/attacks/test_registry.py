@@ -68,3 +68,21 @@ def test_curves_vary_one_budget():
 def test_bool_that_is_none():
     with pytest.raises(ValueError, match="pgd:random_start: expected true or false"):
         make("pgd:random_start=maybe", eps=0.1)
+
+
+def test_a_budget_applies_in_its_own_norm():
+    """8/255 is meant for linf: it is not an l2 radius, nor a number of values."""
+    assert make("fmn:norm=l2", eps=8 / 255).eps is None
+    assert make("fmn", eps=8 / 255).eps == 8 / 255
+    assert make("fmn:eps=none", eps=8 / 255).eps is None
+    assert make("ddn", eps=8 / 255).eps is None
+    assert make("ddn", eps=0.5, norm="l2").eps == 0.5
+    assert make("sparse", eps=20).describe() == "sparse l0 20"
+    assert make("sigma-zero", eps=8 / 255).eps is None
+    assert make("fgm", eps=0.5).describe() == "FGSM l2 0.5"
+    with pytest.raises(ValueError, match="pgd:eps: expected a budget in l2"):
+        make("pgd:norm=l2", eps=8 / 255)
+    with pytest.raises(ValueError, match="sparse:eps: expected the number of values"):
+        make("sparse", eps=8 / 255)
+    with pytest.raises(ValueError, match="patch:side: expected a value"):
+        make("patch", eps=8 / 255)

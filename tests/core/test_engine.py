@@ -350,3 +350,13 @@ def test_refinement_starts_from_what_was_found_and_leaves_the_rest():
     assert torch.equal(both.images[~broken], first.images[~broken])
     assert (both.forwards[broken] > first.forwards[broken]).all()
     assert (both.forwards[~broken] == first.forwards[~broken]).all()
+
+
+def test_a_model_that_raises_on_everything_is_not_blamed_on_the_labels():
+    def broken(z):
+        raise ValueError("mat1 and mat2 shapes cannot be multiplied")
+
+    x, y = images(4), torch.full((4,), 7)
+    outcome = assay.attack(broken, x, y, PGD(0.1), errors="record", preflight=False)
+    assert outcome.count(Status.ERROR) == 4
+    assert "mat1 and mat2" in outcome.errors[0]

@@ -51,6 +51,7 @@ class CarliniWagnerL2:
         confidence: margin in logits that the image must have (κ).
         abort: end a round where the loss no longer falls.
         eps: images further away than this do not count; None for no limit.
+        variable: how the image is written; how far pixels are squeezed towards 1/2 before the tanh.
 
     Example:
         >>> CarliniWagnerL2(steps=200).describe()
@@ -58,7 +59,8 @@ class CarliniWagnerL2:
 
     Source: Carlini & Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, sections V and VI-A;
     official code github.com/carlini/nn_robust_attacks for the constants. Deviations: pixels at exactly 0 and 1 map to
-    a finite variable with a usable gradient (`Tanh`), Adam's ε is 1e-12 so that small gradients still move it.
+    a finite variable with a usable gradient (`Tanh`, squeezed by 0.2 rather than a rounding error, which moves pixels at
+    0 and 1 from the first step on); Adam's ε is 1e-12 so that small gradients still move it.
     """
 
     steps: int = 1000

@@ -46,6 +46,7 @@ class CarliniWagnerL0:
         share: of the values that can still go, at least ``share·√count`` are frozen after a success.
         searches: the most searches.
         eps: images with more values changed do not count; None for no limit.
+        variable: how the image is written; how far pixels are squeezed towards 1/2 before the tanh.
 
     Example:
         >>> CarliniWagnerL0(steps=100).describe()

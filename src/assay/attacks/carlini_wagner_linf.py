@@ -56,6 +56,7 @@ class CarliniWagnerLinf:
         rate: learning rate of Adam.
         searches: the most searches.
         eps: images further away than this do not count; None for no limit.
+        variable: how the image is written; how far pixels are squeezed towards 1/2 before the tanh.
 
     Example:
         >>> CarliniWagnerLinf(steps=100).describe()

@@ -32,7 +32,7 @@ class Peer:
 
     What comes back is clipped to the box and judged like any candidate: budget, box and goal. The passes counted are
     those the library made, divided evenly over the rows. Its random numbers and its early stopping are its own: unlike
-    assay's attacks, a row's result may depend on its batch.
+    assay's attacks, a row's result may depend on its batch, and a limit on its passes is its own affair.
 
     Args:
         name: for tables.

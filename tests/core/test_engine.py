@@ -360,3 +360,13 @@ def test_a_model_that_raises_on_everything_is_not_blamed_on_the_labels():
     outcome = assay.attack(broken, x, y, PGD(0.1), errors="record", preflight=False)
     assert outcome.count(Status.ERROR) == 4
     assert "mat1 and mat2" in outcome.errors[0]
+
+
+@pytest.mark.parametrize("attack", [PGD(0.1, steps=5), assay.DeepFool(), assay.Square(0.1, queries=30)])
+@pytest.mark.parametrize("budget", [2, 3, 7, 20])
+def test_a_budget_counts_every_draw_of_a_randomised_model(attack, budget):
+    model, x = mlp(), images(12)
+    y = predicted(model, x)
+    noisy = Expectation(model, draws=3, sigma=0.01)
+    outcome = assay.attack(noisy, x, y, attack, budget=budget, preflight=False)
+    assert (outcome.forwards <= budget).all()

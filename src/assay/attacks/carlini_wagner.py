@@ -59,8 +59,8 @@ class CarliniWagnerL2:
 
     Source: Carlini & Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, sections V and VI-A;
     official code github.com/carlini/nn_robust_attacks for the constants. Deviations: pixels at exactly 0 and 1 map to
-    a finite variable with a usable gradient (`Tanh`, squeezed by 0.2 rather than a rounding error: pixels at 0 and 1 move
-    from the first step on); Adam's ε is 1e-12 so that small gradients still move it.
+    a finite variable with a usable gradient (`Tanh`, squeezed by 0.2 and not by a rounding error: pixels at 0 and 1
+    move from the first step on); Adam's ε is 1e-12 so that small gradients still move it.
     """
 
     steps: int = 1000

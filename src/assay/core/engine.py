@@ -181,7 +181,7 @@ class Engine:
         if self.settings.budget is None:
             return active
         first = stage.attack.price(active.state) if isinstance(stage.attack, Priced) else torch.ones_like(active.spent)
-        poor = (active.steps == 0) & (active.spent + first > self.settings.budget)
+        poor = (active.steps == 0) & (active.spent + first * self.oracle.draws > self.settings.budget)
         if not bool(poor.any()):
             return active
         judge.retire(take(active, poor.nonzero().squeeze(1)))
@@ -222,7 +222,9 @@ class Engine:
         )
         if self.settings.budget is not None:
             attack = stage.attack
-            cost = attack.price(step.state) if isinstance(attack, Priced) else oracle.forwards - active.forwards
+            cost = oracle.forwards - active.forwards
+            if isinstance(attack, Priced):
+                cost = attack.price(step.state) * oracle.draws
             short = counted.spent + counted.forwards + cost > self.settings.budget
             step = replace(step, done=step.done | short, pending=None if bool(short.any()) else step.pending)
         return counted, step

@@ -97,7 +97,7 @@ class Oracle:
         with torch.no_grad(), self._precision():
             logits, _ = self._run(x, rows)
         logits = logits.to(x.dtype)
-        self.forwards = self.forwards + self._draws
+        self.forwards = self.forwards + self.draws
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
         return logits
 
@@ -123,7 +123,7 @@ class Oracle:
         finite = logits.isfinite().all(1) & value.isfinite() & grad.flatten(1).sum(1).isfinite()
         if grad.device.type != "cpu" or not bool(finite.all()):  # elsewhere the question would cost a synchronisation
             grad = torch.where(spread(finite, grad), grad, 0.0)
-        self.forwards, self.backwards = self.forwards + self._draws, self.backwards + self._draws
+        self.forwards, self.backwards = self.forwards + self.draws, self.backwards + self.draws
         self.nonfinite = self.nonfinite | ~finite
         return Evaluation(value, logits, grad, finite)
 
@@ -156,8 +156,8 @@ class Oracle:
                 else torch.zeros_like(x)
                 for j in range(count)
             ]
-        self.forwards = self.forwards + self._draws
-        self.backwards = self.backwards + self._draws * count
+        self.forwards = self.forwards + self.draws
+        self.backwards = self.backwards + self.draws * count
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
         return logits.detach().to(x.dtype), torch.stack(grads, dim=1)
 
@@ -183,8 +183,8 @@ class Oracle:
             else:
                 first = torch.autograd.grad(one, x, retain_graph=True)[0]
                 gradients = [first, torch.autograd.grad(logits.sum(), x)[0] - first]
-        self.forwards = self.forwards + self._draws
-        self.backwards = self.backwards + 2 * self._draws
+        self.forwards = self.forwards + self.draws
+        self.backwards = self.backwards + 2 * self.draws
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
         return logits.detach().to(x.dtype), gradients[0], gradients[1]
 
@@ -209,7 +209,7 @@ class Oracle:
             part = replace(part, key=part.key * 1_000_003 + place[at])
             self.bind(forwards[row[at]] + place[at], backwards[row[at]], nonfinite[row[at]])
             parts.append(self.logits(flat[at], part))
-        self.bind(forwards + count * self._draws, backwards, nonfinite)
+        self.bind(forwards + count * self.draws, backwards, nonfinite)
         if not parts:
             return x.new_zeros(len(x), wide, rows.reference.shape[1] if rows.reference is not None else 2)
         found = torch.cat(parts)
@@ -233,7 +233,8 @@ class Oracle:
                    "gradients", described("an attack that asks for them"))  # fmt: skip
 
     @property
-    def _draws(self) -> int:
+    def draws(self) -> int:
+        """Forward passes that one look at an image costs: the draws of an `Expectation`, else 1."""
         return self.model.draws if isinstance(self.model, Expectation) else 1
 
     def _run(self, x: Images, rows: Rows) -> tuple[Logits, tuple[Tensor, Tensor] | None]:

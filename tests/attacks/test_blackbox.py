@@ -165,6 +165,10 @@ def test_query_model_says_what_is_wrong():
         QueryModel(lambda a: a, gives="labels")
     with pytest.raises(ValueError, match="attack: expected one that needs only queries"):
         assay.attack(asked(mlp(), "logits"), x, predicted(mlp(), x), assay.PGD(0.1), preflight=False)
+    blind = QueryModel(lambda a: np.zeros(len(a)), gives="labels", classes=2)
+    for attack in (assay.Square(0.1), assay.NES(0.1), assay.SimBA(), assay.ZOO(), assay.OnePixel()):
+        with pytest.raises(ValueError, match="attack: expected one that goes by labels"):
+            assay.attack(blind, torch.rand(1, 1, 4, 4), torch.zeros(1, dtype=torch.long), attack)
     limited = QueryModel(lambda a: np.zeros((len(a), 2)), most=5)
     limited(x)
     with pytest.raises(RuntimeError, match="4 of at most 5 queries are used; 4 more were asked for"):

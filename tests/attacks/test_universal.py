@@ -76,6 +76,14 @@ def test_deepfool_steps_add_up_inside_the_ball(attack):
         assert (model(made.apply(test)).argmax(1) != y[192:]).float().mean() > 0.1
 
 
+def test_a_data_set_can_be_given_as_it_is():
+    model, x, y = problem(64)
+    data = assay.data.Dataset(x, y, tuple("abcd"))
+    made = universal(model, data, UniversalSign(0.1, updates=2, batches=1))
+    same = universal(model, random_batches(x, y), UniversalSign(0.1, updates=2, batches=1))
+    assert torch.equal(made.delta, same.delta)
+
+
 def test_deepfool_on_two_classes_finds_the_common_direction():
     """All images of one class have the same nearest boundary: one step fools them all."""
     weight = torch.randn(2, 1, 5, 5, generator=torch.Generator().manual_seed(0))

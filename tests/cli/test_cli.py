@@ -84,7 +84,7 @@ BAD = {
     "unknown model spec": (["--model", "resnet"], "model: expected a .safetensors"),
     "same name twice": (["--model", "a=M", "--model", "a=M"], "model: expected a name for each model, all different"),
     "unknown data": (["--data", "scnes"], "did you mean 'scenes'?"),
-    "unknown suite": (["--suite", "standrd"], "suite: expected one of"),
+    "unknown suite": (["--suite", "standrd"], "(did you mean 'standard'?)"),
     "unknown attack": (["--attack", "pdg"], "did you mean 'pgd'?"),
     "unknown argument of an attack": (["--attack", "pgd:stesp=3"], "did you mean 'steps'?"),
     "argument that is no number": (["--attack", "pgd:steps=many"], "pgd:steps: expected a number"),
@@ -98,6 +98,7 @@ BAD = {
     "unknown device": (["--device", "abacus"], "device: expected auto, cpu"),
     "unknown search": (["--search", "int8"], "search: expected one of"),
     "unknown stop": (["--stop", "soon"], "stop: expected one of"),
+    "no budget": (["--budget", "0"], "budget: expected a whole number"),
     "no slots": (["--slots", "0"], "slots: expected a whole number"),
 }
 
@@ -114,6 +115,16 @@ def test_bad_input_is_a_sentence_and_exit_code_two(case, model, tmp_path, capsys
     printed = capsys.readouterr().err
     assert message in printed
     assert "Traceback" not in printed
+
+
+def test_a_budget_of_queries_holds_and_is_told(model, tmp_path, capsys):
+    words = ["evaluate", "--model", model, "--data", "scenes:size=16,count=40", "--out", str(tmp_path / "run")]
+    assert main([*words, "--attack", "square:queries=50", "--eps", "2", "--budget", "3"]) == 0
+    printed = capsys.readouterr().err
+    assert "data: scenes" in printed
+    assert "eps: 2 in linf is more than the whole range" in printed
+    with (tmp_path / "run" / "samples.csv").open() as file:
+        assert all(int(row["forwards"]) <= 3 for row in csv.DictReader(file))
 
 
 def test_unknown_flags_and_commands(capsys):

@@ -123,6 +123,13 @@ def test_a_factory_of_a_module(monkeypatch):
     assert load("made_up_module:factory")(torch.rand(1, 1, 2, 2)).shape == (1, 2)
 
 
+def test_a_factory_in_the_current_folder(monkeypatch, tmp_path):
+    (tmp_path / "mine_here.py").write_text("from torch import nn\ndef make():\n    return nn.Flatten()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert load("mine_here:make")(torch.rand(1, 1, 2, 2)).shape == (1, 4)
+
+
 @pytest.mark.parametrize(
     ("name", "call"), [("timm", hubs.from_timm), ("torchvision", hubs.from_torchvision), ("transformers", hubs.from_hf)]
 )

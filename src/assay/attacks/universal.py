@@ -19,6 +19,15 @@ from assay.core.types import Images, Labels
 Batch = tuple[Images, Labels]
 
 
+@runtime_checkable
+class Streamed(Protocol):
+    """Something that yields random batches without end, such as an `assay.data.Dataset`."""
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches."""
+        ...
+
+
 class Point(NamedTuple):
     """One point of the curve, over the images that an update looked at, before that update.
 
@@ -103,7 +112,7 @@ class Tally(NamedTuple):
 
 def universal(
     model: Classifier,
-    batches: Iterable[Batch] | Callable[[], Iterable[Batch]],
+    batches: Iterable[Batch] | Callable[[], Iterable[Batch]] | Streamed,
     attack: UniversalAttack,
     *,
     start: Tensor | None = None,
@@ -114,8 +123,8 @@ def universal(
 
     Args:
         model: maps images in [0, 1] to logits.
-        batches: pairs ``(images, labels)``: a list, a data loader, or a function that returns a fresh iterable. It is
-            gone through again and again, so a data set of any size can be streamed (`assay.data.random_batches`).
+        batches: pairs ``(images, labels)``: a list, a data loader, a function that returns a fresh iterable, or an
+            `assay.data.Dataset`. It is gone through again and again, so that data of any size can be streamed.
         attack: such as `UniversalSign` or `UniversalDeepFool`.
         start: δ to go on from, ``(1, c, h, w)``.
         seed: of all random draws.
@@ -136,7 +145,7 @@ def universal(
     """
     if not isinstance(attack, UniversalAttack):
         reject("attack", "a universal attack, such as assay.UniversalSign(eps=10/255)", attack, error=TypeError)
-    stream = _endless(batches)
+    stream = batches.batches() if isinstance(batches, Streamed) else _endless(batches)
     first, stream = _peek(stream)
     device = model_device(model, first[0].device)
     delta = torch.zeros(1, *first[0].shape[1:], device=device) if start is None else start.to(device).clone()

@@ -41,6 +41,7 @@ def evaluate(
     slots: int = 256,
     search: str = "float32",
     stop: str = "hit",
+    budget: int | None = None,
     device: str = "auto",
     title: str | None = None,
     json: bool = False,
@@ -91,6 +92,8 @@ def evaluate(
         float32 or bfloat16; hits are re-measured in float32 in either case.
     stop
         hit or never.
+    budget
+        Most forward passes (queries) that an attack may spend on a sample; it is never exceeded.
     device
         auto, cpu, cuda, cuda:1, mps.
     title
@@ -117,15 +120,18 @@ def evaluate(
         if name in models:
             reject("model", "a name for each model, all different (NAME=SPEC)", name)
         models[name] = load_model(path, recipe=recipe if arch else None)
+    note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
+    if norm == "linf" and _number("eps", eps) > 1:
+        note(f"eps: {eps} in linf is more than the whole range of values, 0 to 1; 8/255 is meant as --eps 8/255")
     question = Question(
         title=title or f"{', '.join(models)} on {loaded.name or data}",
         data=loaded,
         plans=plans,
         curve=curves,
         command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
-                                   limit, arch, seed, slots, search, stop, curve_background, curve_foreground)),
+                                   limit, arch, seed, slots, search, stop, curve_background, curve_foreground, budget)),
     )  # fmt: skip
-    settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=_device(device))
+    settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=_device(device), budget=budget)
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(models, question, out, settings=settings, progress=progress, notice=note)
     return show(found, json=json)
@@ -217,7 +223,8 @@ def _device(name: str) -> str:
 def _flags(*values: object) -> dict[str, object]:
     """Pair the flags of the command with their values, in the order of the flags."""
     names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
-             "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground")  # fmt: skip
+             "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground",
+             "budget")  # fmt: skip
     return dict(zip(names, values, strict=True))
 
 

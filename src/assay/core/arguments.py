@@ -1,5 +1,6 @@
 """Checks of arguments: one error that names the argument, what was expected, and what came."""
 
+import difflib
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
@@ -102,5 +103,7 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
         'l2'
     """
     if not isinstance(value, str) or value not in allowed:
-        reject(name, "one of " + ", ".join(repr(a) for a in allowed), value)
+        near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else []
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        reject(name, "one of " + ", ".join(repr(a) for a in allowed), described(f"{value!r}{hint}"))
     return value

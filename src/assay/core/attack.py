@@ -48,7 +48,7 @@ class Attack(Protocol[S]):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Optional fields of `Rows` that it reads."""
+        """Optional fields of `Rows` that it reads, and ``"scores"`` where labels alone tell it nothing."""
         ...
 
     def init(self, rows: Rows, rng: Rng) -> S:

@@ -45,8 +45,8 @@ class Estimated:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the attack reads."""
-        return self.attack.needs
+        """Scores, and what the attack reads."""
+        return ("scores", *self.attack.needs)
 
     def init(self, rows: Rows, rng: Rng) -> tuple[Any, Count]:
         """The attack's own state, and the number of steps."""

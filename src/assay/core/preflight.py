@@ -134,7 +134,11 @@ def _input_range(model: Classifier, x: Tensor, y: Tensor, logits: Logits) -> Fin
     """Whether the model is much better on images scaled some other way (a two-sided sign test would need more)."""
     if len(x) < 16:
         return None
-    variants = {"values from 0 to 255": x * 255, "values from -1 to 1": 2 * x - 1}
+    variants = {
+        "values from 0 to 255": x * 255,
+        "values from -1 to 1": 2 * x - 1,
+        "values from 0 to 1/255 (is the scaling applied twice?)": x / 255,
+    }
     if x.shape[1] == 3:
         mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype).reshape(1, 3, 1, 1) for v in IMAGENET)
         variants["ImageNet-normalised values"] = (x - mean) / std

@@ -70,6 +70,10 @@ def make_problem(
             reject("test", "a callable (logits, images) -> bool (b,)", test, error=TypeError)
         goal = goal.also(test)
     needs = {need for stage in stages for need in stage.attack.needs}
+    if "scores" in needs and getattr(model, "gives", "") == "labels":
+        blind = next(stage.attack for stage in stages if "scores" in stage.attack.needs)
+        reject("attack", "one that goes by labels (such as HopSkipJump or Boundary), because the model gives no scores",
+               described(blind.describe()))  # fmt: skip
     mask = _check_mask(mask, x, required="mask" in needs)
     keys = content_keys(x, y) if ids is None else _check_per_sample("ids", ids, len(x)).cpu()
     x = x.detach() if x.dtype == torch.float64 else x.detach().float()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.core.arguments import described, number, reject, whole
+from assay.data.batches import random_indices
 
 Index = Tensor | slice | None
 
@@ -125,6 +127,16 @@ class Dataset:
         keys = _keys(len(self), seed, "head")
         chosen = np.lexsort((keys, _ranks(self._labels(), keys)))[:limit]
         return self.take(torch.from_numpy(np.sort(chosen)))
+
+    def batches(self, size: int = 128, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of images in [0, 1] and labels, drawn uniformly at random, for ever.
+
+        Args:
+            size: images a batch.
+            seed: of the draws.
+        """
+        for at in random_indices(len(self), size, seed):
+            yield self.images(at), self.y[at]
 
     def split(self, fraction: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """Two disjoint parts, each with the classes in the proportions of the whole.

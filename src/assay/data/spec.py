@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assay.core.arguments import described, number, one_of, reject, whole
@@ -185,4 +185,5 @@ def one_set(dataset: Dataset, request: Request) -> Dataset:
     part = train if request.split == "train" else test
     if len(part) == 0:
         reject("spec", f"enough images for a {request.split} part", described(f"{len(dataset)} in all"))
-    return part
+    words = f"{request.split} part, {len(part)} of {len(dataset)}"
+    return replace(part, name=f"{part.name} ({words})" if part.name else words)

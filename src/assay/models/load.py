@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
 
             - ``path.safetensors``, or ``path.pt`` read as weights only; the architecture comes from the file's
               metadata (files written by assay) or from ``recipe``;
-            - ``package.module:factory``, a function without arguments that returns a module (runs that code);
+            - ``package.module:factory``, a function without arguments that returns a module (runs that code; modules of
+              the current folder are found);
             - ``timm:NAME``, ``torchvision:NAME``, ``hf:ORG/NAME[@REVISION]``, pretrained, with the normalisation that
               they publish put in front.
         recipe: for a weights file: the arguments of `build`; its entries win over the file's metadata.
@@ -121,6 +123,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _from_factory(module: str, name: str) -> nn.Module:
+    """What a function of a module returns; modules of the current folder count, after those that are installed."""
+    folder = str(Path.cwd())
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
     try:
         factory = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -37,6 +37,7 @@ class Settings:
         seed: of all random draws.
         device: where the models run, such as ``"cpu"`` or ``"cuda:0"``.
         errors: ``"raise"`` or ``"record"``.
+        budget: most forward passes an attack may spend on a sample; None for no limit.
     """
 
     slots: int = 256
@@ -45,6 +46,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     errors: str = "record"
+    budget: int | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def _cell(
         search=settings.search,
         seed=settings.seed,
         torch=torch.__version__,
+        **({} if settings.budget is None else {"budget": settings.budget}),
     )
     path, x = out / "cells" / f"{key}.safetensors", data.images()
     known = load_outcome(path, x)
@@ -174,6 +177,7 @@ def _cell(
         slots=settings.slots,
         search=settings.search,
         seed=settings.seed,
+        budget=settings.budget,
         errors=settings.errors,
         preflight=False,
         progress=progress,
@@ -224,6 +228,7 @@ def _study(
             "seed": str(settings.seed),
             "search": settings.search,
             "stop": settings.stop,
+            **({} if settings.budget is None else {"passes per sample": f"at most {settings.budget}"}),
         },
         warnings=(*question.notes, *warnings, *events),
         headline=tuple(b for b in dict.fromkeys(p.budget for p in question.plans) if b in present),

@@ -72,8 +72,8 @@ class LocalSearch:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Nothing beyond the image."""
-        return ()
+        """Scores, not labels alone."""
+        return ("scores",)
 
     def init(self, rows: Rows, rng: Rng) -> LocalSearchState:
         """Any pixel may be looked at."""

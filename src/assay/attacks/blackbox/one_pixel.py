@@ -64,8 +64,8 @@ class OnePixel:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Nothing beyond the image."""
-        return ()
+        """Scores, not labels alone."""
+        return ("scores",)
 
     def init(self, rows: Rows, rng: Rng) -> EvolutionState:
         """Random places, colours normal about mid-grey."""

@@ -76,8 +76,8 @@ class SimBA:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the objective reads."""
-        return objective(self.loss).needs
+        """Scores, and what the objective reads."""
+        return ("scores", *objective(self.loss).needs)
 
     def init(self, rows: Rows, rng: Rng) -> SimBAState:
         """Nothing changed, directions in a random order."""

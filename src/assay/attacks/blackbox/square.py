@@ -68,8 +68,8 @@ class Square:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the objective reads."""
-        return objective(self.loss).needs
+        """Scores, and what the objective reads."""
+        return ("scores", *objective(self.loss).needs)
 
     def init(self, rows: Rows, rng: Rng) -> SquareState:
         """Vertical stripes of ±eps (linf), or a tiling of smooth bumps (l2)."""

@@ -92,8 +92,8 @@ class ZOO:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Nothing beyond the image."""
-        return ()
+        """Scores, not labels alone."""
+        return ("scores",)
 
     def init(self, rows: Rows, rng: Rng) -> ZOOState:
         """Nothing changed."""

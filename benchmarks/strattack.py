@@ -11,6 +11,7 @@ import torch
 from common import CACHE, FASHION, import_adv_lib, record
 
 import assay
+from assay.core.perturbation import Tanh
 from assay.data import load as load_data
 from assay.training import Recipe, train
 
@@ -31,10 +32,11 @@ def ours(model, x, y, target, attack):
     return outcome.images, seconds, passes
 
 
-def theirs(model, x, y, target, steps):
+def theirs(model, x, y, target):
+    """With its own defaults."""
     attacks, _ = import_adv_lib()
     began = time.perf_counter()
-    images = attacks.str_attack(model, x, target, targeted=True, max_iterations=steps)
+    images = attacks.str_attack(model, x, target, targeted=True)
     return images, time.perf_counter() - began, None
 
 
@@ -42,9 +44,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=FASHION)
     parser.add_argument("--name", default="strattack")
-    parser.add_argument("-n", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--peer-steps", type=int, default=2000)
+    parser.add_argument("-n", type=int, default=48)
+    parser.add_argument("--peer-n", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=4)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -58,20 +59,24 @@ def main():
         right = model(x).argmax(1) == y
     x, y = x[right][: arguments.n], y[right][: arguments.n]
     target = (y + torch.randint(1, 10, y.shape, generator=torch.Generator().manual_seed(0))) % 10
+    first = f"first {arguments.peer_n}"
     jobs = {
-        "StrAttack": lambda: ours(model, x, y, target, assay.StrAttack(steps=arguments.steps)),
-        "StrAttack, overlap": lambda: ours(model, x, y, target, assay.StrAttack(group=3, steps=arguments.steps)),
-        "StrAttack, overlap, full copies": lambda: ours(
-            model, x, y, target, assay.StrAttack(group=3, steps=arguments.steps, consensus=False)),
-        "C&W l2": lambda: ours(model, x, y, target, assay.CarliniWagnerL2(arguments.steps)),
-        "adv-lib": lambda: theirs(model, x, y, target, arguments.peer_steps),
+        "StrAttack": (assay.StrAttack(), len(y)),
+        "StrAttack, overlap": (assay.StrAttack(group=3), len(y)),
+        "StrAttack, overlap, full copies": (assay.StrAttack(group=3, consensus=False), len(y)),
+        "C&W l2, 9×200": (assay.CarliniWagnerL2(200), len(y)),
+        "C&W l2, 9×200, tanh as published": (assay.CarliniWagnerL2(200, variable=Tanh()), len(y)),
+        f"StrAttack, {first}": (assay.StrAttack(), arguments.peer_n),
+        f"adv-lib's StrAttack, {first}": (None, arguments.peer_n),
     }  # fmt: skip
     rows = []
-    for name, job in jobs.items():
-        images, seconds, passes = job()
+    for name, (attack, count) in jobs.items():
+        few = slice(0, count)
+        problem = model, x[few], y[few], target[few]
+        images, seconds, passes = theirs(*problem) if attack is None else ours(*problem, attack)
         with torch.no_grad():
-            reached = model(images).argmax(1) == target
-        rows.append({"attack": name, "success": reached.float().mean().item(), **norms(x, images, reached),
+            reached = model(images).argmax(1) == target[few]
+        rows.append({"attack": name, "success": reached.float().mean().item(), **norms(x[few], images, reached),
                      "seconds": round(seconds, 2), "passes": passes})  # fmt: skip
         print(rows[-1], flush=True)
     record(arguments.name, {"data": arguments.data.rpartition("/")[2], "n": len(y), "case": "average", "rows": rows})

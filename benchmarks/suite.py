@@ -9,7 +9,8 @@ from common import fashion, models, record
 
 import assay
 
-CASES = (("plain", "linf", 0.05), ("pgd-at", "linf", 0.1), ("pgd-at-bn", "linf", 0.1), ("pgd-at-l2", "l2", 1.0))
+CASES = (("plain", "linf", 0.05), ("pgd-at", "linf", 0.1), ("trades", "linf", 0.1), ("noise", "l2", 0.5),
+         ("three-classes", "linf", 0.15), ("pgd-at-l2", "l2", 1.0))  # fmt: skip
 
 
 def main():
@@ -20,17 +21,22 @@ def main():
     warnings.simplefilter("ignore")
     from pyautoattack import AutoAttack
 
-    data = fashion("test", arguments.n)
-    x, y = data.images(), data.y
     rows = []
     for name, norm, eps in CASES:
         if name not in arguments.models:
             continue
         model = models(name)[name].eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        data = fashion("test", arguments.n * (4 if name == "three-classes" else 1))
+        data = data.take(data.y < model(data.images(slice(0, 1))).shape[1]).head(arguments.n)
+        x, y = data.images(), data.y
+        survived = {}
         row = {"model": name, "norm": norm, "eps": eps}
         for label, attack in (("standard", assay.Standard(eps, norm=norm)), ("fast", assay.Fast(eps, norm=norm))):
             began = time.perf_counter()
             outcome = assay.attack(model, x, y, attack, slots=256, preflight=False)
+            survived[label] = outcome.robust
             row[label] = {"robust": round(100 * outcome.robust_accuracy, 2),
                           "seconds": round(time.perf_counter() - began, 1),
                           "passes": (outcome.forwards + 2 * outcome.backwards).float().mean().item()}  # fmt: skip
@@ -38,10 +44,16 @@ def main():
         adversary = AutoAttack(
             model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, version="standard", device="cpu"
         )
+        others = min(9, model(x[:1]).shape[1] - 1)
+        adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = others
         images, _ = adversary.run_standard_evaluation(x, y, batch_size=256)
         with torch.no_grad():
-            robust = (model(images).argmax(1) == y).float().mean().item()
+            right = model(images).argmax(1) == y
+        robust = right.float().mean().item()
         row["autoattack"] = {"robust": round(100 * robust, 2), "seconds": round(time.perf_counter() - began, 1)}
+        row["only_autoattack_breaks"] = int((survived["standard"] & ~right).sum())
+        row["only_assay_breaks"] = int((~survived["standard"] & right).sum())
+        row["fast_of_standard"] = round(row["fast"]["passes"] / row["standard"]["passes"], 3)
         row["seconds_ratio"] = round(row["standard"]["seconds"] / row["autoattack"]["seconds"], 3)
         rows.append(row)
         print(row, flush=True)

@@ -76,9 +76,52 @@ def precision(record):
     return "PGD-40 with a bfloat16 search, every hit re-measured in float32.", table(head, rows)
 
 
+def strattack(record):
+    rows = [(row["attack"], f"{100 * row['success']:.1f}", *(f"{row[key]:.4g}" for key in ("l0", "l1", "l2", "linf")),
+             row["seconds"], "" if row["passes"] is None else f"{row['passes']:.0f}")
+            for row in record["rows"] if row["success"]]  # fmt: skip
+    head = ("attack", "solved, %", "l0", "l1", "l2", "linf", "seconds", "passes")
+    text = (f"Targeted, a random target an image (the average case), {record['n']} images of {record['data']}, the "
+            "four-convolution network of the paper; means over the images that were solved.")  # fmt: skip
+    return text, table(head, rows)
+
+
+def suite(record):
+    rows = [(row["model"], f"{row['norm']} {row['eps']:g}", row["autoattack"]["robust"], row["standard"]["robust"],
+             row["fast"]["robust"], row["only_autoattack_breaks"], row["only_assay_breaks"],
+             f"{row['seconds_ratio']:.2f} ×", f"{row['fast_of_standard']:.2f} ×")
+            for row in record["rows"]]  # fmt: skip
+    head = ("model", "budget", "AutoAttack, %", "standard, %", "fast, %", "only AutoAttack breaks",
+            "only standard breaks", "wall, of AutoAttack", "passes of fast, of standard")  # fmt: skip
+    return f"Robust accuracy, {record['n']} images, beside the AutoAttack package (pyautoattack).", table(head, rows)
+
+
+def blackbox(record):
+    rows = [(row["attack"], row["library"], f"{100 * row['success']:.1f}", row["queries_median"], row["queries_90"],
+             "" if row["median"] is None else f"{row['median']:.4g}", row["seconds"])
+            for row in record["rows"]]  # fmt: skip
+    head = ("attack", "library", "solved, %", "queries, median", "queries, 90 %", "median distance", "seconds")
+    return f"Queries of the images that were solved, {record['n']} images, plain CNN, equal settings.", table(
+        head, rows
+    )
+
+
+def universal(record):
+    rows = [(row["model"], row["attack"], f"{100 * row['clean']:.1f}", f"{100 * row['accuracy']:.1f}",
+             f"{100 * row['fooled']:.1f}") for row in record["rows"]]  # fmt: skip
+    head = ("model", "attack", "clean, %", "with the perturbation, %", "fooled, %")
+    return f"One perturbation for all images, made on training images, measured on {record['n']} others.", table(
+        head, rows
+    )
+
+
 SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in bfloat16", precision),
             "strength": ("Strength", strength),
-            "minimal": ("Distances", minimal), "photos": ("Real photographs", photos)}  # fmt: skip
+            "minimal": ("Distances", minimal),
+            "strattack-mnist": ("StrAttack, MNIST", strattack), "strattack-cifar10": ("StrAttack, CIFAR-10", strattack),
+            "strattack": ("StrAttack, Fashion-MNIST", strattack), "suite": ("Suites", suite),
+            "blackbox": ("Queries", blackbox), "universal": ("Universal perturbations", universal),
+            "photos": ("Real photographs", photos)}  # fmt: skip
 
 
 def main():

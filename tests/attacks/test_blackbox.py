@@ -153,6 +153,23 @@ def test_square_on_images_that_are_not_square(norm):
     assert outcome.robust_accuracy < 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_square_never_asks_about_the_same_image_twice_in_a_row(channels):
+    """Where the sign of a small square is what it is already, it is drawn again (official code)."""
+    asked = []
+
+    def record(batch):
+        asked.append(batch.copy())
+        return np.stack([np.ones(len(batch)), np.zeros(len(batch))], 1)  # nothing is ever better than the start
+
+    x = 0.5 * torch.ones(4, channels, 6, 6)
+    assay.attack(QueryModel(record), x, torch.zeros(4, dtype=torch.long), assay.Square(0.1, queries=400),
+                 preflight=False)  # fmt: skip
+    start = asked[1]
+    same = [float(np.abs(batch - start).reshape(4, -1).max(1).min()) < 1e-7 for batch in asked[2:-1]]
+    assert sum(same) == 0 if channels == 1 else sum(same) < 0.05 * len(same)
+
+
 def test_query_model_says_what_is_wrong():
     x, y = images(4), torch.zeros(4, dtype=torch.long)
     with pytest.raises(

@@ -11,6 +11,7 @@ from torch import Tensor
 from assay.core.arguments import described, one_of, reject
 from assay.core.expectation import Expectation
 from assay.core.guard import Classifier, model_device, model_dtype
+from assay.core.layout import Layout, tolerant
 from assay.core.objectives import Objective, check_classes
 from assay.core.rows import Rows
 from assay.core.tree import spread, take
@@ -69,6 +70,7 @@ class Oracle:
         self.dtype = model_dtype(model)
         self.device = device or model_device(model, torch.device("cpu"))
         one_of("compile", compile, COMPILE)
+        self.layout: Layout | None = None
         self.compiled = compile != "no"
         self._fast: Classifier = model
         if self.compiled:
@@ -87,6 +89,7 @@ class Oracle:
             torch.zeros(count, dtype=torch.bool, device=self.device),
         )
 
+    @tolerant
     def logits(self, x: Images, rows: Rows) -> Logits:
         """Logits in the search precision, without a gradient; one forward pass a row (times the draws of an EOT).
 
@@ -101,6 +104,7 @@ class Oracle:
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
         return logits
 
+    @tolerant
     def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
         """The objective of each row and its gradient by the image; one pass forward and one backward a row.
 
@@ -127,6 +131,7 @@ class Oracle:
         self.nonfinite = self.nonfinite | ~finite
         return Evaluation(value, logits, grad, finite)
 
+    @tolerant
     def jacobian(
         self, x: Images, classes: Tensor, rows: Rows, *, against: Labels | None = None
     ) -> tuple[Logits, Float[Tensor, "b m c h w"]]:
@@ -161,6 +166,7 @@ class Oracle:
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
         return logits.detach().to(x.dtype), torch.stack(grads, dim=1)
 
+    @tolerant
     def contrast(self, x: Images, focus: Labels, rows: Rows) -> tuple[Logits, Images, Images]:
         """Gradients of one logit and of the sum of all others; one pass forward and two backward a row.
 
@@ -219,6 +225,7 @@ class Oracle:
         self.nonfinite = nonfinite | bad
         return logits
 
+    @tolerant
     def verify(self, x: Images) -> Logits:
         """Logits for the referee: eager, in the model's own precision, not counted for the attack."""
         x = x.to(self.device)

@@ -12,6 +12,7 @@ from assay.core.attack import Attack
 from assay.core.combinators import AnyAttack, Composite, Variant, unfold
 from assay.core.engine import Engine, Settings
 from assay.core.guard import Classifier, model_device, untouched
+from assay.core.layout import channels_last
 from assay.core.oracle import Oracle
 from assay.core.outcome import Outcome
 from assay.core.preflight import warn_of
@@ -108,7 +109,7 @@ def attack(
     engine = Engine(oracle, record, settings, attack.describe())
     if preflight and len(problem.x):
         warn_of(model, problem.x, problem.y)
-    with untouched(model):
+    with untouched(model), channels_last(model, wanted=compile == "no") as oracle.layout:
         try:
             logits = engine.clean()
             if len(record.errors) < len(problem.x) or not len(problem.x):  # else the errors say what is wrong

@@ -20,6 +20,10 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After so many of 10,000 queries the share of the image that a square covers halves (official code)."""
 
 
+_SAME = 1e-7
+"""Images whose pixels differ by no more count as the same (official code)."""
+
+
 class SquareState(NamedTuple):
     """The best perturbation of each row, its value, and the number of queries."""
 
@@ -45,7 +49,8 @@ class Square:
 
     Source: Andriushchenko, Croce, Flammarion & Hein, "Square attack: a query-efficient black-box adversarial attack via
     random search", ECCV 2020, algorithms 1–3; official code github.com/max-andr/square-attack for the constants. For
-    images that are not square, sizes are taken from height times width. Deviation: each row has its own squares.
+    images that are not square, sizes are taken from height times width. Deviations: each row has its own squares;
+    signs that would change nothing are drawn again once and then turned, where the official code draws until they do.
     """
 
     eps: float
@@ -107,14 +112,21 @@ class Square:
         return self.share / torch.exp2(halvings.float())
 
     def _redrawn(self, rows: Rows, state: SquareState, rng: Rng) -> Images:
-        """The perturbation with one square set to ±eps, a sign for each channel."""
+        """The perturbation with one square set to ±eps, a sign for each channel, so that it is another than before."""
         c, h, w = rows.x.shape[1:]
         side = (self._covered(state.step) * h * w).sqrt().round().long().clamp(1, max(min(h, w) - 1, 1))
-        place = rng.uniform(rows.key, (2,), "place", state.step).to(side.device)
-        inside = _square(place, side, side, h, w)
-        signs = rng.signs(rows.key, (c, 1, 1), "signs", state.step).to(rows.x)
-        fresh = torch.where(inside[:, None], self.eps * signs, state.delta)
-        return self.geometry.project(fresh, rows)
+        drawn = rng.uniform(rows.key, (2 + 2 * c,), "square", state.step).to(side.device)
+        inside = _square(drawn[:, :2], side, side, h, w)[:, None]
+        first, second = (drawn[:, 2:].unflatten(1, (2, c)) < 0.5).unbind(1)
+        up, down = (  # whether a channel would change
+            (inside & ((rows.x + sign * self.eps).clamp(0, 1) - rows.x - state.delta).abs().gt(_SAME)).flatten(2).any(2)
+            for sign in (1, -1)
+        )
+        sign = first
+        for other in (second, ~first):
+            sign = torch.where(torch.where(sign, up, down).any(1, keepdim=True), sign, other)
+        signs = torch.where(sign, self.eps, -self.eps)[:, :, None, None].to(rows.x)
+        return self.geometry.project(torch.where(inside, signs, state.delta), rows)
 
     def _moved(self, rows: Rows, state: SquareState, rng: Rng) -> Images:
         """l2: the mass of one window, and of a second one, moved into a bump in the first (algorithm 3)."""

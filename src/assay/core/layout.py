@@ -23,7 +23,7 @@ class Layout:
             weight = part._parameters.get("weight") if isinstance(part, nn.Conv2d) else None
             if weight is not None and type(weight) is nn.Parameter and weight.device.type == "cpu":
                 self._before.append((weight, weight.data))
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+                weight.data = weight.data.clone(memory_format=torch.channels_last)
 
     @property
     def active(self) -> bool:

@@ -137,16 +137,21 @@ def merged(name, rows, key):
     """The rows, after those of an earlier record whose key is not among them: parts of a benchmark can be run again."""
     path = HERE / "results" / f"{name}.json"
     known = json.loads(path.read_text())["rows"] if path.is_file() else []
+    rows = [{**row, "commit": _commit()} for row in rows]
     return [row for row in known if row[key] not in {new[key] for new in rows}] + rows
+
+
+def _commit():
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    return found.stdout.strip()
 
 
 def record(name, result):
     """Write a result with date, hardware and commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
     full = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
         "hardware": facts()["processor"],
         "torch": torch.__version__,
         "assay": assay.__name__,

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import torch
-from common import fashion, models, record
+from common import fashion, merged, models, record
 
 import assay
 
@@ -20,7 +20,7 @@ class Asked(torch.nn.Module):
 
     def forward(self, x):
         self.count += len(x)
-        return self.model(x)
+        return self.model(x.float())
 
 
 def foolbox_hsj(model, x, y, steps):
@@ -55,13 +55,15 @@ CASES = {
         ("art", lambda m, x, y: art_attack("HopSkipJump", m, x, y, max_iter=10, verbose=False)),
         ("foolbox", lambda m, x, y: foolbox_hsj(m, x, y, 10))]),
     "SimBA": (lambda: assay.SimBA(queries=2000), "l2", [
-        ("art", lambda m, x, y: art_attack("SimBA", m, x, y, epsilon=0.2, max_iter=2000, verbose=False))]),
+        ("art", lambda m, x, y: art_attack("SimBA", torch.nn.Sequential(m, torch.nn.Softmax(1)), x, y,
+                                           epsilon=0.2, max_iter=2000, verbose=False))]),
 }  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=32)
+    parser.add_argument("--only", default="", help="part of a name")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     model = models("plain")["plain"].eval()
@@ -72,6 +74,8 @@ def main():
     x, y = x[right][: arguments.n], y[right][: arguments.n]
     rows = []
     for name, (make, norm, peers) in CASES.items():
+        if arguments.only not in name:
+            continue
         began = time.perf_counter()
         outcome = assay.attack(model, x, y, make(), preflight=False)
         mine = {"library": "assay", "images": outcome.images, "queries": outcome.forwards.numpy(),
@@ -94,7 +98,7 @@ def main():
                          "median": length[hit].median().item() if bool(hit.any()) else None,
                          "seconds": round(one["seconds"], 1)})  # fmt: skip
             print(rows[-1], flush=True)
-    record("blackbox", {"n": len(y), "rows": rows})
+        record("blackbox", {"n": len(y), "rows": merged("blackbox", rows, "attack")})
 
 
 if __name__ == "__main__":

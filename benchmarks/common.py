@@ -62,20 +62,20 @@ def noisy(model, x, y, seed):
     return torch.nn.functional.cross_entropy(model((x + 0.25 * noise).clamp(0, 1)), y)
 
 
-def three(model, x, y, seed):
+def four(model, x, y, seed):
     """PGD adversarial training."""
     attack = assay.PGD(0.1, steps=7)
     return torch.nn.functional.cross_entropy(model(assay.perturb(model, x, y, attack, seed=seed)), y)
 
 
-LOSSES = {"trades": trades, "noise": noisy, "three-classes": three}
+LOSSES = {"trades": trades, "noise": noisy, "four-classes": four}
 
 
 def plainly_trained(name, epochs=6):
-    """A network trained by a loop written out, on 12,000 images; the small one knows the first three classes."""
+    """A network trained by a loop written out, on 12,000 images; the small one knows the first four classes."""
     from assay.models import build, load, save
 
-    path, classes = CACHE / name / "model.safetensors", 3 if name == "three-classes" else 10
+    path, classes = CACHE / name / "model.safetensors", 4 if name == "four-classes" else 10
     recipe = {"arch": "strattack-cnn", "channels": 1, "classes": classes, "size": 28, "normalize": "half"}
     if path.is_file():
         return load(str(path))

@@ -8,7 +8,7 @@ import time
 import warnings
 
 import torch
-from common import CACHE, FASHION, import_adv_lib, record
+from common import CACHE, FASHION, import_adv_lib, merged, record
 
 import assay
 from assay.core.perturbation import Tanh
@@ -47,6 +47,7 @@ def main():
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--peer-n", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--only", default="", help="part of a name")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     recipe = Recipe(arch="strattack-cnn", epochs=arguments.epochs, batch=128, rate=1e-3)
@@ -67,10 +68,13 @@ def main():
         "C&W l2, 9×200": (assay.CarliniWagnerL2(200), len(y)),
         "C&W l2, 9×200, tanh as published": (assay.CarliniWagnerL2(200, variable=Tanh()), len(y)),
         f"StrAttack, {first}": (assay.StrAttack(), arguments.peer_n),
+        f"StrAttack τ = 1.4, {first}": (assay.StrAttack(tau=1.4), arguments.peer_n),
         f"adv-lib's StrAttack, {first}": (None, arguments.peer_n),
     }  # fmt: skip
     rows = []
     for name, (attack, count) in jobs.items():
+        if arguments.only not in name:
+            continue
         few = slice(0, count)
         problem = model, x[few], y[few], target[few]
         images, seconds, passes = theirs(*problem) if attack is None else ours(*problem, attack)
@@ -79,6 +83,7 @@ def main():
         rows.append({"attack": name, "success": reached.float().mean().item(), **norms(x[few], images, reached),
                      "seconds": round(seconds, 2), "passes": passes})  # fmt: skip
         print(rows[-1], flush=True)
+    rows = merged(arguments.name, rows, "attack")
     record(arguments.name, {"data": arguments.data.rpartition("/")[2], "n": len(y), "case": "average", "rows": rows})
 
 

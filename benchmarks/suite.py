@@ -10,7 +10,7 @@ from common import fashion, merged, models, record
 import assay
 
 CASES = (("plain", "linf", 0.05), ("pgd-at", "linf", 0.1), ("trades", "linf", 0.1), ("noise", "l2", 0.5),
-         ("three-classes", "linf", 0.15), ("pgd-at-l2", "l2", 1.0))  # fmt: skip
+         ("four-classes", "linf", 0.15), ("pgd-at-l2", "l2", 1.0))  # fmt: skip
 
 
 def main():
@@ -28,7 +28,7 @@ def main():
         model = models(name)[name].eval()
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        data = fashion("test", arguments.n * (4 if name == "three-classes" else 1))
+        data = fashion("test", arguments.n * (4 if name == "four-classes" else 1))
         data = data.take(data.y < model(data.images(slice(0, 1))).shape[1]).head(arguments.n)
         x, y = data.images(), data.y
         survived = {}

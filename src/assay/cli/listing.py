@@ -52,12 +52,12 @@ def catalogue() -> dict[str, list[dict[str, str]]]:
             for name, source in SOURCES.items()
         ],
         "models": [_row(name, _first_line(make), make) for name, make in ARCHITECTURES.items()],
-        "training": [_row(name, _first_line(make), make) for name, make in OBJECTIVES.items()],
+        "training": [_row(name, entry.help, entry.make) for name, entry in OBJECTIVES.items()],
     }
 
 
 def _row(name: str, what: str, make: object) -> dict[str, str]:
-    hidden = ("needs_mask", "salience")
+    hidden = ("salience",)
     known = inspect.signature(make).parameters  # type: ignore[arg-type]
     return {"name": name, "what": what, "arguments": ", ".join(k for k in known if k not in hidden)}
 

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import torch
-from common import fashion, import_adv_lib, models, record
+from common import fashion, import_adv_lib, merged, models, record
 
 import assay
 from assay import attacks as ours
@@ -127,7 +127,15 @@ def main():
         rows.append(row)
         print(row, flush=True)
     if arguments.save:
-        record("minimal", {"n": len(y), "steps": arguments.steps, "model": arguments.model, "rows": rows})
+        record(
+            "minimal",
+            {
+                "n": len(y),
+                "steps": arguments.steps,
+                "model": arguments.model,
+                "rows": merged("minimal", rows, "attack"),
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import time
 import warnings
 
 import torch
-from common import fashion, models, record
+from common import fashion, merged, models, record
 
 import assay
 
@@ -15,7 +15,7 @@ CASES = (("plain", "linf", 0.05), ("pgd-at", "linf", 0.1), ("trades", "linf", 0.
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=128)
+    parser.add_argument("-n", type=int, default=64)
     parser.add_argument("--models", nargs="+", default=[name for name, _, _ in CASES])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -57,7 +57,7 @@ def main():
         row["seconds_ratio"] = round(row["standard"]["seconds"] / row["autoattack"]["seconds"], 3)
         rows.append(row)
         print(row, flush=True)
-    record("suite", {"n": len(y), "rows": rows})
+        record("suite", {"n": arguments.n, "rows": merged("suite", rows, "model")})
 
 
 if __name__ == "__main__":

@@ -49,18 +49,20 @@ class EAD:
 
     Example:
         >>> EAD(steps=100).describe()
-        'EAD-9×100 l1'
+        'EAD-6×100 l1'
 
     Source: Chen, Sharma, Zhang, Yi & Hsieh, "EAD: elastic-net attacks to deep neural networks via adversarial
     examples", AAAI 2018, algorithm 1, equations 4–7; official code github.com/ysharma1126/EAD_Attack for the constants.
+    Deviations: c begins at 1, not at 1/1000, which saves the three rounds that never find anything; half its rate,
+    which came nearer with as many steps.
     """
 
     steps: int = 1000
-    rounds: int = 9
+    rounds: int = 6
     beta: float = 1e-2
     rule: str = "l1"
-    constant: float = 1e-3
-    rate: float = 0.01
+    constant: float = 1.0
+    rate: float = 0.005
     confidence: float = 0.0
     abort: bool = True
     eps: float | None = None

@@ -128,7 +128,7 @@ def certified_radius(count: int, n: int, alpha: float, sigma: float) -> float:
 
     Example:
         >>> round(certified_radius(9990, 10_000, 0.001, 0.5), 4)
-        1.4225
+        1.4093
     """
     low = float(beta.ppf(alpha, count, n - count + 1)) if count else 0.0
     return float(sigma * norm.ppf(low)) if low > 0.5 else 0.0

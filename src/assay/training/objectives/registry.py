@@ -95,7 +95,7 @@ def make(
 
     Example:
         >>> make("trades:beta=3", eps=8/255).beta
-        3
+        3.0
     """
     name, _, text = spec.partition(":")
     if name not in OBJECTIVES:

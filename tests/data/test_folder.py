@@ -172,7 +172,7 @@ def class_leading_out(root):
         (lambda r: None, "?size=0", "option size: expected a size in pixels"),
         (lambda r: None, "?mode=hsv", "option mode: expected one of 'auto', 'rgb', 'l'"),
         (lambda r: None, "?max_gib=1e-9", "images: expected at most 1e-09 GiB of pixels"),
-        (lambda r: None, "?sise=3", r"spec: expected an option of 'folder' .*got 'sise'; did you mean 'size'"),
+        (lambda r: None, "?sise=3", r"spec: expected an option of 'folder' .*got 'sise' .did you mean 'size'"),
     ],
 )
 def test_bad_folders(tmp_path, damage, options, message):

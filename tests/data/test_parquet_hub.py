@@ -242,7 +242,7 @@ def test_torchvision():
         (
             "torchvision:Pet:here",
             "test",
-            "expected the name of a set in torchvision.datasets, got 'Pet'; did you mean 'Pets'",
+            "expected the name of a set in torchvision.datasets, got 'Pet' .did you mean 'Pets'",
         ),
         ("torchvision:Pets:there", "test", "expected its files in 'there', got RuntimeError: Dataset not found"),
         ("torchvision:Pets:here", "val", "split: expected a split that torchvision's Pets has"),

@@ -48,7 +48,7 @@ def test_limit_and_seed_choose_the_subset():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("digit", "spec: expected one of the sources 'digits', 'scenes', .*got 'digit'; did you mean 'digits'"),
+        ("digit", "spec: expected one of the sources 'digits', 'scenes', .*got 'digit' .did you mean 'digits'"),
         ("parket:x", "did you mean 'parquet'"),
         ("data/set.npz", "did you mean 'npz:data/set.npz'"),
         ("data/{split}.parquet?image=img", r"did you mean 'parquet:data/\{split\}.parquet\?image=img'"),
@@ -59,7 +59,7 @@ def test_limit_and_seed_choose_the_subset():
         ("npz:a.npz?label=b", r"expected an option of 'npz' \('x', 'y', .*got 'label'"),
         ("npz:a.npz?x", "spec: expected options of 'npz' as key=value, separated by '&', got 'x'"),
         ("npz:a.npz?x=1&x=2", "spec: expected each option of 'npz' once, got 'x' twice"),
-        ("scenes:sice=16", "expected an option of 'scenes' .*got 'sice'; did you mean 'size'"),
+        ("scenes:sice=16", "expected an option of 'scenes' .*got 'sice' .did you mean 'size'"),
         ("scenes:size=big", "option size: expected a whole number that is at least 16, got 'big'"),
         ("scenes:size=8", "option size: expected a whole number that is at least 16, got 8"),
         ("scenes:cue=7", "option cue: expected a finite number that is at least 0 and at most 1, got 7"),

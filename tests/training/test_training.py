@@ -13,7 +13,7 @@ from assay.data import load
 from assay.models import digest
 from assay.models import load as load_model
 from assay.training import Recipe, paper, train
-from assay.training.objectives import at_dual, pgd_at
+from assay.training.objectives import Batch, make
 
 DATA = load("scenes:size=16,count=96", split="train")
 SMALL = {"arch": "tiny-cnn", "epochs": 3, "batch": 32, "rate": 2e-3, "attack_steps": 2}
@@ -96,8 +96,9 @@ def test_inner_attack_uses_the_budget_and_leaves_training_mode():
     x, y, mask = DATA.images(slice(0, 16)), DATA.y[:16], DATA.masks[:16].float()
     clean = torch.nn.functional.cross_entropy(model.eval()(x), y)
     model.train()
-    for objective in (pgd_at(eps=8 / 255, steps=5), at_dual(eps=4 / 255, eps_background=20 / 255, steps=5)):
-        loss = objective(model, x, y, mask, 0)
+    batch = Batch(x, y, torch.arange(16), 0, mask)
+    for name in ("pgd-at", "at-dual"):
+        loss = make(name, eps=4 / 255, eps_background=20 / 255, steps=5)(model, batch)
         assert model.training
         assert loss.requires_grad
         assert loss > 0.5 * clean
@@ -106,7 +107,10 @@ def test_inner_attack_uses_the_budget_and_leaves_training_mode():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "trades"}, "objective: expected one of"),
+        ({"objective": "tradse"}, "did you mean 'trades'?"),
+        ({"patience": 2}, "validate: expected a share"),
+        ({"schedule": "linear"}, "schedule: expected one of"),
+        ({"precision": "int8"}, "precision: expected one of"),
         ({"optimiser": "lion"}, "optimiser: expected one of"),
         ({"objective": "pgd-at"}, "eps: expected a budget, which pgd-at needs"),
         ({"objective": "at-dual", "eps": 0.1}, "eps_background: expected the background budget"),

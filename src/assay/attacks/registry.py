@@ -1,6 +1,5 @@
 """The attacks by name, for the command line. A new attack is one file and one line in `ATTACKS`."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +29,11 @@ from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
 from assay.attacks.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
-from assay.core.arguments import described, one_of, reject
+from assay.core.arguments import described, nearest, one_of, reject
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.geometry import Ball, Split, fraction
 from assay.core.numbers import parse_number
+from assay.core.spec import read_arguments
 from assay.masks.saliency import SpectralResidual
 
 
@@ -166,10 +166,10 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     if name in LIBRARIES:
         return _of_peer(name, text, eps, norm)
     if name not in ATTACKS:
-        reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{_nearest(name, ATTACKS)}"))
+        reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{nearest(name, ATTACKS)}"))
     entry = ATTACKS[name]
     known = inspect.signature(entry.make).parameters
-    asked = _arguments(name, text, known)
+    asked = read_arguments(name, text, known)
     given = {**dict(entry.preset), **asked}
     if "norm" in known:
         given = {"norm": norm, **given}
@@ -261,38 +261,3 @@ def _of_peer(library: str, text: str, eps: float, norm: str) -> AnyAttack:
             continue
         given[key] = int(number) if key != "eps" and number == int(number) and "." not in value else number
     return peer(f"{library}:{name}", **given)
-
-
-def _arguments(name: str, text: str, known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = (t.strip() for t in part.partition("="))
-        key = key.replace("-", "_")
-        if not equals or key not in known or key in ("salience",):
-            reject("attack", f"arguments of {name} ({', '.join(k for k in known if k != 'salience')})",
-                   described(f"{part!r}{_nearest(key, known)}"))  # fmt: skip
-        given[key] = _value(name, key, value, known[key])
-    return given
-
-
-def _value(name: str, key: str, value: str, parameter: inspect.Parameter) -> Any:
-    kinds = str(parameter.annotation)
-    if "bool" in kinds:
-        if value.lower() not in ("true", "false"):
-            reject(f"{name}:{key}", "true or false", value)
-        return value.lower() == "true"
-    if value.lower() == "none" and "None" in kinds:
-        return None
-    try:
-        number = parse_number(value)
-    except ValueError:
-        if "str" not in kinds:
-            reject(f"{name}:{key}", "a number or a fraction such as 8/255", value)
-        return value
-    whole = "int" in kinds and "float" not in kinds
-    return int(number) if whole and number == int(number) else number
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -16,6 +16,7 @@ from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
 from assay.data import load as load_data
+from assay.defences import defend
 from assay.models import load as load_model
 from assay.runs import Evaluation, Question, Settings
 from assay.runs import evaluate as run_evaluation
@@ -35,6 +36,8 @@ def evaluate(
     curve_background: str | None = None,
     curve_foreground: str | None = None,
     foreground: str = "auto",
+    defence: str | None = None,
+    unadapted: bool = False,
     limit: int | None = None,
     arch: str | None = None,
     seed: int = 0,
@@ -80,6 +83,11 @@ def evaluate(
     foreground
         Where masks come from for dual attacks: data, salience, intensity, a folder of mask images
         (folder:PATH, files named by the sample's number in the test part, from 0), or auto (data, else salience).
+    defence
+        A defence around every model, such as jpeg:quality=50 or smoothing:sigma=0.25 (see: assay ls defences). It is
+        attacked in the way that it declares, and the report says how.
+    unadapted
+        Attack the defence as if it were not known; the numbers are labelled so.
     limit
         At most so many images, classes as even as they can be.
     arch
@@ -120,6 +128,8 @@ def evaluate(
         if name in models:
             reject("model", "a name for each model, all different (NAME=SPEC)", name)
         models[name] = load_model(path, recipe=recipe if arch else None)
+        if defence is not None:
+            models[name] = defend(models[name], defence)
     note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
     if norm == "linf" and _number("eps", eps) > 1:
         note(f"eps: {eps} in linf is more than the whole range of values, 0 to 1; 8/255 is meant as --eps 8/255")
@@ -129,9 +139,12 @@ def evaluate(
         plans=plans,
         curve=curves,
         command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
-                                   limit, arch, seed, slots, search, stop, curve_background, curve_foreground, budget)),
+                                limit, arch, seed, slots, search, stop, curve_background, curve_foreground, budget,
+                                defence, True if unadapted else None)),
     )  # fmt: skip
-    settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=_device(device), budget=budget)
+    settings = Settings(
+        slots=slots, search=search, stop=stop, seed=seed, device=_device(device), budget=budget, adaptive=not unadapted
+    )
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(models, question, out, settings=settings, progress=progress, notice=note)
     return show(found, json=json)
@@ -224,7 +237,7 @@ def _flags(*values: object) -> dict[str, object]:
     """Pair the flags of the command with their values, in the order of the flags."""
     names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
              "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground",
-             "budget")  # fmt: skip
+             "budget", "defence", "unadapted")  # fmt: skip
     return dict(zip(names, values, strict=True))
 
 
@@ -235,5 +248,5 @@ def _command(values: dict[str, object]) -> str:
         if value is None:
             continue
         for item in value if isinstance(value, list) else [value]:
-            words += [f"--{name}", str(item)]
+            words += [f"--{name}"] if item is True else [f"--{name}", str(item)]
     return shlex.join(words)

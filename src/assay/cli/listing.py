@@ -6,10 +6,11 @@ from assay.attacks.registry import ATTACKS, SUITES
 from assay.cli.output import emit, say, table
 from assay.core.arguments import one_of
 from assay.data import SOURCES
+from assay.defences import DEFENCES
 from assay.models import ARCHITECTURES
 from assay.training import OBJECTIVES
 
-KINDS = ("attacks", "suites", "data", "models", "training")
+KINDS = ("attacks", "suites", "data", "models", "training", "defences")
 
 
 def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
@@ -18,7 +19,7 @@ def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
     Parameters
     ----------
     kind
-        attacks, suites, data, models, training or all.
+        attacks, suites, data, models, training, defences or all.
     json
         As JSON.
     markdown
@@ -52,12 +53,13 @@ def catalogue() -> dict[str, list[dict[str, str]]]:
             for name, source in SOURCES.items()
         ],
         "models": [_row(name, _first_line(make), make) for name, make in ARCHITECTURES.items()],
-        "training": [_row(name, _first_line(make), make) for name, make in OBJECTIVES.items()],
+        "training": [_row(name, entry.help, entry.make) for name, entry in OBJECTIVES.items()],
+        "defences": [_row(name, entry.help, entry.make) for name, entry in DEFENCES.items()],
     }
 
 
 def _row(name: str, what: str, make: object) -> dict[str, str]:
-    hidden = ("needs_mask", "salience")
+    hidden = ("salience", "model")
     known = inspect.signature(make).parameters  # type: ignore[arg-type]
     return {"name": name, "what": what, "arguments": ", ".join(k for k in known if k not in hidden)}
 

@@ -1,16 +1,21 @@
 """``assay train``."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.attacks.registry import make as make_attack
 from assay.cli.foreground import with_foreground
 from assay.cli.output import emit, note, say
 from assay.core.arguments import reject
 from assay.core.numbers import parse_number
 from assay.data import load as load_data
-from assay.training import Epoch, Recipe
+from assay.models import load as load_model
+from assay.training import Epoch, Moment, Recipe, with_stored
 from assay.training import train as run_training
 
 
@@ -26,17 +31,27 @@ def train(
     norm: str = "linf",
     foreground: str = "auto",
     attack_steps: int = 10,
+    attack: str | None = None,
     epochs: int = 10,
     batch: int = 128,
     optimiser: str = "adam",
     rate: float = 1e-3,
+    schedule: str = "step",
     milestones: str = "",
     drop: float = 0.1,
     decay: float = 0.0,
     flip: bool = False,
+    average: float = 0.0,
+    precision: str = "float32",
+    validate: float = 0.0,
+    patience: int = 0,
+    start: str | None = None,
+    stored: str | None = None,
+    stored_attack: str = "pgd",
     limit: int | None = None,
     seed: int = 0,
     trail: str = "",
+    track: list[str] | None = None,
     json: bool = False,
     quiet: bool = False,
 ) -> int:
@@ -49,7 +64,7 @@ def train(
     out
         The run's folder: checkpoint.pt, model.safetensors, history.json, trail/.
     objective
-        clean, pgd-at or at-dual.
+        What a step minimises, such as pgd-at or trades:beta=6 (see: assay ls training).
     arch
         Architecture (see: assay ls models).
     normalize
@@ -64,6 +79,8 @@ def train(
         Where at-dual's masks come from: data, salience, intensity, folder:PATH, or auto (data, else salience).
     attack_steps
         Steps of the inner attack.
+    attack
+        Another inner attack than the objective's usual one, such as apgd:loss=dlr (see: assay ls attacks).
     epochs
         Passes over the data.
     batch
@@ -72,6 +89,8 @@ def train(
         adam or sgd.
     rate
         First learning rate.
+    schedule
+        step (at the milestones) or cosine (to 0 at the last epoch).
     milestones
         Epochs after which the rate drops, such as 20,40.
     drop
@@ -80,19 +99,35 @@ def train(
         Weight decay.
     flip
         Mirror images at random.
+    average
+        Decay of a moving average of the weights, such as 0.995; the average is what is kept. 0 for none.
+    precision
+        float32, or mixed: bfloat16, float16.
+    validate
+        Share of the data held out and measured after each epoch, clean and under PGD-10.
+    patience
+        Stop after so many epochs without a better robust accuracy, and keep the best weights (needs validate).
+    start
+        Weights to begin from (transfer); layers of another shape start afresh.
+    stored
+        A trained model: adversarial examples against it are made once and added to the data.
+    stored_attack
+        The attack that makes them.
     limit
         At most so many images.
     seed
         Of weights, order and attacks.
     trail
         Epochs whose weights are kept, such as 0,1,5,10, or all.
+    track
+        tensorboard or mlflow, where installed.
     json
         Print the history as JSON.
     quiet
         No progress.
     """
     loaded = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
-    if objective == "at-dual":
+    if "dual" in f"{objective}{attack}{stored_attack}":
         loaded = with_foreground(loaded, foreground)
     loaded = loaded.head(limit, seed)
     recipe = Recipe(
@@ -103,31 +138,75 @@ def train(
         eps_background=_budget("eps_background", eps_background),
         norm=norm,
         attack_steps=attack_steps,
+        attack=attack,
         epochs=epochs,
         batch=batch,
         optimiser=optimiser,
         rate=rate,
+        schedule=schedule,
         milestones=_epochs("milestones", milestones),
         drop=drop,
         decay=decay,
         flip=flip,
+        average=average,
+        precision=precision,
+        validate=validate,
+        patience=patience,
+        start=start,
         seed=seed,
     )
+    if stored is not None:
+        if recipe.eps is None:
+            reject("eps", "a budget, which stored examples need", None)
+        fooled = make_attack(stored_attack, eps=recipe.eps, norm=norm, eps_background=recipe.eps_background)
+        loaded = with_stored(loaded, load_model(stored), fooled, seed=seed)
     kept = tuple(range(epochs + 1)) if trail == "all" else _epochs("trail", trail)
-    found = run_training(loaded, recipe, out, trail=kept, progress=None if quiet or json else tell)
+    silent = quiet or json
+    with _bar(silent) as live:
+        found = run_training(
+            loaded, recipe, out, trail=kept, track=tuple(track or ()), progress=None if silent else tell, live=live
+        )
     if json:
         emit([vars(epoch) for epoch in found.history])
     else:
+        if found.best < len(found.history):
+            note(f"the weights are those of epoch {found.best}, the best on the images held out")
         say(f"model: {found.path}")
     return 0
 
 
 def tell(epoch: Epoch) -> None:
     """One line an epoch."""
+    held = "" if epoch.clean is None else f"held out {100 * epoch.clean:.1f} %"
+    held += "" if epoch.robust is None else f", {100 * epoch.robust:.1f} % under PGD-10"
     note(
         f"epoch {epoch.epoch}/{epoch.epochs}  loss {epoch.loss:.4f}  training accuracy {100 * epoch.accuracy:.1f} %  "
-        f"rate {epoch.rate:g}  {epoch.seconds:.1f} s"
+        f"{held}{'  ' if held else ''}rate {epoch.rate:g}  {epoch.passes:.0f} passes/s  {epoch.seconds:.1f} s"
     )
+    if epoch.note:
+        note(epoch.note)
+
+
+@contextmanager
+def _bar(silent: bool) -> Iterator[Callable[[Moment], None] | None]:
+    """Progress inside an epoch, on a terminal; elsewhere a line an epoch has to do."""
+    if silent or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    words = "loss {task.fields[loss]:.3f}  {task.fields[right]:.1f} %  {task.fields[speed]:.0f} passes/s"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(words),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("epoch", total=None, loss=0.0, right=0.0, speed=0.0)
+
+        def live(now: Moment) -> None:
+            bar.update(task, description=f"epoch {now.epoch}/{now.epochs}", completed=now.done, total=now.total,
+                       loss=now.loss, right=100 * now.accuracy, speed=now.passes)  # fmt: skip
+
+        yield live
 
 
 def _budget(name: str, text: str | None) -> float | None:

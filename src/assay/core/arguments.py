@@ -103,7 +103,12 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
         'l2'
     """
     if not isinstance(value, str) or value not in allowed:
-        near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else []
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = nearest(value, allowed) if isinstance(value, str) else ""
         reject(name, "one of " + ", ".join(repr(a) for a in allowed), described(f"{value!r}{hint}"))
     return value
+
+
+def nearest(word: str, words: Collection[str]) -> str:
+    """The end of a message, ``" (did you mean 'npz'?)"``, or nothing where no word is near."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

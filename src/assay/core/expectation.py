@@ -4,6 +4,7 @@ Averaging losses, logits or probabilities are three different goals; each is off
 """
 
 import math
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,15 @@ from assay.core.arguments import number, one_of, whole
 from assay.core.guard import Classifier
 from assay.core.rng import Rng
 from assay.core.types import Count, Images, Labels, Logits
+
+
+class RandomTransform(Protocol):
+    """A random change of images whose draws have addresses: a frozen dataclass or a module."""
+
+    def __call__(self, x: Images, rng: Rng, keys: Labels, step: Count, purpose: str) -> Images:
+        """Change each image by the draws of (seed, key, step, purpose)."""
+        ...
+
 
 AVERAGES = ("loss", "logits", "probabilities")
 
@@ -28,6 +38,7 @@ class Expectation(nn.Module):
         model: maps images in [0, 1] to logits.
         draws: how many times each image is evaluated, at least 1.
         sigma: standard deviation of the noise added to the image, in input units; 0 for none.
+        transform: any other random change of the image, besides the noise.
         average: what an attack averages: ``"loss"`` (equation 9; each draw has its own loss), ``"logits"`` or
             ``"probabilities"``. Predictions average probabilities, except with ``"logits"``.
         seed: seed of the noise.
@@ -45,18 +56,27 @@ class Expectation(nn.Module):
     """
 
     def __init__(
-        self, model: Classifier, draws: int, *, sigma: float = 0.0, average: str = "loss", seed: int = 0
+        self,
+        model: Classifier,
+        draws: int,
+        *,
+        sigma: float = 0.0,
+        transform: RandomTransform | None = None,
+        average: str = "loss",
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
         self.draws = whole("draws", draws, least=1)
         self.sigma = number("sigma", sigma, least=0)
+        self.transform = transform
         self.average = one_of("average", average, AVERAGES)
         self.rng = Rng(seed)
 
     def extra_repr(self) -> str:
         """The settings, so that two different models never look the same in a record."""
-        return f"draws={self.draws}, sigma={self.sigma}, average={self.average!r}, seed={self.rng.seed}"
+        other = "" if self.transform is None else f"transform={self.transform}, "
+        return f"draws={self.draws}, sigma={self.sigma}, {other}average={self.average!r}, seed={self.rng.seed}"
 
     def forward(self, x: Images) -> Logits:
         """Averaged logits (``average="logits"``) or the logarithm of averaged probabilities, ``(b, k)``.
@@ -92,6 +112,8 @@ class Expectation(nn.Module):
         return logits.log_softmax(2).logsumexp(0) - math.log(self.draws)
 
     def _noised(self, x: Images, keys: Labels, step: Count, purpose: str) -> Images:
+        if self.transform is not None:
+            x = self.transform(x, self.rng, keys, step, f"transform {purpose}")
         if self.sigma == 0:
             return x
         noise = self.rng.normal(keys, tuple(x.shape[1:]), f"expectation {purpose}", step)

@@ -172,6 +172,30 @@ def DLR() -> Objective:
     return Objective(((1.0, _LogitRatio()),))
 
 
+@dataclass(frozen=True)
+class _Evasion:
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        goal, reject_at = rows.goal, logits.shape[1] - 1
+        aimed = goal.aim >= 0
+        at, others = split_logit(logits, torch.where(aimed, goal.aim, goal.label))
+        accepted = others[:, :reject_at].amax(1)
+        away = accepted - torch.maximum(at, logits[:, reject_at])
+        return torch.where(aimed, at - others.amax(1), away)
+
+
+def Evasion() -> Objective:
+    """``max_{k≠y} z_k − max(z_y, z_reject)`` for a classifier that can reject, its last logit: wrong and not rejected.
+
+    Targeted it is ``z_t − max_{k≠t} z_k``, the rejection among them. Positive iff the goal is reached.
+
+    Source: Carlini & Wagner, "Adversarial examples are not easily detected", AISec 2017, section 3.3 (the combined
+    classifier with a class for detected images).
+    """
+    return Objective(((1.0, _Evasion()),))
+
+
 def KullbackLeibler() -> Objective:
     """Divergence of the prediction from that of the clean image, KL(clean ‖ now).
 
@@ -185,7 +209,7 @@ def KullbackLeibler() -> Objective:
     return Objective(((1.0, _KullbackLeibler()),))
 
 
-OBJECTIVES = {"ce": CrossEntropy, "margin": Margin, "dlr": DLR, "kl": KullbackLeibler}
+OBJECTIVES = {"ce": CrossEntropy, "margin": Margin, "dlr": DLR, "kl": KullbackLeibler, "evasion": Evasion}
 
 
 def objective(name: "str | Objective") -> Objective:

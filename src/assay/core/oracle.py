@@ -50,6 +50,7 @@ class Oracle:
         compile: ``"no"``, ``"default"`` or ``"reduce-overhead"`` (CUDA graphs), passed to ``torch.compile`` for the
             search; the verification stays eager, so that a wrong compilation cannot grade itself.
         device: where to run; by default where the model is.
+        surrogate: what attacks see instead of the model, which `verify` alone asks then.
 
     Attributes:
         forwards: forward passes of each row so far, ``(b,)``; set by the engine for the rows at hand.
@@ -64,8 +65,10 @@ class Oracle:
         search: str = "float32",
         compile: str = "no",
         device: torch.device | None = None,
+        surrogate: Classifier | None = None,
     ) -> None:
-        self.model = model
+        self.judged = model
+        self.model = model = model if surrogate is None else surrogate
         self.search = one_of("search", search, PRECISIONS)
         self.dtype = model_dtype(model)
         self.device = device or model_device(model, torch.device("cpu"))
@@ -230,7 +233,7 @@ class Oracle:
         """Logits for the referee: eager, in the model's own precision, not counted for the attack."""
         x = x.to(self.device)
         with torch.no_grad():
-            logits = self.model(x.to(self.dtype)).to(x.dtype)
+            logits = self.judged(x.to(self.dtype)).to(x.dtype)
         check_classes(logits)
         return logits
 

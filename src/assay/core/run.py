@@ -47,6 +47,7 @@ def attack(
     seed: int = 0,
     ids: Labels | None = None,
     budget: int | None = None,
+    surrogate: Classifier | None = None,
     errors: str = "raise",
     preflight: bool = True,
     progress: Callback | None = None,
@@ -73,6 +74,8 @@ def attack(
         seed: of all random draws.
         ids: int64 address of each sample's random draws; by default derived from its pixels and label.
         budget: most forward passes to spend on a sample.
+        surrogate: what the attack sees instead of the model (another network, or the model with a gradient that it
+            lacks itself); every hit is measured on the model.
         errors: ``"raise"``, or ``"record"``: samples on which the model raises end as ``ERROR``, the rest goes on.
         preflight: look at the model first, and warn of what would make the result meaningless.
         progress: called with a `Progress` after each change.
@@ -104,12 +107,14 @@ def attack(
     )
     stages = unfold(_checked(attack))
     problem = make_problem(model, x, y, stages, target=target, mask=mask, test=test, ids=ids)
-    oracle = Oracle(model, search=search, compile=compile, device=model_device(model, problem.x.device))
+    device = model_device(model, problem.x.device)
+    oracle = Oracle(model, search=search, compile=compile, device=device, surrogate=surrogate)
     record = Record.empty(problem)
     engine = Engine(oracle, record, settings, attack.describe())
     if preflight and len(problem.x):
         warn_of(model, problem.x, problem.y)
-    with untouched(model), channels_last(model, wanted=compile == "no") as oracle.layout:
+    seen = model if surrogate is None else surrogate
+    with untouched(model), untouched(seen), channels_last(seen, wanted=compile == "no") as oracle.layout:
         try:
             logits = engine.clean()
             if len(record.errors) < len(problem.x) or not len(problem.x):  # else the errors say what is wrong

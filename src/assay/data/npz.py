@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.arguments import described, reject
+from assay.core.arguments import described, nearest, reject
 from assay.data.arrays import LAYOUTS, class_names, foreground, labels, pixels
 from assay.data.dataset import Dataset
-from assay.data.spec import Request, listed, nearest, one_set, refuse_part
+from assay.data.spec import Request, listed, one_set, refuse_part
 
 OPTIONS = ("x", "y", "mask", "classes", "layout", "holdout", "seed", "max_gib")
 

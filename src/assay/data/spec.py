@@ -1,12 +1,11 @@
 """What a source is asked for: a spec taken apart, its options read with their checks, its split."""
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assay.core.arguments import described, number, one_of, reject, whole
+from assay.core.arguments import described, nearest, number, one_of, reject, whole
 from assay.data.dataset import Dataset
 
 SPLITS = ("train", "val", "test", "all")
@@ -123,12 +122,6 @@ def options_of(text: str, separator: str, allowed: Collection[str], source: str)
             reject("spec", f"each option of {source!r} once", described(f"{key!r} twice"))
         found[key] = value
     return found
-
-
-def nearest(word: str, words: Collection[str]) -> str:
-    """The end of a message, ``"; did you mean 'npz'?"``, or nothing where no word is near."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def listed(words: Collection[str]) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from assay.core.preflight import Finding, inspect
 from assay.core.progress import Callback
 from assay.core.run import INTERRUPTED, attack
 from assay.data import Dataset
+from assay.defences import Adaptation, adaptation_of
 from assay.masks import SpectralResidual
 from assay.models import digest
 from assay.report import Cell, Study, summary, write_report
@@ -38,6 +39,7 @@ class Settings:
         device: where the models run, such as ``"cpu"`` or ``"cuda:0"``.
         errors: ``"raise"`` or ``"record"``.
         budget: most forward passes an attack may spend on a sample; None for no limit.
+        adaptive: attack a defence in the way that it declares; False for attacks that do not know of it.
     """
 
     slots: int = 256
@@ -47,6 +49,7 @@ class Settings:
     device: str = "cpu"
     errors: str = "record"
     budget: int | None = None
+    adaptive: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,18 +126,25 @@ def evaluate(
         for finding in found:
             notice(f"{name}: {finding.code}: {finding.text}")
     cells, reused, complete = [], 0, True
+    said: list[str] = []
     for name, model in models.items():
         model = model.to(settings.device)
+        how = adaptation_of(model)
+        if how is not None:
+            known = "attacked adaptively" if settings.adaptive else "NOT attacked adaptively, the numbers flatter it"
+            said.append(f"{name}: {known}: {how.how}")
+            notice(said[-1])
         identity = {"model": digest(model), "data": question.data.digest, "code": code_digest()}
         for planned in (*question.plans, *question.curve):
             if not complete:
                 break
-            outcome, fresh = _cell(model, question.data, planned, out, settings, identity, progress)
+            outcome, fresh = _cell(model, question.data, planned, out, settings, identity, progress, how)
             reused += not fresh
             complete = complete and not outcome.count(Status.NOT_RUN)
-            cells.append(_as_cell(name, planned, outcome, on_curve=planned in question.curve))
+            label = "" if how is None else " (adaptive)" if settings.adaptive else " (not adapted)"
+            cells.append(_as_cell(name, planned, outcome, on_curve=planned in question.curve, label=label))
             notice(f"{name}: {outcome}" + ("" if fresh else " (kept from before)"))
-    study = _study(question, cells, findings, settings)
+    study = _study(replace(question, notes=(*question.notes, *said)), cells, findings, settings)
     if not complete:
         return Evaluation(study, None, summary(study), complete, findings, reused)
     return Evaluation(study, _write(study, out), summary(study), complete, findings, reused)
@@ -148,17 +158,21 @@ def _cell(
     settings: Settings,
     identity: dict[str, str],
     progress: Callback | None,
+    how: Adaptation | None = None,
 ) -> tuple[Outcome, bool]:
     """One attack on one model: from disk, completed from disk, or run."""
+    how = how if settings.adaptive else None
+    what = planned.attack if how is None else how.adapt(planned.attack)
     key = cell_key(
         **identity,
-        attack=repr(planned.attack),
-        parts=[digest(module) for module in modules_in(planned.attack)],
+        attack=repr(what),
+        parts=[digest(module) for module in modules_in(what)],
         stop=settings.stop,
         search=settings.search,
         seed=settings.seed,
         torch=torch.__version__,
         **({} if settings.budget is None else {"budget": settings.budget}),
+        **({} if how is None else {"adaptation": how.how}),
     )
     path, x = out / "cells" / f"{key}.safetensors", data.images()
     known = load_outcome(path, x)
@@ -171,13 +185,15 @@ def _cell(
         model,
         x[missing],
         data.y[missing],
-        planned.attack,
+        what,
         mask=mask,
         stop=settings.stop,
         slots=settings.slots,
         search=settings.search,
         seed=settings.seed,
         budget=settings.budget,
+        surrogate=None if how is None else how.surrogate,
+        test=None if how is None else how.test,
         errors=settings.errors,
         preflight=False,
         progress=progress,
@@ -187,11 +203,11 @@ def _cell(
     return outcome, True
 
 
-def _as_cell(model: str, planned: Planned, outcome: Outcome, *, on_curve: bool) -> Cell:
+def _as_cell(model: str, planned: Planned, outcome: Outcome, *, on_curve: bool, label: str = "") -> Cell:
     return Cell(
         model=model,
-        attack=planned.attack.describe(),
-        family=planned.family,
+        attack=planned.attack.describe() + label,
+        family=planned.family + label,
         budget=planned.budget,
         outcome=outcome,
         eps=planned.eps,

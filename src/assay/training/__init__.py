@@ -1,7 +1,12 @@
-"""Training: clean, PGD adversarial, and adversarial with dual perturbations."""
+"""Robust training: objectives, recipes, and a trainer that loses nothing when it is stopped."""
 
-from assay.training.objectives import OBJECTIVES, Adversarial, Clean
+from assay.training.objectives import OBJECTIVES, Batch, TrainingObjective, Update, make
 from assay.training.recipe import Recipe, paper
-from assay.training.trainer import Epoch, Trained, train
+from assay.training.records import Epoch, Moment, Trained
+from assay.training.stored import with_stored
+from assay.training.trainer import train
 
-__all__ = ["OBJECTIVES", "Adversarial", "Clean", "Epoch", "Recipe", "Trained", "paper", "train"]
+__all__ = [
+    "OBJECTIVES", "Batch", "Epoch", "Moment", "Recipe", "Trained", "TrainingObjective", "Update", "make", "paper",
+    "train", "with_stored",
+]  # fmt: skip

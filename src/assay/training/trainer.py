@@ -5,7 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +15,19 @@ from torch import Tensor, nn
 from assay.core.arguments import described, reject
 from assay.core.files import atomic_write, sweep
 from assay.data import Dataset
-from assay.models import build
+from assay.models import build, digest
+from assay.models import load as load_model
 from assay.models import save as save_model
-from assay.training.objectives import TrainingObjective, training_objective
+from assay.training.average import Average
+from assay.training.log import Guarded
+from assay.training.objectives import Batch, TrainingObjective, make
+from assay.training.objectives.batch import updates
 from assay.training.recipe import Recipe
+from assay.training.records import Epoch, Moment, Trained
+from assay.training.transfer import begin_from
+from assay.training.validation import best_epoch, collapse, hold_out
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch ended with.
-
-    Attributes:
-        epoch: how many epochs are done.
-        epochs: of how many.
-        loss: mean training loss.
-        accuracy: share of the training images that were right when they were met (adversarial ones, if any).
-        rate: learning rate.
-        seconds: wall time.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    accuracy: float
-    rate: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained classifier.
-
-    Attributes:
-        model: on the CPU, in evaluation mode.
-        path: its weights.
-        history: one `Epoch` an epoch.
-        trail: weights of the epochs that were kept, by epoch.
-    """
-
-    model: nn.Module
-    path: Path
-    history: tuple[Epoch, ...]
-    trail: dict[int, Path]
+_MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def train(
@@ -65,19 +36,24 @@ def train(
     out: str | Path,
     *,
     trail: tuple[int, ...] = (),
+    track: tuple[str, ...] = (),
     progress: Callable[[Epoch], None] | None = None,
+    live: Callable[[Moment], None] | None = None,
 ) -> Trained:
     """Train by a recipe, or go on where an earlier call with the same arguments (but for fewer epochs) stopped.
 
-    After each epoch ``checkpoint.pt`` (weights, optimiser, random state, history) is replaced atomically; at the end
-    ``model.safetensors`` is written. On the CPU a resumed run ends with the weights of an uninterrupted one.
+    After each epoch ``checkpoint.pt`` (weights, optimiser, history) is replaced atomically; at the end
+    ``model.safetensors`` is written. On the CPU a resumed run ends with the weights of an uninterrupted one. Under
+    ``torchrun`` or ``accelerate launch`` the batch is divided among the processes; the first one writes.
 
     Args:
         data: images, labels and, for AT-Dual, masks.
         recipe: how to train.
         out: the run's folder.
         trail: epochs whose weights are kept in ``trail/`` for later study (0 is the start).
+        track: ``"tensorboard"``, ``"mlflow"``.
         progress: called after each epoch.
+        live: called a few times a second.
 
     Returns:
         The result.
@@ -89,19 +65,23 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
-    objective = training_objective(
-        recipe.objective,
-        eps=recipe.eps,
-        eps_background=recipe.eps_background,
-        norm=recipe.norm,
-        steps=recipe.attack_steps,
-    )
-    if objective.needs_mask and data.masks is None:
-        reject("data", "foreground masks, which at-dual needs", described(f"{data.name} has none"))
+    objective = make(
+        recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
+        steps=recipe.attack_steps, attack=recipe.attack, load=load_model,
+    )  # fmt: skip
+    if "mask" in objective.needs and data.masks is None:
+        reject("data", f"foreground masks, which {recipe.objective} needs", described(f"{data.name} has none"))
     run = _Run(data, recipe, objective, out, trail)
     run.resume()
-    while run.done < recipe.epochs:
-        run.epoch(progress)
+    trackers = Guarded(track if run.main else (), out)
+    trackers.call("start", vars(recipe))
+    while not run.over:
+        epoch = run.epoch(live)
+        if progress is not None and run.main:
+            progress(epoch)
+        named = {name: getattr(epoch, name) for name in ("loss", "accuracy", "rate", "clean", "robust", "passes")}
+        trackers.call("log", epoch.epoch, {name: value for name, value in named.items() if value is not None})
+    trackers.call("finish")
     return run.finish()
 
 
@@ -111,9 +91,10 @@ class _Run:
     def __init__(
         self, data: Dataset, recipe: Recipe, objective: TrainingObjective, out: Path, trail: tuple[int, ...]
     ) -> None:
-        from accelerate import Accelerator  # half a second of import time, needed only here
+        from accelerate import Accelerator, DistributedDataParallelKwargs  # half a second of import time
 
-        self.data, self.recipe, self.objective, self.out, self.trail = data, recipe, objective, out, trail
+        self.recipe, self.objective, self.out, self.trail = recipe, objective, out, trail
+        self.data, self.held = hold_out(data, recipe)
         channels, height, _ = data.x.shape[1:]
         self.plan = {
             "arch": recipe.arch,
@@ -125,15 +106,28 @@ class _Run:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             model = build(**self.plan)  # type: ignore[arg-type]
-            self.random = torch.get_rng_state()
-        self.accelerator = Accelerator()
+        began = "" if recipe.start is None else begin_from(model, recipe.start)
+        # Buffers stay each process's own: an objective may pass several times before it goes back.
+        settings = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self.accelerator = Accelerator(mixed_precision=_MIXED[recipe.precision], kwargs_handlers=[settings])
+        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(model, recipe))
+        self.average = Average(self._bare(), recipe.average)
         self.history: list[Epoch] = []
-        self.identity = {"recipe": replace(recipe, epochs=0).canonical(), "data": data.digest}
+        self.best: dict[str, Tensor] | None = None
+        teacher = getattr(objective, "teacher", None)
+        self.identity = {"data": data.digest, "start": began, "teacher": "" if teacher is None else digest(teacher)}
 
     @property
-    def done(self) -> int:
-        return len(self.history)
+    def main(self) -> bool:
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or patience is."""
+        done, patience = len(self.history), self.recipe.patience
+        return done >= self.recipe.epochs or bool(patience and done - best_epoch(self.history) >= patience)
 
     def resume(self) -> None:
         """Take up the checkpoint of the folder, if there is one of this very run."""
@@ -142,91 +136,122 @@ class _Run:
             self._keep(0)
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
-        for name, mine in self.identity.items():
-            if state[name] != mine:
-                reject(
-                    "out", f"a new folder or one of the same run ({_difference(name, state[name], mine)})", str(path)
-                )
-        epochs = len(json.loads(state["history"]))
-        if epochs > self.recipe.epochs:
-            reject("epochs", f"at least {epochs}, which the run in this folder has done", self.recipe.epochs)
+        names = {"data": "the data differ", "start": "its start differs", "teacher": "its teacher differs"}
+        differs = [names[key] for key, mine in self.identity.items() if state.get(key, "") != mine]
+        differs += [text for text in (self.recipe.difference(state["recipe"]),) if text]
+        if differs:
+            reject("out", f"a new folder or one of the same run ({', '.join(differs)})", str(path))
+        history = [Epoch(**entry) for entry in json.loads(state["history"])]
+        if len(history) > self.recipe.epochs:
+            reject("epochs", f"at least {len(history)}, which the run in this folder has done", self.recipe.epochs)
         self._bare().load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.random = state["random"]
-        self.history = [Epoch(**entry) for entry in json.loads(state["history"])]
+        if self.recipe.average:
+            self.average.load(state["average"])
+        if state.get("scaler") and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.history, self.best = history, state.get("best")
 
-    def epoch(self, progress: Callable[[Epoch], None] | None) -> None:
+    def epoch(self, live: Callable[[Moment], None] | None) -> Epoch:
         """One pass over the data."""
-        recipe, began = self.recipe, time.monotonic()
-        rate = recipe.learning_rate(self.done)
+        recipe, done, began = self.recipe, len(self.history), time.monotonic()
+        rate = recipe.learning_rate(done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        total = right = seen = 0.0
+        recorder, tally, carry, told = _Recorder(self.model), _Tally(), {}, began  # type: ignore[var-annotated]
         with torch.random.fork_rng():
-            torch.set_rng_state(self.random)
-            for step, index in enumerate(_batches(len(self.data), recipe, self.done)):
-                loss, correct = self._step(index, _seed(recipe.seed, self.done, step))
-                total, right, seen = total + loss * len(index), right + correct, seen + len(index)
-            self.random = torch.get_rng_state()
-        self.history.append(
-            Epoch(
-                epoch=self.done + 1,
-                epochs=recipe.epochs,
-                loss=total / max(seen, 1),
-                accuracy=right / max(seen, 1),
-                rate=rate,
-                seconds=round(time.monotonic() - began, 3),
-            )
-        )
+            for step, index in enumerate(_batches(len(self.data), recipe, done)):
+                self._step(recorder, tally, index, step, carry)
+                now = time.monotonic()
+                if live is not None and self.main and (now - told > 0.3 or tally.seen == len(self.data)):
+                    told, speed = now, recorder.passes / max(now - began, 1e-9)
+                    live(Moment(done + 1, recipe.epochs, tally.seen, len(self.data), *tally.means(), speed))
+        seconds = time.monotonic() - began
+        loss, accuracy = tally.means()
+        clean, robust = None, None
+        if self.held is not None:
+            with self.average.applied() as model:
+                clean, robust = self.held.measure(model, self.accelerator.device)
+            self.model.train()
+        passes = recorder.passes * self.accelerator.num_processes / max(seconds, 1e-9)
+        epoch = Epoch(done + 1, recipe.epochs, loss, accuracy, rate, round(seconds, 3), clean, robust, round(passes, 1))
+        epoch = replace(epoch, note=collapse(self.history, epoch))
+        self.history.append(epoch)
+        if recipe.patience and best_epoch(self.history) == epoch.epoch:
+            with self.average.applied() as model:
+                self.best = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
         self._save()
-        self._keep(self.done)
-        if progress is not None:
-            progress(self.history[-1])
+        self._keep(epoch.epoch)
+        return epoch
 
-    def _step(self, index: Tensor, seed: int) -> tuple[float, int]:
-        device = self.accelerator.device
+    def _step(self, recorder: "_Recorder", tally: "_Tally", index: Tensor, step: int, carry: dict[str, Any]) -> None:
+        """One batch: this process's part of it."""
+        world, place = self.accelerator.num_processes, self.accelerator.process_index
+        seed, total, device = _seed(self.recipe.seed, len(self.history), step), len(index), self.accelerator.device
+        index = index[place::world]
+        torch.manual_seed(seed + place)  # dropout and other draws of the model itself
         x, y = self.data.images(index).to(device), self.data.y[index].to(device)
         mask = None if self.data.masks is None else self.data.masks[index].to(device)
-        if self.recipe.flip:
-            turned = torch.rand(len(x), generator=torch.Generator().manual_seed(seed)).to(device) < 0.5
-            x = torch.where(turned[:, None, None, None], x.flip(3), x)
-            mask = None if mask is None else torch.where(turned[:, None, None, None], mask.flip(3), mask)
-        recorder = _Recorder(self.model)
-        loss = self.objective(recorder, x, y, mask, seed)
-        value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            reject("rate", "a learning rate at which the loss stays finite", self.recipe.rate)
-        self.optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        self.optimiser.step()
-        return value, int((recorder.logits.argmax(1) == y).sum()) if recorder.logits is not None else 0
+        batch = Batch(x, y, index, seed, mask, carry)
+        batch = _flipped(batch) if self.recipe.flip else batch
+        share = world * len(index) / max(total, 1)  # so that the mean over processes is the mean over the batch
+        loss = torch.zeros((), device=device)
+        for update in updates(self.objective, recorder, batch):
+            loss = update.loss.detach()
+            if not bool(loss.isfinite()):
+                reject("rate", "a learning rate at which the loss stays finite", self.recipe.rate)
+            self.optimiser.zero_grad(set_to_none=True)
+            self.accelerator.backward(update.loss * share if world > 1 else update.loss)
+            if update.undo is not None:
+                update.undo()
+            self.optimiser.step()
+            self.average.update()
+        right = recorder.right(y)
+        values = torch.stack([loss * len(index), right.to(loss)])
+        values = self.accelerator.reduce(values, "sum") if world > 1 else values
+        tally.add(float(values[0]), int(values[1]), total)
 
     def finish(self) -> Trained:
-        """Write the weights."""
+        """Write the weights: the best where there was patience, else the last."""
         model = self._bare()
+        if self.best is not None:
+            model.load_state_dict(self.best)
+        elif self.recipe.average:
+            with self.average.applied():
+                state = {name: t.clone() for name, t in model.state_dict().items()}
+            model.load_state_dict(state)
         path = self.out / "model.safetensors"
-        save_model(model, path, self.plan)
-        atomic_write(self.out / "history.json", json.dumps([vars(e) for e in self.history], indent=1))
+        if self.main:
+            save_model(model, path, self.plan)
+            atomic_write(self.out / "history.json", json.dumps([vars(e) for e in self.history], indent=1))
+        self.accelerator.wait_for_everyone()
         kept = {e: self._trail_path(e) for e in self.trail if self._trail_path(e).exists()}
-        return Trained(model.cpu().eval(), path, tuple(self.history), kept)
+        best = best_epoch(self.history) if self.best is not None else len(self.history)
+        return Trained(model.cpu().eval(), path, tuple(self.history), kept, best)
 
     def _save(self) -> None:
-        content = io.BytesIO()
+        scaler = self.accelerator.scaler
         state = {
             **self.identity,
+            "recipe": self.recipe.canonical(),
             "model": self._bare().state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "random": self.random,
+            "average": self.average.state(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "best": self.best,
             "history": json.dumps([vars(e) for e in self.history]),
         }
-        torch.save(state, content)
-        if self.accelerator.is_main_process:
+        if self.main:
+            content = io.BytesIO()
+            torch.save(state, content)
             atomic_write(self.out / "checkpoint.pt", content.getvalue())
+        self.accelerator.wait_for_everyone()
 
     def _keep(self, epoch: int) -> None:
-        if epoch in self.trail and not self._trail_path(epoch).exists():
-            save_model(self._bare(), self._trail_path(epoch), self.plan)
+        if self.main and epoch in self.trail and not self._trail_path(epoch).exists():
+            with self.average.applied() as model:
+                save_model(model, self._trail_path(epoch), self.plan)
 
     def _trail_path(self, epoch: int) -> Path:
         return self.out / "trail" / f"epoch-{epoch:04d}.safetensors"
@@ -236,20 +261,47 @@ class _Run:
         return bare
 
 
+class _Tally:
+    """Loss and hits so far."""
+
+    def __init__(self) -> None:
+        self.loss, self.hits, self.seen = 0.0, 0, 0
+
+    def add(self, loss: float, hits: int, count: int) -> None:
+        self.loss, self.hits, self.seen = self.loss + loss, self.hits + hits, self.seen + count
+
+    def means(self) -> tuple[float, float]:
+        return self.loss / max(self.seen, 1), self.hits / max(self.seen, 1)
+
+
 class _Recorder(nn.Module):
-    """The model, remembering the logits of its last pass in training mode (those that the loss is about)."""
+    """The model, counting images and remembering the logits of its last pass in training mode (those of the loss)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.logits: Tensor | None = None
+        self.passes = 0
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
+        self.passes += len(x)
         if self.model.training:
             self.logits = logits.detach()
         return logits
+
+    def right(self, y: Tensor) -> Tensor:
+        """How many of the last logits were right."""
+        if self.logits is None or len(self.logits) != len(y):
+            return torch.zeros((), device=y.device)
+        return (self.logits.argmax(1) == y).sum()
+
+
+def _flipped(batch: Batch) -> Batch:
+    turned = batch.uniform("flip", (1, 1, 1)) < 0.5
+    mask = None if batch.mask is None else torch.where(turned, batch.mask.flip(3), batch.mask)
+    return replace(batch, x=torch.where(turned, batch.x.flip(3), batch.x), mask=mask)
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -265,14 +317,5 @@ def _batches(count: int, recipe: Recipe, epoch: int) -> Iterator[Tensor]:
 
 
 def _seed(seed: int, epoch: int, step: int) -> int:
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{step}".encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "little")
-
-
-def _difference(name: str, theirs: str, mine: str) -> str:
-    if name != "recipe":
-        return "the data differ"
-    old: dict[str, Any] = json.loads(theirs)
-    new: dict[str, Any] = json.loads(mine)
-    changed = [f"{key} was {old.get(key)!r}, is {new[key]!r}" for key in new if old.get(key) != new[key]]
-    return ", ".join(changed)
+    found = hashlib.blake2b(f"{seed}/{epoch}/{step}".encode(), digest_size=7).digest()
+    return int.from_bytes(found, "little")

@@ -1,0 +1,46 @@
+"""Defences: modules that wrap a classifier, each of which says how it has to be attacked."""
+
+from assay.defences.adaptation import Adaptation, Defended, adaptation_of
+from assay.defences.changes import BitDepth, Blur, Jpeg, Median, TotalVariation
+from assay.defences.guarded import Detector, Guarded, Reconstruction, Squeezing, accepted, roc, threshold_at
+from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDefend, PixelDensity, Projection
+from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble, with_noise_layers
+from assay.defences.registry import DEFENCES, defend
+from assay.defences.smoothing import ABSTAIN, Certificate, Smoothed, certified_radius
+from assay.defences.transformed import StraightThrough, Transformed
+
+__all__ = [
+    "ABSTAIN",
+    "DEFENCES",
+    "Adaptation",
+    "Autoencoder",
+    "BitDepth",
+    "Blur",
+    "Certificate",
+    "Cleaner",
+    "Defended",
+    "Detector",
+    "Generator",
+    "Guarded",
+    "Jpeg",
+    "Median",
+    "PixelDefend",
+    "PixelDensity",
+    "Projection",
+    "RandomInput",
+    "Reconstruction",
+    "ResizePad",
+    "SelfEnsemble",
+    "Smoothed",
+    "Squeezing",
+    "StraightThrough",
+    "TotalVariation",
+    "Transformed",
+    "accepted",
+    "adaptation_of",
+    "certified_radius",
+    "defend",
+    "roc",
+    "threshold_at",
+    "with_noise_layers",
+]  # fmt: skip

@@ -1,0 +1,252 @@
+"""Training what a defence is made of: autoencoders, cleaners, generators, densities, detectors."""
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.core.arguments import number, reject, whole
+from assay.core.combinators import AnyAttack
+from assay.core.files import atomic_write
+from assay.core.run import perturb
+from assay.core.types import Images, Labels
+from assay.data import Dataset
+from assay.defences.guarded import Detector
+from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDensity
+
+Net = TypeVar("Net", bound=nn.Module)
+Progress = Callable[[int, int, float], None]
+"""Called after each epoch: how many are done, of how many, and the mean loss."""
+
+
+def fit(
+    parts: Mapping[str, nn.Module],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    step: Callable[[Images, Labels, Tensor, int], float],
+    data: Dataset,
+    *,
+    epochs: int,
+    batch: int = 128,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Epochs over a data set; with ``out`` a checkpoint after each, from which the same call goes on.
+
+    Args:
+        parts: the networks, by name.
+        optimisers: by name.
+        step: one step from ``(images, labels, indices, seed)``; the loss.
+        data: the images.
+        epochs: passes over the data.
+        batch: images a step.
+        seed: of order and draws.
+        out: the checkpoint's file.
+        progress: called after each epoch.
+    """
+    done = 0
+    saved: dict[str, Any] = {**parts, **optimisers}
+    if out is not None and out.is_file():
+        state = torch.load(out, map_location="cpu", weights_only=True)
+        done = int(state["done"])
+        for name in saved:
+            saved[name].load_state_dict(state[name])
+    for epoch in range(done, whole("epochs", epochs, least=1)):
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
+        total = 0.0
+        with torch.random.fork_rng():
+            for number_of, at in enumerate(order.split(batch)):
+                here = (seed * 1009 + epoch) * 1_000_003 + number_of
+                torch.manual_seed(here)
+                total += step(data.images(at), data.y[at], at, here) * len(at)
+        if out is not None:
+            content = io.BytesIO()
+            torch.save({"done": epoch + 1, **{name: part.state_dict() for name, part in saved.items()}}, content)
+            atomic_write(out, content.getvalue())
+        if progress is not None:
+            progress(epoch + 1, epochs, total / max(len(data), 1))
+    for part in parts.values():
+        part.eval()
+
+
+def fit_autoencoder(data: Dataset, *, noise: float = 0.1, epochs: int = 10, seed: int = 0, rate: float = 1e-3,
+                    out: Path | None = None, progress: Progress | None = None) -> Autoencoder:  # fmt: skip
+    """MagNet's autoencoder: reconstruct clean images from noisy ones.
+
+    Args:
+        data: clean images.
+        noise: deviation of the Gaussian noise.
+        epochs: passes over the data.
+        seed: of weights and draws.
+        rate: of Adam.
+        out: checkpoint.
+        progress: called after each epoch.
+
+    Source: Meng & Chen, CCS 2017, section 5.2.
+    """
+    number("noise", noise, least=0)
+    net = _seeded(lambda: Autoencoder(data.x.shape[1]), seed)
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+
+    def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
+        loss = F.mse_loss(net((x + noise * torch.randn_like(x)).clamp(0, 1)), x)
+        return _move(optimiser, loss)
+
+    fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
+    return net
+
+
+def fit_cleaner(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: int = 5, weight: float = 0.001,
+                seed: int = 0, rate: float = 1e-3, out: Path | None = None,
+                progress: Progress | None = None) -> Cleaner:  # fmt: skip
+    """APE-GAN's generator: clean images from adversarial ones, against a discriminator of the two.
+
+    Args:
+        data: clean images.
+        model: the classifier to protect.
+        attack: makes the adversarial images.
+        epochs: passes over the data.
+        weight: of the discriminator's loss beside the squared error.
+        seed: of weights and draws.
+        rate: of both Adams.
+        out: checkpoint.
+        progress: called after each epoch.
+
+    Source: Shen et al., "APE-GAN", 2017, equations 7–10.
+    """
+    net = _seeded(lambda: Cleaner(data.x.shape[1]), seed)
+    judge = _seeded(lambda: Detector(int(data.x.shape[1]), int(data.x.shape[2])), seed + 1)
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+    against = torch.optim.Adam(judge.parameters(), lr=rate)
+
+    def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
+        moved = perturb(model, x, y, attack, seed=here, ids=at)
+        made = net(moved)
+        wrong, right = torch.ones_like(y), torch.zeros_like(y)
+        both = torch.cat([judge.logits(x), judge.logits(made.detach())])
+        _move(against, F.cross_entropy(both, torch.cat([right, wrong])))
+        return _move(optimiser, F.mse_loss(made, x) + weight * F.cross_entropy(judge.logits(made), right))
+
+    parts = {"net": net, "judge": judge}
+    fit(parts, {"optimiser": optimiser, "against": against}, step, data, epochs=epochs, seed=seed, out=out,
+        progress=progress)  # fmt: skip
+    return net
+
+
+def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_steps: int = 3, penalty: float = 10.0,
+                  seed: int = 0, rate: float = 2e-4, out: Path | None = None,
+                  progress: Progress | None = None) -> Generator:  # fmt: skip
+    """Defense-GAN's generator, as a Wasserstein GAN with gradient penalty.
+
+    Args:
+        data: clean images, their side a multiple of 4.
+        epochs: passes over the data.
+        latent: numbers of the random vector.
+        critic_steps: steps of the critic for one of the generator.
+        penalty: weight of the gradient penalty.
+        seed: of weights and draws.
+        rate: of both Adams.
+        out: checkpoint.
+        progress: called after each epoch.
+
+    Source: Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, algorithm 1, which Defense-GAN
+    uses (section 5).
+    """
+    side = int(data.x.shape[2])
+    if side % 4:
+        reject("data", "images whose side is a multiple of 4", f"{side} pixels")
+    net = _seeded(lambda: Generator(int(data.x.shape[1]), side, latent), seed)
+    critic = _seeded(lambda: Detector(int(data.x.shape[1]), side), seed + 1)
+    ways = {"optimiser": torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.9)),
+            "against": torch.optim.Adam(critic.parameters(), lr=rate, betas=(0.5, 0.9))}  # fmt: skip
+    turn = {"at": 0}
+
+    def value(x: Images) -> Tensor:
+        return critic.logits(x)[:, 0]
+
+    def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
+        made = net(torch.randn(len(x), latent))
+        share = torch.rand(len(x), 1, 1, 1)
+        between = (share * x + (1 - share) * made.detach()).requires_grad_()
+        (slope,) = torch.autograd.grad(value(between).sum(), between, create_graph=True)
+        steep = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        loss = value(made.detach()).mean() - value(x).mean()
+        _move(ways["against"], loss + penalty * steep)
+        turn["at"] += 1
+        if turn["at"] % critic_steps == 0:
+            _move(ways["optimiser"], -value(net(torch.randn(len(x), latent))).mean())
+        return float(-loss.detach())
+
+    fit({"net": net, "critic": critic}, ways, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
+    return net
+
+
+def fit_density(data: Dataset, *, levels: int = 16, epochs: int = 5, seed: int = 0, rate: float = 1e-3,
+                out: Path | None = None, progress: Progress | None = None) -> PixelDensity:  # fmt: skip
+    """PixelDefend's density: the likelihood of each value given those before it.
+
+    Args:
+        data: clean images.
+        levels: values that a channel can have.
+        epochs: passes over the data.
+        seed: of weights and order.
+        rate: of Adam.
+        out: checkpoint.
+        progress: called after each epoch.
+    """
+    net = _seeded(lambda: PixelDensity(int(data.x.shape[1]), levels), seed)
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+
+    def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
+        wanted = net.quantised(x)
+        found = net(wanted.to(x) / (levels - 1))
+        return _move(optimiser, -found.gather(2, wanted[:, :, None]).mean())
+
+    fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
+    return net
+
+
+def fit_detector(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: int = 5, seed: int = 0,
+                 rate: float = 1e-3, out: Path | None = None,
+                 progress: Progress | None = None) -> Detector:  # fmt: skip
+    """A detector of adversarial images, trained on equal numbers of clean and adversarial ones.
+
+    Args:
+        data: clean images.
+        model: the classifier that the adversarial images fool.
+        attack: makes them.
+        epochs: passes over the data.
+        seed: of weights and draws.
+        rate: of Adam.
+        out: checkpoint.
+        progress: called after each epoch.
+
+    Source: Metzen et al., ICLR 2017, section 3.3 (static adversary); paper 001, section 3.4.
+    """
+    net = _seeded(lambda: Detector(int(data.x.shape[1]), int(data.x.shape[2])), seed)
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+
+    def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
+        moved = perturb(model, x, y, attack, seed=here, ids=at)
+        both = net.logits(torch.cat([x, moved]))
+        return _move(optimiser, F.cross_entropy(both, torch.cat([torch.zeros_like(y), torch.ones_like(y)])))
+
+    fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
+    return net
+
+
+def _move(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return float(loss.detach())
+
+
+def _seeded(make: Callable[[], Net], seed: int) -> Net:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make()

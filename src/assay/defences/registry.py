@@ -1,0 +1,104 @@
+"""The defences by name: a new one is a file and a line here."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import nn
+
+from assay.core.arguments import described, nearest, reject
+from assay.core.spec import read_arguments
+from assay.defences.changes import BitDepth, Blur, Jpeg, Median, TotalVariation
+from assay.defences.guarded import Guarded, Squeezing
+from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble
+from assay.defences.smoothing import Smoothed
+from assay.defences.transformed import Transformed
+
+
+def jpeg(model: nn.Module, quality: int = 75) -> Transformed:
+    """JPEG compression."""
+    return Transformed(model, Jpeg(quality))
+
+
+def bits(model: nn.Module, bits: int = 3) -> Transformed:
+    """Fewer bits a value."""
+    return Transformed(model, BitDepth(bits))
+
+
+def blur(model: nn.Module, sigma: float = 1.0) -> Transformed:
+    """Gaussian blur."""
+    return Transformed(model, Blur(sigma), through=True)
+
+
+def median(model: nn.Module, size: int = 2) -> Transformed:
+    """Median filter."""
+    return Transformed(model, Median(size))
+
+
+def total_variation(model: nn.Module, weight: float = 0.1, steps: int = 50) -> Transformed:
+    """Total variation denoising."""
+    return Transformed(model, TotalVariation(weight, steps))
+
+
+def resize_pad(model: nn.Module, least: float = 0.9, draws: int = 8, attack_draws: int = 8) -> RandomInput:
+    """Random size and place."""
+    return RandomInput(model, ResizePad(least), draws=draws, attack_draws=attack_draws)
+
+
+def squeezing(model: nn.Module, threshold: float = 1.0, bits: int = 4, size: int = 2) -> Guarded:
+    """Feature squeezing: refuse where bit depth or a median changes the prediction."""
+    return Guarded(model, Squeezing(model, (BitDepth(bits), Median(size)), threshold))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One defence.
+
+    Attributes:
+        make: from a model and arguments.
+        help: a line for tables.
+    """
+
+    make: Callable[..., nn.Module]
+    help: str
+
+
+DEFENCES: Mapping[str, Entry] = MappingProxyType(
+    {
+        "jpeg": Entry(jpeg, "JPEG compression (BPDA)"),
+        "bits": Entry(bits, "fewer bits a value (BPDA)"),
+        "blur": Entry(blur, "Gaussian blur (gradients pass)"),
+        "median": Entry(median, "median filter (BPDA)"),
+        "tv": Entry(total_variation, "total variation denoising (BPDA)"),
+        "resize-pad": Entry(resize_pad, "random size and place (EOT)"),
+        "rse": Entry(SelfEnsemble, "mean of passes of a network with noise layers (EOT)"),
+        "smoothing": Entry(Smoothed, "randomised smoothing (EOT); sigma is needed"),
+        "squeezing": Entry(squeezing, "feature squeezing: refuses (joint attack)"),
+    }
+)
+
+
+def defend(model: nn.Module, spec: str) -> nn.Module:
+    """A classifier with a defence around it, from ``name`` or ``name:key=value,…``.
+
+    Args:
+        model: maps images in [0, 1] to logits.
+        spec: a name of `DEFENCES` and arguments, such as ``jpeg:quality=50``.
+
+    Raises:
+        ValueError: an unknown name or argument, or one that is missing.
+
+    Example:
+        >>> defend(nn.Flatten(), "bits:bits=1").change
+        BitDepth(bits=1)
+    """
+    name, _, text = spec.partition(":")
+    if name not in DEFENCES:
+        reject("defence", "one of " + ", ".join(DEFENCES), described(f"{name!r}{nearest(name, DEFENCES)}"))
+    known = {k: p for k, p in inspect.signature(DEFENCES[name].make).parameters.items() if k != "model"}
+    given = read_arguments(name, text, known, what="defence")
+    for key, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and key not in given:
+            reject(f"{name}:{key}", f"a value, as in {name}:{key}=0.25", None)
+    return DEFENCES[name].make(model, **given).eval()

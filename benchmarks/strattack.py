@@ -48,6 +48,7 @@ def main():
     parser.add_argument("--peer-n", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument("--ours", action="store_true", help="without the other library, whose row is kept")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     recipe = Recipe(arch="strattack-cnn", epochs=arguments.epochs, batch=128, rate=1e-3)
@@ -63,17 +64,17 @@ def main():
     first = f"first {arguments.peer_n}"
     jobs = {
         "StrAttack": (assay.StrAttack(), len(y)),
+        "StrAttack τ = 0.5": (assay.StrAttack(tau=0.5), len(y)),
         "StrAttack, overlap": (assay.StrAttack(group=3), len(y)),
         "StrAttack, overlap, full copies": (assay.StrAttack(group=3, consensus=False), len(y)),
         "C&W l2, 9×200": (assay.CarliniWagnerL2(200), len(y)),
         "C&W l2, 9×200, tanh as published": (assay.CarliniWagnerL2(200, variable=Tanh()), len(y)),
         f"StrAttack, {first}": (assay.StrAttack(), arguments.peer_n),
-        f"StrAttack τ = 1.4, {first}": (assay.StrAttack(tau=1.4), arguments.peer_n),
         f"adv-lib's StrAttack, {first}": (None, arguments.peer_n),
     }  # fmt: skip
     rows = []
     for name, (attack, count) in jobs.items():
-        if arguments.only not in name:
+        if arguments.only not in name or (arguments.ours and attack is None):
             continue
         few = slice(0, count)
         problem = model, x[few], y[few], target[few]

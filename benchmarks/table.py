@@ -115,11 +115,18 @@ def universal(record):
     )
 
 
+def memory(record):
+    rows = [(f"{row['side']} × {row['side']} × 3", row["groups"], row["MiB"], row["full_copies_MiB"])
+            for row in record["rows"]]  # fmt: skip
+    head = ("image", "overlapping groups", "peak, MiB", "full copies alone, MiB")
+    return "StrAttack with 2 × 2 groups one pixel apart: memory of the attack on one image.", table(head, rows)
+
+
 SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in bfloat16", precision),
             "strength": ("Strength", strength),
             "minimal": ("Distances", minimal),
             "strattack-mnist": ("StrAttack, MNIST", strattack), "strattack-cifar10": ("StrAttack, CIFAR-10", strattack),
-            "strattack": ("StrAttack, Fashion-MNIST", strattack), "suite": ("Suites", suite),
+            "strattack": ("StrAttack, Fashion-MNIST", strattack), "memory": ("Memory of overlapping groups", memory), "suite": ("Suites", suite),
             "blackbox": ("Queries", blackbox), "universal": ("Universal perturbations", universal),
             "photos": ("Real photographs", photos)}  # fmt: skip
 

@@ -57,3 +57,16 @@ def test_the_fast_layout_is_used():
         assert layout.active
         assert model.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert model.conv.weight.is_contiguous()
+
+
+def test_what_is_measured_is_measured_in_the_usual_layout():
+    """At the boundary a rounding decides: the images that are handed out stand when the user asks again."""
+    model, x = Net(False).eval(), images(64)
+    y = predicted(model, x)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(model.conv.weight.is_contiguous()))
+    found = assay.attack(model, x, y, assay.FMN(20), preflight=False)
+    assert seen[0]  # the clean images
+    assert not all(seen)
+    broken = ~found.robust
+    assert bool((predicted(model, found.images)[broken] != y[broken]).all())

@@ -18,23 +18,36 @@ class Layout:
     """The weights of a model's convolutions, stored with channels last until `undo`."""
 
     def __init__(self, model: Classifier) -> None:
-        self._before: list[tuple[Tensor, Tensor]] = []
+        self._weights: list[tuple[Tensor, Tensor, Tensor]] = []
         for part in model.modules() if isinstance(model, nn.Module) else ():
             weight = part._parameters.get("weight") if isinstance(part, nn.Conv2d) else None
             if weight is not None and type(weight) is nn.Parameter and weight.device.type == "cpu":
-                self._before.append((weight, weight.data))
-                weight.data = weight.data.clone(memory_format=torch.channels_last)
+                fast = weight.data.clone(memory_format=torch.channels_last)
+                self._weights.append((weight, weight.data, fast))
+        self._use(2)
 
     @property
     def active(self) -> bool:
         """Whether any weight is stored so."""
-        return bool(self._before)
+        return bool(self._weights)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The model's own storage for a while: what is measured must not depend on the layout, not even by rounding."""
+        self._use(1)
+        try:
+            yield
+        finally:
+            self._use(2)
 
     def undo(self) -> None:
         """Give every weight its own storage back."""
-        for weight, data in self._before:
-            weight.data = data
-        self._before = []
+        self._use(1)
+        self._weights = []
+
+    def _use(self, which: int) -> None:
+        for entry in self._weights:
+            entry[0].data = entry[which]
 
 
 class _HasLayout(Protocol):

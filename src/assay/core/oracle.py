@@ -228,11 +228,10 @@ class Oracle:
         self.nonfinite = nonfinite | bad
         return logits
 
-    @tolerant
     def verify(self, x: Images) -> Logits:
-        """Logits for the referee: eager, in the model's own precision, not counted for the attack."""
+        """Logits for the referee: eager, in the model's own precision and layout, not counted for the attack."""
         x = x.to(self.device)
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if self.layout is None else self.layout.paused():
             logits = self.judged(x.to(self.dtype)).to(x.dtype)
         check_classes(logits)
         return logits

@@ -126,7 +126,8 @@ SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in b
             "strength": ("Strength", strength),
             "minimal": ("Distances", minimal),
             "strattack-mnist": ("StrAttack, MNIST", strattack), "strattack-cifar10": ("StrAttack, CIFAR-10", strattack),
-            "strattack": ("StrAttack, Fashion-MNIST", strattack), "memory": ("Memory of overlapping groups", memory), "suite": ("Suites", suite),
+            "strattack": ("StrAttack, Fashion-MNIST", strattack),
+            "memory": ("Memory of overlapping groups", memory), "suite": ("Suites", suite),
             "blackbox": ("Queries", blackbox), "universal": ("Universal perturbations", universal),
             "photos": ("Real photographs", photos)}  # fmt: skip
 

@@ -127,6 +127,22 @@ def test_a_budget_of_queries_holds_and_is_told(model, tmp_path, capsys):
         assert all(int(row["forwards"]) <= 3 for row in csv.DictReader(file))
 
 
+def test_a_defence_is_attacked_as_it_declares_and_the_report_says_so(model, tmp_path, capsys):
+    words = ["--defence", "bits:bits=2", "--attack", "pgd:steps=10"]
+    assert evaluate(model, tmp_path, *words) == 0
+    printed = capsys.readouterr()
+    assert "attacked adaptively: BPDA" in printed.err
+    adaptive = json.loads((tmp_path / "summary.json").read_text())
+    assert "BPDA" in (tmp_path / "report.html").read_text()
+    assert evaluate(model, tmp_path, *words, "--unadapted") == 0
+    printed = capsys.readouterr()
+    assert "not attacked adaptively, so the numbers flatter it" in printed.err
+    assert "(not adapted)" in printed.out
+    flattered = json.loads((tmp_path / "summary.json").read_text())
+    worst = [next(iter(s["models"].values())) if "models" in s else s for s in (adaptive, flattered)]
+    assert json.dumps(worst[0]) != json.dumps(worst[1])
+
+
 def test_unknown_flags_and_commands(capsys):
     assert main(["evaluate", "--modle", "x"]) == 2
     assert main(["evalute"]) == 2

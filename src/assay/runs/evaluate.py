@@ -131,8 +131,10 @@ def evaluate(
         model = model.to(settings.device)
         how = adaptation_of(model)
         if how is not None:
-            known = "attacked adaptively" if settings.adaptive else "NOT attacked adaptively, the numbers flatter it"
-            said.append(f"{name}: {known}: {how.how}")
+            if settings.adaptive:
+                said.append(f"{name}: attacked adaptively: {how.how}")
+            else:
+                said.append(f"{name}: not attacked adaptively, so the numbers flatter it. It asks for: {how.how}")
             notice(said[-1])
         identity = {"model": digest(model), "data": question.data.digest, "code": code_digest()}
         for planned in (*question.plans, *question.curve):

@@ -174,15 +174,19 @@ def test_demo_small(tmp_path, capsys):
 
 
 @pytest.mark.kill
+@pytest.mark.timeout(900)
 def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
     """Ctrl-C, then kill -9, then the same command: the table is that of an uninterrupted run."""
-    attacks = ["--attack", "pgd:steps=300,restarts=5", "--attack", "apgd:steps=300", "--eps", "3/255", "--slots", "8"]
+    attacks = ["--attack", "pgd:steps=500,restarts=5", "--attack", "apgd:steps=300", "--eps", "3/255", "--slots", "8"]
     command = [sys.executable, "-m", "assay", "evaluate", "--model", model, "--data", "scenes:size=16,count=400"]
     command += attacks
     out = tmp_path / "parts"
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
         process = subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.PIPE, text=True)
-        time.sleep(6)
+        for line in process.stderr:  # it says what it will attack just before it begins
+            if line.startswith("data:"):
+                break
+        time.sleep(2)
         assert process.poll() is None, "too fast to be interrupted"
         os.kill(process.pid, stop)
         _, errors = process.communicate()

@@ -36,7 +36,8 @@ def art_attack(kind, model, x, y, **settings):
     from art.estimators.classification import PyTorchClassifier
 
     wrapped = PyTorchClassifier(model, torch.nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0, 1))
-    return torch.from_numpy(getattr(evasion, kind)(wrapped, **settings).generate(x.numpy(), y.numpy()))
+    labels = np.eye(10, dtype=np.float32)[y.numpy()] if kind == "SimBA" else y.numpy()
+    return torch.from_numpy(getattr(evasion, kind)(wrapped, **settings).generate(x.numpy(), labels))
 
 
 def one_by_one(run, model, x, y):

@@ -40,24 +40,25 @@ class SimBA:
     Args:
         step_size: length of a change, in input units.
         queries: the most queries.
-        basis: ``"pixels"`` or ``"dct"`` (low frequencies).
-        frequencies: with ``"dct"``, how many frequencies each way, as a share of the side.
+        basis: ``"dct"`` (cosines, low frequencies first) or ``"pixels"``.
+        frequencies: with ``"dct"``, side of the first block of frequencies, as a share of the image's; when a block is
+            used up, it grows by one frequency each way.
         loss: objective or its name.
         eps: images further away in l2 do not count; None for no limit.
 
     Example:
         >>> SimBA(queries=500).describe()
-        'SimBA-500 pixels l2'
+        'SimBA-500 dct l2'
 
     Source: Guo, Gardner, You, Wilson & Weinberger, "Simple black-box adversarial attacks", ICML 2019, algorithm 1 and
-    section 3.3. Deviation: the directions of SimBA-DCT are drawn at random from the low frequencies, without the
-    growing blocks of the official code.
+    section 3.3; official code github.com/cg563/simple-blackbox-attack for the growing blocks. When every direction was
+    tried, they are tried again in the same order.
     """
 
     step_size: float = 0.2
     queries: int = 5000
-    basis: str = "pixels"
-    frequencies: float = 0.25
+    basis: str = "dct"
+    frequencies: float = 0.14
     loss: str | Objective = "ce"
     eps: float | None = None
 
@@ -82,9 +83,10 @@ class SimBA:
     def init(self, rows: Rows, rng: Rng) -> SimBAState:
         """Nothing changed, directions in a random order."""
         c, h, w = rows.x.shape[1:]
+        drawn = rng.uniform(rows.key, (c * h * w,), "order")
         if self.basis == "dct":
-            h, w = (max(math.ceil(self.frequencies * side), 1) for side in (h, w))
-        order = rng.uniform(rows.key, (c * h * w,), "order").argsort(dim=1, stable=True)
+            drawn = drawn + self._rings(h, w).to(drawn).repeat(c)
+        order = drawn.argsort(dim=1, stable=True)
         count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
         low = torch.full_like(count, -torch.inf, dtype=rows.x.dtype)
         return SimBAState(torch.zeros_like(rows.x), low, order, count, count > 0, count)
@@ -110,8 +112,7 @@ class SimBA:
             second=~first & ~through,
             step=state.step + 1,
         )
-        over = (after.step >= self.queries) | (after.place >= state.order.shape[1])
-        return Step(after, image, at_goal.hit, at_goal.cost, at_goal.reached | over)
+        return Step(after, image, at_goal.hit, at_goal.cost, at_goal.reached | (after.step >= self.queries))
 
     def describe(self) -> str:
         """Name, queries and norm."""
@@ -122,10 +123,15 @@ class SimBA:
         h, w = x.shape[2:]
         if self.basis == "pixels":
             return torch.zeros_like(x).flatten(1).scatter(1, at[:, None], 1.0).view_as(x)
-        down, across = (max(math.ceil(self.frequencies * side), 1) for side in (h, w))
-        channel, rest = at // (down * across), at % (down * across)
-        wave = _cosines(h, rest // across, x)[:, :, None] * _cosines(w, rest % across, x)[:, None, :]
+        channel, rest = at // (h * w), at % (h * w)
+        wave = _cosines(h, rest // w, x)[:, :, None] * _cosines(w, rest % w, x)[:, None, :]
         return torch.zeros_like(x).scatter(1, channel[:, None, None, None].expand(-1, 1, h, w), wave[:, None])
+
+    def _rings(self, h: int, w: int) -> Tensor:
+        """In which growth of the block each frequency comes, ``(h·w,)``; 0 for the first block."""
+        first = [max(math.ceil(self.frequencies * side), 1) for side in (h, w)]
+        beyond = [(torch.arange(side) - start + 1).clamp_min(0) for side, start in zip((h, w), first, strict=True)]
+        return torch.maximum(beyond[0][:, None], beyond[1][None]).flatten()
 
 
 def _cosines(side: int, frequency: Count, like: Images) -> Tensor:

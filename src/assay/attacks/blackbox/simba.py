@@ -102,7 +102,7 @@ class SimBA:
         logits = oracle.logits(image, rows)
         value = objective(self.loss)(logits, image, rows)
         at_goal = claim(rows, image, logits, "l2", self.geometry)
-        better = value - state.value > _TIE * (1 + value.abs())
+        better = value - state.value > _TIE * value.abs()
         through = ~first & (better | state.second)
         after = SimBAState(
             delta=torch.where(spread(better, tried), image - rows.x, state.delta),

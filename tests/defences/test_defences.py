@@ -14,7 +14,6 @@ from assay.core.rows import Rows, targeted, untargeted
 from assay.data import Dataset, load
 from assay.defences import (
     ABSTAIN,
-    DEFENCES,
     BitDepth,
     Blur,
     Detector,
@@ -39,10 +38,10 @@ from assay.defences import (
     defend,
     roc,
     threshold_at,
-    with_noise_layers,
 )  # fmt: skip
 from assay.defences.fit import fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
 from assay.defences.purifiers import Generator, Masked
+from assay.models import with_noise_layers
 from models_for_tests import images, mlp, predicted
 
 CHANGES = [Jpeg(60), BitDepth(2), Blur(1.0), Median(2), Median(3), TotalVariation(0.1)]
@@ -358,16 +357,6 @@ def test_pixel_defend_moves_each_value_to_its_likeliest_level_within_reach():
         likely = net(made).gather(2, levels[:, :, None]).mean()
         rounded = (x * 7).round() / 7
         assert likely > net(rounded).gather(2, net.quantised(x)[:, :, None]).mean()
-
-
-@pytest.mark.parametrize("name", DEFENCES)
-def test_defences_by_name(name, problem):
-    model, x, _ = problem
-    defended = defend(model, name + (":sigma=0.1" if name == "smoothing" else ""))
-    logits = defended(x[:3])
-    assert logits.shape[0] == 3
-    assert adaptation_of(defended).how
-    assert name in DEFENCES
 
 
 @pytest.mark.parametrize(

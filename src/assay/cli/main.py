@@ -12,6 +12,7 @@ from cyclopts import App
 from assay.cli.demo import demo
 from assay.cli.doctor import doctor
 from assay.cli.evaluate import evaluate
+from assay.cli.fit import fit
 from assay.cli.listing import ls
 from assay.cli.output import complain
 from assay.cli.train import train
@@ -28,7 +29,7 @@ def app() -> App:
         version=package_version("assay"),
         help_format="markdown",
     )
-    for command in (demo, evaluate, train, ls, doctor):
+    for command in (demo, evaluate, train, fit, ls, doctor):
         found.command(command)
     return found
 

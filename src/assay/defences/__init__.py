@@ -2,9 +2,12 @@
 
 from assay.defences.adaptation import Adaptation, Defended, adaptation_of
 from assay.defences.changes import BitDepth, Blur, Jpeg, Median, TotalVariation
+from assay.defences.distilled import Distilled
+from assay.defences.fitted import FITTINGS, fit_defence
 from assay.defences.guarded import Detector, Guarded, Reconstruction, Squeezing, accepted, roc, threshold_at
-from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDefend, PixelDensity, Projection
-from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble, with_noise_layers
+from assay.defences.projection import Projection
+from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDefend, PixelDensity
+from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble
 from assay.defences.registry import DEFENCES, defend
 from assay.defences.smoothing import ABSTAIN, Certificate, Smoothed, certified_radius
 from assay.defences.transformed import StraightThrough, Transformed
@@ -12,6 +15,7 @@ from assay.defences.transformed import StraightThrough, Transformed
 __all__ = [
     "ABSTAIN",
     "DEFENCES",
+    "FITTINGS",
     "Adaptation",
     "Autoencoder",
     "BitDepth",
@@ -20,6 +24,7 @@ __all__ = [
     "Cleaner",
     "Defended",
     "Detector",
+    "Distilled",
     "Generator",
     "Guarded",
     "Jpeg",
@@ -40,7 +45,7 @@ __all__ = [
     "adaptation_of",
     "certified_radius",
     "defend",
+    "fit_defence",
     "roc",
     "threshold_at",
-    "with_noise_layers",
 ]  # fmt: skip

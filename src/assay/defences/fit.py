@@ -18,6 +18,9 @@ from assay.data import Dataset
 from assay.defences.guarded import Detector
 from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDensity
 
+STEPS = 1_000_003
+"""More steps than an epoch has, so that each step has a seed of its own."""
+
 Net = TypeVar("Net", bound=nn.Module)
 Progress = Callable[[int, int, float], None]
 """Called after each epoch: how many are done, of how many, and the mean loss."""
@@ -60,7 +63,7 @@ def fit(
         total = 0.0
         with torch.random.fork_rng():
             for number_of, at in enumerate(order.split(batch)):
-                here = (seed * 1009 + epoch) * 1_000_003 + number_of
+                here = (seed * 1009 + epoch) * STEPS + number_of
                 torch.manual_seed(here)
                 total += step(data.images(at), data.y[at], at, here) * len(at)
         if out is not None:
@@ -163,7 +166,6 @@ def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_s
     critic = _seeded(lambda: Detector(int(data.x.shape[1]), side), seed + 1)
     ways = {"optimiser": torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.9)),
             "against": torch.optim.Adam(critic.parameters(), lr=rate, betas=(0.5, 0.9))}  # fmt: skip
-    turn = {"at": 0}
 
     def value(x: Images) -> Tensor:
         return critic.logits(x)[:, 0]
@@ -176,8 +178,7 @@ def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_s
         steep = (slope.flatten(1).norm(dim=1) - 1).square().mean()
         loss = value(made.detach()).mean() - value(x).mean()
         _move(ways["against"], loss + penalty * steep)
-        turn["at"] += 1
-        if turn["at"] % critic_steps == 0:
+        if here % STEPS % critic_steps == critic_steps - 1:
             _move(ways["optimiser"], -value(net(torch.randn(len(x), latent))).mean())
         return float(-loss.detach())
 

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number, whole
-from assay.core.rng import Rng, content_keys
 from assay.core.types import Images
 
 
@@ -87,58 +86,6 @@ class Generator(nn.Module):
         return made
 
 
-class Projection(nn.Module):
-    """Defense-GAN: the nearest image that a generator can make, by gradient descent from several random vectors.
-
-    Args:
-        generator: trained on clean images.
-        steps: of descent (L).
-        restarts: random vectors (R).
-        rate: step size; momentum 0.7.
-        seed: of the vectors, which belong to the image's own pixels.
-
-    Source: Samangouei, Kabkab & Chellappa, "Defense-GAN: protecting classifiers against adversarial attacks using
-    generative models", ICLR 2018, section 4.
-    """
-
-    def __init__(
-        self, generator: Generator, *, steps: int = 100, restarts: int = 4, rate: float = 5.0, seed: int = 0
-    ) -> None:
-        super().__init__()
-        self.generator = generator
-        self.steps, self.restarts = whole("steps", steps), whole("restarts", restarts, least=1)
-        self.rate = number("rate", rate, least=0, above=True)
-        self.rng = Rng(seed)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"steps={self.steps}, restarts={self.restarts}, rate={self.rate:g}, seed={self.rng.seed}"
-
-    def forward(self, x: Images) -> Images:
-        """The images made of the best vectors; a graph to ``x`` through the descent where gradients are on."""
-        graph = torch.is_grad_enabled() and x.requires_grad
-        keys = content_keys(x.detach().cpu(), torch.zeros(len(x), dtype=torch.int64))
-        count = self.restarts * len(x)
-        first = self.rng.normal(keys, (self.restarts, self.generator.latent), "latent").to(x)
-        with torch.enable_grad():
-            z = first.flatten(0, 1).requires_grad_()
-            wanted = x.repeat_interleave(self.restarts, 0)
-            wanted = wanted if graph else wanted.detach()
-            speed = torch.zeros_like(z)
-            for _ in range(self.steps):
-                error = (self.generator(z) - wanted).square().flatten(1).mean(1)
-                (slope,) = torch.autograd.grad(error.sum(), z, create_graph=graph)
-                speed = 0.7 * speed + slope
-                z = z - self.rate * speed
-                z = z if graph else z.detach().requires_grad_()
-            made = self.generator(z)
-        with torch.no_grad():
-            error = (made - wanted).square().flatten(1).mean(1).view(len(x), self.restarts)
-            best = error.argmin(1) + torch.arange(0, count, self.restarts, device=x.device)
-        nearest: Images = made[best]
-        return nearest if graph else nearest.detach()
-
-
 class PixelDensity(nn.Module):
     """A masked convolutional network: the distribution of each value given those above and to the left of it.
 
@@ -157,6 +104,7 @@ class PixelDensity(nn.Module):
     def __init__(self, channels: int, levels: int = 16, width: int = 32, depth: int = 4) -> None:
         super().__init__()
         self.channels, self.levels = channels, whole("levels", levels, least=2)
+        self.reach = 3 + depth  # pixels that an output sees to each side
         layers: list[nn.Module] = [Masked(channels, width, 7, first=True), nn.ReLU()]
         for _ in range(depth):
             layers += [Masked(width, width, 3, first=False), nn.ReLU()]
@@ -213,10 +161,12 @@ class PixelDefend:
         made = x.clone()
         levels = torch.arange(self.density.levels, device=x.device).to(x) / (self.density.levels - 1)
         within = (levels.view(1, 1, -1, 1, 1) - x[:, :, None]).abs() <= self.eps + 1e-6
+        reach = self.density.reach
         for i in range(x.shape[2]):
             for j in range(x.shape[3]):
-                top = slice(max(i - 16, 0), i + 1)  # rows further up are beyond what the network sees
-                likely = self.density(made[:, :, top])[..., -1, j]
+                left, right = max(j - reach, 0), min(j + reach + 1, x.shape[3])
+                seen = made[:, :, max(i - reach, 0) : i + 1, left:right]
+                likely = self.density(seen)[..., -1, j - left]
                 best = torch.where(within[..., i, j], likely, -torch.inf).argmax(2)
                 some = within[..., i, j].any(2)
                 made[:, :, i, j] = torch.where(some, levels[best], x[:, :, i, j])

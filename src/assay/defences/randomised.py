@@ -1,10 +1,8 @@
 """Defences that draw random numbers: resize and pad, and networks with noise in their layers."""
 
-import copy
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number, whole
@@ -73,53 +71,11 @@ class RandomInput(nn.Module):
         return Adaptation(f"EOT over {self.transform}, {self.attack_draws} fresh draws a step", surrogate=seen)
 
 
-class Noise(nn.Module):
-    """Gaussian noise on whatever comes through, in training and in evaluation.
-
-    Args:
-        sigma: standard deviation.
-    """
-
-    def __init__(self, sigma: float) -> None:
-        super().__init__()
-        self.sigma = number("sigma", sigma, least=0)
-
-    def extra_repr(self) -> str:
-        """The deviation."""
-        return f"sigma={self.sigma}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add noise."""
-        return x + self.sigma * torch.randn_like(x)
-
-
-def with_noise_layers(model: nn.Module, first: float = 0.2, inner: float = 0.1) -> nn.Module:
-    """A copy of a network with a `Noise` layer before each convolution; train it, then wrap it in `SelfEnsemble`.
-
-    Args:
-        model: the network.
-        first: deviation of the noise before the first convolution.
-        inner: deviation before the others.
-
-    Source: Liu, Cheng, Zhang & Hsieh, "Towards robust neural networks via random self-ensemble", ECCV 2018, section
-    3.1; 0.2 and 0.1 as in its experiments.
-    """
-    noisy = copy.deepcopy(model)
-    sites = [
-        (parent, name) for parent in noisy.modules() for name, child in parent.named_children()
-        if isinstance(child, nn.Conv2d)
-    ]  # fmt: skip
-    for number_of, (parent, name) in enumerate(sites):
-        sigma = first if number_of == 0 else inner
-        setattr(parent, name, nn.Sequential(Noise(sigma), getattr(parent, name)))
-    return noisy
-
-
 class SelfEnsemble(nn.Module):
     """A noisy network averaged over a few passes (RSE).
 
     Args:
-        model: a network that draws random numbers itself, such as `with_noise_layers` makes.
+        model: a network that draws random numbers itself, such as `models.with_noise_layers` makes.
         draws: passes of a prediction.
         attack_draws: passes that the adaptive attack averages at each step.
     """

@@ -10,7 +10,12 @@ from torch import nn
 from assay.core.arguments import described, nearest, reject
 from assay.core.spec import read_arguments
 from assay.defences.changes import BitDepth, Blur, Jpeg, Median, TotalVariation
-from assay.defences.guarded import Guarded, Squeezing
+from assay.defences.distilled import Distilled
+from assay.defences.fitted import FITTINGS, with_threshold
+from assay.defences.guarded import Guarded, Reconstruction, Squeezing
+from assay.defences.parts import load_part
+from assay.defences.projection import Projection
+from assay.defences.purifiers import PixelDefend
 from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble
 from assay.defences.smoothing import Smoothed
 from assay.defences.transformed import Transformed
@@ -51,6 +56,35 @@ def squeezing(model: nn.Module, threshold: float = 1.0, bits: int = 4, size: int
     return Guarded(model, Squeezing(model, (BitDepth(bits), Median(size)), threshold))
 
 
+def magnet(model: nn.Module, path: str) -> Guarded:
+    """Reconstruct, and refuse what is not reconstructed."""
+    net, facts = load_part(path, FITTINGS["magnet"].part)
+    return Guarded(Transformed(model, net, through=True), Reconstruction(net, facts["threshold"]))
+
+
+def ape_gan(model: nn.Module, path: str) -> Transformed:
+    """A generator that takes perturbations off."""
+    return Transformed(model, load_part(path, FITTINGS["ape-gan"].part)[0], through=True)
+
+
+def defense_gan(model: nn.Module, path: str, steps: int = 100, restarts: int = 4, unrolled: int = 10) -> Transformed:
+    """The nearest image that a generator can make."""
+    net, _ = load_part(path, FITTINGS["defense-gan"].part)
+    change = Projection(net, steps=steps, restarts=restarts, unrolled=unrolled)  # type: ignore[arg-type]
+    return Transformed(model, change, through=unrolled > 0)
+
+
+def pixel_defend(model: nn.Module, path: str, eps: float = 0.1) -> Transformed:
+    """Each pixel at its most likely value nearby."""
+    net, _ = load_part(path, FITTINGS["pixel-defend"].part)
+    return Transformed(model, PixelDefend(net, eps))  # type: ignore[arg-type]
+
+
+def detector(model: nn.Module, path: str) -> Guarded:
+    """Refuse what a detector takes for adversarial."""
+    return Guarded(model, with_threshold(*load_part(path, FITTINGS["detector"].part)))
+
+
 @dataclass(frozen=True)
 class Entry:
     """One defence.
@@ -75,6 +109,12 @@ DEFENCES: Mapping[str, Entry] = MappingProxyType(
         "rse": Entry(SelfEnsemble, "mean of passes of a network with noise layers (EOT)"),
         "smoothing": Entry(Smoothed, "randomised smoothing (EOT); sigma is needed"),
         "squeezing": Entry(squeezing, "feature squeezing: refuses (joint attack)"),
+        "distilled": Entry(Distilled, "a network trained by distillation (loss of logits divided by its temperature)"),
+        "magnet": Entry(magnet, "autoencoder: reconstructs and refuses (joint attack through it); assay fit magnet"),
+        "ape-gan": Entry(ape_gan, "generator that cleans (gradients pass); assay fit ape-gan"),
+        "defense-gan": Entry(defense_gan, "nearest image of a generator (through the descent); assay fit defense-gan"),
+        "pixel-defend": Entry(pixel_defend, "likeliest values nearby (BPDA); assay fit pixel-defend"),
+        "detector": Entry(detector, "convolutional detector: refuses (joint attack); assay fit detector"),
     }
 )
 
@@ -100,5 +140,6 @@ def defend(model: nn.Module, spec: str) -> nn.Module:
     given = read_arguments(name, text, known, what="defence")
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
-            reject(f"{name}:{key}", f"a value, as in {name}:{key}=0.25", None)
+            example = "runs/d/defence.safetensors" if key == "path" else "0.25"
+            reject(f"{name}:{key}", f"a value, as in {name}:{key}={example}", None)
     return DEFENCES[name].make(model, **given).eval()

@@ -1,8 +1,19 @@
 """Architectures the papers use, normalisation, and loading by spec."""
 
 from assay.models.load import digest, load, save
+from assay.models.noisy import with_noise_layers
 from assay.models.normalize import Normalize
 from assay.models.query import QueryModel, from_onnx
 from assay.models.registry import ARCHITECTURES, build
 
-__all__ = ["ARCHITECTURES", "Normalize", "QueryModel", "build", "digest", "from_onnx", "load", "save"]
+__all__ = [
+    "ARCHITECTURES",
+    "Normalize",
+    "QueryModel",
+    "build",
+    "digest",
+    "from_onnx",
+    "load",
+    "save",
+    "with_noise_layers",
+]  # fmt: skip

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from assay.core.arguments import reject, whole
+from assay.core.arguments import described, nearest, reject, whole
+from assay.models.noisy import with_noise_layers
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.resnet import preactresnet18, resnet18, resnet34
 from assay.models.small import gtsrb_cnn, strattack_cnn, tiny_cnn
@@ -23,7 +24,7 @@ def build(arch: str, *, channels: int, classes: int, size: int, normalize: str =
     """A fresh network behind a `Normalize` layer, for images in [0, 1].
 
     Args:
-        arch: a name of `ARCHITECTURES`.
+        arch: a name of `ARCHITECTURES`; with ``+noise`` a noise layer stands before each convolution (RSE).
         channels: of the images.
         classes: number of logits, at least 2.
         size: side of the images in pixels.
@@ -40,11 +41,15 @@ def build(arch: str, *, channels: int, classes: int, size: int, normalize: str =
         >>> build("tiny-cnn", channels=1, classes=10, size=8)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    if arch not in ARCHITECTURES:
-        reject("arch", "one of " + ", ".join(ARCHITECTURES), arch)
+    name, plus, extra = arch.partition("+")
+    if name not in ARCHITECTURES:
+        reject("arch", "one of " + ", ".join(ARCHITECTURES), described(f"{arch!r}{nearest(name, ARCHITECTURES)}"))
+    if plus and extra != "noise":
+        reject("arch", f"nothing or +noise after {name}", arch)
     if normalize not in STATISTICS:
         reject("normalize", "one of " + ", ".join(STATISTICS), normalize)
     whole("channels", channels, least=1)
     whole("classes", classes, least=2)
-    network = ARCHITECTURES[arch](channels, classes, whole("size", size, least=1))
+    network = ARCHITECTURES[name](channels, classes, whole("size", size, least=1))
+    network = with_noise_layers(network) if extra else network
     return nn.Sequential(Normalize(*STATISTICS[normalize]), network)

@@ -14,8 +14,8 @@ class Distillation:
     """Cross-entropy of ``softmax(f(x)/T)`` with the teacher's ``softmax(g(x)/T)``; the student is used at T = 1.
 
     Its logits come out about T times larger, so that cross-entropy and softmax lose their gradient in float32: an
-    attack on losses of probabilities fails, one on logits does not (Carlini & Wagner, 2016). `assay evaluate` attacks
-    logits with scale-free losses besides cross-entropy.
+    attack on losses of probabilities fails, one on logits does not (Carlini & Wagner, 2016). The defence ``distilled``
+    around the student tells `assay evaluate` so.
 
     Args:
         teacher: the trained teacher (trained with ``clean:temperature=T``), in evaluation mode.

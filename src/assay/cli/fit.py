@@ -1,0 +1,89 @@
+"""``assay fit``: train what a defence is made of."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.attacks.registry import make as make_attack
+from assay.cli.output import emit, note, say
+from assay.core.arguments import one_of, reject
+from assay.core.numbers import parse_number
+from assay.data import load as load_data
+from assay.defences.fitted import FITTINGS, fit_defence
+from assay.models import load as load_model
+
+
+def fit(
+    defence: str,
+    *,
+    data: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    model: str | None = None,
+    attack: str = "pgd:steps=10",
+    eps: str | None = None,
+    norm: str = "linf",
+    epochs: int | None = None,
+    refuse: float = 0.01,
+    limit: int | None = None,
+    seed: int = 0,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Train what a defence is made of, or go on where the same command stopped.
+
+    Then: assay evaluate --defence NAME:path=OUT/defence.safetensors
+
+    Parameters
+    ----------
+    defence
+        magnet, ape-gan, defense-gan, pixel-defend or detector.
+    data
+        Where images come from (see: assay ls data); its training part is used.
+    out
+        The run's folder: checkpoint.pt and defence.safetensors.
+    model
+        The classifier to protect, for ape-gan and detector.
+    attack
+        Makes the adversarial images that those two learn from (see: assay ls attacks).
+    eps
+        Budget of the attack, such as 8/255.
+    norm
+        Of the budget: linf, l2 or l1.
+    epochs
+        Passes over the data (default: by defence).
+    refuse
+        Share of clean images that magnet and detector may refuse.
+    limit
+        At most so many images.
+    seed
+        Of weights and draws.
+    json
+        Print the result as JSON.
+    quiet
+        No progress.
+    """
+    how = FITTINGS[one_of("defence", defence, tuple(FITTINGS))]
+    if how.attacked and (model is None or eps is None):
+        reject("model" if model is None else "eps", f"one, as {defence} learns from adversarial images", None)
+    try:
+        radius = 0.0 if eps is None else parse_number(eps)
+    except ValueError:
+        reject("eps", "a number or a fraction such as 8/255", eps)
+    loaded = load_data(data, split="train", limit=limit, seed=seed)
+    path = fit_defence(
+        defence, loaded, out, epochs=epochs, refuse=refuse, seed=seed,
+        model=load_model(model) if how.attacked and model is not None else None,
+        attack=make_attack(attack, eps=radius, norm=norm) if how.attacked else None,
+        progress=None if quiet or json else tell,
+    )  # fmt: skip
+    if json:
+        emit({"defence": defence, "path": str(path)})
+    else:
+        say(f"defence: {defence}:path={path}")
+    return 0
+
+
+def tell(done: int, of: int, loss: float) -> None:
+    """One line an epoch."""
+    note(f"epoch {done}/{of}  loss {loss:.4f}")

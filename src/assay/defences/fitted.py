@@ -1,0 +1,137 @@
+"""Defences that have to be trained first: what each needs, and the file that it is kept in."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.arguments import number, one_of, reject
+from assay.core.combinators import AnyAttack
+from assay.core.files import atomic_write
+from assay.data import Dataset
+from assay.defences.fit import Progress, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
+from assay.defences.guarded import Detector, Reconstruction, threshold_at
+from assay.defences.parts import save_part
+from assay.models import digest
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How one defence is trained.
+
+    Attributes:
+        part: the network that it consists of, a name of `parts.PARTS`.
+        fit: a function of `defences.fit`.
+        epochs: passes over the data, if not said otherwise.
+        attacked: whether it needs a classifier and adversarial images.
+        describe: the arguments that build the network again.
+        scores: scores of clean images, of which a threshold is made; None for a defence that refuses nothing.
+    """
+
+    part: str
+    fit: Callable[..., Any]
+    epochs: int
+    describe: Callable[[Any, Dataset], dict[str, int]]
+    attacked: bool = False
+    scores: Callable[[Any, Tensor], Tensor] | None = None
+
+
+FITTINGS: Mapping[str, Fitting] = MappingProxyType(
+    {
+        "magnet": Fitting("autoencoder", fit_autoencoder, 10, lambda _, d: {"channels": _channels(d)},
+                          scores=lambda net, x: Reconstruction(net, 1.0).error(x)),
+        "ape-gan": Fitting("cleaner", fit_cleaner, 5, lambda _, d: {"channels": _channels(d)}, attacked=True),
+        "defense-gan": Fitting("generator", fit_generator, 20, lambda net, d: {
+            "channels": _channels(d), "size": int(d.x.shape[2]), "latent": net.latent}),
+        "pixel-defend": Fitting("density", fit_density, 5, lambda net, d: {
+            "channels": _channels(d), "levels": net.levels}),
+        "detector": Fitting("detector", fit_detector, 5, lambda _, d: {
+            "channels": _channels(d), "size": int(d.x.shape[2])}, attacked=True,
+            scores=lambda net, x: net(x)),
+    }
+)  # fmt: skip
+
+
+def fit_defence(
+    name: str,
+    data: Dataset,
+    out: str | Path,
+    *,
+    model: nn.Module | None = None,
+    attack: AnyAttack | None = None,
+    epochs: int | None = None,
+    refuse: float = 0.01,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Train what a defence is made of, or go on where an earlier call with the same arguments stopped.
+
+    Args:
+        name: a name of `FITTINGS`.
+        data: clean images; where there is a threshold to be set, a tenth of them is kept aside for it.
+        out: the folder: ``checkpoint.pt`` after each epoch, ``defence.safetensors`` at the end.
+        model: the classifier to protect, for ``ape-gan`` and ``detector``.
+        attack: makes adversarial images, for the same two.
+        epochs: passes over the data.
+        refuse: share of clean images that may be refused, for ``magnet`` and ``detector``.
+        seed: of weights and draws.
+        progress: called after each epoch.
+
+    Returns:
+        The file, for ``defend(model, f"{name}:path={file}")``.
+
+    Raises:
+        ValueError: an unknown name, a missing model or attack, or too few images.
+    """
+    how = FITTINGS[one_of("defence", name, tuple(FITTINGS))]
+    number("refuse", refuse, least=0, most=1)
+    given: dict[str, Any] = {}
+    if how.attacked:
+        if model is None or attack is None:
+            reject("model" if model is None else "attack", f"one, as {name} learns from adversarial images", None)
+        given = {"model": model, "attack": attack}
+    if len(data) < 10:
+        reject("data", "at least 10 images", len(data))
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    _same_run(folder, {"defence": name, "data": data.digest, "seed": seed, "attack": str(attack) if given else "",
+                       "model": digest(model) if given and model is not None else ""})  # fmt: skip
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    aside = max(len(data) // 10, 1) if how.scores else 0
+    net = how.fit(data.take(order[aside:]), **given, epochs=epochs or how.epochs, seed=seed,
+                  out=folder / "checkpoint.pt", progress=progress)  # fmt: skip
+    facts = {}
+    if how.scores is not None:
+        with torch.no_grad():
+            parts = [how.scores(net, data.images(at)) for at in order[:aside].split(256)]
+        facts["threshold"] = threshold_at(torch.cat(parts), refuse)
+    path = folder / "defence.safetensors"
+    save_part(net, path, how.part, how.describe(net, data), **facts)
+    return path
+
+
+def _same_run(folder: Path, identity: dict[str, Any]) -> None:
+    """A folder holds one run: another one is refused by what differs."""
+    path = folder / "fit.json"
+    if path.is_file():
+        theirs = json.loads(path.read_text())
+        differs = [f"{key} differs" for key, value in identity.items() if theirs.get(key) != value]
+        if differs:
+            reject("out", f"a new folder or one of the same run ({', '.join(differs)})", str(folder))
+    atomic_write(path, json.dumps(identity, indent=1))
+
+
+def with_threshold(net: nn.Module, facts: Mapping[str, float]) -> nn.Module:
+    """A detector with its threshold."""
+    if isinstance(net, Detector):
+        net.threshold = facts["threshold"]
+    return net
+
+
+def _channels(data: Dataset) -> int:
+    return int(data.x.shape[1])

@@ -1,0 +1,66 @@
+"""Files of what a defence is made of: weights and how to build the network again."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from assay.core.arguments import described, reject
+from assay.core.files import atomic_write
+from assay.defences.guarded import Detector
+from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDensity
+
+PARTS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
+    {"autoencoder": Autoencoder, "cleaner": Cleaner, "generator": Generator, "density": PixelDensity,
+     "detector": Detector}
+)  # fmt: skip
+
+
+def save_part(net: nn.Module, path: str | Path, part: str, arguments: Mapping[str, Any], **facts: float) -> None:
+    """Write a network of a defence; atomic.
+
+    Args:
+        net: what ``PARTS[part](**arguments)`` makes, trained.
+        path: a ``.safetensors`` file.
+        part: a name of `PARTS`.
+        arguments: of its constructor.
+        facts: numbers that belong to it, such as a threshold.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}
+    about = json.dumps({"part": part, "arguments": dict(arguments), "facts": facts}, sort_keys=True)
+    atomic_write(Path(path), save(tensors, metadata={"assay-defence": about}))
+
+
+def load_part(path: str | Path, part: str) -> tuple[nn.Module, dict[str, float]]:
+    """A network that `save_part` wrote, in evaluation mode, and the numbers that belong to it.
+
+    Args:
+        path: the file.
+        part: what it has to be, a name of `PARTS`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file of something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"defence: expected the weights of its {part} (see: assay fit), but there is no {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("assay-defence", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        reject("defence", f"a safetensors file at {path.name}", described(str(error)))
+    if about.get("part") != part:
+        reject("defence", f"the weights of its {part}, as assay fit writes them, in {path.name}",
+               described(f"those of its {about['part']}" if "part" in about else "other weights"))  # fmt: skip
+    net = PARTS[part](**about["arguments"])
+    net.load_state_dict(weights)
+    return net.eval().requires_grad_(False), dict(about["facts"])

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
 from assay.cli.foreground import with_foreground
+from assay.cli.models import named
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, one_of, reject
 from assay.core.combinators import unfold
@@ -124,7 +125,7 @@ def evaluate(
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
     models = {}
     for spec in model:
-        name, path = _named(spec)
+        name, path = named(spec)
         if name in models:
             reject("model", "a name for each model, all different (NAME=SPEC)", name)
         models[name] = load_model(path, recipe=recipe if arch else None)
@@ -207,13 +208,6 @@ def show_cells(found: Evaluation) -> None:
             str(len(cell.outcome)), f"{float(passes):.1f}",
         ])  # fmt: skip
     table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample"))
-
-
-def _named(spec: str) -> tuple[str, str]:
-    name, equals, path = spec.partition("=")
-    if equals and path and "/" not in name and ":" not in name:
-        return name, path
-    return (Path(spec).stem if spec.endswith((".safetensors", ".pt", ".pth")) else spec), spec
 
 
 def _number(name: str, text: str) -> float:

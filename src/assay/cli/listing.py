@@ -5,21 +5,22 @@ import inspect
 from assay.attacks.registry import ATTACKS, SUITES
 from assay.cli.output import emit, say, table
 from assay.core.arguments import one_of
+from assay.corruptions import CORRUPTIONS
 from assay.data import SOURCES
 from assay.defences import DEFENCES
 from assay.models import ARCHITECTURES
 from assay.training import OBJECTIVES
 
-KINDS = ("attacks", "suites", "data", "models", "training", "defences")
+KINDS = ("attacks", "suites", "data", "models", "training", "defences", "corruptions")
 
 
 def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
-    """List attacks, suites, data sources, architectures and training objectives.
+    """List attacks, suites, data sources, architectures, training objectives, defences and corruptions.
 
     Parameters
     ----------
     kind
-        attacks, suites, data, models, training, defences or all.
+        attacks, suites, data, models, training, defences, corruptions or all.
     json
         As JSON.
     markdown
@@ -54,6 +55,10 @@ def catalogue() -> dict[str, list[dict[str, str]]]:
         ],
         "models": [_row(name, _first_line(make), make) for name, make in ARCHITECTURES.items()],
         "training": [_row(name, entry.help, entry.make) for name, entry in OBJECTIVES.items()],
+        "corruptions": [
+            {"name": name, "what": _first_line(entry.change) + (" (extra)" if entry.extra else ""), "arguments": ""}
+            for name, entry in CORRUPTIONS.items()
+        ],
         "defences": [_row(name, entry.help, entry.make) for name, entry in DEFENCES.items()],
     }
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cyclopts import App
 
+from assay.cli.corruptions import corruptions
 from assay.cli.demo import demo
 from assay.cli.doctor import doctor
 from assay.cli.evaluate import evaluate
@@ -29,7 +30,7 @@ def app() -> App:
         version=package_version("assay"),
         help_format="markdown",
     )
-    for command in (demo, evaluate, train, fit, ls, doctor):
+    for command in (demo, evaluate, corruptions, train, fit, ls, doctor):
         found.command(command)
     return found
 

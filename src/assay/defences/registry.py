@@ -43,7 +43,7 @@ def median(model: nn.Module, size: int = 2) -> Transformed:
 
 def total_variation(model: nn.Module, weight: float = 0.1, steps: int = 50) -> Transformed:
     """Total variation denoising."""
-    return Transformed(model, TotalVariation(weight, steps))
+    return Transformed(model, TotalVariation(weight, steps), through=True)
 
 
 def resize_pad(model: nn.Module, least: float = 0.9, draws: int = 8, attack_draws: int = 8) -> RandomInput:
@@ -104,7 +104,7 @@ DEFENCES: Mapping[str, Entry] = MappingProxyType(
         "bits": Entry(bits, "fewer bits a value (BPDA)"),
         "blur": Entry(blur, "Gaussian blur (gradients pass)"),
         "median": Entry(median, "median filter (BPDA)"),
-        "tv": Entry(total_variation, "total variation denoising (BPDA)"),
+        "tv": Entry(total_variation, "total variation denoising (gradients pass)"),
         "resize-pad": Entry(resize_pad, "random size and place (EOT)"),
         "rse": Entry(SelfEnsemble, "mean of passes of a network with noise layers (EOT)"),
         "smoothing": Entry(Smoothed, "randomised smoothing (EOT); sigma is needed"),

@@ -1,0 +1,123 @@
+"""``assay corruptions``: accuracy under noise, blur, weather and digital damage."""
+
+import csv
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import Parameter
+
+from assay.cli.models import file_name, named
+from assay.cli.output import emit, note, say, table
+from assay.core.arguments import described, nearest, reject
+from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
+from assay.data import load as load_data
+from assay.models import load as load_model
+
+
+def corruptions(
+    *,
+    model: list[str],
+    data: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/corruptions"),
+    only: list[str] | None = None,
+    parameters: str = "auto",
+    baseline: str | None = None,
+    limit: int | None = None,
+    arch: str | None = None,
+    seed: int = 0,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Measure classifiers on corrupted images, 15 + 4 corruptions at 5 severities, and the mean corruption error.
+
+    Results are kept as they come: after an interrupt the same command goes on.
+
+    Parameters
+    ----------
+    model
+        As in assay evaluate; repeat for several.
+    data
+        Where images come from, such as digits or folder:PATH (see: assay ls data); its test part is used.
+    out
+        The run's folder: one JSON file a model, and corruptions.csv.
+    only
+        One corruption, such as fog (see: assay ls corruptions). Repeat for several.
+    parameters
+        imagenet (meant for 224 pixels), cifar (for 32), or auto: the first from 64 pixels on.
+    baseline
+        Whose errors the mean corruption error divides by: a name of --model, or alexnet (ImageNet only).
+    limit
+        At most so many images, classes as even as they can be.
+    arch
+        Architecture of a weights file that does not say it.
+    seed
+        Of the draws and of the choice of images.
+    json
+        Print the result as JSON.
+    quiet
+        No progress.
+    """
+    for name in only or ():
+        if name not in CORRUPTIONS:
+            reject("only", "one of " + ", ".join(CORRUPTIONS), described(f"{name!r}{nearest(name, CORRUPTIONS)}"))
+    specs = dict(named(spec) for spec in model)
+    if len(specs) < len(model):
+        reject("model", "a name for each model, all different (NAME=SPEC)", model)
+    if baseline is not None and baseline != "alexnet" and baseline not in specs:
+        reject("baseline", f"alexnet or one of the models ({', '.join(specs)})", baseline)
+    loaded = load_data(data, split="test", limit=limit, seed=seed)
+    recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
+    out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Damage] = {}
+    for name, path in specs.items():
+        network = load_model(path, recipe=recipe if arch else None)
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        told = None if quiet or json else partial(tell, name)
+        kept = out / f"{file_name(name)}.json"
+        found[name] = measure(network, loaded, names=only, table=parameters, seed=seed, out=kept, progress=told)
+    scores = {name: _scores(damage, found, baseline) for name, damage in found.items()}
+    _write(out / "corruptions.csv", found)
+    if json:
+        emit({name: _result(damage, scores[name]) for name, damage in found.items()})
+        return 0
+    names = list(next(iter(found.values())).accuracy)
+    rows = [["clean", *(f"{100 * d.clean:.1f} %" for d in found.values())]]
+    rows += [[kind, *(f"{100 * (1 - d.errors[kind]):.1f} %" for d in found.values())] for kind in names]
+    rows.append(["mean over corruptions", *(f"{100 * d.mean_accuracy:.1f} %" for d in found.values())])
+    if baseline is not None:
+        rows.append([f"mCE (of {baseline})", *(f"{100 * s['mCE']:.1f} %" for s in scores.values())])
+    table(rows, ("accuracy, mean over severities", *found))
+    say(f"results: {out / 'corruptions.csv'}")
+    return 0
+
+
+def tell(model: str, name: str, severity: int, accuracy: float) -> None:
+    """A line for each corruption, when its five severities are there."""
+    if severity in (0, 5):
+        note(f"{model}: {name}{f' up to severity {severity}' if severity else ''}: {100 * accuracy:.1f} %")
+
+
+def _result(damage: Damage, scores: dict[str, float]) -> dict[str, object]:
+    found = {"clean": damage.clean, "accuracy": dict(damage.accuracy), "mean_accuracy": damage.mean_accuracy}
+    return {**found, "relative": scores} if scores else found
+
+
+def _scores(damage: Damage, found: dict[str, Damage], baseline: str | None) -> dict[str, float]:
+    if baseline is None:
+        return {}
+    if baseline == "alexnet":
+        return corruption_errors(damage, ALEXNET)
+    other = found[baseline]
+    return corruption_errors(damage, other.errors, clean=1 - other.clean)
+
+
+def _write(path: Path, found: dict[str, Damage]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("model", "corruption", "severity", "accuracy", "n"))
+        for name, damage in found.items():
+            writer.writerow((name, "clean", 0, damage.clean, damage.n))
+            for kind, values in damage.accuracy.items():
+                writer.writerows((name, kind, at + 1, value, damage.n) for at, value in enumerate(values))

@@ -46,9 +46,10 @@ class Transformed(nn.Module):
 
     def adaptation(self) -> Adaptation:
         """Through the change, or straight past it."""
+        named = self.change.__class__.__name__ if isinstance(self.change, nn.Module) else str(self.change)
         if self.through:
-            return Adaptation(f"gradients pass through {self.change}")
-        return Adaptation(f"BPDA: forward through {self.change}, backward as if it were the identity",
+            return Adaptation(f"gradients pass through {named}")
+        return Adaptation(f"BPDA: forward through {named}, backward as if it were the identity",
                           surrogate=StraightThrough(self.model, self.change))  # fmt: skip
 
 

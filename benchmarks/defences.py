@@ -75,7 +75,7 @@ def main():
         if how is None:
             found = assay.attack(model, x, y, strong, preflight=False)
         else:
-            attack = how.adapt(plain if name in SLOW else strong)
+            attack = how.adapt(strong)
             found = assay.attack(defended, x, y, attack, surrogate=how.surrogate, test=how.test, preflight=False)
         row = {
             "defence": name, "spec": SPECS[name] or "none", "n": len(test),

@@ -25,7 +25,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=400)
     parser.add_argument("--images", type=int, default=6000)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--eps", default=EPS)
     parser.add_argument("--background", default=BACKGROUND)
     parser.add_argument("--out", type=Path, default=CACHE / "dual-report")
@@ -37,7 +37,8 @@ def main():
         out = CACHE / f"dual-{name}-{arguments.images}-{arguments.epochs}-{eps}-{background}".replace("/", "_")
         words = ["train", "--data", data, "-o", out, "--objective", name, "--arch", "tiny-cnn", "--batch", 64,
                  "--rate", 2e-3, "--schedule", "cosine", "--epochs", arguments.epochs, "--attack-steps", 7]  # fmt: skip
-        words += [] if name == "clean" else ["--eps", eps]
+        # both begin from the clean network, as the paper's begin from a network that has learnt to classify
+        words += [] if name == "clean" else ["--eps", eps, "--start", models[1].partition("=")[2]]
         words += ["--eps-background", background] if name == "at-dual" else []
         run(*words)
         models += ["--model", f"{name}={out / 'model.safetensors'}"]
@@ -48,7 +49,11 @@ def main():
         "--curve-foreground", ",".join(f"{whole[0] * k:.6f}" for k in (0.25, 0.5, 0.75, 1.25, 1.5)),
         "--curve", ",".join(f"{whole[0] * k:.6f}" for k in (0.5, 1.5, 2)), "-o", arguments.out)  # fmt: skip
     summary = json.loads((arguments.out / "summary.json").read_text())
-    record("dual_training", {"n": arguments.n, "eps": eps, "background": background, "summary": summary})
+    cells = [{key: cell[key] for key in ("model", "attack", "robust_accuracy")} for cell in summary["cells"]]
+    rows = [{"model": m["model"], "clean": m["clean_accuracy"],
+             **{c["attack"]: c["robust_accuracy"] for c in cells if c["model"] == m["model"]}}
+            for m in summary["models"]]  # fmt: skip
+    record("dual_training", {"n": arguments.n, "eps": eps, "background": background, "rows": rows})
 
 
 if __name__ == "__main__":

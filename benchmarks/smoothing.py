@@ -48,12 +48,12 @@ def certificates(smooth, data, n):
     x, y = data.images(), data.y
     found = smooth.certify(x, n=n, n0=100)
     held = found.label == y
-    how = adaptation_of(Smoothed(smooth.model, smooth.sigma, attack_draws=16))
+    how = adaptation_of(Smoothed(smooth.model, smooth.sigma, attack_draws=8))
     shortest = torch.full((len(x),), float("inf"), dtype=torch.float64)
-    for eps in (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5):
-        attack = assay.PGD(eps, norm="l2", steps=30)
+    for eps in (0.1, 0.2, 0.35, 0.6, 1.0):
+        attack = assay.PGD(eps, norm="l2", steps=20)
         moved = assay.attack(smooth, x, y, attack, surrogate=how.surrogate, stop="never", preflight=False).images
-        wrong = smooth.votes(moved, 1000, "predict").argmax(1) != y
+        wrong = smooth.votes(moved, 400, "predict").argmax(1) != y
         length = (moved - x).flatten(1).norm(dim=1).double()
         shortest = torch.where(wrong & (length < shortest), length, shortest)
     return {
@@ -67,7 +67,7 @@ def certificates(smooth, data, n):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=200)
+    parser.add_argument("-n", type=int, default=128)
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--draws", type=int, default=8)
@@ -87,7 +87,7 @@ def main():
                     right, away = accuracy(smooth, moved, data.y, n)
                     votes.append({"n": n, "eps": eps, "accuracy": right, "abstained": away})
                     print(votes[-1], flush=True)
-        proofs.append(certificates(smooth, data.take(slice(0, 100)), 2000))
+        proofs.append(certificates(smooth, data.take(slice(0, 64)), 1000))
         print(proofs[-1], flush=True)
     record("smoothing", {"n": arguments.n, "rows": rows, "votes": votes, "certificates": proofs})
 

@@ -122,6 +122,79 @@ def memory(record):
     return "StrAttack with 2 × 2 groups one pixel apart: memory of the attack on one image.", table(head, rows)
 
 
+def training(record):
+    rows = [(f"`{row['objective']}`", row["clean"], row["robust"], row["seconds_an_epoch"]) for row in record["rows"]]
+    head = ("objective", "clean, %", "robust, %", "seconds an epoch")
+    text = (f"tiny-cnn on {record['images']} images of Fashion-MNIST, 8 epochs (free: 3 of 4 replays), seven inner "
+            f"steps; robust is under APGD-CE and targeted APGD-DLR of 50 steps, linf {record['eps']:g}, "
+            f"{record['n']} test images. One core.")  # fmt: skip
+    return text, table(head, rows)
+
+
+def training_speed(record):
+    rows = [(row["arch"], f"{row['inner_loop']:.2f} ×", f"{row['inner_loop_median']:.2f} ×",
+             f"{row['epoch_of_plain']:.2f} ×", f"{row['epoch_of_torchattacks']:.2f} ×" if "epoch_of_torchattacks" in row
+             else "") for row in record["rows"]]  # fmt: skip
+    head = ("network", "inner loop, of a bare one (best)", "(median)", "epoch, of a plain script",
+            "epoch, of a script with torchattacks")  # fmt: skip
+    return "PGD-10 adversarial training, batches of 128 images of 32 pixels.", table(head, rows)
+
+
+def labels(record):
+    keys = ("clean", "fgsm, true labels", "fgsm, predicted labels", "apgd (256 images)")
+    rows = [(row["trained with labels"], *(row[key] for key in keys)) for row in record["rows"]]
+    text = (f"FGSM training (linf {record['eps']:g}) with the true labels and with predicted ones: with true labels "
+            "the network does far better on FGSM images than on clean ones, because they tell it the label. Neither "
+            "is robust, which APGD shows.")  # fmt: skip
+    return text, table(("trained with labels", *(f"{key}, %" for key in keys)), rows)
+
+
+def defences(record):
+    rows = [(f"`{row['spec']}`", row["n"], row["clean"], row["plain"], row["adaptive"], row["how"])
+            for row in record["rows"]]  # fmt: skip
+    head = ("defence", "images", "clean, %", "plain attack, %", "adaptive attack, %", "what the adaptive attack does")
+    text = (f"Fashion-MNIST, linf {record['eps']:g}. Plain: PGD on the network under the defence, its images given to "
+            "the defence. Adaptive: what the module declares, end to end.")  # fmt: skip
+    return text, table(head, rows)
+
+
+def smoothing(record):
+    rows = [(row["sigma"], row["norm"], f"{row['eps']:.3g}", row["accuracy"], row["abstained"])
+            for row in record["rows"]]  # fmt: skip
+    votes = [(row["n"], f"{row['eps']:.3g}", row["accuracy"], row["abstained"]) for row in record["votes"]]
+    proofs = [(row["sigma"], row["certified"], row["median_radius"], row["median_shortest_found"],
+               row["broken_within_radius"], row["least_ratio"]) for row in record["certificates"]]  # fmt: skip
+    text = (f"Made scenes, {record['n']} images, tiny-cnn trained with noise. Dual-perturbation attacks in expectation, "
+            "the background's budget five times the foreground's; 100 votes; an abstention counts as wrong.")  # fmt: skip
+    body = [
+        table(("σ", "norm", "foreground budget", "accuracy, %", "abstained, %"), rows),
+        "Votes at a prediction (σ = 0.25, linf):",
+        table(("votes", "foreground budget", "accuracy, %", "abstained, %"), votes),
+        "Certified l2 radii beside the shortest perturbation found that changes the vote (never within the radius):",
+        table(("σ", "certified, %", "median radius", "median shortest found", "broken within radius",
+               "least ratio"), proofs),
+    ]  # fmt: skip
+    return text, "\n\n".join(body)
+
+
+def dual_training(record):
+    attacks = [key for key in record["rows"][0] if key not in ("model", "clean", "commit")]
+    rows = [(row["model"], *(f"{100 * row[key]:.1f}" for key in ("clean", *attacks))) for row in record["rows"]]
+    text = (f"Adversarial training with PGD and with dual-perturbation (foreground {record['eps']}, background "
+            f"{record['background']}) on made scenes, {record['n']} test images.")  # fmt: skip
+    return text, table(("model", "clean, %", *(f"{a}, %" for a in attacks)), rows)
+
+
+def corruptions(record):
+    rows = [(row["corruption"], row["severity"], row["change"], row["theirs"], row["mean"], row["deviation"],
+             row["roughness"], row.get("pixelwise", "")) for row in record["rows"]]  # fmt: skip
+    head = ("corruption", "severity", "mean change", "theirs", "difference of means", "spread, of theirs",
+            "roughness, of theirs", "pixelwise difference, of 255")  # fmt: skip
+    text = (f"Beside imagecorruptions 1.1.2 on {record['n']} photographs of 224 pixels: random ones by their "
+            "statistics, fixed ones pixel by pixel. Frost is drawn here, not photographed.")  # fmt: skip
+    return text, table(head, rows)
+
+
 SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in bfloat16", precision),
             "strength": ("Strength", strength),
             "minimal": ("Distances", minimal),
@@ -129,7 +202,10 @@ SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in b
             "strattack": ("StrAttack, Fashion-MNIST", strattack),
             "memory": ("Memory of overlapping groups", memory), "suite": ("Suites", suite),
             "blackbox": ("Queries", blackbox), "universal": ("Universal perturbations", universal),
-            "photos": ("Real photographs", photos)}  # fmt: skip
+            "training": ("Training objectives", training), "training_speed": ("Training speed", training_speed),
+            "dual_training": ("AT-Dual and AT-PGD", dual_training), "labels": ("Label leaking", labels),
+            "defences": ("Defences, plain and adaptive", defences), "smoothing": ("Randomised smoothing", smoothing),
+            "corruptions": ("Corruptions", corruptions), "photos": ("Real photographs", photos)}  # fmt: skip
 
 
 def main():

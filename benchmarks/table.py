@@ -123,11 +123,11 @@ def memory(record):
 
 
 def training(record):
-    rows = [(f"`{row['objective']}`", row["clean"], row["robust"], row["seconds_an_epoch"]) for row in record["rows"]]
-    head = ("objective", "clean, %", "robust, %", "seconds an epoch")
+    rows = [(f"`{row['objective']}`", row["n"], row["clean"], row["robust"], row["seconds_an_epoch"])
+            for row in record["rows"]]  # fmt: skip
+    head = ("objective", "test images", "clean, %", "robust, %", "seconds an epoch")
     text = (f"tiny-cnn on {record['images']} images of Fashion-MNIST, 8 epochs (free: 3 of 4 replays), seven inner "
-            f"steps; robust is under APGD-CE and targeted APGD-DLR of 50 steps, linf {record['eps']:g}, "
-            f"{record['n']} test images. One core.")  # fmt: skip
+            f"steps; robust is under APGD-CE and APGD-T of 50 steps, linf {record['eps']:g}. One core.")  # fmt: skip
     return text, table(head, rows)
 
 
@@ -164,8 +164,9 @@ def smoothing(record):
     votes = [(row["n"], f"{row['eps']:.3g}", row["accuracy"], row["abstained"]) for row in record["votes"]]
     proofs = [(row["sigma"], row["certified"], row["median_radius"], row["median_shortest_found"],
                row["broken_within_radius"], row["least_ratio"]) for row in record["certificates"]]  # fmt: skip
-    text = (f"Made scenes, {record['n']} images, tiny-cnn trained with noise. Dual-perturbation attacks in expectation, "
-            "the background's budget five times the foreground's; 100 votes; an abstention counts as wrong.")  # fmt: skip
+    text = (f"Made scenes, {record['n']} images, tiny-cnn trained with noise. Dual-perturbation attacks in "
+            "expectation, the background's budget five times the foreground's; 100 votes; an abstention counts as "
+            "wrong.")  # fmt: skip
     body = [
         table(("σ", "norm", "foreground budget", "accuracy, %", "abstained, %"), rows),
         "Votes at a prediction (σ = 0.25, linf):",

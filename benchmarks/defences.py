@@ -13,6 +13,7 @@ from assay.defences import adaptation_of, defend, fit_defence
 from assay.models import load
 from assay.training import Recipe, train
 
+EPS = 0.1
 PLAIN = {"arch": "strattack-cnn", "epochs": 4, "batch": 128, "rate": 1e-3}
 FITTED = {"magnet": 6, "ape-gan": 3, "defense-gan": 12, "pixel-defend": 3, "detector": 3}
 """Epochs over 12,000 images."""
@@ -47,7 +48,7 @@ def accuracy(model, x, y):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=128)
-    parser.add_argument("--eps", type=float, default=0.1)
+    parser.add_argument("--eps", type=float, default=EPS)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", nargs="*", default=[])
     arguments = parser.parse_args()
@@ -69,6 +70,8 @@ def main():
         steps = 40 if name in SLOW else arguments.steps
         plain = assay.PGD(eps, steps=steps)
         strong = assay.Cascade((assay.APGD(eps, steps=steps), assay.APGD(eps, steps=steps, loss="dlr", targets=3)))
+        if name in SLOW:  # on what survives: many small steps, where the purified image moves in jumps
+            strong = assay.Cascade((*strong.attacks, assay.PGD(eps, steps=300, loss="dlr", step_size=eps / 8)))
         began = time.perf_counter()
         bare = assay.attack(model, x, y, plain, preflight=False, stop="never")
         how = adaptation_of(defended)
@@ -78,16 +81,17 @@ def main():
             attack = how.adapt(strong)
             found = assay.attack(defended, x, y, attack, surrogate=how.surrogate, test=how.test, preflight=False)
         row = {
-            "defence": name, "spec": SPECS[name] or "none", "n": len(test),
+            "defence": name if eps == EPS else f"{name} at {eps:g}",
+            "spec": SPECS[name] or "none", "eps": eps, "n": len(test),
             "clean": accuracy(defended, x, y),
             "plain": min(accuracy(defended, bare.images, y), accuracy(defended, x, y)),
             "adaptive": 100 * found.robust_accuracy,
             "how": "" if how is None else how.how,
             "seconds": round(time.perf_counter() - began, 1),
         }  # fmt: skip
-        row = {k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()}
+        row = {k: round(v, 1) if isinstance(v, float) and k != "eps" else v for k, v in row.items()}
         print(row, flush=True)
-        record("defences", {"eps": eps, "rows": merged("defences", [row], "defence")})
+        record("defences", {"rows": merged("defences", [row], "defence")})
 
 
 if __name__ == "__main__":

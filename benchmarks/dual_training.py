@@ -8,9 +8,12 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from common import CACHE, record
 
 from assay.cli.main import main as assay
+from assay.data import load
+from assay.models import load as load_model
 
 EPS, BACKGROUND = "4/255", "20/255"
 
@@ -19,6 +22,14 @@ def run(*words):
     code = assay([str(w) for w in words])
     if code:
         sys.exit(code)
+
+
+def accuracy(file, data):
+    """On clean images, all of the test part."""
+    model = load_model(str(file))
+    with torch.no_grad():
+        parts = [model(data.images(at)).argmax(1) == data.y[at] for at in torch.arange(len(data)).split(256)]
+    return torch.cat(parts).float().mean().item()
 
 
 def main():
@@ -32,7 +43,7 @@ def main():
     arguments = parser.parse_args()
     eps, background = arguments.eps, arguments.background
     data = f"scenes:size=32,count={arguments.images}"
-    models = []
+    models, files = [], {}
     for name in ("clean", "pgd-at", "at-dual"):
         out = CACHE / f"dual-{name}-{arguments.images}-{arguments.epochs}-{eps}-{background}".replace("/", "_")
         words = ["train", "--data", data, "-o", out, "--objective", name, "--arch", "tiny-cnn", "--batch", 64,
@@ -41,7 +52,8 @@ def main():
         words += [] if name == "clean" else ["--eps", eps, "--start", models[1].partition("=")[2]]
         words += ["--eps-background", background] if name == "at-dual" else []
         run(*words)
-        models += ["--model", f"{name}={out / 'model.safetensors'}"]
+        files[name] = out / "model.safetensors"
+        models += ["--model", f"{name}={files[name]}"]
     whole = [eval(text) for text in (eps, background)]
     run("evaluate", *models, "--data", data, "--limit", arguments.n, "--eps", eps, "--eps-background", background,
         "--attack", "apgd:steps=50", "--attack", "dual:steps=50", "--attack", "dual-apgd:steps=50",
@@ -50,10 +62,14 @@ def main():
         "--curve", ",".join(f"{whole[0] * k:.6f}" for k in (0.5, 1.5, 2)), "-o", arguments.out)  # fmt: skip
     summary = json.loads((arguments.out / "summary.json").read_text())
     cells = [{key: cell[key] for key in ("model", "attack", "robust_accuracy")} for cell in summary["cells"]]
-    rows = [{"model": m["model"], "clean": m["clean_accuracy"],
+    everything = load(data, split="test")
+    rows = [{"model": m["model"], "clean": accuracy(files[m["model"]], everything),
              **{c["attack"]: c["robust_accuracy"] for c in cells if c["model"] == m["model"]}}
             for m in summary["models"]]  # fmt: skip
-    record("dual_training", {"n": arguments.n, "eps": eps, "background": background, "rows": rows})
+    record(
+        "dual_training",
+        {"n": arguments.n, "n_clean": len(everything), "eps": eps, "background": background, "rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -59,10 +59,14 @@ def certificates(smooth, data, n):
     return {
         "sigma": smooth.sigma, "n": n, "certified": round(100 * held.float().mean().item(), 1),
         "median_radius": round(float(found.radius[held].median()), 3),
-        "median_shortest_found": round(float(shortest[held].median()), 3),
+        "median_shortest_found": _finite(float(shortest[held].median())),
         "broken_within_radius": int((shortest[held] <= found.radius[held]).sum()),
         "least_ratio": round(float((shortest[held] / found.radius[held]).min()), 3),
     }  # fmt: skip
+
+
+def _finite(value):
+    return round(value, 3) if value < float("inf") else "above 1"
 
 
 def main():

@@ -101,8 +101,10 @@ def main():
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = []
-    for arch, count in (("tiny-cnn", arguments.images), ("strattack-cnn", arguments.images), ("preactresnet18", 128)):
-        rows.append(measured(arch, count, arguments.rounds))
+    small = ("tiny-cnn", "strattack-cnn")
+    for arch in (*small, "preactresnet18"):
+        count, rounds = (arguments.images, arguments.rounds) if arch in small else (16, 1)
+        rows.append(measured(arch, count, rounds))
         print(rows[-1], flush=True)
     record("training_speed", {"eps": EPS, "steps": STEPS, "batch": BATCH, "rows": rows})
 

@@ -1,7 +1,5 @@
 """Networks that clean images: MagNet's autoencoder, APE-GAN's generator, Defense-GAN's, PixelDefend's density."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -137,8 +135,7 @@ class Masked(nn.Conv2d):
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
-@dataclass(frozen=True)
-class PixelDefend:
+class PixelDefend(nn.Module):
     """Each pixel in turn set to its most likely value within ``eps`` of what it was.
 
     Args:
@@ -149,14 +146,16 @@ class PixelDefend:
     against adversarial examples", ICLR 2018, algorithm 1.
     """
 
-    density: PixelDensity
-    eps: float = 0.1
+    def __init__(self, density: PixelDensity, eps: float = 0.1) -> None:
+        super().__init__()
+        self.density, self.eps = density, number("eps", eps, least=0)
 
-    def __post_init__(self) -> None:
-        number("eps", self.eps, least=0)
+    def extra_repr(self) -> str:
+        """The reach."""
+        return f"eps={self.eps:g}"
 
     @torch.no_grad()
-    def __call__(self, x: Images) -> Images:
+    def forward(self, x: Images) -> Images:
         """Purify, pixel by pixel from the top left; one pass of the density a pixel."""
         made = x.clone()
         levels = torch.arange(self.density.levels, device=x.device).to(x) / (self.density.levels - 1)

@@ -37,7 +37,7 @@ class Transformed(nn.Module):
 
     def extra_repr(self) -> str:
         """The change, so that two defences never look the same in a record."""
-        return f"change={self.change}"
+        return "" if isinstance(self.change, nn.Module) else f"change={self.change}"
 
     def forward(self, x: Images) -> Logits:
         """Logits of the changed images."""

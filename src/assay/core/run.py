@@ -179,7 +179,7 @@ def perturb(
     oracle = Oracle(model, search=search, device=model_device(model, problem.x.device))
     attempts = [(stage, variant) for stage in stages for variant in stage.variants]
     single = len(attempts) == 1
-    with untouched(model):
+    with untouched(model), channels_last(model) as oracle.layout:
         if any("reference" in stage.attack.needs or v.rank for stage, v in attempts):
             problem = replace(problem, reference=oracle.verify(problem.x).cpu())
         image, value = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)

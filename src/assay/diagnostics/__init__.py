@@ -1,0 +1,33 @@
+"""Diagnostics: each file answers one question about a model or a training trail."""
+
+from assay.diagnostics.answer import Answer
+from assay.diagnostics.destruction import Destruction, destruction, destruction_rate
+from assay.diagnostics.detectability import Detectability, detectability
+from assay.diagnostics.learning import Learning, learning
+from assay.diagnostics.sharedness import Sharedness, sharedness, spread
+from assay.diagnostics.stability import Stability, stability
+from assay.diagnostics.trail import Trail, load_trail
+from assay.diagnostics.transfer import Transfer, transfer
+from assay.diagnostics.universality import Universality, universality
+
+__all__ = [
+    "Answer",
+    "Destruction",
+    "Detectability",
+    "Learning",
+    "Sharedness",
+    "Stability",
+    "Trail",
+    "Transfer",
+    "Universality",
+    "destruction",
+    "destruction_rate",
+    "detectability",
+    "learning",
+    "load_trail",
+    "sharedness",
+    "spread",
+    "stability",
+    "transfer",
+    "universality",
+]  # fmt: skip

@@ -1,0 +1,158 @@
+"""Can adversarial images be told from clean ones?
+
+Paper 001, section 3.4, figures 6 and 7, appendix G.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay.attacks.universal import UniversalSign, universal
+from assay.core.combinators import AnyAttack
+from assay.core.guard import untouched
+from assay.data import Dataset
+from assay.defences.fit import fit_detector
+from assay.defences.guarded import Detector, roc
+from assay.diagnostics.plots import canvas, lines, pictures
+from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Detectability:
+    """How well detectors do.
+
+    Attributes:
+        epochs: the epochs.
+        accuracy: by attack, ``(T, T)``: of the detector trained at the first epoch, on clean test images and as many
+            effective adversarial ones of the second epoch; NaN where there are none.
+        area: under the ROC curve, likewise.
+        deltas: by attack, ``(T, c, h, w)``: the perturbation that each epoch's detector finds most adversarial.
+        suspicion: by attack, per epoch the mean probability of being adversarial of clean images with that added.
+    """
+
+    epochs: tuple[int, ...]
+    accuracy: Mapping[str, Tensor]
+    area: Mapping[str, Tensor]
+    deltas: Mapping[str, Tensor]
+    suspicion: Mapping[str, tuple[float, ...]]
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record for each attack, epoch of training and epoch of trying."""
+        return [{"attack": attack, "trained at": a, "tried at": b, "accuracy": float(found[i, j]),
+                 "area": float(self.area[attack][i, j])}
+                for attack, found in self.accuracy.items()
+                for i, a in enumerate(self.epochs) for j, b in enumerate(self.epochs)]  # fmt: skip
+
+    def figure(self) -> "Figure":
+        """Accuracy by epoch: each epoch's own detector, and those of the first, second and last epoch."""
+        figure, axes = canvas(6.0 * len(self.accuracy), 4.0, columns=len(self.accuracy))
+        for place, (attack, found) in zip(axes, self.accuracy.items(), strict=True):
+            curves: dict[str, Any] = {"trained at this epoch": found.diagonal().numpy()}
+            for i in sorted({0, min(1, len(self.epochs) - 1), len(self.epochs) - 1}):
+                curves[f"trained at epoch {self.epochs[i]}"] = found[i].numpy()
+            lines(place, self.epochs, curves, label="epoch", percent=True)
+            place.set_title(attack, fontsize=10)
+        return figure
+
+    def pictures(self, factor: float = 10.0, most: int = 6) -> "Figure":
+        """What each epoch's detector finds most adversarial, amplified, around grey."""
+        attack, deltas = next(iter(self.deltas.items()))
+        chosen = np.linspace(0, len(self.epochs) - 1, min(most, len(self.epochs))).round().astype(int)
+        titles = [f"epoch {self.epochs[i]}: {100 * self.suspicion[attack][i]:.0f} %" for i in chosen]
+        return pictures([(0.5 + factor * deltas[i]).numpy() for i in chosen], titles)
+
+    def verdict(self) -> str:
+        """The least and the mean accuracy of an epoch's own detector."""
+        told = []
+        for attack, found in self.accuracy.items():
+            own = found.diagonal()
+            own = own[~own.isnan()]
+            if len(own):
+                told.append(f"{attack} {100 * own.mean():.0f} % (least {100 * own.min():.0f} %)")
+        return f"A detector trained on an epoch's own adversarial images tells them from clean ones: {', '.join(told)}."
+
+
+def detectability(
+    trail: Trail,
+    train: Dataset,
+    test: Dataset,
+    attacks: Mapping[str, AnyAttack],
+    *,
+    eps: float,
+    epochs: int = 5,
+    updates: int = 50,
+    seed: int = 0,
+    told: Told = quiet,
+) -> Detectability:
+    """A detector for each epoch and attack, tried on every epoch's adversarial images.
+
+    Args:
+        trail: the networks.
+        train: images that detectors learn from.
+        test: images that they are tried on.
+        attacks: by name.
+        eps: linf budget of the perturbation that a detector finds most adversarial.
+        epochs: passes over the data, a detector.
+        updates: of that perturbation.
+        seed: of weights, draws and attacks.
+        told: progress.
+
+    Source: paper 001, section 3.4. Deviation: a smaller detector (`assay.defences.Detector`).
+    """
+    x, y, count = test.images(), test.y, len(trail.epochs)
+    accuracy, area, deltas, suspicion = {}, {}, {}, {}
+    for number_of, (name, attack) in enumerate(attacks.items()):
+        detectors, moved = [], []
+        for done, (_, model) in enumerate(trail):
+            detectors.append(fit_detector(train, model, attack, epochs=epochs, seed=seed))
+            found = attacked(model, x, y, attack, seed=seed)
+            moved.append(found[right_of(model, x, y) & ~right_of(model, found, y)])
+            told("detectability", number_of * count + done + 1, len(attacks) * count)
+        scores = [_scores(d, x) for d in detectors]
+        table, under = torch.full((count, count), float("nan")), torch.full((count, count), float("nan"))
+        for i, detector in enumerate(detectors):
+            for j, images in enumerate(moved):
+                if len(images):
+                    bad = _scores(detector, images)
+                    table[i, j] = 0.5 * ((bad > 0).double().mean() + (scores[i] <= 0).double().mean())
+                    under[i, j] = roc(scores[i], bad)[2]
+        accuracy[name], area[name] = table, under
+        made = [_suspicious(d, train, eps, updates, seed) for d in detectors]
+        deltas[name] = torch.cat(made)
+        suspicion[name] = tuple(
+            _scores(d, (x + delta).clamp(0, 1)).sigmoid().mean().item()
+            for d, delta in zip(detectors, made, strict=True)
+        )
+    return Detectability(trail.epochs, MappingProxyType(accuracy), MappingProxyType(area), MappingProxyType(deltas),
+                         MappingProxyType(suspicion))  # fmt: skip
+
+
+class _TwoLogits(nn.Module):
+    """A detector as a classifier of clean and adversarial."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.detector.logits(x)
+
+
+def _suspicious(detector: Detector, data: Dataset, eps: float, updates: int, seed: int) -> Tensor:
+    stream = ((x, torch.zeros_like(y)) for x, y in data.batches(seed=seed))  # away from "clean"
+    return universal(
+        _TwoLogits(detector), lambda: stream, UniversalSign(eps, updates=updates, batches=2), seed=seed
+    ).delta
+
+
+def _scores(detector: Detector, x: Tensor) -> Tensor:
+    with untouched(detector), torch.no_grad():
+        return torch.cat([detector(part) for part in x.split(256)])

@@ -1,0 +1,115 @@
+"""A training trail: the weights of one network after several epochs."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.core.arguments import described, reject
+from assay.core.combinators import AnyAttack
+from assay.core.guard import untouched
+from assay.core.run import perturb
+from assay.core.types import Images, Labels
+from assay.models import load as load_model
+
+
+@dataclass(frozen=True)
+class Trail:
+    """Networks by epoch, loaded when they are asked for.
+
+    Attributes:
+        source: by epoch, a weights file or a network.
+    """
+
+    source: Mapping[int, Path | nn.Module]
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            reject("source", "at least one epoch", self.source)
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs, ascending."""
+        return tuple(sorted(self.source))
+
+    def model(self, epoch: int) -> nn.Module:
+        """The network after an epoch, in evaluation mode, its weights fixed."""
+        if epoch not in self.source:
+            reject("epoch", f"one of {', '.join(map(str, self.epochs))}", epoch)
+        found = self.source[epoch]
+        model = load_model(str(found)) if isinstance(found, Path) else found
+        return model.eval().requires_grad_(False)
+
+    def __iter__(self) -> Iterator[tuple[int, nn.Module]]:
+        """Epochs and networks, in order."""
+        return ((epoch, self.model(epoch)) for epoch in self.epochs)
+
+    def thinned(self, most: int) -> "Trail":
+        """At most so many epochs: the first, the last and others evenly between."""
+        places = torch.linspace(0, len(self.epochs) - 1, min(most, len(self.epochs))).round().long().unique()
+        return Trail({self.epochs[i]: self.source[self.epochs[i]] for i in places.tolist()})
+
+
+def load_trail(folder: str | Path) -> Trail:
+    """The trail that ``assay train --trail`` left in a run's folder.
+
+    Args:
+        folder: the run's folder, or its ``trail``.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    folder = Path(folder)
+    inner = folder / "trail" if (folder / "trail").is_dir() else folder
+    found = {int(match[1]): path for path in sorted(inner.glob("epoch-*.safetensors"))
+             if (match := re.fullmatch(r"epoch-(\d+)\.safetensors", path.name))}  # fmt: skip
+    if not found:
+        raise FileNotFoundError(f"trail: expected epoch-0000.safetensors and others (assay train --trail all), but "
+                                f"there are none in {folder}")  # fmt: skip
+    return Trail(found)
+
+
+def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
+    """Logits of all images, on the CPU."""
+    device = next((p.device for p in model.parameters()), x.device)
+    with untouched(model), torch.no_grad():
+        parts = [model(part.to(device)).cpu() for part in x.split(batch)]
+    return torch.cat(parts) if parts else torch.zeros(0, 1)
+
+
+def losses_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:
+    """Cross-entropy of each image."""
+    return F.cross_entropy(logits_of(model, x, batch), y, reduction="none")
+
+
+def right_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:
+    """Whether each image is classified as labelled."""
+    return logits_of(model, x, batch).argmax(1) == y
+
+
+def attacked(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, batch: int = 256) -> Images:
+    """Adversarial images, every step of the attack, the last iterate: the perturbation as a training step meets it."""
+    device = next((p.device for p in model.parameters()), x.device)
+    parts = [
+        perturb(model, x[at].to(device), y[at].to(device), attack, seed=seed, ids=at).cpu()
+        for at in torch.arange(len(x)).split(batch)
+    ]
+    return torch.cat(parts) if parts else x
+
+
+def same_length(x: Images, y: Labels) -> None:
+    """Refuse images and labels that do not belong together."""
+    if len(x) != len(y) or not len(x):
+        reject("y", f"a label for each of the {len(x)} images, at least one", described(f"{len(y)} labels"))
+
+
+Told = Callable[[str, int, int], None]
+"""Progress: what is being done, how much of it is done, of how much."""
+
+
+def quiet(what: str, done: int, of: int) -> None:
+    """Tell nobody."""

@@ -1,0 +1,93 @@
+"""Do one network's adversarial images fool another?
+
+Paper 001, appendix A, figure 9; paper 000, appendix D.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.combinators import AnyAttack
+from assay.core.types import Images, Labels
+from assay.diagnostics.plots import canvas, matrix
+from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of, same_length
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Accuracy of each network on each network's adversarial images.
+
+    Attributes:
+        names: of the N networks.
+        accuracy: ``(N, N)``: images made on the first, tried on the second.
+        clean: ``(N,)``.
+        attack: what made them.
+    """
+
+    names: tuple[str, ...]
+    accuracy: Tensor
+    clean: Tensor
+    attack: str
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record a pair."""
+        return [{"made on": a, "tried on": b, "accuracy": float(self.accuracy[i, j]), "clean": float(self.clean[j])}
+                for i, a in enumerate(self.names) for j, b in enumerate(self.names)]  # fmt: skip
+
+    def figure(self) -> "Figure":
+        """The matrix."""
+        side = 2.0 + 0.55 * len(self.names)
+        figure, (axes,) = canvas(side + 1.5, side)
+        matrix(axes, self.accuracy, self.names, self.names, ("made on", "tried on"))
+        return figure
+
+    def verdict(self) -> str:
+        """White box beside the strongest black box."""
+        own = self.accuracy.diagonal()
+        away = self.accuracy.clone().fill_diagonal_(torch.inf)
+        if len(self.names) < 2:
+            return f"{self.attack}: {100 * own[0]:.0f} % on the one network."
+        least = away.amin(0)
+        worst = int((least - own).argmin())
+        masked = bool(least[worst] < own[worst] - 0.02)
+        told = (f"{self.names[worst]} is fooled more by images made on another network "
+                f"({100 * least[worst]:.0f} %) than by its own ({100 * own[worst]:.0f} %): its gradients mislead"
+                if masked else "no network is fooled more by another's images than by its own")  # fmt: skip
+        return (f"Accuracy under {self.attack} is {100 * own.mean():.0f} % on the network attacked and "
+                f"{100 * self._away():.0f} % on others; {told}.")  # fmt: skip
+
+    def _away(self) -> float:
+        off = ~torch.eye(len(self.names), dtype=torch.bool)
+        return float(self.accuracy[off].mean())
+
+
+def transfer(
+    models: Mapping[str, nn.Module] | Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0,
+    told: Told = quiet,
+) -> Transfer:  # fmt: skip
+    """Attack every network, and try its images on all of them.
+
+    Args:
+        models: networks by name, or a trail (epochs are the names).
+        x: images.
+        y: labels.
+        attack: run on each network, every step.
+        seed: of the attack.
+        told: progress.
+    """
+    same_length(x, y)
+    known = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
+    table = torch.zeros(len(known), len(known))
+    clean = torch.tensor([right_of(model, x, y).double().mean().item() for model in known.values()])
+    for i, model in enumerate(known.values()):
+        moved = attacked(model, x, y, attack, seed=seed)
+        for j, other in enumerate(known.values()):
+            table[i, j] = right_of(other, moved, y).double().mean()
+        told("transfer", i + 1, len(known))
+    return Transfer(tuple(known), table, clean, attack.describe())

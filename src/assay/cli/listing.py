@@ -8,19 +8,20 @@ from assay.core.arguments import one_of
 from assay.corruptions import CORRUPTIONS
 from assay.data import SOURCES
 from assay.defences import DEFENCES
+from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import ARCHITECTURES
 from assay.training import OBJECTIVES
 
-KINDS = ("attacks", "suites", "data", "models", "training", "defences", "corruptions")
+KINDS = ("attacks", "suites", "data", "models", "training", "defences", "corruptions", "diagnostics")
 
 
 def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
-    """List attacks, suites, data sources, architectures, training objectives, defences and corruptions.
+    """List attacks, suites, data sources, architectures, training objectives, defences, corruptions and diagnostics.
 
     Parameters
     ----------
     kind
-        attacks, suites, data, models, training, defences, corruptions or all.
+        attacks, suites, data, models, training, defences, corruptions, diagnostics or all.
     json
         As JSON.
     markdown
@@ -55,6 +56,14 @@ def catalogue() -> dict[str, list[dict[str, str]]]:
         ],
         "models": [_row(name, _first_line(make), make) for name, make in ARCHITECTURES.items()],
         "training": [_row(name, entry.help, entry.make) for name, entry in OBJECTIVES.items()],
+        "diagnostics": [
+            {
+                "name": name,
+                "what": entry.question,
+                "arguments": "a training trail" if entry.trail else "models or a trail",
+            }
+            for name, entry in DIAGNOSTICS.items()
+        ],
         "corruptions": [
             {"name": name, "what": _first_line(entry.change) + (" (extra)" if entry.extra else ""), "arguments": ""}
             for name, entry in CORRUPTIONS.items()

@@ -11,6 +11,7 @@ from cyclopts import App
 
 from assay.cli.corruptions import corruptions
 from assay.cli.demo import demo
+from assay.cli.diagnose import diagnose
 from assay.cli.doctor import doctor
 from assay.cli.evaluate import evaluate
 from assay.cli.fit import fit
@@ -30,7 +31,7 @@ def app() -> App:
         version=package_version("assay"),
         help_format="markdown",
     )
-    for command in (demo, evaluate, corruptions, train, fit, ls, doctor):
+    for command in (demo, evaluate, diagnose, corruptions, train, fit, ls, doctor):
         found.command(command)
     return found
 

@@ -36,8 +36,8 @@ def render(studies: Study | Sequence[Study], *, title: str | None = None, cards:
         ValueError: no study, or ``cards`` below 0.
     """
     told = tuple(shown(study) for study in gathered(studies))
-    style, script = _part("report.css"), _part("report.js")
-    page = _environment().get_template("report.html.j2")
+    style, script = part("report.css"), part("report.js")
+    page = environment().get_template("report.html.j2")
     return page.render(
         policy=policy(style, script),
         style=Markup(style),  # noqa: S704 (our own file)
@@ -100,7 +100,8 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates with escaping on, and no name that is not given."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -114,5 +115,6 @@ def _environment() -> Environment:
     return environment
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """A file of the templates' folder, as text."""
     return files("assay.report").joinpath("templates", name).read_text(encoding="utf-8")

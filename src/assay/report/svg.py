@@ -10,6 +10,10 @@ _MEANING = {
     _RULE: "var(--rule)",
     **{code: f"var(--s{i})" for i, code in enumerate(_SERIES)},
 }
+# The colours of the page's light form, in which the diagnostics draw, so that their figures can stand alone.
+_LIGHT = ("#2f6c9e", "#c0603a", "#5c8a4a", "#8c5f9a", "#b08818", "#4d5f86", "#a2475f", "#3f8286")
+_MEANING |= {"#22201c": "currentColor", "#e5e1d8": "var(--rule)",
+             **{code: f"var(--s{i})" for i, code in enumerate(_LIGHT)}}  # fmt: skip
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 
@@ -53,7 +57,7 @@ def tidy(text: str, prefix: str, label: str) -> str:
         element.attrib.update(_presentation(element.attrib.pop("style", "")))
         link = element.attrib.pop(_LINK, None)
         if link is not None:
-            element.set("href", f"#{prefix}-{link.removeprefix('#')}")
+            element.set("href", link if link.startswith("data:image/png") else f"#{prefix}-{link.removeprefix('#')}")
         if "id" in element.attrib:
             element.set("id", f"{prefix}-{element.get('id')}")
         for name, value in list(element.attrib.items()):

@@ -1,0 +1,95 @@
+"""``assay diagnose``: why a model breaks."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.cli.models import named
+from assay.cli.output import note, say
+from assay.core.arguments import reject
+from assay.core.numbers import parse_number
+from assay.data import load as load_data
+from assay.diagnostics import Trail, load_trail
+from assay.diagnostics.registry import Case, chosen
+from assay.diagnostics.trail import Told
+from assay.models import load as load_model
+from assay.runs.diagnose import diagnose as ask
+
+
+def diagnose(
+    model: list[str],
+    /,
+    *,
+    data: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/diagnosis"),
+    which: str | None = None,
+    eps: str = "4/255",
+    epochs: int = 8,
+    limit: int = 256,
+    train_limit: int = 2000,
+    seed: int = 0,
+    quiet: bool = False,
+) -> int:
+    """Ask why a model breaks: questions of a training trail, or of several models.
+
+    Answers are kept as they come: after an interrupt the same command goes on.
+
+    Parameters
+    ----------
+    model
+        The folder of a training run with a trail (assay train --trail all), or several models as in assay evaluate.
+    data
+        Where images come from (see: assay ls data); both parts are used.
+    out
+        The folder: a JSON file each answer, and diagnosis.html.
+    which
+        Such as learning,stability (see: assay ls diagnostics); by default all that can be asked.
+    eps
+        linf budget of the attacks, such as 4/255; universal perturbations have 2.5 times as much.
+    epochs
+        At most so many epochs of the trail, the first and the last among them.
+    limit
+        Test images that are attacked.
+    train_limit
+        Training images for detectors, universal perturbations and as other inputs.
+    seed
+        Of all draws.
+    quiet
+        No progress.
+    """
+    trail: Trail | None = None
+    models = {}
+    if len(model) == 1 and Path(model[0]).is_dir():
+        trail = load_trail(model[0]).thinned(epochs)
+    else:
+        models = {name: load_model(path) for name, path in map(named, model)}
+        if len(models) < len(model):
+            reject("model", "a name for each model, all different (NAME=SPEC)", model)
+    names = chosen(which, trail=trail is not None)
+    try:
+        radius = parse_number(eps)
+    except ValueError:
+        reject("eps", "a number or a fraction such as 8/255", eps)
+    case = Case(
+        trail, models,
+        train=load_data(data, split="train", limit=train_limit, seed=seed),
+        test=load_data(data, split="test", limit=limit, seed=seed),
+        eps=radius, seed=seed, told=_told(quiet),
+    )  # fmt: skip
+    command = shlex.join(["assay", *sys.argv[1:]])
+    page = ask(case, names, out, title=f"Diagnosis of {', '.join(model)}", command=command,
+               notice=(lambda _: None) if quiet else note)  # fmt: skip
+    say(f"diagnosis: {page}")
+    return 0
+
+
+def _told(quiet: bool) -> Told:
+    def told(what: str, done: int, of: int) -> None:
+        if not quiet and sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[K{what}: {done} of {of}" + ("\r\033[K" if done == of else ""))
+            sys.stderr.flush()
+
+    return told

@@ -1,0 +1,84 @@
+"""Ask the diagnostics, keep each answer as it comes, and write the page."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.core.files import atomic_write, sweep
+from assay.diagnostics.registry import DIAGNOSTICS, Case
+from assay.models import digest
+from assay.report.diagnosis import Finding, embedded, write_diagnosis
+from assay.runs.facts import facts
+
+
+def diagnose(
+    case: Case,
+    names: Sequence[str],
+    out: str | Path,
+    *,
+    title: str,
+    command: str = "",
+    notice: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Ask each diagnostic, or take its answer from an earlier call with the same case.
+
+    Args:
+        case: models and data.
+        names: of `assay.diagnostics.registry.DIAGNOSTICS`.
+        out: the folder: ``<name>.json`` each, and ``diagnosis.html``.
+        title: heading of the page.
+        command: the command that makes it again.
+        notice: called with a line for each answer.
+
+    Returns:
+        The page.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    identity, findings = _identity(case), []
+    for name in names:
+        path = folder / f"{name}.json"
+        kept = _kept(path, identity)
+        if kept is None:
+            kept = _asked(name, case)
+            atomic_write(path, json.dumps({"identity": identity, **kept}, indent=1, allow_nan=False))
+            notice(f"{name}: {kept['verdict']}")
+        else:
+            notice(f"{name}: {kept['verdict']} (kept from before)")
+        entry = DIAGNOSTICS[name]
+        findings.append(Finding(name, entry.title, entry.question, kept["verdict"], tuple(kept["figures"]),
+                                tuple(kept["frame"])))  # fmt: skip
+    epochs = () if case.trail is None else (f"epochs {', '.join(map(str, case.trail.epochs))}",)
+    notes = (case.test.name or "data", f"{len(case.test)} images attacked", *epochs, *case.models)
+    return write_diagnosis(
+        findings, folder / "diagnosis.html", title=title, notes=notes, command=command, facts=facts()
+    )
+
+
+def _asked(name: str, case: Case) -> dict[str, Any]:
+    entry = DIAGNOSTICS[name]
+    answer = entry.ask(case)
+    figures = [answer.figure()] + ([entry.more(answer)] if entry.more else [])
+    drawn = [embedded(figure, f"{name}-{i}", f"{entry.title}: {entry.question}") for i, figure in enumerate(figures)]
+    frame = [{key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+             for row in answer.frame()]  # fmt: skip
+    return {"verdict": answer.verdict(), "frame": frame, "figures": drawn}
+
+
+def _identity(case: Case) -> str:
+    models = {**case.models, **({} if case.trail is None else {str(e): m for e, m in case.trail})}
+    told = [f"{name} {digest(model)}" for name, model in models.items()]
+    told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed)]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+def _kept(path: Path, identity: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if found.get("identity") == identity else None

@@ -1,0 +1,83 @@
+"""The command: answers kept as they come, one page, and errors as sentences."""
+
+import json
+
+import pytest
+
+from assay.cli.main import main
+from assay.data import load
+from assay.diagnostics import Trail
+from assay.diagnostics.registry import DIAGNOSTICS, Case, chosen
+from assay.training import Recipe, train
+
+DATA = "scenes:size=16,count=200"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train(load(DATA, split="train"), Recipe(epochs=2, rate=3e-3, batch=32), folder, trail=(0, 1, 2))
+    return folder
+
+
+def ask(run, out, *more):
+    return main(["diagnose", str(run), "--data", DATA, "--limit", "24", "--train-limit", "48", "-o", str(out), *more])
+
+
+def test_a_trail_is_diagnosed_and_answers_are_kept(run, tmp_path, capsys):
+    which = ["--which", "learning,stability,transfer"]
+    assert ask(run, tmp_path, *which) == 0
+    first = capsys.readouterr()
+    assert "diagnosis.html" in first.out
+    assert "kept from before" not in first.err
+    page = (tmp_path / "diagnosis.html").read_text()
+    for name in ("learning", "stability", "transfer"):
+        kept = json.loads((tmp_path / f"{name}.json").read_text())
+        assert kept["frame"]
+        assert DIAGNOSTICS[name].title in page
+    assert "<script" not in page
+    assert "<image" in page  # the profiles' shades stand in the page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    (tmp_path / "stability.json").write_text("{")  # damaged: asked again
+    assert ask(run, tmp_path, *which) == 0
+    told = capsys.readouterr().err
+    assert told.count("kept from before") == 2
+    assert (tmp_path / "diagnosis.html").read_text().count("<svg") == page.count("<svg")
+    assert ask(run, tmp_path, "--which", "learning", "--eps", "1/255") == 0
+    assert "kept from before" not in capsys.readouterr().err
+
+
+def test_models_without_a_trail(run, tmp_path, capsys):
+    files = [f"{name}={run / 'trail' / f'epoch-000{e}.safetensors'}" for name, e in (("a", 1), ("b", 2))]
+    assert main(["diagnose", *files, "--data", DATA, "--limit", "16", "-o", str(tmp_path)]) == 0
+    assert "transfer: " in capsys.readouterr().err
+    assert main(["diagnose", *files, "--data", DATA, "--which", "stability", "-o", str(tmp_path)]) == 2
+    assert "which: expected diagnostics of single models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--which", "stabilty"], "did you mean 'stability'"),
+        (["--eps", "four"], "eps: expected a number or a fraction"),
+    ],
+)
+def test_bad_input(words, message, run, tmp_path, capsys):
+    assert ask(run, tmp_path, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_a_trail(tmp_path, capsys):
+    assert main(["diagnose", str(tmp_path), "--data", DATA]) == 2
+    assert "assay train --trail all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", DIAGNOSTICS)
+def test_every_diagnostic_by_name(name, run):
+    trail = Trail({e: run / "trail" / f"epoch-000{e}.safetensors" for e in (0, 2)})
+    part = load(DATA, split="train").take(slice(0, 40))
+    case = Case(trail, {}, train=part, test=part.take(slice(0, 16)), eps=4 / 255)
+    answer = DIAGNOSTICS[name].ask(case)
+    assert answer.frame()
+    assert answer.verdict().endswith(".")
+    assert name in chosen(None, trail=True)

@@ -21,7 +21,7 @@ ALLOWED = {
     "corruptions": {"core", "corruptions", "data", "models"},
     "defences": {"core", "data", "defences", "models"},
     "training": {"core", "attacks", "data", "models", "training"},
-    "diagnostics": {"core", "attacks", "data", "defences", "diagnostics", "masks", "models"},
+    "diagnostics": {"core", "attacks", "corruptions", "data", "defences", "diagnostics", "masks", "models"},
     "report": {"core", "report"},
     "runs": {"core", "attacks", "data", "defences", "diagnostics", "models", "masks", "report", "runs"},
     "cli": None,  # may import anything; nothing imports it

@@ -76,7 +76,7 @@ def test_a_folder_without_a_trail(tmp_path, capsys):
 def test_every_diagnostic_by_name(name, run):
     trail = Trail({e: run / "trail" / f"epoch-000{e}.safetensors" for e in (0, 2)})
     part = load(DATA, split="train").take(slice(0, 40))
-    case = Case(trail, {}, train=part, test=part.take(slice(0, 16)), eps=4 / 255)
+    case = Case(trail, {}, train=part, test=part.take(slice(0, 12)), eps=4 / 255, updates=1)
     answer = DIAGNOSTICS[name].ask(case)
     assert answer.frame()
     assert answer.verdict().endswith(".")

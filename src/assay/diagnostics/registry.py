@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from assay.attacks import BIM, FGSM, PGD, DeepFool
+from assay.attacks import APGD, BIM, FGSM, PGD, DeepFool
 from assay.attacks.universal import UniversalSign
 from assay.core.arguments import described, nearest, reject
 from assay.core.combinators import AnyAttack
@@ -15,9 +15,13 @@ from assay.data import Dataset
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.destruction import destruction
 from assay.diagnostics.detectability import detectability
+from assay.diagnostics.gradients import gradients
 from assay.diagnostics.learning import learning
+from assay.diagnostics.profile import profile
 from assay.diagnostics.sharedness import sharedness
 from assay.diagnostics.stability import stability
+from assay.diagnostics.surface import surface
+from assay.diagnostics.tradeoff import tradeoff
 from assay.diagnostics.trail import Told, Trail, quiet
 from assay.diagnostics.transfer import transfer
 from assay.diagnostics.universality import universality
@@ -39,6 +43,7 @@ class Case:
             times as much.
         seed: of all draws.
         told: progress.
+        updates: of universal perturbations.
     """
 
     trail: Trail | None
@@ -48,6 +53,12 @@ class Case:
     eps: float
     seed: int = 0
     told: Told = quiet
+    updates: int = 50
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The models; of a trail the first, the last and others between."""
+        return self.models or {f"epoch {e}": model for e, model in self.over_time.thinned(4)}
 
     @property
     def over_time(self) -> Trail:
@@ -97,7 +108,7 @@ def _sharedness(case: Case) -> Answer:
 
 
 def _universality(case: Case) -> Answer:
-    attack = UniversalSign(2.5 * case.eps, updates=50, batches=4)
+    attack = UniversalSign(2.5 * case.eps, updates=case.updates, batches=4)
     parts = {"train": case.train, "test": case.test}
     return universality(case.over_time, parts, case.test, attack, seed=case.seed, told=case.told)
 
@@ -109,14 +120,33 @@ def _destruction(case: Case) -> Answer:
 
 def _detectability(case: Case) -> Answer:
     attacks = {"BIM": case.bim, "FGSM": FGSM(case.eps)}
-    return detectability(case.over_time, case.train, case.test, attacks, eps=2.5 * case.eps, seed=case.seed,
-                         told=case.told)  # fmt: skip
+    return detectability(case.over_time, case.train, case.test, attacks, eps=2.5 * case.eps, updates=case.updates,
+                         seed=case.seed, told=case.told)  # fmt: skip
 
 
 def _transfer(case: Case) -> Answer:
     models: Mapping[str, nn.Module] | Trail = case.models or case.over_time.thinned(8)
     attack = PGD(case.eps, steps=20)
     return transfer(models, case.test.images(), case.test.y, attack, seed=case.seed, told=case.told)
+
+
+def _gradients(case: Case) -> Answer:
+    return gradients(case.networks, case.test.images(), case.test.y, masks=case.test.masks, told=case.told)
+
+
+def _surface(case: Case) -> Answer:
+    part = case.test.take(slice(0, 64))
+    return surface(case.networks, part.images(), part.y, eps=2 * case.eps, seed=case.seed, told=case.told)
+
+
+def _profile(case: Case) -> Answer:
+    return profile(case.networks, case.test, seed=case.seed, told=case.told)
+
+
+def _tradeoff(case: Case) -> Answer:
+    models: Mapping[str, nn.Module] | Trail = case.models or case.over_time
+    attack = APGD(case.eps, steps=20)
+    return tradeoff(models, case.test.images(), case.test.y, attack, seed=case.seed, told=case.told)
 
 
 def _pictures(answer: Answer) -> "Figure":
@@ -134,6 +164,10 @@ DIAGNOSTICS: Mapping[str, Entry] = MappingProxyType(
         "detectability": Entry(_detectability, "Detectability", "Can adversarial images be told from clean ones?",
                                more=_pictures),
         "transfer": Entry(_transfer, "Transfer", "Do one network's adversarial images fool another?", trail=False),
+        "gradients": Entry(_gradients, "Gradients", "Which pixels does it look at?", trail=False),
+        "surface": Entry(_surface, "Loss surface", "Is the loss around an image a slope or a cliff?", trail=False),
+        "profile": Entry(_profile, "Corruptions", "Which kinds of damage does it withstand?", trail=False),
+        "tradeoff": Entry(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
     }
 )  # fmt: skip
 

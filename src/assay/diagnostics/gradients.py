@@ -1,0 +1,100 @@
+"""Which pixels does a classifier look at?
+
+Paper 000, section 5.5, figure 6; appendix K.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.core.guard import untouched
+from assay.core.types import Images, Labels, Mask
+from assay.diagnostics.plots import pictures
+from assay.diagnostics.trail import Told, quiet, same_length
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of the loss with respect to the image.
+
+    Attributes:
+        images: ``(n, c, h, w)``.
+        gradient: by model, ``(n, c, h, w)``.
+        inside: by model, per image the share of the gradient's l1 norm that lies on the foreground; None without masks.
+        foreground: mean share of pixels that are foreground; NaN without masks.
+    """
+
+    images: Images
+    gradient: Mapping[str, Tensor]
+    inside: Mapping[str, Tensor] | None
+    foreground: float
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record for each model and image."""
+        rows = []
+        for name, found in self.gradient.items():
+            sizes = found.flatten(1).abs().sum(1).tolist()
+            inside = [None] * len(sizes) if self.inside is None else self.inside[name].tolist()
+            rows += [{"model": name, "sample": i, "l1 norm": size, "on the foreground": share}
+                     for i, (size, share) in enumerate(zip(sizes, inside, strict=True))]  # fmt: skip
+        return rows
+
+    def figure(self) -> "Figure":
+        """Images, and each model's gradients: grey is 0, clipped at three deviations of each."""
+        shown = min(len(self.images), 6)
+        rows, titles = [*self.images[:shown]], ["image"] * shown
+        for name, found in self.gradient.items():
+            part = found[:shown]
+            scale = 3 * part.flatten(1).std(1).clamp_min(1e-30).view(-1, 1, 1, 1)
+            rows += [*(0.5 + 0.5 * (part / scale).clamp(-1, 1))]
+            titles += [name] * shown
+        return pictures([row.numpy() for row in rows], titles, columns=shown)
+
+    def verdict(self) -> str:
+        """How much of the gradient lies on the foreground."""
+        if self.inside is None:
+            return "Without masks, only the pictures tell which pixels the loss depends on."
+        told = ", ".join(f"{name} {100 * found.mean():.0f} %" for name, found in self.inside.items())
+        return (f"Of the gradient, this much lies on the foreground, which is {100 * self.foreground:.0f} % of the "
+                f"pixels: {told}.")  # fmt: skip
+
+
+def gradients(
+    models: Mapping[str, nn.Module], x: Images, y: Labels, *, masks: Mask | None = None, told: Told = quiet
+) -> Gradients:
+    """The gradient of the cross-entropy with respect to each image.
+
+    Args:
+        models: networks by name.
+        x: images.
+        y: labels.
+        masks: foreground, ``(n, 1, h, w)``.
+        told: progress.
+    """
+    same_length(x, y)
+    found = {}
+    for done, (name, model) in enumerate(models.items()):
+        with untouched(model), torch.enable_grad():
+            parts = []
+            for part, labels in zip(x.split(128), y.split(128), strict=True):
+                leaf = part.clone().requires_grad_()
+                parts += torch.autograd.grad(F.cross_entropy(model(leaf), labels, reduction="sum"), leaf)
+        found[name] = torch.cat(parts)
+        told("gradients", done + 1, len(models))
+    inside, share = None, float("nan")
+    if masks is not None:
+        mask = (masks > 0.5).to(x)
+        share = float(mask.mean())
+        inside = MappingProxyType({
+            name: (g.abs() * mask).flatten(1).sum(1) / g.abs().flatten(1).sum(1).clamp_min(1e-30)
+            for name, g in found.items()
+        })  # fmt: skip
+    return Gradients(x, MappingProxyType(found), inside, share)

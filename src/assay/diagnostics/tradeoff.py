@@ -1,0 +1,93 @@
+"""What does robustness cost in accuracy across a family of classifiers?
+
+Tsipras et al., "Robustness may be at odds with accuracy", ICLR 2019, for the question.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from assay.core.combinators import AnyAttack
+from assay.core.run import attack as run_attack
+from assay.core.types import Images, Labels
+from assay.diagnostics.plots import INK, RULE, SERIES, canvas
+from assay.diagnostics.trail import Told, Trail, quiet, same_length
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Clean and robust accuracy of each network.
+
+    Attributes:
+        names: of the networks.
+        clean: accuracies.
+        robust: accuracies under the attack.
+        attack: its name.
+        n: images.
+    """
+
+    names: tuple[str, ...]
+    clean: tuple[float, ...]
+    robust: tuple[float, ...]
+    attack: str
+    n: int
+
+    @property
+    def frontier(self) -> tuple[str, ...]:
+        """Networks that no other beats in one accuracy without losing in the other."""
+        points = list(zip(self.clean, self.robust, strict=True))
+        return tuple(name for name, (c, r) in zip(self.names, points, strict=True)
+                     if not any(a >= c and b >= r and (a, b) != (c, r) for a, b in points))  # fmt: skip
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record a network."""
+        best = self.frontier
+        return [{"model": name, "clean": c, "robust": r, "on the frontier": name in best}
+                for name, c, r in zip(self.names, self.clean, self.robust, strict=True)]  # fmt: skip
+
+    def figure(self) -> "Figure":
+        """Robust against clean accuracy."""
+        figure, (axes,) = canvas(6.0, 4.4)
+        best = self.frontier
+        for i, (name, c, r) in enumerate(zip(self.names, self.clean, self.robust, strict=True)):
+            axes.plot(100 * c, 100 * r, "o", color=SERIES[i % 8], fillstyle="full" if name in best else "none")
+            axes.annotate(name, (100 * c, 100 * r), xytext=(6, 4), textcoords="offset points", fontsize=9, color=INK)
+        axes.set_xlabel("clean accuracy, %", color=INK)
+        axes.set_ylabel(f"under {self.attack}, %", color=INK)
+        axes.grid(color=RULE, linewidth=0.8)
+        return figure
+
+    def verdict(self) -> str:
+        """The frontier."""
+        told = [f"{row['model']} ({100 * row['clean']:.0f} % clean, {100 * row['robust']:.0f} % robust)"
+                for row in self.frame() if row["on the frontier"]]  # fmt: skip
+        return f"Not beaten in both accuracies by another, under {self.attack}, {self.n} images: {', '.join(told)}."
+
+
+def tradeoff(
+    models: Mapping[str, nn.Module] | Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0,
+    told: Told = quiet,
+) -> Tradeoff:  # fmt: skip
+    """Clean and robust accuracy of each network.
+
+    Args:
+        models: networks by name, or a trail.
+        x: images.
+        y: labels.
+        attack: what robustness is measured by.
+        seed: of the attack.
+        told: progress.
+    """
+    same_length(x, y)
+    known = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
+    found = []
+    for done, model in enumerate(known.values()):
+        found.append(run_attack(model, x, y, attack, seed=seed, preflight=False))
+        told("trade-off", done + 1, len(known))
+    return Tradeoff(tuple(known), tuple(o.clean_accuracy for o in found), tuple(o.robust_accuracy for o in found),
+                    attack.describe(), len(x))  # fmt: skip

@@ -26,7 +26,9 @@ def canvas(width: float = 8.0, height: float = 4.2, columns: int = 1, rows: int 
             one.spines[side].set_visible(False)
         for side in ("left", "bottom"):
             one.spines[side].set_color(RULE)
-        one.tick_params(length=0, labelcolor=INK)
+        one.tick_params(length=0, labelcolor=INK, labelsize=9, which="both")
+        for text in (one.title, one.xaxis.label, one.yaxis.label):
+            text.set(color=INK, fontsize=10)
         one.set_axisbelow(True)
     return figure, axes
 
@@ -56,7 +58,7 @@ def lines(
     if grid:
         axes.grid(axis="y", color=RULE, linewidth=0.8)
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
 
 
 def scatter(axes: Any, x: ArrayLike, y: ArrayLike, labels: tuple[str, str], *, log: bool = False) -> None:
@@ -66,8 +68,14 @@ def scatter(axes: Any, x: ArrayLike, y: ArrayLike, labels: tuple[str, str], *, l
     axes.set_ylabel(labels[1], color=INK)
     axes.grid(color=RULE, linewidth=0.8)
     if log:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(numticks=5))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def matrix(axes: Any, values: ArrayLike, rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str], *,

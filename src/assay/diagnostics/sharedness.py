@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
-from assay.diagnostics.plots import RULE, SERIES, canvas, scatter
+from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter
 from assay.diagnostics.trail import Told, Trail, attacked, logits_of, losses_of, quiet, right_of, same_length
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Sharedness:
         right.set_xlabel("effective perturbations, by rank")
         right.grid(axis="y", color=RULE, linewidth=0.8)
         right.set_ylabel("% of other inputs fooled")
-        right.legend(frameon=False, fontsize=9)
+        right.legend(frameon=False, fontsize=8, labelcolor=INK)
         return figure
 
     def verdict(self) -> str:

@@ -84,7 +84,8 @@ def render_diagnosis(
     """
     style = part("report.css")
     shown = [
-        {"key": f.key, "title": f.title, "question": f.question, "verdict": plain(f.verdict), "count": len(f.frame),
+        {"key": f.key, "title": f.title, "question": f.question, "verdict": plain(f.verdict, 900),
+         "count": len(f.frame),
          "columns": [plain(str(c)) for c in f.frame[0]] if f.frame else [],
          "figures": [Markup(figure) for figure in f.figures],  # noqa: S704 (drawn by `embedded`)
          "rows": [[_cell(v) for v in row.values()] for row in f.frame[:SHOWN]]}
@@ -92,7 +93,8 @@ def render_diagnosis(
     ]  # fmt: skip
     return environment().get_template("diagnosis.html.j2").render(
         policy=policy(style, ""), style=Markup(style), title=plain(title),  # noqa: S704 (our own file)
-        notes=[plain(note) for note in notes], findings=shown, command=plain(command), facts=dict(facts or {}),
+        notes=[plain(note, 300) for note in notes], findings=shown, command=plain(command, 4000),
+        facts=dict(facts or {}),
     )  # fmt: skip
 
 

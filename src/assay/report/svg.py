@@ -78,6 +78,6 @@ def _presentation(style: str) -> dict[str, str]:
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font":
             found["font-size"] = next(word for word in value.split() if word.endswith("px"))
-        elif name and value and not name.startswith("font-"):
+        elif name == "font-size" or (name and value and not name.startswith("font-")):
             found[name] = value
     return found

@@ -1,10 +1,8 @@
 """Training a classifier: resumable by the same command, each checkpoint whole or not there."""
 
-import hashlib
-import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,12 @@ from assay.models import build, digest
 from assay.models import load as load_model
 from assay.models import save as save_model
 from assay.training.average import Average
+from assay.training.checkpoint import read_checkpoint, write_checkpoint
+from assay.training.counting import Recorder, Tally
 from assay.training.log import Guarded
 from assay.training.objectives import Batch, TrainingObjective, make
 from assay.training.objectives.batch import updates
+from assay.training.order import batches, flipped, seed_of
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
 from assay.training.transfer import begin_from
@@ -132,26 +133,17 @@ class _Run:
 
     def resume(self) -> None:
         """Take up the checkpoint of the folder, if there is one of this very run."""
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
+        state = read_checkpoint(self.out / "checkpoint.pt", self.identity, self.recipe)
+        if state is None:
             self._keep(0)
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        names = {"data": "the data differ", "start": "its start differs", "teacher": "its teacher differs"}
-        differs = [names[key] for key, mine in self.identity.items() if state.get(key, "") != mine]
-        differs += [text for text in (self.recipe.difference(state["recipe"]),) if text]
-        if differs:
-            reject("out", f"a new folder or one of the same run ({', '.join(differs)})", str(path))
-        history = [Epoch(**entry) for entry in json.loads(state["history"])]
-        if len(history) > self.recipe.epochs:
-            reject("epochs", f"at least {len(history)}, which the run in this folder has done", self.recipe.epochs)
         self._bare().load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.recipe.average:
             self.average.load(state["average"])
         if state.get("scaler") and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.history, self.best = history, state.get("best")
+        self.history, self.best = state["history"], state.get("best")
 
     def epoch(self, live: Callable[[Moment], None] | None) -> Epoch:
         """One pass over the data."""
@@ -160,9 +152,9 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        recorder, tally, carry, told = _Recorder(self.model), _Tally(), {}, began  # type: ignore[var-annotated]
+        recorder, tally, carry, told = Recorder(self.model), Tally(), {}, began  # type: ignore[var-annotated]
         with torch.random.fork_rng():
-            for step, index in enumerate(_batches(len(self.data), recipe, done)):
+            for step, index in enumerate(batches(len(self.data), recipe, done)):
                 self._step(recorder, tally, index, step, carry)
                 now = time.monotonic()
                 if live is not None and self.main and (now - told > 0.3 or tally.seen == len(self.data)):
@@ -186,16 +178,16 @@ class _Run:
         self._keep(epoch.epoch)
         return epoch
 
-    def _step(self, recorder: "_Recorder", tally: "_Tally", index: Tensor, step: int, carry: dict[str, Any]) -> None:
+    def _step(self, recorder: Recorder, tally: Tally, index: Tensor, step: int, carry: dict[str, Any]) -> None:
         """One batch: this process's part of it."""
         world, place = self.accelerator.num_processes, self.accelerator.process_index
-        seed, total, device = _seed(self.recipe.seed, len(self.history), step), len(index), self.accelerator.device
+        seed, total, device = seed_of(self.recipe.seed, len(self.history), step), len(index), self.accelerator.device
         index = index[place::world]
         torch.manual_seed(seed + place)  # dropout and other draws of the model itself
         x, y = self.data.images(index).to(device), self.data.y[index].to(device)
         mask = None if self.data.masks is None else self.data.masks[index].to(device)
         batch = Batch(x, y, index, seed, mask, carry)
-        batch = _flipped(batch) if self.recipe.flip else batch
+        batch = flipped(batch) if self.recipe.flip else batch
         share = world * len(index) / max(total, 1)  # so that the mean over processes is the mean over the batch
         loss = torch.zeros((), device=device)
         for update in updates(self.objective, recorder, batch):
@@ -233,7 +225,7 @@ class _Run:
 
     def _save(self) -> None:
         scaler = self.accelerator.scaler
-        state = {
+        state: dict[str, Any] = {
             **self.identity,
             "recipe": self.recipe.canonical(),
             "model": self._bare().state_dict(),
@@ -241,12 +233,10 @@ class _Run:
             "average": self.average.state(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "best": self.best,
-            "history": json.dumps([vars(e) for e in self.history]),
+            "history": self.history,
         }
         if self.main:
-            content = io.BytesIO()
-            torch.save(state, content)
-            atomic_write(self.out / "checkpoint.pt", content.getvalue())
+            write_checkpoint(self.out / "checkpoint.pt", state)
         self.accelerator.wait_for_everyone()
 
     def _keep(self, epoch: int) -> None:
@@ -262,61 +252,7 @@ class _Run:
         return bare
 
 
-class _Tally:
-    """Loss and hits so far."""
-
-    def __init__(self) -> None:
-        self.loss, self.hits, self.seen = 0.0, 0, 0
-
-    def add(self, loss: float, hits: int, count: int) -> None:
-        self.loss, self.hits, self.seen = self.loss + loss, self.hits + hits, self.seen + count
-
-    def means(self) -> tuple[float, float]:
-        return self.loss / max(self.seen, 1), self.hits / max(self.seen, 1)
-
-
-class _Recorder(nn.Module):
-    """The model, counting images and remembering the logits of its last pass in training mode (those of the loss)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.logits: Tensor | None = None
-        self.passes = 0
-        self.training = model.training
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x)
-        self.passes += len(x)
-        if self.model.training:
-            self.logits = logits.detach()
-        return logits
-
-    def right(self, y: Tensor) -> Tensor:
-        """How many of the last logits were right."""
-        if self.logits is None or len(self.logits) != len(y):
-            return torch.zeros((), device=y.device)
-        return (self.logits.argmax(1) == y).sum()
-
-
-def _flipped(batch: Batch) -> Batch:
-    turned = batch.uniform("flip", (1, 1, 1)) < 0.5
-    mask = None if batch.mask is None else torch.where(turned, batch.mask.flip(3), batch.mask)
-    return replace(batch, x=torch.where(turned, batch.x.flip(3), batch.x), mask=mask)
-
-
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimiser == "adam":
         return torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     return torch.optim.SGD(model.parameters(), lr=recipe.rate, momentum=0.9, weight_decay=recipe.decay)
-
-
-def _batches(count: int, recipe: Recipe, epoch: int) -> Iterator[Tensor]:
-    """The epoch's order, a function of seed and epoch alone."""
-    generator = torch.Generator().manual_seed(_seed(recipe.seed, epoch, -1))
-    yield from torch.randperm(count, generator=generator).split(recipe.batch)
-
-
-def _seed(seed: int, epoch: int, step: int) -> int:
-    found = hashlib.blake2b(f"{seed}/{epoch}/{step}".encode(), digest_size=7).digest()
-    return int.from_bytes(found, "little")

@@ -1,0 +1,52 @@
+"""The file that a training run goes on from."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay.core.arguments import reject
+from assay.core.files import atomic_write
+from assay.training.recipe import Recipe
+from assay.training.records import Epoch
+
+_NAMES = {"data": "the data differ", "start": "its start differs", "teacher": "its teacher differs"}
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Replace the checkpoint, whole or not at all.
+
+    Args:
+        path: the file.
+        state: tensors and plain values; ``history`` is a list of `Epoch`.
+    """
+    content = io.BytesIO()
+    torch.save({**state, "history": json.dumps([vars(epoch) for epoch in state["history"]])}, content)
+    atomic_write(path, content.getvalue())
+
+
+def read_checkpoint(path: Path, identity: Mapping[str, str], recipe: Recipe) -> dict[str, Any] | None:
+    """The checkpoint of this very run; None where there is none.
+
+    Args:
+        path: the file.
+        identity: digests of the data, the start and the teacher, by those names.
+        recipe: of the run.
+
+    Raises:
+        ValueError: it is of another run (what differs is named), or has done more epochs than are asked for.
+    """
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    differs = [text for key, text in _NAMES.items() if state.get(key, "") != identity[key]]
+    differs += [text for text in (recipe.difference(state["recipe"]),) if text]
+    if differs:
+        reject("out", f"a new folder or one of the same run ({', '.join(differs)})", str(path))
+    state["history"] = [Epoch(**entry) for entry in json.loads(state["history"])]
+    if len(state["history"]) > recipe.epochs:
+        reject("epochs", f"at least {len(state['history'])}, which the run in this folder has done", recipe.epochs)
+    return state

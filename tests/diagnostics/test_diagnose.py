@@ -6,8 +6,10 @@ import pytest
 
 from assay.cli.main import main
 from assay.data import load
-from assay.diagnostics import Trail
+from assay.diagnostics import Trail, plots
 from assay.diagnostics.registry import DIAGNOSTICS, Case, chosen
+from assay.report import svg
+from assay.report.page import part
 from assay.training import Recipe, train
 
 DATA = "scenes:size=16,count=200"
@@ -36,6 +38,7 @@ def test_a_trail_is_diagnosed_and_answers_are_kept(run, tmp_path, capsys):
         assert kept["frame"]
         assert DIAGNOSTICS[name].title in page
     assert "<script" not in page
+    assert f"assay diagnose {run} --data {DATA} --which learning,stability,transfer" in page
     assert "<image" in page  # the profiles' shades stand in the page
     assert "http://" not in page.replace("http://www.w3.org", "")
     (tmp_path / "stability.json").write_text("{")  # damaged: asked again
@@ -45,6 +48,12 @@ def test_a_trail_is_diagnosed_and_answers_are_kept(run, tmp_path, capsys):
     assert (tmp_path / "diagnosis.html").read_text().count("<svg") == page.count("<svg")
     assert ask(run, tmp_path, "--which", "learning", "--eps", "1/255") == 0
     assert "kept from before" not in capsys.readouterr().err
+
+
+def test_figures_are_drawn_in_the_colours_that_the_page_replaces():
+    assert (plots.INK, plots.RULE, plots.SERIES) == (svg._LIGHT_INK, svg._LIGHT_RULE, svg._LIGHT)
+    style = part("report.css")
+    assert all(f"--s{i}: {colour};" in style for i, colour in enumerate(plots.SERIES))
 
 
 def test_models_without_a_trail(run, tmp_path, capsys):

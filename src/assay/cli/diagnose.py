@@ -79,8 +79,12 @@ def diagnose(
         test=load_data(data, split="test", limit=limit, seed=seed),
         eps=radius, seed=seed, told=_told(quiet),
     )  # fmt: skip
-    command = shlex.join(["assay", *sys.argv[1:]])
-    page = ask(case, names, out, title=f"Diagnosis of {', '.join(model)}", command=command,
+    flags = {"--data": data, "--which": which, "--eps": eps, "--epochs": epochs, "--limit": limit,
+             "--train-limit": train_limit, "--seed": seed, "--out": out}  # fmt: skip
+    given = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    command = shlex.join(["assay", "diagnose", *model, *given])
+    asked = Path(model[0]).name if trail is not None else ", ".join(models)
+    page = ask(case, names, out, title=f"Diagnosis of {asked}", command=command,
                notice=(lambda _: None) if quiet else note)  # fmt: skip
     say(f"diagnosis: {page}")
     return 0

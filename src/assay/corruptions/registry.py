@@ -36,7 +36,6 @@ class Corruption:
     extra: bool = False
 
 
-# Names of functions are short; names of corruptions are those of the benchmark. fmt: off
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {
         "gaussian_noise": Corruption(noise.gaussian, (0.08, 0.12, 0.18, 0.26, 0.38), (0.04, 0.06, 0.08, 0.09, 0.10)),
@@ -136,7 +135,6 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
         ),
     }
 )
-# fmt: on
 
 
 def corrupt(

@@ -74,7 +74,7 @@ def destruction_rate(
     effective = _effective(model, x, moved, y)
     if not bool(effective.any()):
         return float("nan")
-    return right_of(model, change(moved[effective]), y[effective]).double().mean().item()
+    return right_of(model, change(moved)[effective], y[effective]).double().mean().item()
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class Detectability:
 
     Attributes:
         epochs: the epochs.
-        accuracy: by attack, ``(T, T)``: of the detector trained at the first epoch, on clean test images and as many
-            effective adversarial ones of the second epoch; NaN where there are none.
+        accuracy: by attack, ``(T, T)``: of the detector trained at the first epoch, the mean of that on clean test
+            images and that on effective adversarial ones of the second epoch; NaN where there are none.
         area: under the ROC curve, likewise.
         deltas: by attack, ``(T, c, h, w)``: the perturbation that each epoch's detector finds most adversarial.
         suspicion: by attack, per epoch the mean probability of being adversarial of clean images with that added.

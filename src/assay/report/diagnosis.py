@@ -104,6 +104,6 @@ def write_diagnosis(findings: Sequence[Finding], path: str | os.PathLike[str], *
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.4g}"
-    return plain(str(value))
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else plain(str(value))

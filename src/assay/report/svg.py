@@ -4,16 +4,18 @@ from xml.etree import ElementTree
 
 _INK, _RULE = "#010101", "#020202"
 _SERIES = tuple(f"#0301{i:02x}" for i in range(8))
+# The colours of the page's light form, in which the diagnostics draw, so that their figures can stand alone.
+_LIGHT_INK, _LIGHT_RULE = "#22201c", "#e5e1d8"
+_LIGHT = ("#2f6c9e", "#c0603a", "#5c8a4a", "#8c5f9a", "#b08818", "#4d5f86", "#a2475f", "#3f8286")
 # Colours that stand for the page's own, so that a figure follows it into the dark.
 _MEANING = {
     _INK: "currentColor",
     _RULE: "var(--rule)",
     **{code: f"var(--s{i})" for i, code in enumerate(_SERIES)},
+    _LIGHT_INK: "currentColor",
+    _LIGHT_RULE: "var(--rule)",
+    **{code: f"var(--s{i})" for i, code in enumerate(_LIGHT)},
 }
-# The colours of the page's light form, in which the diagnostics draw, so that their figures can stand alone.
-_LIGHT = ("#2f6c9e", "#c0603a", "#5c8a4a", "#8c5f9a", "#b08818", "#4d5f86", "#a2475f", "#3f8286")
-_MEANING |= {"#22201c": "currentColor", "#e5e1d8": "var(--rule)",
-             **{code: f"var(--s{i})" for i, code in enumerate(_LIGHT)}}  # fmt: skip
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 

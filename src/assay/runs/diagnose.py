@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from assay.core.files import atomic_write, sweep
 from assay.diagnostics.registry import DIAGNOSTICS, Case
 from assay.models import digest
 from assay.report.diagnosis import Finding, embedded, write_diagnosis
-from assay.runs.facts import facts
+from assay.runs.facts import code_digest, facts
 
 
 def diagnose(
@@ -72,7 +74,8 @@ def _asked(name: str, case: Case) -> dict[str, Any]:
 def _identity(case: Case) -> str:
     models = {**case.models, **({} if case.trail is None else {str(e): m for e, m in case.trail})}
     told = [f"{name} {digest(model)}" for name, model in models.items()]
-    told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed)]
+    told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
+    told += [code_digest("corruptions", "defences", "diagnostics", "report"), torch.__version__]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 

@@ -23,12 +23,12 @@ def facts() -> dict[str, str]:
     return found
 
 
-def code_digest() -> str:
-    """SHA-256 over the sources that decide a verdict (the core, the attacks, the masks)."""
+def code_digest(*more: str) -> str:
+    """SHA-256 over the sources that decide a verdict: the core, the attacks, the masks, and ``more`` folders."""
     root = Path(__file__).resolve().parent.parent
     found = hashlib.sha256()
-    for folder in ("attacks", "core", "masks"):
-        for path in sorted((root / folder).glob("*.py")):
+    for folder in ("attacks", "core", "masks", *more):
+        for path in sorted((root / folder).rglob("*.py")):
             found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
 

@@ -36,13 +36,13 @@ class Straight(nn.Module):
 def test_a_linear_loss_has_no_bend():
     x, y = torch.full((3, 1, 2, 2), 0.5), torch.ones(3, dtype=torch.int64)
     found = surface({"straight": Straight()}, x, y, eps=0.1, places=5)
-    assert found.linear["straight"] == pytest.approx(0, abs=1e-4)
+    assert found.bend["straight"] == pytest.approx(0, abs=1e-4)
     assert found.loss["straight"][4, 2] - found.loss["straight"][0, 2] == pytest.approx(10.0, rel=1e-4)
     assert len(found.frame()) == 25
     x = torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     curved = surface({"mlp": mlp()}, x, torch.zeros(4, dtype=torch.int64), eps=0.2, places=4)
     assert len(curved.steps) == 5
-    assert curved.linear["mlp"] > 0.01
+    assert curved.bend["mlp"] > 0.01
 
 
 def test_the_frontier():

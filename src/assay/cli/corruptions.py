@@ -2,6 +2,7 @@
 
 import csv
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 from assay.cli.models import file_name, named
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, nearest, reject
+from assay.core.files import atomic_write
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
 from assay.data import load as load_data
 from assay.models import load as load_model
@@ -114,10 +116,11 @@ def _scores(damage: Damage, found: dict[str, Damage], baseline: str | None) -> d
 
 
 def _write(path: Path, found: dict[str, Damage]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("model", "corruption", "severity", "accuracy", "n"))
-        for name, damage in found.items():
-            writer.writerow((name, "clean", 0, damage.clean, damage.n))
-            for kind, values in damage.accuracy.items():
-                writer.writerows((name, kind, at + 1, value, damage.n) for at, value in enumerate(values))
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("model", "corruption", "severity", "accuracy", "n"))
+    for name, damage in found.items():
+        writer.writerow((name, "clean", 0, damage.clean, damage.n))
+        for kind, values in damage.accuracy.items():
+            writer.writerows((name, kind, at + 1, value, damage.n) for at, value in enumerate(values))
+    atomic_write(path, text.getvalue())

@@ -30,13 +30,13 @@ class Surface:
     Attributes:
         steps: places along each direction, in input units, ascending around 0.
         loss: by model, ``(s, s)``: along the gradient's sign, along the random sign.
-        linear: by model, how far the loss along the gradient is from its tangent at the far end, as a share of the
+        bend: by model, how far the loss along the gradient is from its tangent at the far end, as a share of the
             tangent's rise: 0 for a slope, above for a curve.
     """
 
     steps: tuple[float, ...]
     loss: Mapping[str, Tensor]
-    linear: Mapping[str, float]
+    bend: Mapping[str, float]
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a place."""
@@ -61,7 +61,7 @@ class Surface:
         middle = len(self.steps) // 2
         for name, found in self.loss.items():
             rise, noise = found[-1, middle] - found[middle, middle], found[middle, -1] - found[middle, middle]
-            told.append(f"{name} {rise:.2f} (noise {noise:.2f}, bend {100 * self.linear[name]:.0f} %)")
+            told.append(f"{name} {rise:.2f} (noise {noise:.2f}, bend {100 * self.bend[name]:.0f} %)")
         return f"A step of {self.steps[-1]:.3g} along the gradient's sign raises the mean loss by: {', '.join(told)}."
 
 
@@ -84,7 +84,7 @@ def surface(
     places += 1 - places % 2
     steps = torch.linspace(-eps, eps, places)
     noise = Rng(seed).normal(torch.arange(len(x)), tuple(x.shape[1:]), "surface").sign().to(x)
-    loss, linear = {}, {}
+    loss, bends = {}, {}
     for done, (name, model) in enumerate(models.items()):
         with untouched(model), torch.enable_grad():
             leaf = x.clone().requires_grad_()
@@ -96,7 +96,7 @@ def surface(
                 table[i, j] = losses_of(model, (x + a * way + b * noise).clamp(0, 1), y).mean()
         middle = places // 2
         tangent = eps * float(slope.abs().flatten(1).sum(1).mean())
-        bend = abs(float(table[-1, middle] - table[middle, middle]) - tangent)
-        loss[name], linear[name] = table, bend / max(tangent, 1e-30)
+        away = abs(float(table[-1, middle] - table[middle, middle]) - tangent)
+        loss[name], bends[name] = table, away / max(tangent, 1e-30)
         told("surface", done + 1, len(models))
-    return Surface(tuple(steps.tolist()), MappingProxyType(loss), MappingProxyType(linear))
+    return Surface(tuple(steps.tolist()), MappingProxyType(loss), MappingProxyType(bends))

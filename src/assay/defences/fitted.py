@@ -103,7 +103,7 @@ def fit_defence(
                        "model": digest(model) if given and model is not None else ""})  # fmt: skip
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     aside = max(len(data) // 10, 1) if how.scores else 0
-    net = how.fit(data.take(order[aside:]), **given, epochs=epochs or how.epochs, seed=seed,
+    net = how.fit(data.take(order[aside:]), **given, epochs=how.epochs if epochs is None else epochs, seed=seed,
                   out=folder / "checkpoint.pt", progress=progress)  # fmt: skip
     facts = {}
     if how.scores is not None:

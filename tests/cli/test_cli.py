@@ -173,6 +173,11 @@ def test_demo_small(tmp_path, capsys):
     assert (tmp_path / "report.html").stat().st_size > 100_000
 
 
+def heeding():
+    """A child heeds Ctrl-C even where the tests run in the background of a shell, which makes children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.kill
 @pytest.mark.timeout(900)
 def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
@@ -182,7 +187,8 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
     command += attacks
     out = tmp_path / "parts"
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        process = subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=heeding)  # fmt: skip
         for line in process.stderr:  # it says what it will attack just before it begins
             if line.startswith("data:"):
                 break

@@ -9,6 +9,7 @@ from torch import nn
 import assay
 from assay import PGD, Ball, Cascade, Expectation, Restarts, Split, Status
 from assay.core.attack import Step
+from assay.core.referee import Record
 from models_for_tests import Counting, Linear, images, masks, mlp, predicted
 
 N = 40
@@ -152,6 +153,56 @@ def test_interrupt_returns_what_is_done_and_the_rest_can_be_completed(at):
     rest = assay.attack(model, x[left], y[left], PGD(EPS, steps=10), slots=8)
     whole = outcome.merge(rest, left)
     assert torch.equal(whole.status, assay.attack(model, x, y, PGD(EPS, steps=10)).status)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        assay.attacks.DDN(steps=8),
+        Restarts(assay.attacks.DDN(steps=5), 3),
+        Restarts(PGD(EPS / 4, steps=10), 3),
+        Cascade((assay.FGSM(EPS / 2), PGD(EPS, steps=10))),
+    ],
+    ids=lambda attack: attack.describe(),
+)
+def test_of_an_interrupted_sample_nothing_stays(attack):
+    """Wherever Ctrl-C comes, each sample is as a whole run leaves it or not run at all: no half of it is kept."""
+    model, x, y = problem()
+    counted = Counting(model)
+    whole = assay.attack(counted, x, y, attack, slots=8, preflight=False)
+    blank = assay.attack(Counting(model, fail_at=1, error=KeyboardInterrupt()), x, y, attack, preflight=False)
+    assert blank.count(Status.NOT_RUN) == N
+    seen = set()
+    for at in range(2, counted.calls, max(1, counted.calls // 15)):
+        part = assay.attack(
+            Counting(model, fail_at=at, error=KeyboardInterrupt()), x, y, attack, slots=8, preflight=False
+        )
+        left = part.status == int(Status.NOT_RUN)
+        seen.add(int(left.sum()))
+        for mine, theirs, none in zip(part.frame(), whole.frame(), blank.frame(), strict=True):
+            expected = none if mine["status"] == "not run" else theirs
+            for name in ("status", "steps", "forwards", "backwards", "restart", "broken_by"):
+                assert mine[name] == expected[name], (at, name)
+    assert len(seen) > 3
+
+
+def test_an_interrupt_between_a_result_and_its_account_keeps_neither(monkeypatch):
+    model, x, y = problem()
+    whole = assay.attack(model, x, y, PGD(EPS, steps=10), slots=8)
+    spend, calls = Record.spend, []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        spend(self, *args)
+
+    monkeypatch.setattr(Record, "spend", interrupted)
+    part = assay.attack(model, x, y, PGD(EPS, steps=10), slots=8)
+    done = part.status != int(Status.NOT_RUN)
+    assert 0 < int(done.sum()) < N
+    assert torch.equal(part.forwards, torch.where(done, whole.forwards, 0))
+    assert torch.equal(part.status[done], whole.status[done])
 
 
 def test_cascade_gives_each_attack_only_the_survivors():

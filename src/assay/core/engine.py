@@ -63,7 +63,7 @@ class Engine:
         self.rng = Rng(settings.seed)
         self.splitter = Splitter(settings.slots, settings.errors, record.events)
         self.open: Tensor = torch.zeros(len(record.status), dtype=torch.bool)
-        self.ended = 0
+        self.over: Tensor = torch.zeros(len(record.status), dtype=torch.bool)
 
     def clean(self) -> Tensor:
         """Predict every clean image; close those that are wrong or not finite.
@@ -92,9 +92,17 @@ class Engine:
     def run(self, stages: tuple[Stage, ...]) -> None:
         """Run all stages on the samples that are still open, then close those."""
         for number, stage in enumerate(stages):
-            self._stage(number, stage, final=number == len(stages) - 1)
-        self.record.close(self.open.nonzero().squeeze(1))
-        self.open[:] = False
+            later = stages[number + 1 :]
+            self._stage(number, stage, later)
+            if not any(s.refines for s in later):
+                self.over |= self.record.status == int(Status.BROKEN)
+        self.over[:] = True
+        self.record.close(self.open)
+
+    def interrupt(self) -> None:
+        """Leave a record in which a sample is whole or not run at all: of half a sample nothing stays."""
+        self.record.close(self.open & self.over)
+        self.record.forget(~self.over)
 
     def _judge_clean(self, logits: Tensor, seen: Tensor) -> None:
         problem, record = self.record.problem, self.record
@@ -107,9 +115,9 @@ class Engine:
         record.status[seen & ~finite] = int(Status.INVALID)
         record.status[~seen] = int(Status.ERROR)
         self.open = right
-        self.ended = int((~right).sum())
+        self.over |= ~right
 
-    def _stage(self, number: int, stage: Stage, *, final: bool) -> None:
+    def _stage(self, number: int, stage: Stage, later: tuple[Stage, ...]) -> None:
         """Run one attack in all its variants on the samples that nothing has broken yet, or that it is to refine."""
         variants = variants_of(stage, self.record.problem.reference.shape[1])
         stop_at_hit = self._stops_at_hit(stage)
@@ -123,8 +131,8 @@ class Engine:
             last[sample] += 1
             if last[sample] < len(variants) and not self._decided(sample, stop_at_hit=stop_at_hit):
                 queue.waiting.append((sample, variants[last[sample]]))
-            elif not stage.refines and self._ends(sample, final=final):
-                self.ended += 1
+            elif self._ends(sample, later):
+                self.over[sample] = True
 
         judge = Judge(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
         active: Active | None = None
@@ -152,9 +160,10 @@ class Engine:
         record.cost[mine] = torch.inf  # the stage measures in its own units, and claims nothing but improvements
         return mine.nonzero().squeeze(1).tolist()
 
-    def _ends(self, sample: int, *, final: bool) -> bool:
-        """Whether nothing more can happen to a sample whose rows have ended (a refinement aside)."""
-        return final or sample in self.record.errors or int(self.record.status[sample]) == int(Status.BROKEN)
+    def _ends(self, sample: int, later: tuple[Stage, ...]) -> bool:
+        """Whether nothing more can happen to a sample whose rows in a stage have ended."""
+        broken = int(self.record.status[sample]) == int(Status.BROKEN) and not any(stage.refines for stage in later)
+        return not later or broken or sample in self.record.errors
 
     def _stops_at_hit(self, stage: Stage) -> bool:
         """Whether the first hit decides a sample: not where the attack is after the least distance."""
@@ -234,7 +243,7 @@ class Engine:
             record = self.record
             broken = int((record.status == int(Status.BROKEN)).sum())
             passes = int(record.forwards.sum() + record.backwards.sum())
-            self.settings.progress(Progress(self.name, self.ended, len(record.status), broken, passes))
+            self.settings.progress(Progress(self.name, int(self.over.sum()), len(record.status), broken, passes))
 
 
 def _together(active: Active | None, more: Active | None) -> Active | None:

@@ -1,6 +1,6 @@
 """The referee: measures candidates itself, and keeps the record. No attack grades its own work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -160,9 +160,9 @@ class Record:
         self.stage[hits] = stage
         self.restart[hits] = restart.cpu()[new.hit & wins]
 
-    def close(self, finished: Labels) -> None:
+    def close(self, finished: Flag) -> None:
         """Give samples that have met every attack their final status."""
-        for i in finished.tolist():
+        for i in finished.nonzero().squeeze(1).tolist():
             if self.status[i] == int(Status.BROKEN):
                 continue
             if i in self.errors:
@@ -171,6 +171,16 @@ class Record:
                 self.status[i] = int(Status.INVALID)
             else:
                 self.status[i] = int(Status.SURVIVED)
+
+    def forget(self, sample: Flag) -> None:
+        """Take back all that is known of samples, for a run that was stopped in the midst of them."""
+        blank = Record.empty(self.problem)
+        for field in fields(self):
+            known = getattr(self, field.name)
+            if isinstance(known, Tensor):
+                known[sample] = getattr(blank, field.name)[sample]
+        for i in sample.nonzero().squeeze(1).tolist():
+            self.errors.pop(i, None)
 
     def outcome(self, *, stages: tuple[str, ...], name: str, seconds: float) -> Outcome:
         """The public record."""

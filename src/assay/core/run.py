@@ -122,6 +122,7 @@ def attack(
             record.problem = problem = replace(problem, reference=logits)
             engine.run(stages)
         except KeyboardInterrupt:
+            engine.interrupt()
             record.events.append(INTERRUPTED)
     return record.outcome(
         stages=tuple(stage.attack.describe() for stage in stages),

@@ -16,7 +16,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[train,digits,parquet,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[train,digits,parquet,explain,dev]"
 	touch $@
 
 demo: setup

@@ -22,8 +22,9 @@ ALLOWED = {
     "defences": {"core", "data", "defences", "models"},
     "training": {"core", "attacks", "data", "models", "training"},
     "diagnostics": {"core", "attacks", "corruptions", "data", "defences", "diagnostics", "masks", "models"},
+    "signatures": {"core", "attacks", "data", "diagnostics", "models", "signatures"},
     "report": {"core", "report"},
-    "runs": {"core", "attacks", "data", "defences", "diagnostics", "models", "masks", "report", "runs"},
+    "runs": {"core", "attacks", "data", "defences", "diagnostics", "models", "masks", "report", "runs", "signatures"},
     "cli": None,  # may import anything; nothing imports it
 }
 
@@ -84,6 +85,7 @@ def surface():
         "models",
         "report",
         "runs",
+        "signatures",
         "training",
     )
     modules = ("assay", *(f"assay.{part}" for part in parts))

@@ -7,7 +7,8 @@ import pytest
 from assay.cli.main import main
 from assay.data import load
 from assay.diagnostics import Trail, plots
-from assay.diagnostics.registry import DIAGNOSTICS, Case, chosen
+from assay.diagnostics.case import Case
+from assay.diagnostics.registry import DIAGNOSTICS, chosen
 from assay.report import svg
 from assay.report.page import part
 from assay.training import Recipe, train
@@ -58,7 +59,8 @@ def test_figures_are_drawn_in_the_colours_that_the_page_replaces():
 
 def test_models_without_a_trail(run, tmp_path, capsys):
     files = [f"{name}={run / 'trail' / f'epoch-000{e}.safetensors'}" for name, e in (("a", 1), ("b", 2))]
-    assert main(["diagnose", *files, "--data", DATA, "--limit", "16", "-o", str(tmp_path)]) == 0
+    which = ["--which", "transfer,budgets,suspicion"]
+    assert main(["diagnose", *files, "--data", DATA, "--limit", "16", *which, "-o", str(tmp_path)]) == 0
     assert "transfer: " in capsys.readouterr().err
     assert main(["diagnose", *files, "--data", DATA, "--which", "stability", "-o", str(tmp_path)]) == 2
     assert "which: expected diagnostics of single models" in capsys.readouterr().err
@@ -81,11 +83,19 @@ def test_a_folder_without_a_trail(tmp_path, capsys):
     assert "assay train --trail all" in capsys.readouterr().err
 
 
+def test_what_cannot_be_asked_is_left_out_or_refused():
+    assert "suspicion" in chosen(None, trail=False)
+    assert "suspicion" not in chosen(None, trail=True, masks=False)
+    assert "stability" not in chosen(None, trail=False)
+    with pytest.raises(ValueError, match="need no foreground masks"):
+        chosen("suspicion", trail=True, masks=False)
+
+
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 def test_every_diagnostic_by_name(name, run):
     trail = Trail({e: run / "trail" / f"epoch-000{e}.safetensors" for e in (0, 2)})
     part = load(DATA, split="train").take(slice(0, 40))
-    case = Case(trail, {}, train=part, test=part.take(slice(0, 12)), eps=4 / 255, updates=1)
+    case = Case(trail, {}, train=part, test=part.take(slice(0, 12)), eps=4 / 255, updates=1, search_steps=20)
     answer = DIAGNOSTICS[name].ask(case)
     assert answer.frame()
     assert answer.verdict().endswith(".")

@@ -1,20 +1,18 @@
 """``assay diagnose``: why a model breaks."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from assay.cli.models import named
-from assay.cli.output import note, say
+from assay.cli.output import command_line, note, say, teller
 from assay.core.arguments import reject
 from assay.core.numbers import parse_number
 from assay.data import load as load_data
 from assay.diagnostics import Trail, load_trail
-from assay.diagnostics.registry import Case, chosen
-from assay.diagnostics.trail import Told
+from assay.diagnostics.case import Case
+from assay.diagnostics.registry import chosen
 from assay.models import load as load_model
 from assay.runs.diagnose import diagnose as ask
 
@@ -68,32 +66,23 @@ def diagnose(
         models = {name: load_model(path) for name, path in map(named, model)}
         if len(models) < len(model):
             reject("model", "a name for each model, all different (NAME=SPEC)", model)
-    names = chosen(which, trail=trail is not None)
     try:
         radius = parse_number(eps)
     except ValueError:
         reject("eps", "a number or a fraction such as 8/255", eps)
+    test = load_data(data, split="test", limit=limit, seed=seed)
+    names = chosen(which, trail=trail is not None, masks=test.masks is not None)
     case = Case(
         trail, models,
         train=load_data(data, split="train", limit=train_limit, seed=seed),
-        test=load_data(data, split="test", limit=limit, seed=seed),
-        eps=radius, seed=seed, told=_told(quiet),
+        test=test,
+        eps=radius, seed=seed, told=teller(quiet),
     )  # fmt: skip
     flags = {"--data": data, "--which": which, "--eps": eps, "--epochs": epochs, "--limit": limit,
              "--train-limit": train_limit, "--seed": seed, "--out": out}  # fmt: skip
-    given = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-    command = shlex.join(["assay", "diagnose", *model, *given])
+    command = command_line("diagnose", model, flags)
     asked = Path(model[0]).name if trail is not None else ", ".join(models)
     page = ask(case, names, out, title=f"Diagnosis of {asked}", command=command,
                notice=(lambda _: None) if quiet else note)  # fmt: skip
     say(f"diagnosis: {page}")
     return 0
-
-
-def _told(quiet: bool) -> Told:
-    def told(what: str, done: int, of: int) -> None:
-        if not quiet and sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K{what}: {done} of {of}" + ("\r\033[K" if done == of else ""))
-            sys.stderr.flush()
-
-    return told

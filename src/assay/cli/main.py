@@ -17,6 +17,7 @@ from assay.cli.evaluate import evaluate
 from assay.cli.fit import fit
 from assay.cli.listing import ls
 from assay.cli.output import complain
+from assay.cli.signatures import identify, signatures
 from assay.cli.train import train
 from assay.runs.facts import package_version
 
@@ -31,7 +32,7 @@ def app() -> App:
         version=package_version("assay"),
         help_format="markdown",
     )
-    for command in (demo, evaluate, diagnose, corruptions, train, fit, ls, doctor):
+    for command in (demo, evaluate, diagnose, signatures, identify, corruptions, train, fit, ls, doctor):
         found.command(command)
     return found
 

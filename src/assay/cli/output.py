@@ -1,8 +1,9 @@
 """What the commands print: results to standard output, everything else to standard error."""
 
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assay.report.text import plain
@@ -55,3 +56,26 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
 
 def _clean(text: str) -> str:
     return "\n".join(plain(line, _LONGEST) if line.strip() else "" for line in text.split("\n"))
+
+
+def teller(quiet: bool) -> Callable[[str, int, int], None]:
+    """Progress on one line of a terminal: what is being done, how much of it is done, of how much."""
+
+    def told(what: str, done: int, of: int) -> None:
+        if not quiet and sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[K{_clean(what)}: {done} of {of}" + ("\r\033[K" if done == of else ""))
+            sys.stderr.flush()
+
+    return told
+
+
+def command_line(command: str, words: Sequence[str], flags: Mapping[str, Any]) -> str:
+    """The command that does the same again: flags that were not given (None) are left out, lists are repeated."""
+    given = [
+        word
+        for flag, value in flags.items()
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+        for word in (flag, str(one))
+    ]
+    return shlex.join(["assay", command, *words, *given])

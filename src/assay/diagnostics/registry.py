@@ -5,72 +5,34 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from assay.attacks import APGD, BIM, FGSM, PGD, DeepFool
+from assay.attacks import APGD, FGSM, PGD, CarliniWagnerL2, CarliniWagnerLinf, DeepFool, Patch, StrAttack
 from assay.attacks.universal import UniversalSign
 from assay.core.arguments import described, nearest, reject
-from assay.core.combinators import AnyAttack
-from assay.data import Dataset
 from assay.diagnostics.answer import Answer
+from assay.diagnostics.attribution import attribution
+from assay.diagnostics.budgets import budgets
+from assay.diagnostics.case import Case
 from assay.diagnostics.destruction import destruction
 from assay.diagnostics.detectability import detectability
 from assay.diagnostics.gradients import gradients
+from assay.diagnostics.interpretability import interpretability
 from assay.diagnostics.learning import learning
+from assay.diagnostics.parameters import parameters
 from assay.diagnostics.profile import profile
 from assay.diagnostics.sharedness import sharedness
 from assay.diagnostics.stability import stability
 from assay.diagnostics.surface import surface
+from assay.diagnostics.suspicion import suspicion
 from assay.diagnostics.tradeoff import tradeoff
-from assay.diagnostics.trail import Told, Trail, quiet
+from assay.diagnostics.trail import Trail
 from assay.diagnostics.transfer import transfer
 from assay.diagnostics.universality import universality
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Case:
-    """What the diagnostics are asked of.
-
-    Attributes:
-        trail: networks by epoch; None without.
-        models: networks by name.
-        train: images that detectors and universal perturbations are made on, and other inputs are drawn from.
-        test: images that are attacked.
-        eps: linf budget of FGSM and BIM (step eps/4, 10 steps, as in paper 001); universal perturbations have 2.5
-            times as much.
-        seed: of all draws.
-        told: progress.
-        updates: of universal perturbations.
-    """
-
-    trail: Trail | None
-    models: Mapping[str, nn.Module]
-    train: Dataset
-    test: Dataset
-    eps: float
-    seed: int = 0
-    told: Told = quiet
-    updates: int = 50
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        """The models; of a trail the first, the last and others between."""
-        return self.models or {f"epoch {e}": model for e, model in self.over_time.thinned(4)}
-
-    @property
-    def over_time(self) -> Trail:
-        """The trail."""
-        if self.trail is None:
-            return reject("model", "a training trail (the folder of assay train --trail), not single models", None)
-        return self.trail
-
-    @property
-    def bim(self) -> AnyAttack:
-        """The attack of paper 001."""
-        return BIM(self.eps, steps=10, step_size=self.eps / 4)
 
 
 @dataclass(frozen=True)
@@ -82,6 +44,7 @@ class Entry:
         title: heading.
         question: what it asks.
         trail: whether it needs a trail.
+        masks: whether it needs images with foreground masks.
         more: further figures of the answer.
     """
 
@@ -89,6 +52,7 @@ class Entry:
     title: str
     question: str
     trail: bool = True
+    masks: bool = False
     more: Callable[[Answer], "Figure"] | None = None
 
 
@@ -149,6 +113,47 @@ def _tradeoff(case: Case) -> Answer:
     return tradeoff(models, case.test.images(), case.test.y, attack, seed=case.seed, told=case.told)
 
 
+def _budgets(case: Case) -> Answer:
+    eps = [case.eps * factor for factor in (0.25, 0.5, 1, 2, 4)]
+    return budgets(case.networks, case.test.images(), case.test.y, lambda e: APGD(e, steps=20), eps, seed=case.seed,
+                   told=case.told)  # fmt: skip
+
+
+def _suspicion(case: Case) -> Answer:
+    masks = case.test.masks
+    if masks is None:
+        return reject("data", "images with foreground masks", case.test.name)
+    return suspicion(case.networks, case.test.images(), case.test.y, masks, eps=case.eps,
+                     eps_background=5 * case.eps, seed=case.seed, told=case.told)  # fmt: skip
+
+
+def _attribution(case: Case) -> Answer:
+    return attribution(case.networks, case.test.images(), case.test.y, eps=case.eps, seed=case.seed, told=case.told)
+
+
+def _interpretability(case: Case) -> Answer:
+    part = case.test.take(slice(0, 32))
+    places = torch.randint(1, len(part.classes), part.y.shape, generator=torch.Generator().manual_seed(case.seed))
+    steps = case.search_steps
+    attacks = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
+    target = (part.y + places) % len(part.classes)
+    return interpretability(case.subject, part.images(), part.y, target, attacks, seed=case.seed, told=case.told)
+
+
+def _parameters(case: Case) -> Answer:
+    side = max(int(case.test.x.shape[2]) // 4, 1)
+    attacks = {
+        "PGD": PGD(case.eps, steps=20),
+        "DeepFool": DeepFool(),
+        "C&W l2": CarliniWagnerL2(steps=case.search_steps, rounds=3),
+        "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=case.eps),
+        "patch": Patch(side, steps=40),
+    }
+    part, own = case.train.take(slice(0, 500)), case.test
+    return parameters(case.subject, own.images(), own.y, attacks, (part.images(), part.y), seed=case.seed,
+                      told=case.told)  # fmt: skip
+
+
 def _pictures(answer: Answer) -> "Figure":
     drawn: Figure = answer.pictures()  # type: ignore[attr-defined]
     return drawn
@@ -167,23 +172,33 @@ DIAGNOSTICS: Mapping[str, Entry] = MappingProxyType(
         "gradients": Entry(_gradients, "Gradients", "Which pixels does it look at?", trail=False),
         "surface": Entry(_surface, "Loss surface", "Is the loss around an image a slope or a cliff?", trail=False),
         "profile": Entry(_profile, "Corruptions", "Which kinds of damage does it withstand?", trail=False),
+        "budgets": Entry(_budgets, "Budgets", "How much perturbation does it take?", trail=False),
+        "suspicion": Entry(_suspicion, "Suspicion", "Can a large change of the background be kept unsuspicious?",
+                           trail=False, masks=True),
+        "attribution": Entry(_attribution, "Explanations", "Can the explanation be changed while the answer stays?",
+                             trail=False, more=_pictures),
+        "interpretability": Entry(_interpretability, "Interpretability", "Do perturbations fall where it is sensitive?",
+                                  trail=False, more=_pictures),
+        "parameters": Entry(_parameters, "Filters", "Which filters does an attack set off?", trail=False),
         "tradeoff": Entry(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
     }
 )  # fmt: skip
 
 
-def chosen(which: str | None, *, trail: bool) -> tuple[str, ...]:
+def chosen(which: str | None, *, trail: bool, masks: bool = True) -> tuple[str, ...]:
     """The diagnostics of a comma-separated list; without one, all that can be asked.
 
     Raises:
-        ValueError: an unknown name, or one that needs a trail where there is none.
+        ValueError: an unknown name, or one that needs a trail or masks where there are none.
     """
     if which is None:
-        return tuple(name for name, entry in DIAGNOSTICS.items() if trail or not entry.trail)
+        return tuple(name for name, entry in DIAGNOSTICS.items() if entry.trail <= trail and entry.masks <= masks)
     names = tuple(filter(None, (part.strip() for part in which.split(","))))
     for name in names:
         if name not in DIAGNOSTICS:
             reject("which", "some of " + ", ".join(DIAGNOSTICS), described(f"{name!r}{nearest(name, DIAGNOSTICS)}"))
         if DIAGNOSTICS[name].trail and not trail:
             reject("which", "diagnostics of single models, as no training trail is given", name)
+        if DIAGNOSTICS[name].masks and not masks:
+            reject("which", "diagnostics that need no foreground masks, as the data has none", name)
     return names

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from assay.core.files import atomic_write, sweep
-from assay.diagnostics.registry import DIAGNOSTICS, Case
+from assay.diagnostics.case import Case
+from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import digest
 from assay.report.diagnosis import Finding, embedded, write_diagnosis
 from assay.runs.facts import code_digest, facts
@@ -75,6 +76,7 @@ def _identity(case: Case) -> str:
     models = {**case.models, **({} if case.trail is None else {str(e): m for e, m in case.trail})}
     told = [f"{name} {digest(model)}" for name, model in models.items()]
     told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
+    told.append(repr(case.search_steps))
     told += [code_digest("corruptions", "defences", "diagnostics", "report"), torch.__version__]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 

@@ -1,0 +1,221 @@
+"""``assay signatures`` and ``assay identify``: which attack made an image."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.attacks.registry import make as make_attack
+from assay.cli.models import named
+from assay.cli.output import command_line, emit, note, say, teller
+from assay.core.arguments import described, nearest, reject
+from assay.core.numbers import parse_number
+from assay.data import load as load_data
+from assay.data.decode import stacked
+from assay.models import load as load_model
+from assay.runs.signatures import Held, Lesson, learn_signatures
+from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
+
+_LARGEST = 2**30
+
+
+def signatures(
+    victim: list[str],
+    /,
+    *,
+    data: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/signatures"),
+    kinds: str = ",".join(KINDS),
+    eps: str = "4/255,8/255,16/255",
+    sides: str = "4,8,16",
+    steps: int = 100,
+    carlini_steps: int = 1000,
+    columns: str = ",".join(SCENARIOS),
+    extractor: str | None = None,
+    layer: int = 3,
+    arch: str = "resnet18",
+    width: int = 32,
+    blocks: int = 4,
+    epochs: int = 100,
+    warmup: int = 10,
+    rate: float = 3.5e-4,
+    unseen_eps: str | None = None,
+    unseen_victim: str | None = None,
+    unseen_attack: list[str] | None = None,
+    refused: float = 0.05,
+    limit: int | None = None,
+    test_limit: int | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> int:
+    """Learn which attack made an image: attack data set, recognisers, tables, and a file for assay identify.
+
+    What is done is kept: after an interrupt the same command goes on.
+
+    Parameters
+    ----------
+    victim
+        Classifiers on which the attacks are made, as in assay evaluate; the reconstructor is trained through the first.
+    data
+        Where images come from (see: assay ls data): the training part to learn from, the test part to be tried on.
+    out
+        The folder: identifier.safetensors, tables.json, signatures.html.
+    kinds
+        Attacks to be told apart.
+    eps
+        linf budgets of pgd, cw-linf and patch.
+    sides
+        Of the patch, in pixels.
+    steps
+        Of pgd, cw-linf and patch.
+    carlini_steps
+        Of cw-l2.
+    columns
+        What to train: image, truth (with the true perturbation), redrl, and its ablations A, B, C.
+    extractor
+        A network whose features clean and reconstructed images should share; by default the last victim.
+    layer
+        Which of its convolutions, counted from 1.
+    arch
+        Of the recogniser (see: assay ls models).
+    width
+        Features of the reconstructor.
+    blocks
+        Residual blocks of the reconstructor.
+    epochs
+        Passes over the examples.
+    warmup
+        Epochs in which the learning rate rises.
+    rate
+        Learning rate.
+    unseen_eps
+        Budgets that are tried and not learned.
+    unseen_victim
+        A classifier that is tried and not learned.
+    unseen_attack
+        Attacks that are tried and not learned (see: assay ls attacks); they ought to be called unknown.
+    refused
+        Share of known examples that may be called unknown.
+    limit
+        At most so many images to learn from.
+    test_limit
+        At most so many to be tried on.
+    seed
+        Of all draws.
+    quiet
+        No progress.
+    """
+    victims = {name: load_model(path) for name, path in map(named, victim)}
+    if len(victims) < len(victim):
+        reject("victim", "a name for each model, all different (NAME=SPEC)", victim)
+    asked = _listed("columns", columns, tuple(SCENARIOS))
+    train = load_data(data, split="train", limit=limit, seed=seed)
+    test = load_data(data, split="test", limit=test_limit, seed=seed)
+    size, names = int(train.x.shape[2]), _listed("kinds", kinds, tuple(KINDS))
+    grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
+    learned, held = settings(size, grid, names), []
+    if unseen_eps is not None:
+        other = Grid(eps=_numbers("unseen-eps", unseen_eps), sides=grid.sides, steps=steps)
+        bounded = tuple(name for name in names if name in ("pgd", "cw-linf", "patch"))
+        held.append(Held(f"Budgets it has not seen, {unseen_eps}", victims, settings(size, other, bounded)))
+    if unseen_victim is not None:
+        name, path = named(unseen_victim)
+        held.append(Held(f"A victim it has not seen, {name}", {name: load_model(path)}, learned))
+    for spec in unseen_attack or []:
+        kind = spec.partition(":")[0]
+        if kind in names:
+            reject("unseen-attack", "an attack that is not among those to be told apart", spec)
+        attack = make_attack(spec, eps=grid.eps[-1])
+        held.append(Held(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
+    first, last = next(iter(victims)), list(victims)[-1]
+    words = f"{last}, trained on such images" if extractor is None else extractor
+    lesson = Lesson(
+        victims, train, test, learned,
+        helpers=Helpers(victims[first], victims[last] if extractor is None else load_model(extractor)),
+        extractor=f"{words}, convolution {layer}",
+        plan=Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer,
+                  seed=seed),
+        columns=asked, held=held, refused=refused, seed=seed,
+    )  # fmt: skip
+    flags = {
+        "--data": data, "--kinds": kinds, "--eps": eps, "--sides": sides, "--steps": steps,
+        "--carlini-steps": carlini_steps, "--columns": columns, "--extractor": extractor, "--layer": layer,
+        "--arch": arch, "--width": width, "--blocks": blocks, "--epochs": epochs, "--warmup": warmup, "--rate": rate,
+        "--unseen-eps": unseen_eps, "--unseen-victim": unseen_victim, "--unseen-attack": unseen_attack,
+        "--refused": refused, "--limit": limit, "--test-limit": test_limit, "--seed": seed, "--out": out,
+    }  # fmt: skip
+    page = learn_signatures(lesson, out, command=command_line("signatures", victim, flags),
+                            notice=(lambda _: None) if quiet else note, told=teller(quiet))  # fmt: skip
+    say(f"signatures: {page}")
+    if "redrl" in asked or "image" in asked:
+        say(f"identifier: {out / 'identifier.safetensors'}")
+    return 0
+
+
+def identify(
+    image: list[Path],
+    /,
+    *,
+    by: Path,
+    json: bool = False,
+) -> int:
+    """Say which attack most likely made images, or that none of those known did.
+
+    Parameters
+    ----------
+    image
+        Image files, of the size that was learned; they are not resized, as that would change a perturbation.
+    by
+        identifier.safetensors, made by assay signatures.
+    json
+        Print the result as JSON, with all probabilities and the confusion matrix.
+    """
+    identifier = load_identifier(by)
+    height, width = identifier.shape[1:]
+    found = []
+    for path in image:
+        if not path.is_file():
+            raise FileNotFoundError(f"image: expected an image file, but there is none at {path}")
+        mode = "rgb" if identifier.shape[0] == 3 else "l"
+        x = stacked([(path.name, path)], 1, mode=mode, limit=_LARGEST).float() / 255
+        if x.shape[-2:] != (height, width):
+            wanted, got = (f"{w}×{h} pixels" for h, w in ((height, width), tuple(x.shape[-2:])))
+            reject("image", f"{wanted}, as was learned (resizing would change a perturbation)", f"{got} in {path.name}")
+        found.append(identifier(x)[0])
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            note(f"{path.name}: JPEG changes perturbations; the answer is about what is left of one")
+    if json:
+        emit({"images": [{"image": str(path), "is": guess.kind, "probability": guess.probability,
+                          "distance": guess.distance, "threshold": guess.threshold}
+                         for path, guess in zip(image, found, strict=True)],
+              "learned": {"kinds": identifier.kinds, "settings": identifier.settings, "victims": identifier.victims,
+                          "features": identifier.extractor, "called unknown though known": identifier.refused,
+                          "confusion": identifier.confusion.tolist()}})  # fmt: skip
+        return 0
+    for path, guess in zip(image, found, strict=True):
+        say(f"{path}: {guess}")
+    return 0
+
+
+def _listed(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    words = tuple(filter(None, (part.strip() for part in text.split(","))))
+    for word in words:
+        if word not in known:
+            reject(name, "some of " + ", ".join(known), described(f"{word!r}{nearest(word, known)}"))
+    if not words:
+        reject(name, "some of " + ", ".join(known), text)
+    return words
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(parse_number(part) for part in text.split(","))
+    except ValueError:
+        return reject(name, "numbers or fractions, such as 4/255,8/255", text)
+
+
+def _whole(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        return reject(name, "whole numbers, such as 4,8,16", text)

@@ -1,0 +1,137 @@
+"""Can an explanation be changed while the answer stays?
+
+Ghorbani, Abid & Zou, "Interpretation of neural networks is fragile", AAAI 2019; Chen et al., "Robust attribution
+regularization", NeurIPS 2019.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.arguments import number, reject, whole
+from assay.core.types import Images, Labels, PerRow
+from assay.diagnostics.explanations import saliency, shared_top, spearman, unexplained
+from assay.diagnostics.plots import canvas, lines, pictures
+from assay.diagnostics.trail import Told, quiet, right_of, same_length
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Saliency before and after an attack on it, on images that stay classified as they were.
+
+    Attributes:
+        top: by model and image, the share of the k most salient pixels that are still among them.
+        rank: by model and image, Spearman's correlation of the two maps.
+        noise: by model, the mean share of the k pixels that are left after random signs of the same size.
+        k: how many pixels.
+        eps: linf budget.
+        shown: pictures and titles.
+    """
+
+    top: Mapping[str, PerRow]
+    rank: Mapping[str, PerRow]
+    noise: Mapping[str, float]
+    k: int
+    eps: float
+    shown: tuple[tuple[str, Tensor], ...]
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record a model."""
+        return [{"model": name, "n": len(found), "top-k intersection": float(found.mean()),
+                 "rank correlation": float(self.rank[name].mean()), "top-k under noise": self.noise[name],
+                 "k": self.k, "eps": self.eps}
+                for name, found in self.top.items()]  # fmt: skip
+
+    def figure(self) -> "Figure":
+        """Both measures by image, sorted."""
+        figure, (left, right) = canvas(10.0, 3.4, columns=2)
+        for axis, found, label in ((left, self.top, "top-k intersection"), (right, self.rank, "rank correlation")):
+            places = torch.linspace(0, 1, max(len(v) for v in found.values()))
+            curves = {name: torch.nn.functional.pad(v.sort().values, (0, len(places) - len(v)), value=torch.nan)
+                      for name, v in found.items()}  # fmt: skip
+            lines(axis, places, curves, label="images, by rank")
+            axis.set_ylabel(label)
+        return figure
+
+    def pictures(self) -> "Figure":
+        """Images and maps, before and after."""
+        return pictures([image.numpy() for _, image in self.shown], [title for title, _ in self.shown], columns=4)
+
+    def verdict(self) -> str:
+        """The means."""
+        told = [f"{name} {100 * found.mean():.0f} % (under noise {100 * self.noise[name]:.0f} %), rank correlation "
+                f"{self.rank[name].mean():.2f}" for name, found in self.top.items()]  # fmt: skip
+        return (f"Of the {self.k} most salient pixels, an attack within {self.eps:.3g} that leaves the answer as it is "
+                f"leaves: " + "; ".join(told) + ".")  # fmt: skip
+
+
+def attribution(
+    models: Mapping[str, nn.Module],
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    steps: int = 30,
+    k: int | None = None,
+    seed: int = 0,
+    told: Told = quiet,
+) -> Attribution:
+    """Attack the saliency of images within a ball, the classification staying as it is.
+
+    Saliency is the absolute gradient of the logit of the true class, summed over channels and to 1 over the image; the
+    attack takes from the k pixels that have most of it (the top-k attack). Of all iterates that leave the
+    classification as it is, the one counts whose true saliency, of the network as it is, keeps the fewest of them.
+
+    Args:
+        models: by name.
+        x: images; those that a model misclassifies are left out for it.
+        y: labels.
+        eps: linf budget.
+        steps: of signed gradient, of size ``eps / 10`` or what reaches the edge.
+        k: pixels; by default a tenth of the image.
+        seed: of the noise for comparison.
+        told: progress.
+
+    Raises:
+        ValueError: k out of range, or a model that is wrong about every image.
+
+    Source: Ghorbani et al., algorithm 1, top-k attack, softplus for ReLU as there; top-k intersection and Spearman's
+    rank correlation as there and in Chen et al., section 5. Only ReLU modules are replaced, not calls of a function.
+    """
+    same_length(x, y)
+    number("eps", eps, least=0)
+    whole("steps", steps, least=1)
+    area = x.shape[-1] * x.shape[-2]
+    k = max(area // 10, 1) if k is None else whole("k", k, least=1)
+    if k > area:
+        reject("k", f"at most the {area} pixels of an image", k)
+    top, rank, noise, shown = {}, {}, {}, []
+    for done, (name, model) in enumerate(models.items()):
+        told(f"saliency of {name}", done, len(models))
+        right = right_of(model, x, y)
+        if not bool(right.any()):
+            reject("models", "models that are right about an image", name)
+        own, labels = x[right], y[right]
+        before = saliency(model, own, labels)
+        moved = unexplained(model, own, labels, eps=eps, steps=steps, k=k)
+        after = saliency(model, moved, labels)
+        top[name], rank[name] = shared_top(before, after, k), spearman(before, after)
+        signs = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed)).sign()
+        rough = saliency(model, (own + eps * signs).clamp(0, 1), labels)
+        noise[name] = float(shared_top(before, rough, k).mean())
+        worst = int(top[name].argmin())
+        maps = [_shown(part[worst]) for part in (before, after)]
+        shown += [(name, own[worst]), ("saliency", maps[0]), ("after", moved[worst]), ("saliency", maps[1])]
+    told("saliency", len(models), len(models))
+    return Attribution(MappingProxyType(top), MappingProxyType(rank), MappingProxyType(noise), k, eps, tuple(shown))
+
+
+def _shown(saliency_map: Tensor) -> Tensor:
+    return (saliency_map / saliency_map.max().clamp_min(1e-30)).sqrt()[None]

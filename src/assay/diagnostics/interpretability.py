@@ -1,0 +1,174 @@
+"""Do perturbations fall where the classifier is sensitive, and where it looks?
+
+Paper 002, section 6, figure 3, appendix E.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from assay.core.arguments import described, reject
+from assay.core.combinators import AnyAttack
+from assay.core.groups import Groups
+from assay.core.outcome import Status
+from assay.core.run import attack as run_attack
+from assay.core.types import Images, Labels
+from assay.diagnostics.plots import canvas, lines, pictures
+from assay.diagnostics.saliency import (
+    activation_map,
+    adversarial_saliency,
+    boolean_map,
+    interpretability_score,
+)
+from assay.diagnostics.trail import Told, quiet, same_length
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PERCENTILES = (30, 40, 50, 60, 70, 80, 90)
+SHOWN = 3
+"""Images of the pictures."""
+
+
+@dataclass(frozen=True)
+class Interpretability:
+    """Interpretability scores of attacks' perturbations, on images that all of them turned into the same target.
+
+    Attributes:
+        percentiles: ν.
+        score: by map (``"full"`` and ``"dual"``, equations 60 and 61, ``"promotion"``, ``"suppression"``, and the
+            activation map by its name) and attack, mean score at each ν.
+        each: by map and attack, ``(images, ν)``.
+        size: by attack, mean share of pixels that are changed, and mean l2 distance.
+        count: images.
+        shown: pictures and their titles.
+        columns: pictures a row.
+    """
+
+    percentiles: tuple[int, ...]
+    score: Mapping[str, Mapping[str, tuple[float, ...]]]
+    each: Mapping[str, Mapping[str, Tensor]]
+    size: Mapping[str, tuple[float, float]]
+    count: int
+    shown: tuple[tuple[str, Tensor], ...]
+    columns: int
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record for each map, attack and percentile."""
+        return [{"map": name, "attack": attack, "percentile": v, "score": value, "pixels": self.size[attack][0],
+                 "l2": self.size[attack][1], "n": self.count}
+                for name, found in self.score.items() for attack, values in found.items()
+                for v, value in zip(self.percentiles, values, strict=True)]  # fmt: skip
+
+    def figure(self) -> "Figure":
+        """Score against percentile, one panel a map."""
+        figure, axes = canvas(3.0 * len(self.score), 3.2, columns=len(self.score))
+        for axis, (name, found) in zip(axes, self.score.items(), strict=True):
+            lines(axis, self.percentiles, found, label="percentile ν")
+            axis.set_title(name, fontsize=10)
+            axis.set_ylim(0, 1)
+        return figure
+
+    def pictures(self) -> "Figure":
+        """Image, saliency, activation; for each attack its perturbation, what lies on the map, and its group norms."""
+        return pictures([image.numpy() for _, image in self.shown], [title for title, _ in self.shown],
+                        columns=self.columns)  # fmt: skip
+
+    def verdict(self) -> str:
+        """The attacks in order, over the middle of the percentiles."""
+        told = []
+        for name, found in self.score.items():
+            order = sorted(found, key=lambda attack: -sum(found[attack]))
+            told.append(f"{name} " + ", ".join(f"{a} {sum(found[a]) / len(found[a]):.2f}" for a in order))
+        return (f"Share of a perturbation on the pixels that explain it, mean over ν of {self.count} images: "
+                + "; ".join(told) + ".")  # fmt: skip
+
+
+def interpretability(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    target: Labels,
+    attacks: Mapping[str, AnyAttack],
+    *,
+    percentiles: tuple[int, ...] = PERCENTILES,
+    seed: int = 0,
+    told: Told = quiet,
+) -> Interpretability:
+    """Attack towards targets, and hold the perturbations against what the classifier is sensitive to.
+
+    Args:
+        model: the classifier.
+        x: images.
+        y: true labels t0.
+        target: a target label each.
+        attacks: by name.
+        percentiles: ν.
+        seed: of the attacks.
+        told: progress.
+
+    Raises:
+        ValueError: no image that all attacks turn into its target.
+
+    Source: paper 002, equation 23 with the maps of appendix E; the activation map is that of the true label.
+    """
+    same_length(x, y)
+    changed, found = torch.ones(len(x), dtype=torch.bool), {}
+    for done, (name, attack) in enumerate(attacks.items()):
+        told(f"{name}", done, len(attacks))
+        outcome = run_attack(model, x, y, attack, target=target, seed=seed, preflight=False)
+        changed &= outcome.status == int(Status.BROKEN)
+        found[name] = outcome.images - x
+    told("attacks", len(attacks), len(attacks))
+    if not bool(changed.any()):
+        reject("attacks", "at least one image that all of them turn into its target", described(f"none of {len(x)}"))
+    x, y, target = x[changed], y[changed], target[changed]
+    deltas = {name: delta[changed] for name, delta in found.items()}
+    saliency = adversarial_saliency(model, x, y, target)
+    activation, kind = activation_map(model, x, y)
+    maps = {"full": saliency.full, "dual": saliency.dual, "promotion": saliency.promotion,
+            "suppression": saliency.suppression, kind: activation}  # fmt: skip
+    each = {name: {attack: torch.stack([interpretability_score(delta, boolean_map(scores, v)) for v in percentiles], 1)
+                   for attack, delta in deltas.items()} for name, scores in maps.items()}  # fmt: skip
+    mean = {name: MappingProxyType({attack: tuple(values.mean(0).tolist()) for attack, values in by.items()})
+            for name, by in each.items()}  # fmt: skip
+    size = {name: (float((delta != 0).any(1).float().mean()), float(delta.flatten(1).norm(dim=1).mean()))
+            for name, delta in deltas.items()}  # fmt: skip
+    shown = [picture for i in range(min(SHOWN, len(x)))
+             for picture in _row(x[i], saliency.full[i], activation[i], kind,
+                                 {name: delta[i] for name, delta in deltas.items()})]  # fmt: skip
+    return Interpretability(percentiles, MappingProxyType(mean), MappingProxyType(each), MappingProxyType(size), len(x),
+                            tuple(shown), 3 + 3 * len(deltas))  # fmt: skip
+
+
+def _row(x: Tensor, saliency: Tensor, activation: Tensor, kind: str, deltas: Mapping[str, Tensor]) -> list[
+    tuple[str, Tensor]
+]:  # fmt: skip
+    chosen = boolean_map(saliency[None], 90)[0]
+    found = [("image", x), ("saliency", overlay(x, saliency)), (kind, overlay(x, activation))]
+    for name, delta in deltas.items():
+        found += [
+            (name, overlay(x, delta)),
+            (f"{name}, on the map", overlay(x, delta * chosen)),
+            (f"{name}, 2×2 groups", overlay(x, _by_group(delta))),
+        ]
+    return found
+
+
+def _by_group(delta: Tensor, side: int = 2) -> Tensor:
+    """The l2 norm of each group of pixels, at every pixel of the group."""
+    norms = Groups(side, side).norms(delta[None])[None]
+    return functional.interpolate(norms, delta.shape[1:], mode="nearest")[0]
+
+
+def overlay(x: Tensor, values: Tensor) -> Tensor:
+    """Absolute values, the largest over channels, in red over a pale image: ``(c, h, w)`` to ``(3, h, w)``."""
+    heat = values.abs().amax(0)
+    heat = (heat / heat.max().clamp_min(1e-12)).sqrt()
+    pale = 0.5 + 0.5 * x.mean(0)
+    return torch.stack([pale * (1 - heat) + 0.75 * heat, pale * (1 - heat) + 0.15 * heat, pale * (1 - heat)])

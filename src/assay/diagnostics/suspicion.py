@@ -1,0 +1,137 @@
+"""Can a dual perturbation be kept unsuspicious, and what does that cost the attacker?
+
+Paper 000, section 5.2, figures 3, 8 and 15.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from assay.attacks import DualPerturbation
+from assay.core.arguments import number, reject
+from assay.core.run import perturb
+from assay.core.types import Images, Labels, Mask
+from assay.diagnostics.plots import canvas, lines
+from assay.diagnostics.trail import Told, quiet, right_of, same_length
+from assay.masks import SpectralResidual, foreground_score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LAMBDAS = (0.0, 0.1, 1.0, 10.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Foreground score and accuracy against λ.
+
+    Attributes:
+        lambdas: weights of the score.
+        score: by model, the mean foreground score of its adversarial images.
+        accuracy: by model, on the same images.
+        clean: the foreground score of clean images.
+        count: images.
+    """
+
+    lambdas: tuple[float, ...]
+    score: Mapping[str, tuple[float, ...]]
+    accuracy: Mapping[str, tuple[float, ...]]
+    clean: float
+    count: int
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record for each model and λ."""
+        return [{"model": name, "lambda": lam, "foreground score": s, "accuracy": a, "n": self.count}
+                for name in self.score
+                for lam, s, a in zip(self.lambdas, self.score[name], self.accuracy[name], strict=True)]  # fmt: skip
+
+    def figure(self) -> "Figure":
+        """The paper's two panels; λ in even steps."""
+        figure, (left, right) = canvas(10.0, 3.6, columns=2)
+        places = range(len(self.lambdas))
+        lines(left, places, {**self.score, "clean images": [self.clean] * len(self.lambdas)}, label="λ")
+        lines(right, places, self.accuracy, label="λ", percent=True)
+        left.set_ylim(0, 1)
+        left.set_ylabel("foreground score")
+        for axis in (left, right):
+            axis.set_xticks(places, [f"{lam:g}" for lam in self.lambdas])
+        return figure
+
+    def verdict(self) -> str:
+        """Ends of both curves."""
+        told = []
+        for name, s in self.score.items():
+            a = self.accuracy[name]
+            told.append(f"{name} score {s[0]:.2f} → {s[-1]:.2f}, accuracy {100 * a[0]:.0f} → {100 * a[-1]:.0f} %")
+        return (f"From λ = {self.lambdas[0]:g} to {self.lambdas[-1]:g}: " + "; ".join(told)
+                + f" (score of clean images {self.clean:.2f}).")  # fmt: skip
+
+
+def suspicion(
+    models: Mapping[str, nn.Module],
+    x: Images,
+    y: Labels,
+    masks: Mask,
+    *,
+    eps: float,
+    eps_background: float,
+    lambdas: Sequence[float] = LAMBDAS,
+    salience: nn.Module | None = None,
+    seed: int = 0,
+    told: Told = quiet,
+) -> Suspicion:
+    """Dual-perturbation attacks with ever more weight on the salience of the foreground.
+
+    Args:
+        models: by name.
+        x: images.
+        y: labels.
+        masks: foreground, ``(n, 1, h, w)``.
+        eps: linf budget of the foreground.
+        eps_background: of the background.
+        lambdas: weights of the foreground score.
+        salience: the model of salience; by default `assay.masks.SpectralResidual`.
+        seed: of the attacks.
+        told: progress.
+
+    Raises:
+        ValueError: no λ.
+
+    Source: paper 000, section 5.2. Deviation: spectral residual saliency (Hou & Zhang, CVPR 2007) stands for DeepGaze
+    II, whose weights are not free to pass on; any differentiable model of salience can be given.
+    """
+    same_length(x, y)
+    if not lambdas:
+        reject("lambdas", "at least one weight", lambdas)
+    for lam in lambdas:
+        number("lambdas", lam, least=0)
+    model_of_salience = salience or SpectralResidual()
+    mask = (masks > 0.5).float()
+    score: dict[str, list[float]] = {name: [] for name in models}
+    accuracy: dict[str, list[float]] = {name: [] for name in models}
+    for i, (name, model) in enumerate(models.items()):
+        for j, lam in enumerate(lambdas):
+            told(f"{name}, λ = {lam:g}", i * len(lambdas) + j, len(models) * len(lambdas))
+            attack = DualPerturbation(eps, eps_background, salience=model_of_salience, lam=lam)
+            made = torch.cat([
+                perturb(model, x[at], y[at], attack, mask=mask[at], seed=seed, ids=at)
+                for at in torch.arange(len(x)).split(256)
+            ])  # fmt: skip
+            score[name].append(_scored(model_of_salience, made, mask))
+            accuracy[name].append(float(right_of(model, made, y).float().mean()))
+    told("suspicion", len(models) * len(lambdas), len(models) * len(lambdas))
+    return Suspicion(
+        tuple(lambdas), MappingProxyType({k: tuple(v) for k, v in score.items()}),
+        MappingProxyType({k: tuple(v) for k, v in accuracy.items()}), _scored(model_of_salience, x, mask), len(x),
+    )  # fmt: skip
+
+
+def _scored(salience: nn.Module, x: Images, mask: Mask) -> float:
+    with torch.no_grad():
+        parts = [foreground_score(salience, part, own)
+                 for part, own in zip(x.split(256), mask.split(256), strict=True)]  # fmt: skip
+    return float(torch.cat(parts).mean())

@@ -1,0 +1,172 @@
+"""Learn the signatures of attacks, keep what is learned as it comes, and write the page."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from assay.core.files import atomic_write, sweep
+from assay.data import Dataset
+from assay.diagnostics import Answer
+from assay.report.diagnosis import Finding, embedded, write_diagnosis
+from assay.runs.facts import code_digest, facts
+from assay.signatures import (
+    SCENARIOS,
+    Examples,
+    Helpers,
+    Plan,
+    Recognition,
+    Setting,
+    calibrate,
+    confusion,
+    make_examples,
+    recognised,
+    restored,
+    train_recogniser,
+)
+from assay.signatures.examples import Told, silent
+
+TABLES = {
+    "recognition": ("Recognition", ("image", "truth", "redrl")),
+    "ablation": ("What each loss adds", ("A", "B", "C", "redrl")),
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """Settings that the recogniser never saw, to be tried on.
+
+    Attributes:
+        about: in words.
+        victims: classifiers by name.
+        settings: of the attacks.
+    """
+
+    about: str
+    victims: Mapping[str, nn.Module]
+    settings: Sequence[Setting]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is to be learned.
+
+    Attributes:
+        victims: classifiers by name, on which attacks are made.
+        train: clean images to learn from.
+        test: clean images to be tried on.
+        settings: of the attacks.
+        helpers: the classifier and the feature extractor that the reconstructor is trained through.
+        extractor: the latter in words.
+        plan: how to train.
+        columns: names of ``SCENARIOS``.
+        held: what else to try it on.
+        refused: share of known examples that may be called unknown.
+        seed: of the attacks.
+    """
+
+    victims: Mapping[str, nn.Module]
+    train: Dataset
+    test: Dataset
+    settings: Sequence[Setting]
+    helpers: Helpers
+    extractor: str
+    plan: Plan
+    columns: Sequence[str] = tuple(SCENARIOS)
+    held: Sequence[Held] = ()
+    refused: float = 0.05
+    seed: int = 0
+
+
+def learn_signatures(
+    lesson: Lesson,
+    out: str | Path,
+    *,
+    command: str = "",
+    notice: Callable[[str], None] = lambda _: None,
+    told: Told = silent,
+) -> Path:
+    """Make the attack data set, train a recogniser for each column, try them all, and write the page.
+
+    Args:
+        lesson: what and how.
+        out: the folder: ``examples/``, ``recogniser-<column>.pt``, ``identifier.safetensors``, ``tables.json``,
+            ``signatures.html``.
+        command: the command that makes it again.
+        notice: called with a line for each result.
+        told: progress.
+
+    Returns:
+        The page. After an interrupt the same call goes on.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    sweep(folder / "examples")
+
+    def made(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
+        kinds = tuple(dict.fromkeys([s.kind for s in (*lesson.settings, *settings)]))
+        return make_examples(victims, data, settings, out=folder / "examples", salt=code_digest(), seed=lesson.seed,
+                             kinds=kinds, told=told)  # fmt: skip
+
+    train, test = (made(lesson.victims, part, lesson.settings) for part in (lesson.train, lesson.test))
+    fooled = 100 * test.fooled[test.kind > 0].float().mean()
+    notice(f"{len(train)} examples to learn from, {len(test)} to be tried on")
+    notice(f"of attacked images, {fooled:.0f} % fool their victim after rounding to 8 bits")
+    by = {}
+    for column in lesson.columns:
+        plan = replace(lesson.plan, **SCENARIOS[column])  # type: ignore[arg-type]
+        by[column] = train_recogniser(train, plan, lesson.helpers, out=folder / f"recogniser-{column}.pt",
+                                      progress=_progress(column, told))  # fmt: skip
+    answers = _answers(lesson, by, train, test, folder, made)
+    findings = []
+    for key, (title, question, answer) in answers.items():
+        notice(f"{key}: {answer.verdict()}")
+        drawn = embedded(answer.figure(), key, f"{title}: {question}")
+        findings.append(Finding(key, title, question, answer.verdict(), (drawn,), tuple(_finite(answer))))
+    tables = {key: {"verdict": answer.verdict(), "frame": _finite(answer)} for key, (_, _, answer) in answers.items()}
+    atomic_write(folder / "tables.json", json.dumps(tables, indent=1, allow_nan=False))
+    notes = (lesson.train.name or "data", f"{len(train)} examples to learn from", f"{len(test)} to be tried on",
+             f"victims {', '.join(lesson.victims)}", f"features of {lesson.extractor}")  # fmt: skip
+    return write_diagnosis(findings, folder / "signatures.html", title="Signatures of attacks", notes=notes,
+                           command=command, facts=facts())  # fmt: skip
+
+
+def _answers(
+    lesson: Lesson, by: Mapping[str, Recognition], train: Examples, test: Examples, folder: Path,
+    made: Callable[..., Examples],
+) -> dict[str, tuple[str, str, Answer]]:  # fmt: skip
+    """The tables, by key: title, question, answer."""
+    found: dict[str, tuple[str, str, Answer]] = {}
+    for key, (title, columns) in TABLES.items():
+        chosen = {column: by[column] for column in columns if column in by}
+        if len(chosen) > 1:
+            found[key] = (title, "Which attack made an image?", recognised(chosen, test))
+    if "redrl" in by:
+        question = "Does taking the perturbation away restore accuracy?"
+        found["restoration"] = ("Reconstruction", question, restored(by["redrl"], lesson.victims, test))
+    deployed = by.get("redrl") or by.get("image")
+    if deployed is None:
+        return found
+    identifier = calibrate(deployed, train, test, refused=lesson.refused, extractor=lesson.extractor, seed=lesson.seed)
+    identifier.save(folder / "identifier.safetensors")
+    found["confusion"] = ("Identification", "What is said of attacks it knows?", confusion(identifier))
+    for i, held in enumerate(lesson.held):
+        examples = made(held.victims, lesson.test, held.settings)
+        attacked = examples.take((examples.kind > 0).nonzero().squeeze(1))
+        answer = confusion(identifier, attacked, held.about)
+        found[f"held-{i + 1}"] = (held.about, "And of what it has never seen?", answer)
+    return found
+
+
+def _progress(column: str, told: Told) -> Callable[[int, int, float], None]:
+    return lambda done, of, loss: told(f"{column}: loss {loss:.3f}", done, of)
+
+
+def _finite(answer: Answer) -> list[dict[str, Any]]:
+    return [{key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+            for row in answer.frame()]  # fmt: skip

@@ -1,0 +1,38 @@
+"""Which attack made an image: learning the signatures of attacks (REDRL), and recognising them."""
+
+from assay.signatures.calibration import calibrate
+from assay.signatures.examples import Examples, make_examples
+from assay.signatures.identifier import Guess, Identifier, load_identifier
+from assay.signatures.losses import Helpers
+from assay.signatures.networks import Recogniser, Reconstructor
+from assay.signatures.plan import SCENARIOS, Plan
+from assay.signatures.recognition import Recognition
+from assay.signatures.settings import KINDS, Grid, Setting, settings
+from assay.signatures.tables import Confusion, Recognised, Restored, confusion, recognised, restored
+from assay.signatures.training import train_recogniser
+
+__all__ = [
+    "KINDS",
+    "SCENARIOS",
+    "Confusion",
+    "Examples",
+    "Grid",
+    "Guess",
+    "Helpers",
+    "Identifier",
+    "Plan",
+    "Recognised",
+    "Recogniser",
+    "Recognition",
+    "Reconstructor",
+    "Restored",
+    "Setting",
+    "calibrate",
+    "confusion",
+    "load_identifier",
+    "make_examples",
+    "recognised",
+    "restored",
+    "settings",
+    "train_recogniser",
+]

@@ -1,0 +1,74 @@
+"""Making an identifier of a trained recogniser: temperature, features to compare with, and when to say "unknown"."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from assay.core.arguments import described, number, reject
+from assay.signatures.examples import Examples
+from assay.signatures.identifier import BANK, Identifier, distance
+from assay.signatures.recognition import Recognition
+
+
+def calibrate(
+    recognition: Recognition,
+    train: Examples,
+    held: Examples,
+    *,
+    refused: float = 0.05,
+    extractor: str = "",
+    seed: int = 0,
+) -> Identifier:
+    """Fit temperature and threshold on examples that the recogniser was not trained on.
+
+    Half of ``held`` sets them, the other half gives the confusion matrix.
+
+    Args:
+        recognition: trained, without the true perturbation, which nobody has who asks.
+        train: what it was trained on.
+        held: known attacks on other images.
+        refused: share of known examples that may be called unknown.
+        extractor: in words, for the record.
+        seed: which half, and which features are kept.
+
+    Raises:
+        ValueError: a recogniser of true perturbations, or too few examples.
+    """
+    number("refused", refused, least=0, most=0.5)
+    if recognition.plan.sees == "truth":
+        reject("recognition", "one that sees images alone, or REDRL", "one that needs the true perturbation")
+    if len(held) < 4:
+        reject("held", "at least 4 examples", described(f"{len(held)}"))
+    order = torch.randperm(len(held), generator=torch.Generator().manual_seed(seed))
+    tuning, judging = held.take(order[: len(held) // 2]), held.take(order[len(held) // 2 :])
+    kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
+    bank = _features(recognition, train.take(kept))
+    away = distance(_features(recognition, tuning), bank)
+    channels, height, width = train.images.shape[1:]
+    made = Identifier(
+        recognition=recognition, kinds=train.kinds,
+        temperature=fitted_temperature(recognition.logits(tuning), tuning.kind), bank=bank,
+        threshold=float(away.quantile(1 - refused)), refused=refused,
+        confusion=torch.zeros(len(train.kinds), len(train.kinds) + 1, dtype=torch.int64), settings=train.settings,
+        victims=train.victims, extractor=extractor, shape=(channels, height, width),
+    )  # fmt: skip
+    return replace(made, confusion=made.confusion_of(judging))
+
+
+def fitted_temperature(logits: Tensor, kind: Tensor) -> float:
+    """The temperature with the least cross-entropy, among 200 between 0.1 and 10.
+
+    Source: Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
+    """
+    candidates = torch.logspace(-1, 1, 200)
+    losses = torch.stack([F.cross_entropy(logits / t, kind) for t in candidates])
+    return float(candidates[int(losses.argmin())])
+
+
+def _features(recognition: Recognition, examples: Examples, batch: int = 256) -> Tensor:
+    with torch.no_grad():
+        parts = [recognition.recogniser.features(*recognition.inputs(*examples.pair(at)))
+                 for at in torch.arange(len(examples)).split(batch)]  # fmt: skip
+    return torch.cat(parts)

@@ -1,0 +1,162 @@
+"""The attack data set: images, what was done to each, and by which attack."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.arguments import described, reject
+from assay.core.files import atomic_write
+from assay.core.outcome import Status
+from assay.core.run import attack as run_attack
+from assay.core.types import Images
+from assay.data import Dataset
+from assay.models import digest
+from assay.signatures.settings import CLEAN, Setting
+
+Told = Callable[[str, int, int], None]
+"""Progress: what is being done, how much of it is done, of how much."""
+
+
+def silent(what: str, done: int, of: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Clean and attacked images, as files would hold them: 8 bits a value.
+
+    Attributes:
+        images: ``(n, c, h, w)``, uint8.
+        clean: the image that each was made from, likewise.
+        kind: position in ``kinds``, ``(n,)``; 0 is clean.
+        setting: position in ``settings``, ``(n,)``; -1 for clean images.
+        victim: position in ``victims``, ``(n,)``: whom the attack was made on; -1 for clean images.
+        y: labels of the images, ``(n,)``.
+        fooled: whether the victim is wrong about the image after rounding, ``(n,)``.
+        kinds: ``"clean"`` and the attacks.
+        settings: in words.
+        victims: names.
+    """
+
+    images: Tensor
+    clean: Tensor
+    kind: Tensor
+    setting: Tensor
+    victim: Tensor
+    y: Tensor
+    fooled: Tensor
+    kinds: tuple[str, ...]
+    settings: tuple[str, ...]
+    victims: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, at: Tensor) -> "Examples":
+        """Some of them."""
+        parts = {name: getattr(self, name)[at] for name in _TENSORS}
+        return replace(self, **parts)
+
+    def pair(self, at: Tensor) -> tuple[Images, Images]:
+        """Attacked and clean images as float32 in [0, 1]."""
+        images, clean = (part[at].contiguous(memory_format=torch.channels_last) for part in (self.images, self.clean))
+        return images.float() / 255, clean.float() / 255
+
+
+_TENSORS = ("images", "clean", "kind", "setting", "victim", "y", "fooled")
+
+
+def make_examples(
+    victims: Mapping[str, nn.Module],
+    data: Dataset,
+    settings: Sequence[Setting],
+    *,
+    out: str | Path | None = None,
+    salt: str = "",
+    seed: int = 0,
+    kinds: Sequence[str] = (),
+    told: Told = silent,
+) -> Examples:
+    """Attack every image by every kind of attack, each in one of its settings and on one of the victims, in turn.
+
+    Images are rounded to 8 bits, as files have them: an image that no file can hold would be known by its values alone.
+    What an attack left as it was (the victim was wrong about it already, or the attack found nothing) is left out.
+
+    Args:
+        victims: classifiers by name.
+        data: clean images.
+        settings: of the attacks; those of one kind share the images among them.
+        out: a folder, in which each part is kept as it comes, and reused by the same call.
+        salt: part of the identity of what is kept, such as the version of the code.
+        seed: of the attacks.
+        kinds: the order of the kinds; by default the one in which ``settings`` names them.
+        told: progress.
+
+    Returns:
+        The clean images, and all that were attacked.
+
+    Raises:
+        ValueError: no victim, no setting, or no image.
+
+    Source: paper 004, sections 3.2 and 4.6.
+    """
+    if not victims or not settings or not len(data):
+        missing = "victims" if not victims else "settings" if not settings else "data"
+        reject(missing, "at least one", described("none"))
+    names = (CLEAN, *(kinds or dict.fromkeys(s.kind for s in settings)))
+    base = _eight_bits(data.images())
+    n = len(base)
+    parts = [_clean(base, data.y)]
+    cells = [(v, s) for s in range(len(settings)) for v in range(len(victims))]
+    models, labels = list(victims.values()), tuple(victims)
+    for done, (v, s) in enumerate(cells):
+        told(f"{settings[s].attack.describe()} on {labels[v]}", done, len(cells))
+        own = [i for i, other in enumerate(settings) if other.kind == settings[s].kind]
+        turn = own.index(s) * len(victims) + v
+        at = torch.arange(n)[turn :: len(own) * len(victims)]
+        found = _cell(models[v], base[at], data.y[at], settings[s], out, salt, seed)
+        parts.append({**found, "kind": torch.full_like(found["y"], names.index(settings[s].kind)),
+                      "setting": torch.full_like(found["y"], s), "victim": torch.full_like(found["y"], v)})  # fmt: skip
+    told("attacks", len(cells), len(cells))
+    joined = {name: torch.cat([part[name] for part in parts]) for name in _TENSORS}
+    return Examples(**joined, kinds=names, settings=tuple(s.attack.describe() for s in settings), victims=labels)
+
+
+def _eight_bits(x: Images) -> Tensor:
+    return (x * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _clean(base: Tensor, y: Tensor) -> dict[str, Tensor]:
+    none = torch.full_like(y, -1)
+    return {"images": base, "clean": base, "kind": torch.zeros_like(y), "setting": none, "victim": none, "y": y,
+            "fooled": torch.zeros(len(y), dtype=torch.bool)}  # fmt: skip
+
+
+def _cell(
+    model: nn.Module, base: Tensor, y: Tensor, setting: Setting, out: str | Path | None, salt: str, seed: int
+) -> dict[str, Tensor]:
+    """The images of one setting on one victim: from disk, or made."""
+    from safetensors.torch import load_file, save
+
+    words = [digest(model), repr(setting.attack), str(seed), salt, torch.__version__]
+    key = hashlib.sha256("\n".join(words).encode() + base.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:32]
+    path = None if out is None else Path(out) / f"{key}.safetensors"
+    if path is not None and path.is_file():
+        return load_file(path)
+    x = base.float() / 255
+    outcome = run_attack(model, x, y, setting.attack, stop="never", seed=seed, preflight=False, errors="raise")
+    if outcome.count(Status.NOT_RUN):
+        raise KeyboardInterrupt
+    images = _eight_bits(outcome.images)
+    with torch.no_grad():
+        fooled = torch.cat([model(part.float() / 255).argmax(1) for part in images.split(256)]) != y
+    moved = (images != base).flatten(1).any(1) & (outcome.status != int(Status.MISCLASSIFIED))
+    found = {"images": images[moved], "clean": base[moved].clone(), "y": y[moved], "fooled": fooled[moved]}
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, save({name: t.contiguous() for name, t in found.items()}))
+    return found

@@ -1,0 +1,190 @@
+"""Which attack made an image, or that none of those it knows did."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from assay.core.arguments import described, reject
+from assay.core.files import atomic_write
+from assay.core.types import Images
+from assay.signatures.examples import Examples
+from assay.signatures.networks import Recogniser, Reconstructor
+from assay.signatures.plan import Plan
+from assay.signatures.recognition import Recognition
+
+NEIGHBOURS = 10
+BANK = 4000
+"""Most features that are kept for comparison."""
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What is said of one image.
+
+    Attributes:
+        kind: ``"clean"``, an attack, or ``"unknown"``.
+        probability: calibrated, by kind, should it be one of those known.
+        distance: of its features to the nearest known ones; above ``threshold`` it is unknown.
+        threshold: of the distance.
+    """
+
+    kind: str
+    probability: dict[str, float]
+    distance: float
+    threshold: float
+
+    def __str__(self) -> str:
+        best = max(self.probability, key=lambda name: self.probability[name])
+        sure = f"{100 * self.probability[best]:.0f} %"
+        if self.kind == UNKNOWN:
+            return f"unknown: unlike all that it was trained on (of those, most like {best}, {sure})"
+        return f"{self.kind} ({sure})"
+
+
+@dataclass(frozen=True, eq=False)
+class Identifier:
+    """A recogniser with calibrated probabilities and a way to say that it does not know.
+
+    An image is unknown where the features that its classification rests on are further from those of all training
+    examples (the tenth nearest) than those of all but a small share of known examples that were kept aside.
+
+    Attributes:
+        recognition: the networks.
+        kinds: ``"clean"`` and the attacks.
+        temperature: by which logits are divided.
+        bank: features of training examples, ``(m, f)``, of length 1.
+        threshold: of the distance.
+        refused: share of known examples that may be called unknown.
+        confusion: of examples kept aside, ``(kinds, kinds + 1)``, counts; the last column is unknown.
+        settings: of the attacks that it has seen, in words.
+        victims: the classifiers that these were made on.
+        extractor: what the feature loss was taken from.
+        shape: of the images, ``(c, h, w)``.
+
+    Source: Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022; Guo et al., "On
+    calibration of modern neural networks", ICML 2017, section 4.2.
+    """
+
+    recognition: Recognition
+    kinds: tuple[str, ...]
+    temperature: float
+    bank: Tensor
+    threshold: float
+    refused: float
+    confusion: Tensor
+    settings: tuple[str, ...]
+    victims: tuple[str, ...]
+    extractor: str
+    shape: tuple[int, int, int]
+
+    def __call__(self, images: Images) -> list[Guess]:
+        """What each image most likely is.
+
+        Args:
+            images: ``(n, c, h, w)`` in [0, 1], of the size that it was trained on.
+
+        Returns:
+            One `Guess` an image.
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        probability, away = self.scores(images)
+        known = away <= self.threshold
+        return [
+            Guess(self.kinds[int(row.argmax())] if ok else UNKNOWN, dict(zip(self.kinds, row.tolist(), strict=True)), d,
+                  self.threshold)
+            for row, ok, d in zip(probability, known.tolist(), away.tolist(), strict=True)
+        ]  # fmt: skip
+
+    def scores(self, images: Images, batch: int = 256) -> tuple[Tensor, Tensor]:
+        """Calibrated probabilities ``(n, kinds)`` and distances ``(n,)``."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
+            reject("images", f"(n, {', '.join(map(str, self.shape))}), what it was trained on", tuple(images.shape))
+        found, away = [], []
+        with torch.no_grad():
+            for part in images.split(batch):
+                seen = self.recognition.inputs(part)
+                found.append((self.recognition.recogniser(*seen) / self.temperature).softmax(1))
+                away.append(distance(self.recognition.recogniser.features(*seen), self.bank))
+        return torch.cat(found), torch.cat(away)
+
+    def confusion_of(self, examples: Examples) -> Tensor:
+        """Counts, ``(kinds of the examples, kinds + 1)``; the last column is unknown."""
+        probability, away = self.scores(examples.images.float() / 255)
+        said = torch.where(away <= self.threshold, probability.argmax(1), len(self.kinds))
+        counts = torch.zeros(len(examples.kinds), len(self.kinds) + 1, dtype=torch.int64)
+        counts.index_put_((examples.kind, said), torch.ones_like(said), accumulate=True)
+        return counts
+
+    def save(self, path: str | Path) -> Path:
+        """Write all to one ``.safetensors`` file; atomic."""
+        from safetensors.torch import save
+
+        tensors = {f"recogniser.{k}": v for k, v in self.recognition.recogniser.state_dict().items()}
+        if self.recognition.reconstructor is not None:
+            tensors |= {f"reconstructor.{k}": v for k, v in self.recognition.reconstructor.state_dict().items()}
+        tensors |= {"bank": self.bank, "confusion": self.confusion}
+        about = {
+            "plan": asdict(self.recognition.plan),
+            "kinds": self.kinds,
+            "temperature": self.temperature,
+            "shape": self.shape,
+            "threshold": self.threshold,
+            "refused": self.refused,
+            "settings": self.settings,
+            "victims": self.victims,
+            "extractor": self.extractor,
+        }
+        content = save({k: v.detach().contiguous().cpu() for k, v in tensors.items()},
+                       metadata={"assay-identifier": json.dumps(about, sort_keys=True)})  # fmt: skip
+        return atomic_write(Path(path), content)
+
+
+def distance(features: Tensor, bank: Tensor) -> Tensor:
+    """To the tenth nearest of the bank, ``(n,)``."""
+    near = torch.cdist(features, bank).topk(min(NEIGHBOURS, len(bank)), dim=1, largest=False)
+    return near.values[:, -1]
+
+
+def load_identifier(path: str | Path) -> Identifier:
+    """Read what `Identifier.save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file of something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"identifier: expected a file that assay signatures made, but there is no {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("assay-identifier", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        reject("identifier", f"a safetensors file at {path.name}", described(str(error)))
+    if about is None:
+        reject("identifier", "a file that assay signatures made", path.name)
+    plan, shape = Plan(**about.pop("plan")), tuple(about.pop("shape"))
+    recogniser = Recogniser(shape[0], len(about["kinds"]), shape[1], plan.arch, alone=plan.sees == "image")
+    recogniser.load_state_dict(_under("recogniser.", tensors))
+    reconstructor = None
+    if plan.sees == "redrl":
+        reconstructor = Reconstructor(shape[0], plan.width, plan.blocks)
+        reconstructor.load_state_dict(_under("reconstructor.", tensors))
+    for net in (recogniser, reconstructor):
+        if net is not None:
+            net.eval().requires_grad_(False)
+    about |= {name: tuple(about[name]) for name in ("kinds", "settings", "victims")}
+    return Identifier(Recognition(recogniser, reconstructor, plan), bank=tensors["bank"],
+                      confusion=tensors["confusion"], shape=shape, **about)  # fmt: skip
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,67 @@
+"""What a recogniser and its reconstructor minimise."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.core.types import Images
+from assay.signatures.examples import Examples
+from assay.signatures.networks import features_at, layer_of
+from assay.signatures.plan import Plan
+from assay.signatures.recognition import Recognition
+
+
+@dataclass(frozen=True)
+class Helpers:
+    """Frozen networks that the reconstructor is trained through.
+
+    Attributes:
+        classifier: Φ, trained on clean images.
+        extractor: ℱ, any network with convolutions.
+    """
+
+    classifier: nn.Module
+    extractor: nn.Module
+
+
+class Losses:
+    """Equation 5 of paper 004, with the frozen networks that it goes through."""
+
+    def __init__(self, plan: Plan, helpers: Helpers) -> None:
+        self.plan = plan
+        self.classifier = helpers.classifier.eval().requires_grad_(False)
+        self.extractor = helpers.extractor.eval().requires_grad_(False)
+        self.layer = layer_of(self.extractor, plan.layer) if plan.sees == "redrl" and plan.feature else None
+
+    def __call__(self, found: Recognition, examples: Examples, at: Tensor) -> Tensor:
+        """The loss of some of the examples."""
+        plan, (images, clean) = self.plan, examples.pair(at)
+        seen, residual = found.inputs(images, clean)
+        logits = found.recogniser(seen, residual)
+        loss: Tensor = F.cross_entropy(logits, examples.kind[at], label_smoothing=plan.smoothing)
+        if found.reconstructor is None:
+            return loss
+        made = images - residual
+        loss = loss + plan.reconstruction * (clean - made).abs().flatten(1).sum(1).mean()
+        if self.layer is not None:
+            loss = loss + plan.feature * self.feature_distance(self.layer, clean, made)
+        if plan.classification:
+            loss = loss + plan.classification * self.cross_entropy(clean, made)
+        return loss
+
+    def feature_distance(self, layer: nn.Module, clean: Images, made: Images) -> Tensor:
+        """Equation 2, mean over images."""
+        with torch.no_grad():
+            wanted = features_at(self.extractor, layer, clean)
+        away = features_at(self.extractor, layer, made) - wanted
+        found: Tensor = away.flatten(1).norm(dim=1).mean()
+        return found
+
+    def cross_entropy(self, clean: Images, made: Images) -> Tensor:
+        """Equation 3: of the class that the classifier gives the clean image."""
+        with torch.no_grad():
+            label = self.classifier(clean).argmax(1)
+        loss: Tensor = F.cross_entropy(self.classifier(made), label)
+        return loss

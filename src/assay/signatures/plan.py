@@ -1,0 +1,74 @@
+"""How a recogniser is trained, and what the columns of the paper's tables change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from assay.core.arguments import number, one_of, whole
+
+INPUTS = ("image", "truth", "redrl")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a recogniser is trained.
+
+    Args:
+        sees: ``"image"``, ``"truth"`` (the true perturbation and the image) or ``"redrl"`` (what a reconstructor that
+            is trained with it makes of the image).
+        reconstruction: λ₁, of the l1 distance between clean and reconstructed image (summed over pixels).
+        feature: λ₂, of the l2 distance of their features; 0 leaves them out.
+        classification: λ₃, of the cross-entropy of the classifier on the reconstructed image; 0 leaves it out.
+        smoothing: of the recogniser's labels.
+        epochs: passes over the examples.
+        warmup: epochs in which the learning rate rises along a line; it falls by a cosine after that.
+        rate: of Adam.
+        batch: examples a step.
+        arch: of the recogniser.
+        width: features of the reconstructor.
+        blocks: residual blocks of the reconstructor.
+        layer: which convolution of the feature extractor is used, counted from 1.
+        seed: of weights and order.
+
+    Source: paper 004, section 4, equations 1–5; section 4.6 for warm-up, label smoothing, Adam and the rate.
+    Deviations: the rate falls by a cosine after the warm-up, as tens of epochs do here what a hundred do there;
+    smoothing is 0.1, as in its source (Szegedy et al., CVPR 2016); the third convolution of any extractor stands for
+    VGG-16's third block.
+    """
+
+    sees: str = "redrl"
+    reconstruction: float = 0.01
+    feature: float = 0.1
+    classification: float = 1.0
+    smoothing: float = 0.1
+    epochs: int = 100
+    warmup: int = 10
+    rate: float = 3.5e-4
+    batch: int = 64
+    arch: str = "resnet18"
+    width: int = 32
+    blocks: int = 4
+    layer: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("sees", self.sees, INPUTS)
+        for name in ("reconstruction", "feature", "classification"):
+            number(name, getattr(self, name), least=0)
+        number("smoothing", self.smoothing, least=0, most=0.9)
+        number("rate", self.rate, least=0, above=True)
+        for name, least in (("epochs", 1), ("warmup", 0), ("batch", 2), ("layer", 1), ("seed", 0)):
+            whole(name, getattr(self, name), least=least)
+
+
+SCENARIOS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "image": {"sees": "image"},
+        "truth": {"sees": "truth"},
+        "A": {"feature": 0.0, "classification": 0.0},
+        "B": {"classification": 0.0},
+        "C": {"feature": 0.0},
+        "redrl": {},
+    }
+)
+"""What each column of paper 004's tables 3 and 5 changes in a `Plan`."""

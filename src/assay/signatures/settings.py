@@ -1,0 +1,129 @@
+"""The attacks whose signatures are learned, each in the settings in which it is seen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from assay.attacks.carlini_wagner import CarliniWagnerL2
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.patch import Patch
+from assay.attacks.pgd import PGD
+from assay.core.arguments import described, nearest, number, reject, whole
+from assay.core.combinators import AnyAttack
+from assay.core.first_order import FirstOrder
+from assay.core.geometry import Ball
+from assay.core.objectives import Margin
+from assay.core.steps import Adam
+
+CLEAN = "clean"
+EPS = (4 / 255, 8 / 255, 16 / 255)
+SIDES = (4, 8, 16)
+CONSTANTS = (100.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One attack in one setting.
+
+    Attributes:
+        kind: the class that it belongs to, such as ``"pgd"``.
+        attack: the attack.
+    """
+
+    kind: str
+    attack: AnyAttack
+
+    def __post_init__(self) -> None:
+        if not self.kind or self.kind == CLEAN:
+            reject("kind", f"a name other than {CLEAN!r}", self.kind)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the settings are made of.
+
+    Args:
+        eps: linf budgets of PGD, C&W linf and the patch.
+        sides: of the patch in pixels; those that an image has no room for are left out.
+        constants: C&W's c for l2.
+        steps: of PGD, C&W linf and the patch.
+        carlini_steps: of C&W l2.
+
+    Source: paper 004, table 2.
+    """
+
+    eps: tuple[float, ...] = EPS
+    sides: tuple[int, ...] = SIDES
+    constants: tuple[float, ...] = CONSTANTS
+    steps: int = 100
+    carlini_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("eps", "sides", "constants"):
+            if not getattr(self, name):
+                reject(name, "at least one value", getattr(self, name))
+        for eps in self.eps:
+            number("eps", eps, least=0, above=True)
+        for side in self.sides:
+            whole("sides", side, least=1)
+        for constant in self.constants:
+            number("constants", constant, least=0, above=True)
+        whole("steps", self.steps, least=1)
+        whole("carlini_steps", self.carlini_steps, least=1)
+
+
+def _deepfool(grid: Grid, size: int) -> list[AnyAttack]:
+    return [DeepFool(steps=50)]
+
+
+def _pgd(grid: Grid, size: int) -> list[AnyAttack]:
+    return [PGD(eps, steps=grid.steps, step_size=min(0.01, eps)) for eps in grid.eps]
+
+
+def _cw_l2(grid: Grid, size: int) -> list[AnyAttack]:
+    return [CarliniWagnerL2(steps=grid.carlini_steps, rounds=1, constant=c, rate=0.01) for c in grid.constants]
+
+
+def _cw_linf(grid: Grid, size: int) -> list[AnyAttack]:
+    return [FirstOrder("C&W-Adam", Ball("linf", eps), Margin(0.0), Adam(0.005), grid.steps, "clean")
+            for eps in grid.eps]  # fmt: skip
+
+
+def _patch(grid: Grid, size: int) -> list[AnyAttack]:
+    return [Patch(side, eps, steps=grid.steps, step_size=min(0.01, eps))
+            for side in grid.sides if side < size for eps in grid.eps]  # fmt: skip
+
+
+KINDS: Mapping[str, Callable[[Grid, int], list[AnyAttack]]] = MappingProxyType(
+    {"deepfool": _deepfool, "pgd": _pgd, "cw-l2": _cw_l2, "cw-linf": _cw_linf, "patch": _patch}
+)
+"""The five attacks of paper 004; a new one is a function and a line here."""
+
+
+def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(KINDS)) -> tuple[Setting, ...]:
+    """The settings of paper 004's table 2.
+
+    Args:
+        size: side of the images in pixels.
+        grid: budgets, patch sides, constants and steps.
+        kinds: names of `KINDS`.
+
+    Returns:
+        One `Setting` for each attack and cell of its grid.
+
+    Raises:
+        ValueError: an unknown kind, or a grid that leaves an attack without a setting.
+
+    Source: Souri et al., "Identification of attack-specific signatures in adversarial examples", section 3.2, table 2.
+    C&W linf has there a largest perturbation, 100 steps, a learning rate and a constant: Adam on the logit margin
+    inside the ball, on which the constant has no effect.
+    """
+    grid, found = grid or Grid(), []
+    for kind in kinds:
+        if kind not in KINDS:
+            reject("kinds", "some of " + ", ".join(KINDS), described(f"{kind!r}{nearest(kind, KINDS)}"))
+        made = KINDS[kind](grid, whole("size", size, least=4))
+        if not made:
+            reject("sides", f"a patch smaller than the images, which have {size} pixels", grid.sides)
+        found += [Setting(kind, attack) for attack in made]
+    return tuple(found)

@@ -1,0 +1,92 @@
+"""Attacks on explanations, accuracy over budgets, and the salience of dual perturbations, by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+import assay
+from assay.data import scenes
+from assay.diagnostics import attribution, budgets, suspicion
+from assay.diagnostics.explanations import saliency, shared_top, smoothed, spearman
+from models_for_tests import Linear, mlp, predicted
+
+
+def test_two_maps_side_by_side():
+    before, after = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]]), torch.tensor([[[4.0, 1.0], [3.0, 2.0]]])
+    assert shared_top(before, after, 1).tolist() == [1.0]
+    assert shared_top(before, after, 2).tolist() == [0.5]
+    assert spearman(before, before).tolist() == pytest.approx([1.0])
+    assert spearman(before, -before).tolist() == pytest.approx([-1.0])
+    assert spearman(before, after).tolist() == pytest.approx([1 - 6 * (0 + 4 + 1 + 1) / (4 * 15)])
+
+
+def test_the_saliency_of_a_linear_model_cannot_be_moved():
+    weight = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]], [[[4.0, 3.0, 2.0, 1.0]]]])
+    model, x = Linear(weight), torch.rand(5, 1, 1, 4, generator=torch.Generator().manual_seed(0))
+    y = predicted(model, x)
+    assert saliency(model, x[:1], torch.tensor([0])).flatten().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    found = attribution({"linear": model}, x, y, eps=0.1, k=2, steps=5)
+    assert found.top["linear"].tolist() == [1.0] * 5
+    assert found.rank["linear"].tolist() == pytest.approx([1.0] * 5)
+
+
+def test_an_explanation_is_moved_and_the_answer_stays():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, padding=1),
+                          nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(512, 3))  # fmt: skip
+    x = torch.rand(12, 1, 8, 8)
+    y = predicted(model, x)
+    found = attribution({"cnn": model}, x, y, eps=0.1, k=10, steps=10)
+    assert float(found.top["cnn"].mean()) < found.noise["cnn"] - 0.05
+    assert model[1].inplace
+    assert not model[1]._forward_hooks
+    assert "cnn" in found.verdict()
+    assert len(found.frame()) == 1
+    with pytest.raises(ValueError, match="k: expected at most the 64 pixels"):
+        attribution({"cnn": model}, x, y, eps=0.1, k=65)
+
+
+def test_softplus_stands_for_relu_while_the_block_lasts():
+    model = nn.Sequential(nn.ReLU())
+    with smoothed(model) as smooth:
+        assert float(smooth(torch.zeros(1))) == pytest.approx(0.6931 / 30, rel=1e-3)
+    assert float(model(torch.zeros(1))) == 0
+
+
+def test_accuracy_over_budgets_of_a_linear_model():
+    """Two pixels, weights ±1: an image with margin m falls at the budget m / 2."""
+    weight = torch.tensor([[[[0.5, 0.5]]], [[[-0.5, -0.5]]]])
+    x = 0.5 + torch.tensor([0.02, 0.06, 0.10, 0.14]).view(4, 1, 1, 1).expand(4, 1, 1, 2) / 2
+    model = Linear(weight, bias=torch.tensor([-0.5, 0.5]))
+    found = budgets({"linear": model}, x, torch.zeros(4).long(), lambda e: assay.PGD(e, steps=3), [0.06, 0.02, 0.04])
+    assert found.eps == (0.0, 0.02, 0.04, 0.06)
+    assert found.accuracy["linear"] == (1.0, 0.75, 0.5, 0.25)
+    assert found.half["linear"] == pytest.approx(0.04)
+    assert "linear 0.04" in found.verdict()
+    with pytest.raises(ValueError, match="at least one budget"):
+        budgets({"linear": model}, x, torch.zeros(4).long(), assay.PGD, [])
+
+
+class Even(nn.Module):
+    def forward(self, x):
+        return torch.full_like(x[:, :1], 1 / x[0, 0].numel()) + 0 * x[:, :1]
+
+
+def test_the_score_of_an_even_salience_is_the_share_of_the_foreground():
+    data = scenes("test", 8, size=16)
+    model = mlp(classes=8, size=16, channels=3)
+    found = suspicion({"m": model}, data.images(), data.y, data.masks, eps=0.02, eps_background=0.1, lambdas=(0, 5),
+                      salience=Even())  # fmt: skip
+    share = float(data.masks.float().flatten(1).mean(1).mean())
+    assert found.clean == pytest.approx(share, rel=1e-4)
+    assert found.score["m"] == pytest.approx((share, share), rel=1e-4)
+    assert found.accuracy["m"][0] == found.accuracy["m"][1]
+    assert len(found.frame()) == 2
+
+
+def test_more_weight_on_salience_gives_a_higher_score():
+    data = scenes("test", 12, size=32)
+    model = mlp(classes=8, size=32, channels=3)
+    found = suspicion({"m": model}, data.images(), data.y, data.masks, eps=4 / 255, eps_background=20 / 255,
+                      lambdas=(0, 1000))  # fmt: skip
+    assert found.score["m"][1] > found.score["m"][0]

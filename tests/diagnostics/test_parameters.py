@@ -1,0 +1,105 @@
+"""Saliency of filters: equation 6 by hand, against loops and against finite differences."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import assay
+from assay.diagnostics import Parameters, Standard, filter_gradients, filters_of, input_saliency, parameters
+from assay.diagnostics.parameters import sorted_profile
+from assay.models import build
+
+
+def two_filters():
+    """Two logits, each from a filter of two weights, at 0: probabilities are a half each."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    nn.init.zeros_(model[1].weight)
+    return model
+
+
+def test_equation_six_on_two_filters():
+    """The gradient of the cross-entropy for label 0 is (−½, ½) ⊗ x: each filter's mean absolute one is mean|x| / 2."""
+    x = torch.tensor([[2.0, 0.0], [4.0, 2.0], [1.0, 1.0]]).view(3, 1, 1, 2)
+    gradients = filter_gradients(two_filters(), x, torch.zeros(3).long(), chunk=2)
+    assert gradients.tolist() == [[0.5, 0.5], [1.5, 1.5], [0.5, 0.5]]
+    standard = Standard.of(gradients[:2])  # mean 1, deviation ½
+    assert standard.mean.tolist() == [1.0, 1.0]
+    assert standard.deviation.tolist() == [0.5, 0.5]
+    assert standard.saliency(torch.tensor([[3.0, 0.5]])).tolist() == [[4.0, 1.0]]
+    with pytest.raises(ValueError, match="those of at least 2 images"):
+        Standard.of(gradients[:1])
+
+
+def test_a_filter_that_never_varies_is_not_salient():
+    standard = Standard.of(torch.tensor([[1.0, 2.0], [1.0, 4.0]]))
+    assert standard.saliency(torch.tensor([[5.0, 5.0]])).tolist() == [[0.0, 2.0]]
+
+
+def test_profiles_are_sorted_layer_by_layer():
+    saliency = torch.tensor([[1.0, 3.0, 0.0, 5.0, 4.0], [2.0, 0.0, 7.0, 1.0, 3.0]])
+    assert sorted_profile(saliency, {"a": 2, "b": 3}).tolist() == [2.5, 0.5, 6.0, 3.5, 0.5]
+    found = Parameters({"a": 2, "b": 3}, {"PGD": sorted_profile(saliency, {"a": 2, "b": 3})}, {"PGD": 2})
+    assert found.by_layer("PGD") == pytest.approx({"a": 1.5, "b": 10 / 3})
+    assert "PGD layer 2 of 2 (3.3 deviations)" in found.verdict()
+
+
+@pytest.mark.parametrize("arch", ["tiny-cnn", "preactresnet18"])
+def test_gradients_at_once_are_those_of_one_image_after_the_other(arch):
+    torch.manual_seed(0)
+    model = build(arch, channels=3, classes=4, size=16).eval()
+    x, y = torch.rand(3, 3, 16, 16), torch.tensor([0, 3, 1])
+    found = filter_gradients(model, x, y, chunk=2)
+    names = filters_of(model)
+    assert found.shape == (3, sum(names.values()))
+    own = copy.deepcopy(model).requires_grad_(True)
+    for i in range(3):
+        own.zero_grad()
+        F.cross_entropy(own(x[i : i + 1]), y[i : i + 1]).backward()
+        weights = dict(own.named_parameters())
+        expected = torch.cat([weights[name].grad.abs().flatten(1).mean(1) for name in names])
+        assert torch.allclose(found[i], expected, rtol=1e-3, atol=1e-6)
+    assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_input_saliency_is_the_slope_of_the_cosine_distance():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)).double()
+    x, y = torch.rand(2, 1, 3, 3, dtype=torch.float64), torch.tensor([0, 2])
+    standard = Standard.of(filter_gradients(model, torch.rand(9, 1, 3, 3, dtype=torch.float64), torch.arange(9) % 3))
+    found = input_saliency(model, x, y, standard, top=2, boost=100.0)
+    assert found.shape == x.shape
+    for i in range(2):
+        base = standard.saliency(filter_gradients(model, x[i : i + 1], y[i : i + 1]))[0]
+        boosted = base.clone()
+        boosted[base.topk(2).indices] *= 100
+        for place in ((0, 0), (1, 2), (2, 1)):
+            sides = []
+            for sign in (1, -1):
+                moved = x[i : i + 1].clone()
+                moved[0, 0, place[0], place[1]] += sign * 1e-6
+                near = standard.saliency(filter_gradients(model, moved, y[i : i + 1]))[0]
+                sides.append(1 - F.cosine_similarity(near, boosted, dim=0))
+            slope = abs(float(sides[0] - sides[1])) / 2e-6
+            assert float(found[i, 0, place[0], place[1]]) == pytest.approx(slope, rel=1e-3, abs=1e-7)
+
+
+def test_profiles_of_attacks():
+    torch.manual_seed(0)
+    model = build("tiny-cnn", channels=1, classes=3, size=8).eval()
+    x = torch.rand(20, 1, 8, 8)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    found = parameters(model, x, y, {"PGD": assay.PGD(0.3, steps=5), "none": assay.PGD(0.0, steps=1)}, (x, y))
+    assert found.counts["clean"] == 20
+    assert found.counts["none"] == 0
+    assert found.counts["PGD"] > 0
+    assert len(found.frame()) == 3 * len(found.layers)
+    assert found.figure() is not None
+
+
+def test_a_model_without_filters():
+    with pytest.raises(ValueError, match="at least one convolution or linear layer"):
+        filters_of(nn.Flatten())

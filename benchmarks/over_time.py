@@ -11,7 +11,6 @@ from common import CACHE, fashion, merged, record
 
 from assay.diagnostics import load_trail
 from assay.diagnostics.case import Case
-from assay.diagnostics.registry import DIAGNOSTICS
 from assay.runs.diagnose import diagnose
 from assay.training import Recipe, train
 
@@ -44,17 +43,19 @@ def main():
     parser.add_argument("--attacked", type=int, default=500)
     parser.add_argument("--others", type=int, default=2000)
     parser.add_argument("--only", nargs="*", default=list(INNER))
+    parser.add_argument("--questions", nargs="*", default=list(QUESTIONS))
     arguments = parser.parse_args()
     for inner in arguments.only:
         trail = trail_of(inner, arguments.images, arguments.epochs)
         case = Case(trail, {}, train=fashion("train", arguments.others), test=fashion("test", arguments.attacked),
                     eps=EPS, updates=100)  # fmt: skip
         folder = CACHE / f"time-{inner}-answers"
-        names = [name for name in QUESTIONS if name in DIAGNOSTICS]
+        names = arguments.questions
         diagnose(case, names, folder, title=f"{inner} adversarial training over time", notice=print)
         found = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
-        rows = [{"case": f"{inner}: {name}", "verdict": answer["verdict"],
-                 "frame": answer["frame"][:200]} for name, answer in found.items()]  # fmt: skip
+        shared = {"attacked": arguments.attacked, "others": arguments.others}
+        rows = [{"case": f"{inner}: {name}", **shared, "verdict": answer["verdict"], "frame": answer["frame"][:200]}
+                for name, answer in found.items()]  # fmt: skip
         record("over_time", {"images": arguments.images, "eps": EPS, "paper": PAPER,
                              "rows": merged("over_time", rows, "case")})  # fmt: skip
 

@@ -73,6 +73,8 @@ def test_images_are_identified(learned, tmp_path, capsys):
         (["--kinds", "pgdd"], "kinds: expected some of"),
         (["--eps", "a"], "eps: expected numbers or fractions"),
         (["--sides", "2.5"], "sides: expected whole numbers"),
+        (["--unseen-attack", "dual"], "an attack that needs no foreground masks"),
+        (["--kinds", "deepfool"], "pgd, cw-linf or patch among the kinds"),
         (["--unseen-attack", "pgd"], "an attack that is not among those to be told apart"),
     ],
 )

@@ -1,6 +1,7 @@
 """The command: answers kept as they come, one page, and errors as sentences."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +82,24 @@ def test_bad_input(words, message, run, tmp_path, capsys):
 def test_a_folder_without_a_trail(tmp_path, capsys):
     assert main(["diagnose", str(tmp_path), "--data", DATA]) == 2
     assert "assay train --trail all" in capsys.readouterr().err
+
+
+def test_a_question_without_an_answer_stops_no_other(run, tmp_path, capsys):
+    files = [f"a={run / 'trail' / 'epoch-0002.safetensors'}", "--eps", "0", "--limit", "16", "-o", str(tmp_path)]
+    which = ["--which", "interpretability,gradients"]
+    from assay.diagnostics import registry
+
+    def refuse(case):
+        raise ValueError("attacks: expected at least one image")
+
+    entry = replace(registry.DIAGNOSTICS["interpretability"], ask=refuse)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("assay.runs.diagnose.DIAGNOSTICS", {**registry.DIAGNOSTICS, "interpretability": entry})
+        assert main(["diagnose", *files, *which, "--data", DATA]) == 0
+        assert main(["diagnose", *files, "--which", "interpretability", "--data", DATA]) == 2
+    assert "interpretability: Not answered: attacks: expected" in capsys.readouterr().err
+    assert not (tmp_path / "interpretability.json").exists()
+    assert (tmp_path / "gradients.json").exists()
 
 
 def test_what_cannot_be_asked_is_left_out_or_refused():

@@ -7,8 +7,9 @@ from torch import nn
 import assay
 from assay.data import scenes
 from assay.diagnostics import attribution, budgets, suspicion
-from assay.diagnostics.explanations import saliency, shared_top, smoothed, spearman
-from models_for_tests import Linear, mlp, predicted
+from assay.diagnostics.explanations import Softened, saliency, shared_top, spearman
+from assay.models import build
+from models_for_tests import Counting, Linear, mlp, predicted
 
 
 def test_two_maps_side_by_side():
@@ -39,7 +40,6 @@ def test_an_explanation_is_moved_and_the_answer_stays():
     found = attribution({"cnn": model}, x, y, eps=0.1, k=10, steps=10)
     assert float(found.top["cnn"].mean()) < found.noise["cnn"] - 0.05
     assert model[1].inplace
-    assert not model[1]._forward_hooks
     assert "cnn" in found.verdict()
     assert len(found.frame()) == 1
     with pytest.raises(ValueError, match="k: expected at most the 64 pixels"):
@@ -47,10 +47,30 @@ def test_an_explanation_is_moved_and_the_answer_stays():
 
 
 def test_softplus_stands_for_relu_while_the_block_lasts():
-    model = nn.Sequential(nn.ReLU())
-    with smoothed(model) as smooth:
-        assert float(smooth(torch.zeros(1))) == pytest.approx(0.6931 / 30, rel=1e-3)
-    assert float(model(torch.zeros(1))) == 0
+    zero, calls = torch.zeros(1), (nn.ReLU(), nn.ReLU(inplace=True), nn.functional.relu, torch.relu, lambda x: x.relu())
+    for relu in calls:
+        with Softened():
+            assert float(relu(zero.clone())) == pytest.approx(0.6931 / 30, rel=1e-3)
+        assert float(relu(zero.clone())) == 0
+    with Softened():
+        assert float(nn.LeakyReLU(0.2)(torch.tensor([-10.0]))) == pytest.approx(-2.0)
+        assert float(nn.functional.leaky_relu(zero, 0.2)) == pytest.approx(0.8 * 0.6931 / 30, rel=1e-3)
+
+
+def test_networks_that_call_relu_as_a_function_are_attacked_too():
+    torch.manual_seed(0)
+    model = build("resnet18", channels=3, classes=3, size=8).eval()
+    x = torch.rand(4, 3, 8, 8)
+    found = attribution({"r": model}, x, predicted(model, x), eps=0.05, steps=6)
+    assert float(found.top["r"].mean()) < found.noise["r"]
+
+
+def test_ctrl_c_within_an_attack_is_no_answer():
+    model = mlp()
+    x = torch.rand(6, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    counting = Counting(model, fail_at=8, error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        budgets({"m": counting}, x, predicted(model, x), lambda e: assay.PGD(e, steps=3), [0.01, 0.02, 0.03])
 
 
 def test_accuracy_over_budgets_of_a_linear_model():

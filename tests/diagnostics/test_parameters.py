@@ -98,6 +98,35 @@ def test_profiles_of_attacks():
     assert found.counts["PGD"] > 0
     assert len(found.frame()) == 3 * len(found.layers)
     assert found.figure() is not None
+    assert [title for title, _ in found.shown] == ["clean", "PGD", "none", "clean: pixels", "PGD: pixels",
+                                                    "none: pixels"]  # fmt: skip
+    assert found.pictures() is not None
+
+
+def test_weights_that_are_tied_or_made_of_others_and_random_networks():
+    tied = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[2].weight = tied[1].weight
+    assert filters_of(tied) == {"1.weight": 4}
+    torch.manual_seed(0)
+    normed = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.utils.parametrizations.spectral_norm(nn.Conv2d(2, 3, 3)), nn.Flatten()
+    )
+    assert filters_of(normed) == {"0.weight": 2}
+    x, y = torch.rand(3, 1, 5, 5), torch.tensor([0, 1, 2])
+    assert filter_gradients(normed.eval(), x, y).shape == (3, 2)
+    noisy = build("tiny-cnn+noise", channels=1, classes=3, size=8).eval()
+    assert filter_gradients(noisy, torch.rand(2, 1, 8, 8), y[:2]).isfinite().all()
+
+
+def test_an_attack_that_turns_nothing_is_said_to():
+    found = Parameters({"a": 2}, {"weak": torch.full((2,), torch.nan)}, {"weak": 0})
+    assert "weak turns no image" in found.verdict()
+    with pytest.raises(ValueError, match="attacks: expected at least one attack"):
+        parameters(two_filters(), torch.rand(2, 1, 1, 2), torch.zeros(2).long(), {}, (torch.rand(2, 1, 1, 2), y_of(2)))
+
+
+def y_of(n):
+    return torch.zeros(n, dtype=torch.int64)
 
 
 def test_a_model_without_filters():

@@ -79,6 +79,7 @@ def test_a_class_activation_map_where_the_head_allows_it():
     x = torch.tensor([[[[1.0, -2.0], [3.0, 0.0]]]])
     found, kind = activation_map(Pooled(), x, torch.tensor([0]))
     assert kind == "CAM"
+    assert not found.requires_grad
     assert found[0, 0].tolist() == [[1.0, 0.0], [3.0, 0.0]]  # (2 − 1)·x, not negative
     found, _ = activation_map(Pooled(), x, torch.tensor([1]))
     assert found[0, 0].tolist() == [[0.0, 4.0], [0.0, 0.0]]  # (1 − 3)·x
@@ -97,6 +98,32 @@ def test_grad_cam_where_it_does_not():
     assert kind == "Grad-CAM"
     assert found.shape == (2, 1, 4, 4)
     assert (found >= 0).all()
+
+
+class Aside(nn.Module):
+    """A linear layer that is never called, after the one that is."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.unused = Pooled(), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_a_head_that_is_not_used_is_none():
+    pytest.importorskip("captum")
+    _, kind = activation_map(Aside(), torch.rand(1, 1, 2, 2), torch.tensor([0]))
+    assert kind == "Grad-CAM"
+
+
+def test_without_convolutions_the_other_maps_are_answer_enough():
+    model = mlp()
+    x = torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    y = predicted(model, x)
+    found = interpretability(model, x, y, (y + 1) % 4, {"PGD": assay.PGD(0.5, steps=20)})
+    assert set(found.score) == {"full", "dual", "promotion", "suppression"}
+    assert "No activation map: model: expected a network with convolutions" in found.verdict()
 
 
 def test_scores_of_attacks_on_images_that_all_of_them_turned():

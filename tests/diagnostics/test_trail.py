@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import pearsonr
 from torch import nn
 
 import assay
@@ -110,8 +111,9 @@ def test_shared_perturbations_and_the_correlation():
     assert len(found.ratio[0]) == int((own[0] <= 0.6 + 1e-6).sum())  # effective ones only
     assert found.ratio[0].tolist() == pytest.approx([float(expected)] * len(found.ratio[0]), abs=0.06)
     assert found.shared[0] == 1.0
-    log = Sharedness((0,), {0: torch.ones(1)}, torch.tensor([1.0, 10, 100]), torch.tensor([1.0, 0.1, 0.01]), -1.0, 0.0)
-    assert "live shorter" in log.verdict()
+    ten = torch.tensor([1.0, 10, 100])
+    log = Sharedness((0,), {0: torch.ones(1)}, ten, 1 / ten, -1.0, 0.0, 0.5, 0.1)
+    assert "-1.00 in logarithms (p = 0), within classes 0.50 (p = 0.1)" in log.verdict()
 
 
 def test_the_correlation_is_of_logarithms():
@@ -123,6 +125,19 @@ def test_the_correlation_is_of_logarithms():
     assert log_correlation(a, 1 / b)[0] == pytest.approx(1.0, abs=1e-6)
     assert math.isnan(log_correlation(a[:2], b[:2])[0])
     assert math.isnan(log_correlation(a, torch.ones(5))[0])
+    noisy = torch.tensor([3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.3])
+    expected = pearsonr(a[:4].repeat(2)[:7].log().numpy(), noisy.log().numpy())
+    assert log_correlation(a[:4].repeat(2)[:7], noisy) == pytest.approx(
+        (expected.statistic, expected.pvalue), rel=1e-5)  # fmt: skip
+
+
+def test_classes_can_hide_a_correlation():
+    """Two classes, falling within each, the second far above the first: rising over all, −1 within."""
+    a, b = torch.tensor([1.0, 2, 4, 100, 200, 400]), torch.tensor([4.0, 2, 1, 400, 200, 100])
+    assert log_correlation(a, b)[0] > 0.8
+    assert log_correlation(a, b, torch.tensor([3, 3, 3, 7, 7, 7]))[0] == pytest.approx(-1.0, abs=1e-6)
+    alone = torch.arange(6)
+    assert math.isnan(log_correlation(a, b, alone)[0])
 
 
 def test_a_destruction_rate_of_four_images_by_hand():

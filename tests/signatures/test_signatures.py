@@ -13,6 +13,7 @@ from assay.data import Dataset
 from assay.signatures import (
     KINDS,
     SCENARIOS,
+    Confusion,
     Examples,
     Grid,
     Helpers,
@@ -32,7 +33,7 @@ from assay.signatures.calibration import fitted_temperature
 from assay.signatures.identifier import distance
 from assay.signatures.losses import Losses
 from assay.signatures.networks import Recogniser, layer_of
-from models_for_tests import mlp, predicted
+from models_for_tests import Counting, mlp, predicted
 
 SIZE = 8
 
@@ -62,11 +63,13 @@ def test_the_grid_of_table_two():
     assert len(by["deepfool"]) == 1
     assert len(by["cw-l2"]) == 2
     assert len(by["cw-linf"]) == 3
+    assert [s.words for s in found if s.kind == "cw-l2"] == ["C&W-1×1000 l2, c = 100", "C&W-1×1000 l2, c = 1000"]
     assert len([s for s in settings(12) if s.kind == "patch"]) == 6  # 16 pixels do not fit
+    assert len([s for s in settings(16) if s.kind == "patch"]) == 9
     with pytest.raises(ValueError, match="kinds: expected some of"):
         settings(32, kinds=("pgdd",))
     with pytest.raises(ValueError, match="a patch smaller than the images"):
-        settings(32, Grid(sides=(32,)), ("patch",))
+        settings(32, Grid(sides=(33,)), ("patch",))
     with pytest.raises(ValueError, match="eps: expected at least one value"):
         Grid(eps=())
 
@@ -94,7 +97,7 @@ def test_every_image_is_attacked_once_by_every_kind_in_turn():
 def test_parts_are_kept_and_reused(tmp_path, monkeypatch):
     first = examples(out=tmp_path)
     calls = []
-    monkeypatch.setattr("assay.signatures.examples.run_attack", lambda *a, **k: calls.append(1))
+    monkeypatch.setattr("assay.signatures.examples.refereed", lambda *a, **k: calls.append(1))
     again = examples(out=tmp_path)
     assert not calls
     assert torch.equal(first.images, again.images)
@@ -129,11 +132,13 @@ def test_equation_five_is_the_sum_of_its_terms():
     head = both.extractor[:3]
     feature = (head(clean) - head(made)).flatten(1).pow(2).sum(1).sqrt().mean()
     classes = both.classifier(clean).argmax(1)
+    assert next(both.extractor.parameters()).requires_grad  # what is given is left as it is
     classification = -both.classifier(made).log_softmax(1).gather(1, classes[:, None]).mean()
-    expected = recognition_loss + 0.02 * reconstruction + 0.3 * feature + 0.7 * classification
+    expected = (recognition_loss + 0.02 * reconstruction + 0.3 * feature + 0.7 * classification).detach()
     assert float(Losses(plan, both)(recognition, found, at)) == pytest.approx(float(expected), rel=1e-5)
     ablated = Losses(replace(plan, feature=0.0, classification=0.0), both)(recognition, found, at)
-    assert float(ablated) == pytest.approx(float(recognition_loss + 0.02 * reconstruction), rel=1e-5)
+    expected = (recognition_loss + 0.02 * reconstruction).detach()
+    assert float(ablated) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_columns_of_the_tables():
@@ -215,6 +220,32 @@ def test_restoration_by_hand():
     assert float(answer.after[0, 1]) == pytest.approx(float((found.y[own] == flat).float().mean()))
     assert float(answer.before[0, 0]) == 1.0
     assert len(answer.shown) == 6
+    assert "a " in answer.verdict()
+    holes = replace(answer, before=answer.before.clone().index_fill_(1, torch.tensor([1]), torch.nan))
+    assert "nan" not in holes.verdict()
+
+
+def test_the_verdict_on_a_confusion_hides_nothing():
+    columns = ("clean", "pgd", "unknown")
+    assert "of 100 images 0.0 % are put down to what made them, 10.0 % are called unknown" in Confusion(
+        ("pgd",), columns, torch.tensor([[90, 0, 10]]), "Other budgets").verdict()  # fmt: skip
+    assert "of 4 images 25.0 % are called unknown" in Confusion(
+        ("stadv",), columns, torch.tensor([[2, 1, 1]]), "Another attack").verdict()  # fmt: skip
+    assert "no image" in Confusion((), columns, torch.zeros(0, 3), "None").verdict()
+
+
+def test_a_victim_in_training_mode_is_left_as_it_is():
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 4)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    make_examples({"a": model}, data(), TWO)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_ctrl_c_in_an_attack_is_no_example(tmp_path):
+    counting = Counting(victim(), fail_at=3, error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        make_examples({"a": counting}, data(), TWO, out=tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_an_identifier_is_calibrated_saved_and_loaded(tmp_path):
@@ -222,7 +253,8 @@ def test_an_identifier_is_calibrated_saved_and_loaded(tmp_path):
     recognition = train_recogniser(found, replace(PLAN, epochs=4, rate=3e-3), helpers())
     held = examples(40, seed=3)
     identifier = calibrate(recognition, found, held, refused=0.1)
-    assert int(identifier.confusion.sum()) == len(held) - len(held) // 2
+    assert int(identifier.confusion[0].sum()) == 20  # half of the clean images, and what was made of those
+    assert 20 < int(identifier.confusion.sum()) <= 60
     again = load_identifier(identifier.save(tmp_path / "identifier.safetensors"))
     images = held.images[:7].float() / 255
     for mine, theirs in zip(identifier(images), again(images), strict=True):

@@ -9,6 +9,7 @@ from assay.attacks.registry import make as make_attack
 from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, teller
 from assay.core.arguments import described, nearest, reject
+from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
 from assay.data import load as load_data
 from assay.data.decode import stacked
@@ -46,6 +47,7 @@ def signatures(
     limit: int | None = None,
     test_limit: int | None = None,
     seed: int = 0,
+    device: str = "cpu",
     quiet: bool = False,
 ) -> int:
     """Learn which attack made an image: attack data set, recognisers, tables, and a file for assay identify.
@@ -102,6 +104,8 @@ def signatures(
         At most so many to be tried on.
     seed
         Of all draws.
+    device
+        Such as cpu or cuda:0.
     quiet
         No progress.
     """
@@ -111,12 +115,14 @@ def signatures(
     asked = _listed("columns", columns, tuple(SCENARIOS))
     train = load_data(data, split="train", limit=limit, seed=seed)
     test = load_data(data, split="test", limit=test_limit, seed=seed)
-    size, names = int(train.x.shape[2]), _listed("kinds", kinds, tuple(KINDS))
+    size, names = min(train.x.shape[2:]), _listed("kinds", kinds, tuple(KINDS))
     grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
     learned, held = settings(size, grid, names), []
     if unseen_eps is not None:
         other = Grid(eps=_numbers("unseen-eps", unseen_eps), sides=grid.sides, steps=steps)
         bounded = tuple(name for name in names if name in ("pgd", "cw-linf", "patch"))
+        if not bounded:
+            reject("unseen-eps", "pgd, cw-linf or patch among the kinds, which have a budget", kinds)
         held.append(Held(f"Budgets it has not seen, {unseen_eps}", victims, settings(size, other, bounded)))
     if unseen_victim is not None:
         name, path = named(unseen_victim)
@@ -126,6 +132,8 @@ def signatures(
         if kind in names:
             reject("unseen-attack", "an attack that is not among those to be told apart", spec)
         attack = make_attack(spec, eps=grid.eps[-1])
+        if any("mask" in stage.attack.needs for stage in unfold(attack)):
+            reject("unseen-attack", "an attack that needs no foreground masks", spec)
         held.append(Held(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
     first, last = next(iter(victims)), list(victims)[-1]
     words = f"{last}, trained on such images" if extractor is None else extractor
@@ -135,14 +143,15 @@ def signatures(
         extractor=f"{words}, convolution {layer}",
         plan=Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer,
                   seed=seed),
-        columns=asked, held=held, refused=refused, seed=seed,
+        columns=asked, held=held, refused=refused, seed=seed, device=device,
     )  # fmt: skip
     flags = {
         "--data": data, "--kinds": kinds, "--eps": eps, "--sides": sides, "--steps": steps,
         "--carlini-steps": carlini_steps, "--columns": columns, "--extractor": extractor, "--layer": layer,
         "--arch": arch, "--width": width, "--blocks": blocks, "--epochs": epochs, "--warmup": warmup, "--rate": rate,
         "--unseen-eps": unseen_eps, "--unseen-victim": unseen_victim, "--unseen-attack": unseen_attack,
-        "--refused": refused, "--limit": limit, "--test-limit": test_limit, "--seed": seed, "--out": out,
+        "--refused": refused, "--limit": limit, "--test-limit": test_limit, "--seed": seed, "--device": device,
+        "--out": out,
     }  # fmt: skip
     page = learn_signatures(lesson, out, command=command_line("signatures", victim, flags),
                             notice=(lambda _: None) if quiet else note, told=teller(quiet))  # fmt: skip

@@ -102,8 +102,9 @@ def attribution(
     Raises:
         ValueError: k out of range, or a model that is wrong about every image.
 
-    Source: Ghorbani et al., algorithm 1, top-k attack, softplus for ReLU as there; top-k intersection and Spearman's
-    rank correlation as there and in Chen et al., section 5. Only ReLU modules are replaced, not calls of a function.
+    Source: Ghorbani et al., algorithm 1, top-k attack, softplus for ReLU as there (`Softened`); top-k intersection and
+    Spearman's rank correlation as there and in Chen et al., section 5. The noise that it is compared with counts as an
+    iterate too.
     """
     same_length(x, y)
     number("eps", eps, least=0)
@@ -120,12 +121,12 @@ def attribution(
             reject("models", "models that are right about an image", name)
         own, labels = x[right], y[right]
         before = saliency(model, own, labels)
-        moved = unexplained(model, own, labels, eps=eps, steps=steps, k=k)
+        signs = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed)).sign()
+        rough = (own + eps * signs).clamp(0, 1)
+        noise[name] = float(shared_top(before, saliency(model, rough, labels), k).mean())
+        moved = unexplained(model, own, labels, eps=eps, steps=steps, k=k, tried=rough)
         after = saliency(model, moved, labels)
         top[name], rank[name] = shared_top(before, after, k), spearman(before, after)
-        signs = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed)).sign()
-        rough = saliency(model, (own + eps * signs).clamp(0, 1), labels)
-        noise[name] = float(shared_top(before, rough, k).mean())
         worst = int(top[name].argmin())
         maps = [_shown(part[worst]) for part in (before, after)]
         shown += [(name, own[worst]), ("saliency", maps[0]), ("after", moved[worst]), ("saliency", maps[1])]

@@ -13,10 +13,9 @@ from torch import nn
 
 from assay.core.arguments import number, reject
 from assay.core.combinators import AnyAttack
-from assay.core.run import attack as run_attack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import Told, quiet, same_length
+from assay.diagnostics.trail import Told, quiet, refereed, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,7 +101,7 @@ def budgets(
         values, robust = [], None
         for j, e in enumerate(ordered):
             told(f"{name}, budget {e:.3g}", i * len(ordered) + j, len(models) * len(ordered))
-            outcome = run_attack(model, x, y, attack(e), seed=seed, preflight=False)
+            outcome = refereed(model, x, y, attack(e), seed=seed)
             if robust is None:
                 values.append(outcome.clean_accuracy)
             robust = outcome.robust if robust is None else robust & outcome.robust

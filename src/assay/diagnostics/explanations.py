@@ -1,12 +1,13 @@
 """Saliency of a class, how alike two maps are, and the attack that changes one while the class stays."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from assay.core.guard import untouched
+from assay.core.guard import model_device, untouched
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.trail import right_of
 
@@ -28,55 +29,78 @@ def saliency(model: nn.Module, x: Images, y: Labels, *, graph: bool = False, bat
         parts = [saliency(model, part.detach().clone().requires_grad_(), labels, graph=True).detach()
                  for part, labels in zip(x.split(batch), y.split(batch), strict=True)]  # fmt: skip
         return torch.cat(parts)
+    device = model_device(model, x.device)
     with untouched(model), torch.enable_grad():
-        value = model(x).gather(1, y[:, None]).sum()
+        value = model(x.to(device)).gather(1, y.to(device)[:, None]).sum()
         (slope,) = torch.autograd.grad(value, x, create_graph=True)
     found = slope.abs().sum(1)
     return found / found.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)
 
 
-def unexplained(model: nn.Module, x: Images, y: Labels, *, eps: float, steps: int, k: int) -> Images:
-    """Images within the ball, classified as before, whose saliency has left its most salient pixels."""
+def unexplained(model: nn.Module, x: Images, y: Labels, *, eps: float, steps: int, k: int, tried: Images) -> Images:
+    """Images within the ball, classified as before, whose saliency has left its most salient pixels.
+
+    Args:
+        model: maps images to logits.
+        x: images that it classifies as labelled.
+        y: labels.
+        eps: linf budget.
+        steps: signed gradient steps.
+        k: pixels that are to lose their saliency.
+        tried: images that count as found as well, if they are better.
+    """
     before = saliency(model, x, y)
     salient = _top(before, k)
     image, best, least = x.clone(), x.clone(), torch.ones(len(x))
     rate = max(eps / 10, 2 * eps / steps)
+    best, least = _better(model, tried, y, before, k, best, least)
     for _ in range(steps):
         slopes = []
         for part, labels, chosen in zip(image.split(128), y.split(128), salient.split(128), strict=True):
             leaf = part.detach().clone().requires_grad_()
-            with smoothed(model) as smooth:
-                kept = (saliency(smooth, leaf, labels, graph=True) * chosen).sum()
+            with Softened():
+                kept = (saliency(model, leaf, labels, graph=True) * chosen).sum()
             bent = kept.requires_grad  # the saliency of a linear model is the same everywhere
             slopes.append(torch.autograd.grad(kept, leaf)[0] if bent else torch.zeros_like(leaf))
         image = image - rate * torch.cat(slopes).sign()
         image = torch.minimum(torch.maximum(image, x - eps), x + eps).clamp(0, 1)
-        share = shared_top(before, saliency(model, image, y), k)
-        wins = right_of(model, image, y) & (share < least)
-        best = torch.where(wins.view(-1, 1, 1, 1), image, best)
-        least = torch.where(wins, share, least)
+        best, least = _better(model, image, y, before, k, best, least)
     return best
 
 
-@contextmanager
-def smoothed(model: nn.Module) -> Iterator[nn.Module]:
-    """The model with softplus in the place of its ReLU modules, while the block lasts."""
-    modules = [module for module in model.modules() if isinstance(module, nn.ReLU)]
-    inplace = [module.inplace for module in modules]
+def _better(model: nn.Module, image: Images, y: Labels, before: Tensor, k: int, best: Images, least: PerRow) -> tuple[
+    Images, PerRow
+]:  # fmt: skip
+    """The images that are classified as labelled and share fewer salient pixels, in the place of the best so far."""
+    share = shared_top(before, saliency(model, image, y), k)
+    wins = right_of(model, image, y) & (share < least)
+    return torch.where(wins.view(-1, 1, 1, 1), image, best), torch.where(wins, share, least)
 
-    def soften(_: nn.Module, given: tuple[Tensor, ...], __: Tensor) -> Tensor:
-        return nn.functional.softplus(given[0], beta=SMOOTHNESS)
 
-    handles = [module.register_forward_hook(soften) for module in modules]
-    try:
-        for module in modules:
-            module.inplace = False  # else the hook would be given what ReLU has made of it
-        yield model
-    finally:
-        for module, before in zip(modules, inplace, strict=True):
-            module.inplace = before
-        for handle in handles:
-            handle.remove()
+class Softened(TorchFunctionMode):
+    """While it lasts, softplus stands for ReLU, and its leaky form, in modules and in calls of the functions.
+
+    Example:
+        >>> with Softened():
+        ...     round(float(nn.ReLU()(torch.zeros(1))), 4)
+        0.0231
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """The call, or what stands for it."""
+        kwargs = kwargs or {}
+        if func in _RELU:
+            return functional.softplus(args[0], beta=SMOOTHNESS)
+        if func in _LEAKY:
+            slope = kwargs.get("negative_slope", args[1] if len(args) > 1 else 0.01)
+            return slope * args[0] + (1 - slope) * functional.softplus(args[0], beta=SMOOTHNESS)
+        return func(*args, **kwargs)
+
+
+_RELU = frozenset({functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
+_LEAKY = frozenset({functional.leaky_relu, torch._C._nn.leaky_relu, torch._C._nn.leaky_relu_})
 
 
 def _top(maps: Tensor, k: int) -> Tensor:

@@ -16,16 +16,15 @@ from assay.core.arguments import described, reject
 from assay.core.combinators import AnyAttack
 from assay.core.groups import Groups
 from assay.core.outcome import Status
-from assay.core.run import attack as run_attack
 from assay.core.types import Images, Labels
-from assay.diagnostics.plots import canvas, lines, pictures
+from assay.diagnostics.plots import canvas, lines, overlay, pictures
 from assay.diagnostics.saliency import (
     activation_map,
     adversarial_saliency,
     boolean_map,
     interpretability_score,
 )
-from assay.diagnostics.trail import Told, quiet, same_length
+from assay.diagnostics.trail import Told, quiet, refereed, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +45,7 @@ class Interpretability:
         each: by map and attack, ``(images, ν)``.
         size: by attack, mean share of pixels that are changed, and mean l2 distance.
         count: images.
+        missing: why there is no activation map; empty where there is one.
         shown: pictures and their titles.
         columns: pictures a row.
     """
@@ -55,6 +55,7 @@ class Interpretability:
     each: Mapping[str, Mapping[str, Tensor]]
     size: Mapping[str, tuple[float, float]]
     count: int
+    missing: str
     shown: tuple[tuple[str, Tensor], ...]
     columns: int
 
@@ -86,7 +87,7 @@ class Interpretability:
             order = sorted(found, key=lambda attack: -sum(found[attack]))
             told.append(f"{name} " + ", ".join(f"{a} {sum(found[a]) / len(found[a]):.2f}" for a in order))
         return (f"Share of a perturbation on the pixels that explain it, mean over ν of {self.count} images: "
-                + "; ".join(told) + ".")  # fmt: skip
+                + "; ".join(told) + "." + (f" No activation map: {self.missing}." if self.missing else ""))  # fmt: skip
 
 
 def interpretability(
@@ -121,7 +122,7 @@ def interpretability(
     changed, found = torch.ones(len(x), dtype=torch.bool), {}
     for done, (name, attack) in enumerate(attacks.items()):
         told(f"{name}", done, len(attacks))
-        outcome = run_attack(model, x, y, attack, target=target, seed=seed, preflight=False)
+        outcome = refereed(model, x, y, attack, target=target, seed=seed)
         changed &= outcome.status == int(Status.BROKEN)
         found[name] = outcome.images - x
     told("attacks", len(attacks), len(attacks))
@@ -130,9 +131,14 @@ def interpretability(
     x, y, target = x[changed], y[changed], target[changed]
     deltas = {name: delta[changed] for name, delta in found.items()}
     saliency = adversarial_saliency(model, x, y, target)
-    activation, kind = activation_map(model, x, y)
     maps = {"full": saliency.full, "dual": saliency.dual, "promotion": saliency.promotion,
-            "suppression": saliency.suppression, kind: activation}  # fmt: skip
+            "suppression": saliency.suppression}  # fmt: skip
+    missing = ""
+    try:
+        activation, kind = activation_map(model, x, y)
+        maps[kind] = activation
+    except (ImportError, ValueError) as error:  # no captum, or no convolution: the other maps are answer enough
+        activation, kind, missing = saliency.suppression, "suppression", str(error)
     each = {name: {attack: torch.stack([interpretability_score(delta, boolean_map(scores, v)) for v in percentiles], 1)
                    for attack, delta in deltas.items()} for name, scores in maps.items()}  # fmt: skip
     mean = {name: MappingProxyType({attack: tuple(values.mean(0).tolist()) for attack, values in by.items()})
@@ -143,7 +149,7 @@ def interpretability(
              for picture in _row(x[i], saliency.full[i], activation[i], kind,
                                  {name: delta[i] for name, delta in deltas.items()})]  # fmt: skip
     return Interpretability(percentiles, MappingProxyType(mean), MappingProxyType(each), MappingProxyType(size), len(x),
-                            tuple(shown), 3 + 3 * len(deltas))  # fmt: skip
+                            missing, tuple(shown), 3 + 3 * len(deltas))  # fmt: skip
 
 
 def _row(x: Tensor, saliency: Tensor, activation: Tensor, kind: str, deltas: Mapping[str, Tensor]) -> list[
@@ -164,11 +170,3 @@ def _by_group(delta: Tensor, side: int = 2) -> Tensor:
     """The l2 norm of each group of pixels, at every pixel of the group."""
     norms = Groups(side, side).norms(delta[None])[None]
     return functional.interpolate(norms, delta.shape[1:], mode="nearest")[0]
-
-
-def overlay(x: Tensor, values: Tensor) -> Tensor:
-    """Absolute values, the largest over channels, in red over a pale image: ``(c, h, w)`` to ``(3, h, w)``."""
-    heat = values.abs().amax(0)
-    heat = (heat / heat.max().clamp_min(1e-12)).sqrt()
-    pale = 0.5 + 0.5 * x.mean(0)
-    return torch.stack([pale * (1 - heat) + 0.75 * heat, pale * (1 - heat) + 0.15 * heat, pale * (1 - heat)])

@@ -16,12 +16,11 @@ from torch.nn import functional as F
 
 from assay.core.arguments import reject, whole
 from assay.core.combinators import AnyAttack
-from assay.core.guard import untouched
+from assay.core.guard import model_device, untouched
 from assay.core.outcome import Status
-from assay.core.run import attack as run_attack
 from assay.core.types import Images, Labels
-from assay.diagnostics.plots import INK, RULE, SERIES, canvas
-from assay.diagnostics.trail import Told, quiet, same_length
+from assay.diagnostics.plots import INK, RULE, SERIES, canvas, overlay, pictures
+from assay.diagnostics.trail import Told, quiet, refereed, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +38,8 @@ def filters_of(model: nn.Module) -> dict[str, int]:
     """
     found = {f"{name}.weight" if name else "weight": len(module.weight)
              for name, module in model.named_modules() if isinstance(module, KINDS)}  # fmt: skip
+    there = {name for name, _ in model.named_parameters()}  # not what is tied to another, or made of others
+    found = {name: count for name, count in found.items() if name in there}
     return found or reject("model", "at least one convolution or linear layer", type(model))
 
 
@@ -58,7 +59,7 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
     """
     same_length(x, y)
     whole("chunk", chunk, least=1)
-    names = filters_of(model)
+    names, device = filters_of(model), model_device(model, x.device)
     with untouched(model):
         weights = {name: p.detach() for name, p in model.named_parameters()}
         moving = {name: weights.pop(name) for name in names}
@@ -68,12 +69,12 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
             logits = functional_call(model, {**others, **own}, (image[None],))
             return F.cross_entropy(logits, label[None])
 
-        each = vmap(grad(loss), in_dims=(None, 0, 0))
+        each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
         parts = []
         for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            found = each(moving, images, labels)
+            found = each(moving, images.to(device), labels.to(device))
             parts.append(torch.cat([found[name].abs().flatten(2).mean(2) if found[name].ndim > 2 else found[name].abs()
-                                    for name in names], 1))  # fmt: skip
+                                    for name in names], 1).cpu())  # fmt: skip
     return torch.cat(parts)
 
 
@@ -110,11 +111,13 @@ class Parameters:
         layers: weights and their numbers of filters.
         profile: by attack (and ``"clean"``), ``(k,)``.
         counts: images that each is the mean of.
+        shown: pictures and titles: an image by attack, and which of its pixels set the most salient filters off.
     """
 
     layers: Mapping[str, int]
     profile: Mapping[str, Tensor]
     counts: Mapping[str, int]
+    shown: tuple[tuple[str, Tensor], ...] = ()
 
     def by_layer(self, name: str) -> dict[str, float]:
         """Mean over the filters of each layer."""
@@ -145,10 +148,18 @@ class Parameters:
                 axis.set_xlabel("filters, layer by layer", fontsize=8)
         return figure
 
+    def pictures(self) -> "Figure":
+        """One image, clean and as each attack changes it, and its input-space saliency."""
+        return pictures([image.numpy() for _, image in self.shown], [title for title, _ in self.shown],
+                        columns=max(len(self.shown) // 2, 1))  # fmt: skip
+
     def verdict(self) -> str:
         """Where each attack's saliency is largest, beside clean images."""
         told = []
         for name in self.profile:
+            if not self.counts[name]:
+                told.append(f"{name} turns no image")
+                continue
             found = self.by_layer(name)
             top = max(found, key=lambda layer: found[layer])
             place = 1 + list(found).index(top)
@@ -179,9 +190,12 @@ def parameters(
         chunk: images whose gradients are held at once.
         told: progress.
 
-    Source: paper 004, section 5.1, figure 5, and appendix B.2 (images that were right and are turned).
+    Source: paper 004, section 5.1, figures 5 and 6, and appendix B.2 (images that were right and are turned). Rows of
+    linear layers count as filters too, so that any network has some.
     """
     layers = filters_of(model)
+    if not attacks:
+        reject("attacks", "at least one attack", attacks)
     standard = Standard.of(filter_gradients(model, *validation, chunk=chunk))
 
     def profile(images: Images, labels: Labels) -> Tensor:
@@ -189,17 +203,28 @@ def parameters(
             return torch.full((sum(layers.values()),), torch.nan)
         return sorted_profile(standard.saliency(filter_gradients(model, images, labels, chunk=chunk)), layers)
 
-    found, counts = {}, {}
+    found, counts, made = {}, {}, {}
+    turned_by_all = torch.ones(len(x), dtype=torch.bool)
     for done, (name, attack) in enumerate(attacks.items()):
         told(f"saliency of {name}", done, len(attacks))
-        outcome = run_attack(model, x, y, attack, seed=seed, stop="never", preflight=False)
+        outcome = refereed(model, x, y, attack, seed=seed, stop="never")
         if not done:
             right = outcome.status != int(Status.MISCLASSIFIED)
             found["clean"], counts["clean"] = profile(x[right], y[right]), int(right.sum())
         turned = outcome.status == int(Status.BROKEN)
+        made[name] = outcome.images
+        turned_by_all &= turned | (not turned.any())
         found[name], counts[name] = profile(outcome.images[turned], y[turned]), int(turned.sum())
     told("saliency", len(attacks), len(attacks))
-    return Parameters(MappingProxyType(layers), MappingProxyType(found), MappingProxyType(counts))
+    shown: tuple[tuple[str, Tensor], ...] = ()
+    if bool(turned_by_all.any()):
+        i = int(turned_by_all.nonzero()[0])
+        row = torch.stack([x[i], *(images[i].to(x) for images in made.values())])
+        heat = input_saliency(model, row, y[i].repeat(len(row)), standard)
+        names = ("clean", *made)
+        shown = (*zip(names, row, strict=True),
+                 *((f"{n}: pixels", overlay(a, h)) for n, a, h in zip(names, row, heat, strict=True)))  # fmt: skip
+    return Parameters(MappingProxyType(layers), MappingProxyType(found), MappingProxyType(counts), shown)
 
 
 def sorted_profile(saliency: Tensor, layers: Mapping[str, int]) -> Tensor:
@@ -227,20 +252,20 @@ def input_saliency(
     Source: paper 004, section 5.1 (M_F); top 10 and the factor 100 after Levin et al., section 3.3, and its code.
     """
     same_length(x, y)
-    names, found = filters_of(model), []
+    names, found, device = filters_of(model), [], model_device(model, x.device)
     weights = dict(model.named_parameters())
     with untouched(model), torch.enable_grad():
         for image, label in zip(x, y, strict=True):
-            leaf = image[None].detach().clone().requires_grad_()
+            leaf = image[None].detach().to(device, copy=True).requires_grad_()
             own = {name: p.detach().requires_grad_(name in names) for name, p in weights.items()}
             logits = functional_call(model, own, (leaf,))
             slopes = torch.autograd.grad(
-                F.cross_entropy(logits, label[None]), [own[name] for name in names], create_graph=True
+                F.cross_entropy(logits, label[None].to(device)), [own[name] for name in names], create_graph=True
             )
             means = torch.cat([slope.abs().flatten(1).mean(1) for slope in slopes])
-            saliency = standard.saliency(means[None])[0]
+            saliency = Standard(standard.mean.to(device), standard.deviation.to(device)).saliency(means[None])[0]
             boosted = saliency.detach().clone()
             boosted[saliency.topk(min(top, len(saliency))).indices] *= boost
             distance = 1 - F.cosine_similarity(saliency, boosted, dim=0)
-            found.append(torch.autograd.grad(distance, leaf)[0].abs())
+            found.append(torch.autograd.grad(distance, leaf)[0].abs().cpu())
     return torch.cat(found)

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,3 +106,11 @@ def pictures(images: Sequence[ArrayLike], titles: Sequence[str], columns: int = 
         one.imshow(shown[..., 0] if shown.shape[2] == 1 else shown[..., :3], cmap="gray", vmin=0, vmax=1)
         one.set_title(title, fontsize=9, color=INK)
     return figure
+
+
+def overlay(x: Tensor, values: Tensor) -> Tensor:
+    """Absolute values, the largest over channels, in red over a pale image: ``(c, h, w)`` to ``(3, h, w)``."""
+    heat = values.abs().amax(0)
+    heat = (heat / heat.max().clamp_min(1e-12)).sqrt()
+    pale = 0.5 + 0.5 * x.mean(0)
+    return torch.stack([pale * (1 - heat) + 0.75 * heat, pale * (1 - heat) + 0.15 * heat, pale * (1 - heat)])

@@ -99,7 +99,7 @@ def _gradients(case: Case) -> Answer:
 
 
 def _surface(case: Case) -> Answer:
-    part = case.test.take(slice(0, 64))
+    part = case.test.head(64, case.seed)
     return surface(case.networks, part.images(), part.y, eps=2 * case.eps, seed=case.seed, told=case.told)
 
 
@@ -132,7 +132,7 @@ def _attribution(case: Case) -> Answer:
 
 
 def _interpretability(case: Case) -> Answer:
-    part = case.test.take(slice(0, 32))
+    part = case.test.head(32, case.seed)
     places = torch.randint(1, len(part.classes), part.y.shape, generator=torch.Generator().manual_seed(case.seed))
     steps = case.search_steps
     attacks = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
@@ -141,7 +141,7 @@ def _interpretability(case: Case) -> Answer:
 
 
 def _parameters(case: Case) -> Answer:
-    side = max(int(case.test.x.shape[2]) // 4, 1)
+    side = max(min(case.test.x.shape[2:]) // 4, 1)
     attacks = {
         "PGD": PGD(case.eps, steps=20),
         "DeepFool": DeepFool(),
@@ -149,9 +149,8 @@ def _parameters(case: Case) -> Answer:
         "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=case.eps),
         "patch": Patch(side, steps=40),
     }
-    part, own = case.train.take(slice(0, 500)), case.test
-    return parameters(case.subject, own.images(), own.y, attacks, (part.images(), part.y), seed=case.seed,
-                      told=case.told)  # fmt: skip
+    own = case.test.images(), case.test.y
+    return parameters(case.subject, *own, attacks, own, seed=case.seed, told=case.told)
 
 
 def _pictures(answer: Answer) -> "Figure":
@@ -179,7 +178,8 @@ DIAGNOSTICS: Mapping[str, Entry] = MappingProxyType(
                              trail=False, more=_pictures),
         "interpretability": Entry(_interpretability, "Interpretability", "Do perturbations fall where it is sensitive?",
                                   trail=False, more=_pictures),
-        "parameters": Entry(_parameters, "Filters", "Which filters does an attack set off?", trail=False),
+        "parameters": Entry(_parameters, "Filters", "Which filters does an attack set off?", trail=False,
+                            more=_pictures),
         "tradeoff": Entry(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
     }
 )  # fmt: skip

@@ -1,5 +1,7 @@
 """Which pixels a classification rests on: adversarial saliency maps, class activation maps, interpretability scores."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import described, number, reject
-from assay.core.guard import untouched
+from assay.core.guard import model_device, untouched
 from assay.core.types import Images, Labels, PerRow
 
 
@@ -64,15 +66,17 @@ def adversarial_saliency(model: nn.Module, x: Images, y: Labels, target: Labels,
 
 
 def _saliency(model: nn.Module, x: Images, y: Labels, target: Labels) -> Saliency:
+    device = model_device(model, x.device)
+    y, target = y.to(device), target.to(device)
     with untouched(model), torch.enable_grad():
-        leaf = x.detach().clone().requires_grad_()
+        leaf = x.detach().to(device, copy=True).requires_grad_()
         logits = model(leaf)
         wanted = (logits.gather(1, target[:, None]).sum(), logits.gather(1, y[:, None]).sum(), logits.sum())
         promotion, true, total = (torch.autograd.grad(value, leaf, retain_graph=True)[0] for value in wanted)
     others = total - promotion
     full = torch.where((promotion < 0) | (others > 0), 0.0, promotion * others.abs())
     dual = torch.where((promotion < 0) | (true > 0), 0.0, promotion * true.abs())
-    return Saliency(promotion, -true, dual, full)
+    return Saliency(*(part.cpu() for part in (promotion, -true, dual, full)))
 
 
 def boolean_map(scores: Tensor, percentile: float) -> Tensor:
@@ -111,7 +115,9 @@ def interpretability_score(delta: Tensor, chosen: Tensor) -> PerRow:
     return torch.where(whole > 0, inside / whole, torch.nan)
 
 
-def activation_map(model: nn.Module, x: Images, label: Labels, *, layer: nn.Module | None = None) -> tuple[Tensor, str]:
+def activation_map(
+    model: nn.Module, x: Images, label: Labels, *, layer: nn.Module | None = None, batch: int = 32
+) -> tuple[Tensor, str]:
     """Which regions speak for a class.
 
     Where the last linear layer sees the spatial mean of some feature maps, this is the class activation map itself:
@@ -122,6 +128,7 @@ def activation_map(model: nn.Module, x: Images, label: Labels, *, layer: nn.Modu
         x: images.
         label: a class each.
         layer: for Grad-CAM; by default the last convolution.
+        batch: images a pass.
 
     Returns:
         ``(n, 1, h, w)``, enlarged to the images' size, not negative; and ``"CAM"`` or ``"Grad-CAM"``.
@@ -132,38 +139,58 @@ def activation_map(model: nn.Module, x: Images, label: Labels, *, layer: nn.Modu
     Source: Zhou et al., "Learning deep features for discriminative localization", CVPR 2016; Selvaraju et al.,
     "Grad-CAM", ICCV 2017.
     """
+    device = model_device(model, x.device)
     with untouched(model), torch.no_grad():
-        found = None if layer is not None else _pooled(model, x)
-    if found is not None:
-        features, weight = found
-        raw, name = torch.einsum("nkhw,nk->nhw", features, weight[label])[:, None], "CAM"
-    else:
-        raw, name = _grad_cam(model, x, label, layer), "Grad-CAM"
-    return F.interpolate(raw.relu(), x.shape[-2:], mode="bilinear", align_corners=False), name
+        pooled = None if layer is not None or not len(x) else _pooled(model, x[:2].to(device))
+    name, parts = ("Grad-CAM" if pooled is None else "CAM"), []
+    for part, own in zip(x.split(batch), label.split(batch), strict=True):
+        seen, chosen = part.to(device), own.to(device)
+        raw = _grad_cam(model, seen, chosen, layer) if pooled is None else _cam(model, seen, chosen, *pooled)
+        parts.append(F.interpolate(raw.relu(), x.shape[-2:], mode="bilinear", align_corners=False).cpu())
+    return torch.cat(parts) if parts else x[:, :1], name
 
 
-def _pooled(model: nn.Module, x: Images) -> tuple[Tensor, Tensor] | None:
-    """Feature maps whose spatial mean is what the last linear layer sees, and its weights; None if there are none."""
+def _cam(model: nn.Module, x: Images, label: Labels, module: nn.Module, head: nn.Linear) -> Tensor:
+    with untouched(model), torch.no_grad(), kept_outputs(module) as maps:
+        model(x)
+    return torch.einsum("nkhw,nk->nhw", maps[-1], head.weight.detach()[label])[:, None]
+
+
+@contextmanager
+def kept_outputs(*modules: nn.Module) -> Iterator[list[Tensor]]:
+    """The outputs of modules, in the order in which they are called, while the block lasts."""
+    found: list[Tensor] = []
+    handles = [module.register_forward_hook(lambda _, __, out: found.append(out)) for module in modules]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pooled(model: nn.Module, x: Images) -> tuple[nn.Module, nn.Linear] | None:
+    """The module whose output's spatial mean is what the last linear layer sees, and that layer; None without."""
     heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not heads:
         return None
-    maps: list[Tensor] = []
+    leaves = [module for module in model.modules() if not list(module.children())]
     given: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _, __, out: maps.append(out) if _is_map(out) else None)
-               for module in model.modules() if not list(module.children())]  # fmt: skip
+    maps: list[tuple[nn.Module, Tensor]] = []
+    handles = [module.register_forward_hook(lambda own, _, out: maps.append((own, out)) if _is_map(out) else None)
+               for module in leaves]  # fmt: skip
     handles.append(heads[-1].register_forward_pre_hook(lambda _, args: given.append(args[0])))
     try:
         logits = model(x)
     finally:
         for handle in handles:
             handle.remove()
-    seen = given[-1].flatten(1)
-    if not torch.equal(logits, heads[-1](given[-1])):
+    if not given or not torch.equal(logits, heads[-1](given[-1])):
         return None
-    for candidate in reversed(maps):
-        mean = candidate.mean((2, 3))
+    seen = given[-1].flatten(1)
+    for module, out in reversed(maps):
+        mean = out.mean((2, 3))
         if mean.shape == seen.shape and torch.allclose(mean, seen, rtol=1e-3, atol=1e-5):
-            return candidate, heads[-1].weight
+            return module, heads[-1]
     return None
 
 

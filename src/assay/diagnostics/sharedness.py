@@ -75,6 +75,8 @@ class Sharedness:
         future: mean cost change on its own input under the later networks.
         correlation: Pearson's of their logarithms (where both are positive); NaN without.
         p_value: of it, two-sided.
+        within: the same within classes; easy and hard classes can hide or feign a correlation.
+        within_p_value: of it.
     """
 
     epochs: tuple[int, ...]
@@ -83,6 +85,8 @@ class Sharedness:
     future: PerRow
     correlation: float
     p_value: float
+    within: float
+    within_p_value: float
 
     @property
     def shared(self) -> dict[int, float]:
@@ -120,10 +124,10 @@ class Sharedness:
     def verdict(self) -> str:
         """The mean ratio's ends, and the correlation."""
         first, last = self.epochs[0], self.epochs[-1]
-        sign = "shorter" if self.correlation < 0 else "longer"
         tail = ("" if self.correlation != self.correlation else
-                f" Shared perturbations live {sign}: correlation {self.correlation:.2f} in logarithms "
-                f"(p = {self.p_value:.1g}).")  # fmt: skip
+                f" Between how widely it works and how long it lasts the correlation is {self.correlation:.2f} in "
+                f"logarithms (p = {self.p_value:.1g}), within classes {self.within:.2f} "
+                f"(p = {self.within_p_value:.1g}).")  # fmt: skip
         return (f"A perturbation fools {100 * self.mean[first]:.1f} % of other inputs at epoch {first} and "
                 f"{100 * self.mean[last]:.1f} % at epoch {last}.{tail}")  # fmt: skip
 
@@ -172,19 +176,38 @@ def sharedness(
             ratio[epoch] = spread(model, (moved - x)[effective], *others, batch=batch).fooled.sort().values
         told("sharedness", done + 1, len(trail.epochs))
     future = torch.stack(later).mean(0) if later else torch.zeros(len(x))
-    return Sharedness(trail.epochs, MappingProxyType(ratio), current, future, *log_correlation(current, future))
+    return Sharedness(trail.epochs, MappingProxyType(ratio), current, future, *log_correlation(current, future),
+                      *log_correlation(current, future, y))  # fmt: skip
 
 
-def log_correlation(a: PerRow, b: PerRow) -> tuple[float, float]:
+def log_correlation(a: PerRow, b: PerRow, group: Labels | None = None) -> tuple[float, float]:
     """Pearson's correlation of the logarithms, over pairs that are both positive, and its two-sided p-value.
 
     NaN where there are fewer than three pairs or one side does not vary.
+
+    Args:
+        a: one side.
+        b: the other.
+        group: compare within groups: the mean logarithm of its group is taken from each value, and the degrees of
+            freedom that this costs are counted.
     """
-    from scipy.stats import pearsonr
+    from scipy.stats import t as student
 
     both = (a > 0) & (b > 0)
     first, second = a[both].double().log(), b[both].double().log()
-    if len(first) < 3 or min(float(first.std()), float(second.std())) < 1e-6:
+    label = torch.zeros(len(first), dtype=torch.int64) if group is None else group[both].unique(return_inverse=True)[1]
+    groups = int(label.max()) + 1 if len(label) else 1
+    free = len(first) - groups - 1
+    if free < 1:
         return float("nan"), float("nan")
-    found = pearsonr(first.numpy(), second.numpy())
-    return float(found.statistic), float(found.pvalue)
+    first, second = (_centred(values, label, groups) for values in (first, second))
+    lengths = float(first.norm()), float(second.norm())
+    if min(lengths) < 1e-6 * len(first) ** 0.5:
+        return float("nan"), float("nan")
+    r = min(max(float(first @ second) / (lengths[0] * lengths[1]), -1.0), 1.0)
+    return r, float(2 * student.sf(abs(r) * (free / max(1 - r * r, 1e-300)) ** 0.5, free))
+
+
+def _centred(values: Tensor, label: Tensor, groups: int) -> Tensor:
+    total = torch.zeros(groups, dtype=values.dtype).index_add_(0, label, values)
+    return values - (total / torch.bincount(label, minlength=groups))[label]

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from assay.core.combinators import AnyAttack
-from assay.core.run import attack as run_attack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas
-from assay.diagnostics.trail import Told, Trail, quiet, same_length
+from assay.diagnostics.trail import Told, Trail, quiet, refereed, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +86,7 @@ def tradeoff(
     known = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
     found = []
     for done, model in enumerate(known.values()):
-        found.append(run_attack(model, x, y, attack, seed=seed, preflight=False))
+        found.append(refereed(model, x, y, attack, seed=seed))
         told("trade-off", done + 1, len(known))
     return Tradeoff(tuple(known), tuple(o.clean_accuracy for o in found), tuple(o.robust_accuracy for o in found),
                     attack.describe(), len(x))  # fmt: skip

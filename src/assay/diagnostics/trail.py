@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from torch.nn import functional as F
 from assay.core.arguments import described, reject
 from assay.core.combinators import AnyAttack
 from assay.core.guard import untouched
-from assay.core.run import perturb
+from assay.core.outcome import Outcome
+from assay.core.run import INTERRUPTED, perturb
+from assay.core.run import attack as run_attack
 from assay.core.types import Images, Labels
 from assay.models import load as load_model
 
@@ -99,6 +102,22 @@ def attacked(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, *, seed:
         for at in torch.arange(len(x)).split(batch)
     ]
     return torch.cat(parts) if parts else x
+
+
+def refereed(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, **more: Any) -> Outcome:
+    """An attack's outcome; Ctrl-C goes on through it, as half an outcome is no answer.
+
+    Args:
+        model: the network.
+        x: images.
+        y: labels.
+        attack: the attack.
+        more: of `assay.attack`.
+    """
+    outcome = run_attack(model, x, y, attack, preflight=False, **more)
+    if INTERRUPTED in outcome.events:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def same_length(x: Images, y: Labels) -> None:

@@ -37,29 +37,42 @@ def diagnose(
         notice: called with a line for each answer.
 
     Returns:
-        The page.
+        The page. A question that cannot be answered (none of its images is turned, an optional library is missing) says
+        so on it, unless it is the only one.
+
+    Raises:
+        ImportError, ValueError: the only question cannot be answered.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     identity, findings = _identity(case), []
     for name in names:
-        path = folder / f"{name}.json"
-        kept = _kept(path, identity)
-        if kept is None:
-            kept = _asked(name, case)
-            atomic_write(path, json.dumps({"identity": identity, **kept}, indent=1, allow_nan=False))
-            notice(f"{name}: {kept['verdict']}")
-        else:
-            notice(f"{name}: {kept['verdict']} (kept from before)")
-        entry = DIAGNOSTICS[name]
-        findings.append(Finding(name, entry.title, entry.question, kept["verdict"], tuple(kept["figures"]),
-                                tuple(kept["frame"])))  # fmt: skip
+        entry, path = DIAGNOSTICS[name], folder / f"{name}.json"
+        try:
+            answer, told = _answer(name, case, path, identity)
+        except (ImportError, ValueError) as error:
+            if len(names) == 1:
+                raise
+            answer, told = {"verdict": f"Not answered: {error}", "figures": (), "frame": ()}, ""
+        notice(f"{name}: {answer['verdict']}{told}")
+        findings.append(Finding(name, entry.title, entry.question, answer["verdict"], tuple(answer["figures"]),
+                                tuple(answer["frame"])))  # fmt: skip
     epochs = () if case.trail is None else (f"epochs {', '.join(map(str, case.trail.epochs))}",)
     notes = (case.test.name or "data", f"{len(case.test)} images attacked", *epochs, *case.models)
     return write_diagnosis(
         findings, folder / "diagnosis.html", title=title, notes=notes, command=command, facts=facts()
     )
+
+
+def _answer(name: str, case: Case, path: Path, identity: str) -> tuple[dict[str, Any], str]:
+    """The answer of an earlier call with the same case, or a new one, which is kept."""
+    kept = _kept(path, identity)
+    if kept is not None:
+        return kept, " (kept from before)"
+    found = _asked(name, case)
+    atomic_write(path, json.dumps({"identity": identity, **found}, indent=1, allow_nan=False))
+    return found, ""
 
 
 def _asked(name: str, case: Case) -> dict[str, Any]:

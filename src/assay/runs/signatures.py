@@ -12,6 +12,7 @@ from torch import nn
 from assay.core.files import atomic_write, sweep
 from assay.data import Dataset
 from assay.diagnostics import Answer
+from assay.diagnostics.trail import Told, quiet
 from assay.report.diagnosis import Finding, embedded, write_diagnosis
 from assay.runs.facts import code_digest, facts
 from assay.signatures import (
@@ -28,7 +29,6 @@ from assay.signatures import (
     restored,
     train_recogniser,
 )
-from assay.signatures.examples import Told, silent
 
 TABLES = {
     "recognition": ("Recognition", ("image", "truth", "redrl")),
@@ -67,6 +67,7 @@ class Lesson:
         held: what else to try it on.
         refused: share of known examples that may be called unknown.
         seed: of the attacks.
+        device: where attacks are made and recognisers trained.
     """
 
     victims: Mapping[str, nn.Module]
@@ -80,6 +81,7 @@ class Lesson:
     held: Sequence[Held] = ()
     refused: float = 0.05
     seed: int = 0
+    device: str = "cpu"
 
 
 def learn_signatures(
@@ -88,7 +90,7 @@ def learn_signatures(
     *,
     command: str = "",
     notice: Callable[[str], None] = lambda _: None,
-    told: Told = silent,
+    told: Told = quiet,
 ) -> Path:
     """Make the attack data set, train a recogniser for each column, try them all, and write the page.
 
@@ -110,10 +112,13 @@ def learn_signatures(
 
     def made(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
         kinds = tuple(dict.fromkeys([s.kind for s in (*lesson.settings, *settings)]))
+        for model in victims.values():
+            model.to(lesson.device)
         return make_examples(victims, data, settings, out=folder / "examples", salt=code_digest(), seed=lesson.seed,
                              kinds=kinds, told=told)  # fmt: skip
 
     train, test = (made(lesson.victims, part, lesson.settings) for part in (lesson.train, lesson.test))
+    held = [made(part.victims, lesson.test, part.settings) for part in lesson.held]
     fooled = 100 * test.fooled[test.kind > 0].float().mean()
     notice(f"{len(train)} examples to learn from, {len(test)} to be tried on")
     notice(f"of attacked images, {fooled:.0f} % fool their victim after rounding to 8 bits")
@@ -121,8 +126,8 @@ def learn_signatures(
     for column in lesson.columns:
         plan = replace(lesson.plan, **SCENARIOS[column])  # type: ignore[arg-type]
         by[column] = train_recogniser(train, plan, lesson.helpers, out=folder / f"recogniser-{column}.pt",
-                                      progress=_progress(column, told))  # fmt: skip
-    answers = _answers(lesson, by, train, test, folder, made)
+                                      progress=_progress(column, told), device=lesson.device)  # fmt: skip
+    answers = _answers(lesson, by, train, test, held, folder)
     findings = []
     for key, (title, question, answer) in answers.items():
         notice(f"{key}: {answer.verdict()}")
@@ -137,8 +142,8 @@ def learn_signatures(
 
 
 def _answers(
-    lesson: Lesson, by: Mapping[str, Recognition], train: Examples, test: Examples, folder: Path,
-    made: Callable[..., Examples],
+    lesson: Lesson, by: Mapping[str, Recognition], train: Examples, test: Examples, held: Sequence[Examples],
+    folder: Path,
 ) -> dict[str, tuple[str, str, Answer]]:  # fmt: skip
     """The tables, by key: title, question, answer."""
     found: dict[str, tuple[str, str, Answer]] = {}
@@ -155,11 +160,10 @@ def _answers(
     identifier = calibrate(deployed, train, test, refused=lesson.refused, extractor=lesson.extractor, seed=lesson.seed)
     identifier.save(folder / "identifier.safetensors")
     found["confusion"] = ("Identification", "What is said of attacks it knows?", confusion(identifier))
-    for i, held in enumerate(lesson.held):
-        examples = made(held.victims, lesson.test, held.settings)
+    for i, (part, examples) in enumerate(zip(lesson.held, held, strict=True)):
         attacked = examples.take((examples.kind > 0).nonzero().squeeze(1))
-        answer = confusion(identifier, attacked, held.about)
-        found[f"held-{i + 1}"] = (held.about, "And of what it has never seen?", answer)
+        answer = confusion(identifier, attacked, part.about)
+        found[f"held-{i + 1}"] = (part.about, "And of what it has never seen?", answer)
     return found
 
 

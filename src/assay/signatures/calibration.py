@@ -23,7 +23,7 @@ def calibrate(
 ) -> Identifier:
     """Fit temperature and threshold on examples that the recogniser was not trained on.
 
-    Half of ``held`` sets them, the other half gives the confusion matrix.
+    Half of ``held`` sets them, the other half gives the confusion matrix; what was made of one image is in one half.
 
     Args:
         recognition: trained, without the true perturbation, which nobody has who asks.
@@ -41,8 +41,7 @@ def calibrate(
         reject("recognition", "one that sees images alone, or REDRL", "one that needs the true perturbation")
     if len(held) < 4:
         reject("held", "at least 4 examples", described(f"{len(held)}"))
-    order = torch.randperm(len(held), generator=torch.Generator().manual_seed(seed))
-    tuning, judging = held.take(order[: len(held) // 2]), held.take(order[len(held) // 2 :])
+    tuning, judging = _halves(held, seed)
     kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
     bank = _features(recognition, train.take(kept))
     away = distance(_features(recognition, tuning), bank)
@@ -55,6 +54,15 @@ def calibrate(
         victims=train.victims, extractor=extractor, shape=(channels, height, width),
     )  # fmt: skip
     return replace(made, confusion=made.confusion_of(judging))
+
+
+def _halves(held: Examples, seed: int) -> tuple[Examples, Examples]:
+    """Two halves of the clean images, and what was made of each."""
+    _, source = held.clean.flatten(1).unique(dim=0, return_inverse=True)
+    count = int(source.max()) + 1
+    first = torch.zeros(count, dtype=torch.bool)
+    first[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[: (count + 1) // 2]] = True
+    return held.take(first[source].nonzero().squeeze(1)), held.take((~first[source]).nonzero().squeeze(1))
 
 
 def fitted_temperature(logits: Tensor, kind: Tensor) -> float:

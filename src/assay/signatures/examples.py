@@ -1,7 +1,7 @@
 """The attack data set: images, what was done to each, and by which attack."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,18 +11,11 @@ from torch import Tensor, nn
 from assay.core.arguments import described, reject
 from assay.core.files import atomic_write
 from assay.core.outcome import Status
-from assay.core.run import attack as run_attack
 from assay.core.types import Images
 from assay.data import Dataset
+from assay.diagnostics.trail import Told, logits_of, quiet, refereed
 from assay.models import digest
 from assay.signatures.settings import CLEAN, Setting
-
-Told = Callable[[str, int, int], None]
-"""Progress: what is being done, how much of it is done, of how much."""
-
-
-def silent(what: str, done: int, of: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +54,10 @@ class Examples:
         parts = {name: getattr(self, name)[at] for name in _TENSORS}
         return replace(self, **parts)
 
-    def pair(self, at: Tensor) -> tuple[Images, Images]:
-        """Attacked and clean images as float32 in [0, 1]."""
+    def pair(self, at: Tensor, device: torch.device | str = "cpu") -> tuple[Images, Images]:
+        """Attacked and clean images as float32 in [0, 1], channels last, on a device."""
         images, clean = (part[at].contiguous(memory_format=torch.channels_last) for part in (self.images, self.clean))
-        return images.float() / 255, clean.float() / 255
+        return images.to(device).float() / 255, clean.to(device).float() / 255
 
 
 _TENSORS = ("images", "clean", "kind", "setting", "victim", "y", "fooled")
@@ -79,7 +72,7 @@ def make_examples(
     salt: str = "",
     seed: int = 0,
     kinds: Sequence[str] = (),
-    told: Told = silent,
+    told: Told = quiet,
 ) -> Examples:
     """Attack every image by every kind of attack, each in one of its settings and on one of the victims, in turn.
 
@@ -123,7 +116,7 @@ def make_examples(
                       "setting": torch.full_like(found["y"], s), "victim": torch.full_like(found["y"], v)})  # fmt: skip
     told("attacks", len(cells), len(cells))
     joined = {name: torch.cat([part[name] for part in parts]) for name in _TENSORS}
-    return Examples(**joined, kinds=names, settings=tuple(s.attack.describe() for s in settings), victims=labels)
+    return Examples(**joined, kinds=names, settings=tuple(s.words for s in settings), victims=labels)
 
 
 def _eight_bits(x: Images) -> Tensor:
@@ -148,12 +141,9 @@ def _cell(
     if path is not None and path.is_file():
         return load_file(path)
     x = base.float() / 255
-    outcome = run_attack(model, x, y, setting.attack, stop="never", seed=seed, preflight=False, errors="raise")
-    if outcome.count(Status.NOT_RUN):
-        raise KeyboardInterrupt
+    outcome = refereed(model, x, y, setting.attack, stop="never", seed=seed, errors="raise")
     images = _eight_bits(outcome.images)
-    with torch.no_grad():
-        fooled = torch.cat([model(part.float() / 255).argmax(1) for part in images.split(256)]) != y
+    fooled = logits_of(model, images.float() / 255).argmax(1) != y
     moved = (images != base).flatten(1).any(1) & (outcome.status != int(Status.MISCLASSIFIED))
     found = {"images": images[moved], "clean": base[moved].clone(), "y": y[moved], "fooled": fooled[moved]}
     if path is not None:

@@ -49,8 +49,8 @@ class Guess:
 class Identifier:
     """A recogniser with calibrated probabilities and a way to say that it does not know.
 
-    An image is unknown where the features that its classification rests on are further from those of all training
-    examples (the tenth nearest) than those of all but a small share of known examples that were kept aside.
+    An image is unknown where the features that its classification rests on are further from those of training examples
+    (the tenth nearest of at most 4,000 kept) than those of all but a small share of known examples that were set aside.
 
     Attributes:
         recognition: the networks.

@@ -1,5 +1,6 @@
 """What a recogniser and its reconstructor minimise."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -29,18 +30,18 @@ class Helpers:
 class Losses:
     """Equation 5 of paper 004, with the frozen networks that it goes through."""
 
-    def __init__(self, plan: Plan, helpers: Helpers) -> None:
-        self.plan = plan
-        self.classifier = helpers.classifier.eval().requires_grad_(False)
-        self.extractor = helpers.extractor.eval().requires_grad_(False)
+    def __init__(self, plan: Plan, helpers: Helpers, device: str = "cpu") -> None:
+        self.plan, self.device = plan, device
+        self.classifier = copy.deepcopy(helpers.classifier).eval().requires_grad_(False).to(device)
+        self.extractor = copy.deepcopy(helpers.extractor).eval().requires_grad_(False).to(device)
         self.layer = layer_of(self.extractor, plan.layer) if plan.sees == "redrl" and plan.feature else None
 
     def __call__(self, found: Recognition, examples: Examples, at: Tensor) -> Tensor:
         """The loss of some of the examples."""
-        plan, (images, clean) = self.plan, examples.pair(at)
+        plan, (images, clean) = self.plan, examples.pair(at, self.device)
         seen, residual = found.inputs(images, clean)
         logits = found.recogniser(seen, residual)
-        loss: Tensor = F.cross_entropy(logits, examples.kind[at], label_smoothing=plan.smoothing)
+        loss: Tensor = F.cross_entropy(logits, examples.kind[at].to(self.device), label_smoothing=plan.smoothing)
         if found.reconstructor is None:
             return loss
         made = images - residual

@@ -36,7 +36,8 @@ class Reconstructor(nn.Module):
         blocks: residual blocks.
 
     Source: paper 004, section 4.1: residual blocks without batch normalisation between two convolutions before and two
-    after, leaky ReLU; its numbers of blocks and features are not stated.
+    after, leaky ReLU; its numbers of blocks and features are not stated. "Without skip connections" is read as: none
+    from input to output, as the section says why; a residual block has its own.
     """
 
     def __init__(self, channels: int, width: int = 32, blocks: int = 4) -> None:

@@ -21,7 +21,8 @@ class Plan:
         classification: λ₃, of the cross-entropy of the classifier on the reconstructed image; 0 leaves it out.
         smoothing: of the recogniser's labels.
         epochs: passes over the examples.
-        warmup: epochs in which the learning rate rises along a line; it falls by a cosine after that.
+        warmup: epochs in which the learning rate rises along a line, at most half of all; after that it falls by a
+            cosine.
         rate: of Adam.
         batch: examples a step.
         arch: of the recogniser.
@@ -65,10 +66,10 @@ SCENARIOS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "image": {"sees": "image"},
         "truth": {"sees": "truth"},
-        "A": {"feature": 0.0, "classification": 0.0},
-        "B": {"classification": 0.0},
-        "C": {"feature": 0.0},
-        "redrl": {},
+        "A": {"sees": "redrl", "feature": 0.0, "classification": 0.0},
+        "B": {"sees": "redrl", "classification": 0.0},
+        "C": {"sees": "redrl", "feature": 0.0},
+        "redrl": {"sees": "redrl"},
     }
 )
 """What each column of paper 004's tables 3 and 5 changes in a `Plan`."""

@@ -28,14 +28,21 @@ class Setting:
     Attributes:
         kind: the class that it belongs to, such as ``"pgd"``.
         attack: the attack.
+        more: what its own words leave out, such as a constant.
     """
 
     kind: str
     attack: AnyAttack
+    more: str = ""
 
     def __post_init__(self) -> None:
         if not self.kind or self.kind == CLEAN:
             reject("kind", f"a name other than {CLEAN!r}", self.kind)
+
+    @property
+    def words(self) -> str:
+        """For tables."""
+        return self.attack.describe() + (f", {self.more}" if self.more else "")
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def _cw_linf(grid: Grid, size: int) -> list[AnyAttack]:
 
 def _patch(grid: Grid, size: int) -> list[AnyAttack]:
     return [Patch(side, eps, steps=grid.steps, step_size=min(0.01, eps))
-            for side in grid.sides if side < size for eps in grid.eps]  # fmt: skip
+            for side in grid.sides if side <= size for eps in grid.eps]  # fmt: skip
 
 
 KINDS: Mapping[str, Callable[[Grid, int], list[AnyAttack]]] = MappingProxyType(
@@ -104,7 +111,7 @@ def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(K
     """The settings of paper 004's table 2.
 
     Args:
-        size: side of the images in pixels.
+        size: side of the images in pixels (the shorter one).
         grid: budgets, patch sides, constants and steps.
         kinds: names of `KINDS`.
 
@@ -116,7 +123,8 @@ def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(K
 
     Source: Souri et al., "Identification of attack-specific signatures in adversarial examples", section 3.2, table 2.
     C&W linf has there a largest perturbation, 100 steps, a learning rate and a constant: Adam on the logit margin
-    inside the ball, on which the constant has no effect.
+    inside the ball, on which the constant has no effect. C&W l2 ends a search early where its loss no longer falls, as
+    its authors' code does; the step of the patch, which is not stated, is that of PGD.
     """
     grid, found = grid or Grid(), []
     for kind in kinds:
@@ -125,5 +133,6 @@ def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(K
         made = KINDS[kind](grid, whole("size", size, least=4))
         if not made:
             reject("sides", f"a patch smaller than the images, which have {size} pixels", grid.sides)
-        found += [Setting(kind, attack) for attack in made]
+        more = [f"c = {c:g}" for c in grid.constants] if kind == "cw-l2" else [""] * len(made)
+        found += [Setting(kind, attack, words) for attack, words in zip(made, more, strict=True)]
     return tuple(found)

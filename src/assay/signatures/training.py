@@ -20,11 +20,13 @@ from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
 
 Progress = Callable[[int, int, float], None]
+VERSION = "1"
+"""Of what a plan means: raised where networks, losses or the order of training change, so that no old one is taken."""
 
 
 def train_recogniser(
     examples: Examples, plan: Plan, helpers: Helpers, *, out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, device: str = "cpu",
 ) -> Recognition:  # fmt: skip
     """Train by a plan, or go on where an earlier call with the same arguments stopped.
 
@@ -34,9 +36,10 @@ def train_recogniser(
         helpers: the classifier and the feature extractor that the reconstructor is trained through.
         out: a file for the checkpoint after each epoch.
         progress: called after each epoch.
+        device: where to train.
 
     Returns:
-        The networks, in evaluation mode.
+        The networks, on the CPU and in evaluation mode.
 
     Source: paper 004, section 4.5.
     """
@@ -47,12 +50,13 @@ def train_recogniser(
         reconstructor = Reconstructor(channels, plan.width, plan.blocks) if plan.sees == "redrl" else None
     found = Recognition(recogniser, reconstructor, plan)
     parts = nn.ModuleList([recogniser] + ([] if reconstructor is None else [reconstructor]))
+    parts.to(device)
     parts.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU, and on a GPU
     optimiser = torch.optim.Adam(parts.parameters(), lr=plan.rate)
     path = None if out is None else Path(out)
     identity = _identity(examples, plan, helpers)
     done = _resumed(path, identity, parts, optimiser)
-    losses = Losses(plan, helpers)
+    losses = Losses(plan, helpers, device)
     steps = -(-len(examples) // plan.batch)
     for epoch in range(done, plan.epochs):
         parts.train()
@@ -75,7 +79,7 @@ def train_recogniser(
                          "optimiser": optimiser.state_dict()})  # fmt: skip
         if progress is not None:
             progress(epoch + 1, plan.epochs, total / len(examples))
-    parts.eval().requires_grad_(False)
+    parts.cpu().eval().requires_grad_(False)
     return found
 
 
@@ -88,6 +92,7 @@ def _pace(epoch: float, plan: Plan) -> float:
 
 def _identity(examples: Examples, plan: Plan, helpers: Helpers) -> str:
     told = [json.dumps(asdict(plan), sort_keys=True), digest(helpers.classifier), digest(helpers.extractor)]
+    told += [VERSION, torch.__version__]
     found = hashlib.sha256("\n".join((*told, *examples.kinds)).encode())
     for tensor in (examples.images, examples.clean, examples.kind):
         found.update(tensor.contiguous().numpy().tobytes())

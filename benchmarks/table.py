@@ -3,6 +3,7 @@
 import json
 
 from common import HERE
+from table_why import diagnostics, interpretability, over_time, signatures
 
 PAGE = HERE.parent / "docs" / "measured.md"
 
@@ -225,7 +226,10 @@ SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in b
             "training_speed": ("Training speed", training_speed),
             "dual_training": ("AT-Dual and AT-PGD", dual_training), "labels": ("Label leaking", labels),
             "defences": ("Defences, plain and adaptive", defences), "smoothing": ("Randomised smoothing", smoothing),
-            "corruptions": ("Corruptions", corruptions), "photos": ("Real photographs", photos)}  # fmt: skip
+            "corruptions": ("Corruptions", corruptions), "photos": ("Real photographs", photos),
+            "over_time": ("Adversarial training over time", over_time),
+            "interpretability": ("Interpretability", interpretability), "signatures": ("Signatures", signatures),
+            "diagnostics": ("Cost of diagnostics", diagnostics)}  # fmt: skip
 
 
 def main():
@@ -237,7 +241,7 @@ def main():
         record = load(name)
         if record is None:
             continue
-        text, body = make(record)
+        text, body = make(record, table) if make.__module__ == "table_why" else make(record)
         parts += [f"## {title}", text, body, stamp(record)]
     PAGE.write_text("\n\n".join(parts) + "\n")
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import assay
 from assay.diagnostics import Parameters, Standard, filter_gradients, filters_of, input_saliency, parameters
-from assay.diagnostics.parameters import sorted_profile
+from assay.diagnostics.filters import sorted_profile
 from assay.models import build
 
 

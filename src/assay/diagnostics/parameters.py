@@ -11,96 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F
 
-from assay.core.arguments import reject, whole
+from assay.core.arguments import reject
 from assay.core.combinators import AnyAttack
-from assay.core.guard import model_device, untouched
 from assay.core.outcome import Status
 from assay.core.types import Images, Labels
+from assay.diagnostics.filters import CHUNK, Standard, filter_gradients, filters_of, input_saliency, sorted_profile
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, overlay, pictures
-from assay.diagnostics.trail import Told, quiet, refereed, same_length
+from assay.diagnostics.trail import Told, quiet, refereed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-CHUNK = 32
-"""Images whose gradients are held at once: memory is that many times the weights."""
-
-
-def filters_of(model: nn.Module) -> dict[str, int]:
-    """The weights whose rows are filters (of convolutions and linear layers), in order, and how many rows each has.
-
-    Raises:
-        ValueError: there is none.
-    """
-    found = {f"{name}.weight" if name else "weight": len(module.weight)
-             for name, module in model.named_modules() if isinstance(module, KINDS)}  # fmt: skip
-    there = {name for name, _ in model.named_parameters()}  # not what is tied to another, or made of others
-    found = {name: count for name, count in found.items() if name in there}
-    return found or reject("model", "at least one convolution or linear layer", type(model))
-
-
-def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHUNK) -> Tensor:
-    """Per image and filter, the mean absolute gradient of the cross-entropy with respect to the filter's weights.
-
-    Args:
-        model: in evaluation mode it is; ``k`` filters, see `filters_of`.
-        x: images.
-        y: labels.
-        chunk: images whose gradients are held at once.
-
-    Returns:
-        ``(n, k)``.
-
-    Source: equation 6 before it is standardised; per-sample gradients by ``torch.func``.
-    """
-    same_length(x, y)
-    whole("chunk", chunk, least=1)
-    names, device = filters_of(model), model_device(model, x.device)
-    with untouched(model):
-        weights = {name: p.detach() for name, p in model.named_parameters()}
-        moving = {name: weights.pop(name) for name in names}
-        others = {**weights, **dict(model.named_buffers())}
-
-        def loss(own: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-            logits = functional_call(model, {**others, **own}, (image[None],))
-            return F.cross_entropy(logits, label[None])
-
-        each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
-        parts = []
-        for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            found = each(moving, images.to(device), labels.to(device))
-            parts.append(torch.cat([found[name].abs().flatten(2).mean(2) if found[name].ndim > 2 else found[name].abs()
-                                    for name in names], 1).cpu())  # fmt: skip
-    return torch.cat(parts)
-
-
-@dataclass(frozen=True)
-class Standard:
-    """Mean and deviation of each filter's gradient over a validation set.
-
-    Attributes:
-        mean: ``(k,)``.
-        deviation: ``(k,)``.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    @classmethod
-    def of(cls, gradients: Tensor) -> "Standard":
-        """From `filter_gradients` of the validation set."""
-        if len(gradients) < 2:
-            reject("gradients", "those of at least 2 images", len(gradients))
-        return cls(gradients.mean(0), gradients.std(0, correction=0))
-
-    def saliency(self, gradients: Tensor) -> Tensor:
-        """Equation 6: how many deviations from the mean, ``(n, k)``; 0 for a filter whose gradient never varies."""
-        away = (gradients - self.mean).abs()
-        return torch.where(self.deviation > 0, away / self.deviation.clamp_min(1e-30), torch.zeros_like(away))
 
 
 @dataclass(frozen=True)
@@ -225,47 +146,3 @@ def parameters(
         shown = (*zip(names, row, strict=True),
                  *((f"{n}: pixels", overlay(a, h)) for n, a, h in zip(names, row, heat, strict=True)))  # fmt: skip
     return Parameters(MappingProxyType(layers), MappingProxyType(found), MappingProxyType(counts), shown)
-
-
-def sorted_profile(saliency: Tensor, layers: Mapping[str, int]) -> Tensor:
-    """Per layer from most to least salient, then the mean over images: ``(n, k)`` to ``(k,)``."""
-    parts = [part.sort(dim=1, descending=True).values for part in saliency.split(list(layers.values()), dim=1)]
-    return torch.cat(parts, 1).mean(0)
-
-
-def input_saliency(
-    model: nn.Module, x: Images, y: Labels, standard: Standard, *, top: int = 10, boost: float = 100.0
-) -> Images:
-    """Which pixels set the most salient filters off: ``|∇_x D_C(ŝ(x), ŝ′)|``, image by image.
-
-    Args:
-        model: the classifier.
-        x: images, ``(n, c, h, w)``.
-        y: labels.
-        standard: of the validation set.
-        top: how many of the most salient filters are boosted in ŝ′.
-        boost: by how much they are multiplied.
-
-    Returns:
-        ``(n, c, h, w)``, not negative.
-
-    Source: paper 004, section 5.1 (M_F); top 10 and the factor 100 after Levin et al., section 3.3, and its code.
-    """
-    same_length(x, y)
-    names, found, device = filters_of(model), [], model_device(model, x.device)
-    weights = dict(model.named_parameters())
-    with untouched(model), torch.enable_grad():
-        for image, label in zip(x, y, strict=True):
-            leaf = image[None].detach().to(device, copy=True).requires_grad_()
-            own = {name: p.detach().requires_grad_(name in names) for name, p in weights.items()}
-            logits = functional_call(model, own, (leaf,))
-            slopes = torch.autograd.grad(
-                F.cross_entropy(logits, label[None].to(device)), [own[name] for name in names], create_graph=True
-            )
-            means = torch.cat([slope.abs().flatten(1).mean(1) for slope in slopes])
-            saliency = Standard(standard.mean.to(device), standard.deviation.to(device)).saliency(means[None])[0]
-            boosted = saliency.detach().clone()
-            boosted[saliency.topk(min(top, len(saliency))).indices] *= boost
-            distance = 1 - F.cosine_similarity(saliency, boosted, dim=0)
-            found.append(torch.autograd.grad(distance, leaf)[0].abs().cpu())
-    return torch.cat(found)

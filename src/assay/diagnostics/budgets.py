@@ -28,7 +28,7 @@ class Budgets:
     Attributes:
         eps: budgets, ascending; 0 is clean.
         accuracy: by model, one a budget.
-        attack: the family, in words.
+        attack: in words, without its budget.
         count: images.
     """
 
@@ -108,4 +108,4 @@ def budgets(
             values.append(float(robust.float().mean()))
         found[name] = tuple(values)
     told("budgets", len(models) * len(ordered), len(models) * len(ordered))
-    return Budgets((0.0, *ordered), MappingProxyType(found), attack(ordered[-1]).describe(), len(x))
+    return Budgets((0.0, *ordered), MappingProxyType(found), attack(ordered[-1]).describe().rpartition(" ")[0], len(x))

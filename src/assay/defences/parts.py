@@ -1,6 +1,5 @@
 """Files of what a defence is made of: weights and how to build the network again."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from assay.core.arguments import described, reject
-from assay.core.files import atomic_write
+from assay.core.tensors import read_tensors, write_tensors
 from assay.defences.guarded import Detector
 from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDensity
 
@@ -29,11 +28,8 @@ def save_part(net: nn.Module, path: str | Path, part: str, arguments: Mapping[st
         arguments: of its constructor.
         facts: numbers that belong to it, such as a threshold.
     """
-    from safetensors.torch import save
-
-    tensors = {name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}
-    about = json.dumps({"part": part, "arguments": dict(arguments), "facts": facts}, sort_keys=True)
-    atomic_write(Path(path), save(tensors, metadata={"assay-defence": about}))
+    about = {"part": part, "arguments": dict(arguments), "facts": facts}
+    write_tensors(path, net.state_dict(), "assay-defence", about)
 
 
 def load_part(path: str | Path, part: str) -> tuple[nn.Module, dict[str, float]]:
@@ -47,17 +43,11 @@ def load_part(path: str | Path, part: str) -> tuple[nn.Module, dict[str, float]]
         FileNotFoundError: there is no such file.
         ValueError: a file of something else.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"defence: expected the weights of its {part} (see: assay fit), but there is no {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("assay-defence", "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        reject("defence", f"a safetensors file at {path.name}", described(str(error)))
+    found, weights = read_tensors(path, "assay-defence", "defence")
+    about = found or {}
     if about.get("part") != part:
         reject("defence", f"the weights of its {part}, as assay fit writes them, in {path.name}",
                described(f"those of its {about['part']}" if "part" in about else "other weights"))  # fmt: skip

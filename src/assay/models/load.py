@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.arguments import described, reject
+from assay.core.tensors import read_tensors, write_tensors
 from assay.models.registry import ARCHITECTURES, build
 
 Recipe = Mapping[str, Any]
@@ -61,12 +61,7 @@ def save(model: nn.Module, path: str | Path, recipe: Recipe) -> None:
         path: a ``.safetensors`` file.
         recipe: the arguments of `build`.
     """
-    from safetensors.torch import save as serialise
-
-    from assay.core.files import atomic_write
-
-    tensors = {name: t.detach().contiguous().cpu() for name, t in model.state_dict().items()}
-    atomic_write(Path(path), serialise(tensors, metadata={"assay": json.dumps(dict(recipe), sort_keys=True)}))
+    write_tensors(path, model.state_dict(), "assay", dict(recipe))
 
 
 def digest(model: nn.Module) -> str:
@@ -102,15 +97,8 @@ def _from_file(path: Path, recipe: Recipe) -> nn.Module:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return weights, json.loads(metadata.get("assay", "{}"))
-        except (SafetensorError, ValueError) as error:
-            reject("model", f"a safetensors file at {path.name}", described(str(error)))
+        about, weights = read_tensors(path, "assay", "model")
+        return weights, about or {}
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -1,14 +1,13 @@
 """Which attack made an image, or that none of those it knows did."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, reject
-from assay.core.files import atomic_write
+from assay.core.arguments import reject
+from assay.core.tensors import read_tensors, write_tensors
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import Recogniser, Reconstructor
@@ -123,8 +122,6 @@ class Identifier:
 
     def save(self, path: str | Path) -> Path:
         """Write all to one ``.safetensors`` file; atomic."""
-        from safetensors.torch import save
-
         tensors = {f"recogniser.{k}": v for k, v in self.recognition.recogniser.state_dict().items()}
         if self.recognition.reconstructor is not None:
             tensors |= {f"reconstructor.{k}": v for k, v in self.recognition.reconstructor.state_dict().items()}
@@ -140,9 +137,7 @@ class Identifier:
             "victims": self.victims,
             "extractor": self.extractor,
         }
-        content = save({k: v.detach().contiguous().cpu() for k, v in tensors.items()},
-                       metadata={"assay-identifier": json.dumps(about, sort_keys=True)})  # fmt: skip
-        return atomic_write(Path(path), content)
+        return write_tensors(path, tensors, "assay-identifier", about)
 
 
 def distance(features: Tensor, bank: Tensor) -> Tensor:
@@ -158,17 +153,10 @@ def load_identifier(path: str | Path) -> Identifier:
         FileNotFoundError: there is no such file.
         ValueError: a file of something else.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"identifier: expected a file that assay signatures made, but there is no {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("assay-identifier", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        reject("identifier", f"a safetensors file at {path.name}", described(str(error)))
+    about, tensors = read_tensors(path, "assay-identifier", "identifier")
     if about is None:
         reject("identifier", "a file that assay signatures made", path.name)
     plan, shape = Plan(**about.pop("plan")), tuple(about.pop("shape"))

@@ -21,7 +21,10 @@ PAPER = {
     "ASM, ImageNet": "StrAttack above C&W at every percentile",
 }
 ATTACKS = {"StrAttack": StrAttack(), "C&W l2": CarliniWagnerL2(steps=200, rounds=6), "EAD": EAD(steps=200, rounds=6)}
-LARGE = {"StrAttack": StrAttack(group=13, stride=13, steps=80, rounds=3), "C&W l2": CarliniWagnerL2(steps=80, rounds=3, constant=1.0)}
+LARGE = {
+    "StrAttack": StrAttack(group=13, stride=13, steps=80, rounds=3),
+    "C&W l2": CarliniWagnerL2(steps=80, rounds=3, constant=1.0),
+}
 
 
 class Scaled(torch.nn.Module):

@@ -44,7 +44,7 @@ def summary(name, frame):
         return [row for row in frame if row["epoch"] in (0, EPOCHS)]
     if name == "transfer":
         return [row for row in frame if {row["made on"], row["tried on"]} <= {"epoch 0", f"epoch {EPOCHS}"}]
-    return frame[:60]
+    return [row for row in frame if row["trained at"] in (0, row["tried at"], EPOCHS)]
 
 
 def trail_of(inner, images, epochs):
@@ -65,18 +65,20 @@ def main():
     parser.add_argument("--others", type=int, default=2000)
     parser.add_argument("--only", nargs="*", default=list(INNER))
     parser.add_argument("--questions", nargs="*", default=list(QUESTIONS))
+    parser.add_argument("--most", type=int, default=EPOCHS + 1, help="epochs that are asked about, evenly spread")
     parser.add_argument("--kept", action="store_true", help="record the answers of an earlier run as they are")
     arguments = parser.parse_args()
     for inner in arguments.only:
         trail = trail_of(inner, arguments.images, arguments.epochs)
-        case = Case(trail, {}, train=fashion("train", arguments.others), test=fashion("test", arguments.attacked),
+        asked = trail.thinned(arguments.most)
+        case = Case(asked, {}, train=fashion("train", arguments.others), test=fashion("test", arguments.attacked),
                     eps=EPS, updates=100)  # fmt: skip
         folder = CACHE / f"time-{inner}-answers"
         names = arguments.questions
         if not arguments.kept:
             diagnose(case, names, folder, title=f"{inner} adversarial training over time", notice=print)
         found = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
-        shared = {"attacked": arguments.attacked, "others": arguments.others}
+        shared = {"attacked": arguments.attacked, "others": arguments.others, "epochs": asked.epochs}
         rows = [{"case": f"{inner}: {name}", **shared, "paper": PAPER[name], "verdict": answer["verdict"],
                  "numbers": summary(name, answer["frame"])} for name, answer in found.items()]  # fmt: skip
         record("over_time", {"images": arguments.images, "eps": EPS,

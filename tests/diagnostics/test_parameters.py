@@ -64,6 +64,39 @@ def test_gradients_at_once_are_those_of_one_image_after_the_other(arch):
     assert not any(p.grad is not None for p in model.parameters())
 
 
+class Twice(nn.Module):
+    """A layer that is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(torch.tanh(self.conv(x)))[..., :2, :2].flatten(1))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Twice(),
+        nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)),
+        nn.Sequential(nn.Conv2d(2, 4, 3, padding="same", dilation=2), nn.Flatten(), nn.Linear(144, 3)),
+        nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, dilation=2, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3)),
+        nn.Sequential(nn.Flatten(2), nn.Linear(36, 4), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)),
+    ],
+    ids=["twice", "groups", "same", "stride", "sequence"],
+)
+def test_gradients_of_unusual_layers(model):
+    torch.manual_seed(0)
+    x, y = torch.rand(3, 2, 6, 6), torch.tensor([0, 2, 1])
+    found, names = filter_gradients(model, x, y), filters_of(model)
+    weights = dict(model.named_parameters())
+    for i in range(3):
+        slopes = torch.autograd.grad(F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]), [weights[n] for n in names])
+        expected = torch.cat([slope.abs().flatten(1).mean(1) for slope in slopes])
+        assert torch.allclose(found[i], expected, rtol=1e-4, atol=1e-7)
+
+
 def test_input_saliency_is_the_slope_of_the_cosine_distance():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)).double()

@@ -27,6 +27,7 @@ from assay.diagnostics import (
     transfer,
     universality,
 )  # fmt: skip
+from assay.diagnostics.detectability import best_threshold
 from assay.diagnostics.sharedness import log_correlation
 from assay.training import Recipe, train
 
@@ -129,6 +130,12 @@ def test_the_correlation_is_of_logarithms():
     expected = pearsonr(a[:4].repeat(2)[:7].log().numpy(), noisy.log().numpy())
     assert log_correlation(a[:4].repeat(2)[:7], noisy) == pytest.approx(
         (expected.statistic, expected.pvalue), rel=1e-5)  # fmt: skip
+
+
+def test_the_threshold_of_a_detector_is_the_best_one():
+    clean, bad = torch.tensor([0.0, 1.0, 2.0, 5.0]), torch.tensor([3.0, 4.0, 6.0])
+    assert best_threshold(clean, bad) == 2.5  # three of four, three of three
+    assert best_threshold(torch.tensor([7.0]), torch.tensor([9.0])) == 8.0
 
 
 def test_classes_can_hide_a_correlation():

@@ -46,27 +46,74 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
     Returns:
         ``(n, k)``.
 
-    Source: equation 6 before it is standardised; per-sample gradients by ``torch.func``.
+    Source: equation 6 before it is standardised; per-sample gradients by ``torch.func``, on a CPU from what goes into a
+    layer and what comes back, where that is possible.
     """
     same_length(x, y)
     whole("chunk", chunk, least=1)
     names, device = filters_of(model), model_device(model, x.device)
+    layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+    each = _by_layer if device.type == "cpu" and all(map(_plain, layers)) else _by_transform
     with untouched(model):
-        weights = {name: p.detach() for name, p in model.named_parameters()}
-        moving = {name: weights.pop(name) for name in names}
-        others = {**weights, **dict(model.named_buffers())}
-
-        def loss(own: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-            logits = functional_call(model, {**others, **own}, (image[None],))
-            return F.cross_entropy(logits, label[None])
-
-        each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
-        parts = []
-        for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            found = each(moving, images.to(device), labels.to(device))
-            parts.append(torch.cat([found[name].abs().flatten(2).mean(2) if found[name].ndim > 2 else found[name].abs()
-                                    for name in names], 1).cpu())  # fmt: skip
+        parts = [each(model, names, images.to(device), labels.to(device)).cpu()
+                 for images, labels in zip(x.split(chunk), y.split(chunk), strict=True)]  # fmt: skip
     return torch.cat(parts)
+
+
+def _by_transform(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) -> Tensor:
+    """For any network: the gradient of one image, mapped over all."""
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    moving = {name: weights.pop(name) for name in names}
+    others = {**weights, **dict(model.named_buffers())}
+
+    def loss(own: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(model, {**others, **own}, (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    found = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(moving, x, y)
+    return torch.cat([found[name].abs().flatten(2).mean(2) for name in names], 1)
+
+
+def _plain(layer: nn.Module) -> bool:
+    """Whether a layer's own gradients can be had from what goes in and what comes back."""
+    if isinstance(layer, nn.Linear):
+        return True
+    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(
+        layer.padding, str
+    )  # fmt: skip
+
+
+def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) -> Tensor:
+    """One pass for all images, then each image's gradients layer by layer; on a CPU up to three times as fast."""
+    layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+    handles = [layer.register_forward_hook(lambda own, given, out: seen.append((own, given[0].detach(), out)))
+               for layer in layers]  # fmt: skip
+    try:
+        with torch.enable_grad():
+            loss = F.cross_entropy(model(x.detach().clone().requires_grad_()), y, reduction="sum")
+    finally:
+        for handle in handles:
+            handle.remove()
+    if sorted(map(id, (own for own, _, _ in seen))) != sorted(map(id, layers)):
+        return _by_transform(model, names, x, y)  # a layer that is used twice, or not at all
+    slopes = torch.autograd.grad(loss, [out for _, _, out in seen])
+    found = {id(own): _of_layer(own, given, slope) for (own, given, _), slope in zip(seen, slopes, strict=True)}
+    return torch.cat([found[id(layer)] for layer in layers], 1)
+
+
+def _of_layer(layer: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
+    if isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str):
+        rows = []
+        for one, back in zip(given, slope.flatten(2), strict=True):  # one by one they stay in the processor's cache
+            parts = F.unfold(one[None], layer.kernel_size, layer.dilation, layer.padding, layer.stride)[0]
+            weights = back @ parts.T
+            rows.append(torch.linalg.vector_norm(weights, 1, dim=1) / weights.shape[1])
+        return torch.stack(rows)
+    if given.ndim == 2:  # the gradient is a product of the two
+        return slope.abs() * given.abs().mean(1, keepdim=True)
+    weights = torch.einsum("n...o,n...i->noi", slope, given)
+    return weights.abs().mean(2)
 
 
 @dataclass(frozen=True)

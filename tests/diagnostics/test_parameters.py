@@ -75,16 +75,52 @@ class Twice(nn.Module):
         return self.head(self.conv(torch.tanh(self.conv(x)))[..., :2, :2].flatten(1))
 
 
+class Changed(nn.Module):
+    """The input of a layer is changed after it has been used."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(72, 3)
+
+    def forward(self, x):
+        z = x * 2
+        out = self.conv(z)
+        with torch.no_grad():
+            z.add_(1)
+        return self.head(torch.tanh(out).flatten(1))
+
+
+class Unused(nn.Module):
+    """A layer whose output is thrown away."""
+
+    def __init__(self):
+        super().__init__()
+        self.idle, self.head = nn.Linear(72, 2), nn.Linear(72, 3)
+
+    def forward(self, x):
+        self.idle(x.flatten(1))
+        return self.head(x.flatten(1))
+
+
+def tied():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(72, 72), nn.Tanh(), nn.Linear(72, 72), nn.Tanh(), nn.Linear(72, 3))
+    model[3].weight = model[1].weight
+    return model
+
+
 @pytest.mark.parametrize(
     "model",
     [
         Twice(),
+        Unused(),
+        tied(),
+        nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 3)),
         nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)),
         nn.Sequential(nn.Conv2d(2, 4, 3, padding="same", dilation=2), nn.Flatten(), nn.Linear(144, 3)),
         nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, dilation=2, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3)),
         nn.Sequential(nn.Flatten(2), nn.Linear(36, 4), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)),
     ],
-    ids=["twice", "groups", "same", "stride", "sequence"],
+    ids=["twice", "unused", "tied", "inplace", "groups", "same", "stride", "sequence"],
 )
 def test_gradients_of_unusual_layers(model):
     torch.manual_seed(0)
@@ -92,9 +128,16 @@ def test_gradients_of_unusual_layers(model):
     found, names = filter_gradients(model, x, y), filters_of(model)
     weights = dict(model.named_parameters())
     for i in range(3):
-        slopes = torch.autograd.grad(F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]), [weights[n] for n in names])
+        loss = F.cross_entropy(model(x[i : i + 1].clone()), y[i : i + 1])
+        own = [weights[name] for name in names]
+        slopes = torch.autograd.grad(loss, own, allow_unused=True, materialize_grads=True)
         expected = torch.cat([slope.abs().flatten(1).mean(1) for slope in slopes])
         assert torch.allclose(found[i], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_an_input_that_is_changed_after_its_use_is_an_error_and_no_number():
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        filter_gradients(Changed(), torch.rand(3, 2, 6, 6), torch.tensor([0, 2, 1]))
 
 
 def test_input_saliency_is_the_slope_of_the_cosine_distance():

@@ -53,7 +53,8 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
     whole("chunk", chunk, least=1)
     names, device = filters_of(model), model_device(model, x.device)
     layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
-    each = _by_layer if device.type == "cpu" and all(map(_plain, layers)) else _by_transform
+    plain = device.type == "cpu" and all(map(_plain, layers)) and not _tied(model, layers)
+    each = _by_layer if plain else _by_transform
     with untouched(model):
         parts = [each(model, names, images.to(device), labels.to(device)).cpu()
                  for images, labels in zip(x.split(chunk), y.split(chunk), strict=True)]  # fmt: skip
@@ -86,20 +87,31 @@ def _plain(layer: nn.Module) -> bool:
 def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) -> Tensor:
     """One pass for all images, then each image's gradients layer by layer; on a CPU up to three times as fast."""
     layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
-    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
-    handles = [layer.register_forward_hook(lambda own, given, out: seen.append((own, given[0].detach(), out)))
-               for layer in layers]  # fmt: skip
+    seen: list[tuple[nn.Module, Tensor, int, Tensor]] = []
+
+    def keep(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        seen.append((layer, given[0].detach(), given[0]._version, out))
+        return out.clone()  # which a layer that works in place may then change
+
+    handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         with torch.enable_grad():
             loss = F.cross_entropy(model(x.detach().clone().requires_grad_()), y, reduction="sum")
     finally:
         for handle in handles:
             handle.remove()
-    if sorted(map(id, (own for own, _, _ in seen))) != sorted(map(id, layers)):
-        return _by_transform(model, names, x, y)  # a layer that is used twice, or not at all
-    slopes = torch.autograd.grad(loss, [out for _, _, out in seen])
-    found = {id(own): _of_layer(own, given, slope) for (own, given, _), slope in zip(seen, slopes, strict=True)}
+    once = sorted(id(layer) for layer, *_ in seen) == sorted(map(id, layers))
+    slopes = torch.autograd.grad(loss, [out for *_, out in seen], allow_unused=True) if once else ()
+    if not once or None in slopes or any(given._version != version for _, given, version, _ in seen):
+        return _by_transform(model, names, x, y)  # used twice, or not at all, or its input has been changed since
+    found = {id(own): _of_layer(own, given, slope) for (own, given, *_), slope in zip(seen, slopes, strict=True)}
     return torch.cat([found[id(layer)] for layer in layers], 1)
+
+
+def _tied(model: nn.Module, layers: list[nn.Module]) -> bool:
+    """Whether a layer's weights are another's as well."""
+    weights = {id(layer.weight) for layer in layers}
+    return sum(id(p) in weights for module in model.modules() for p in module._parameters.values()) > len(layers)
 
 
 def _of_layer(layer: nn.Module, given: Tensor, slope: Tensor) -> Tensor:

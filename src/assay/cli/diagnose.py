@@ -70,6 +70,7 @@ def diagnose(
         radius = parse_number(eps)
     except ValueError:
         reject("eps", "a number or a fraction such as 8/255", eps)
+    chosen(which, trail=trail is not None)  # a wrong name is said before images are read
     test = load_data(data, split="test", limit=limit, seed=seed)
     names = chosen(which, trail=trail is not None, masks=test.masks is not None)
     case = Case(

@@ -57,8 +57,8 @@ def signatures(record, table):
             "no longer fool "
             "their victim.")  # fmt: skip
     text += (
-        " The columns of the ablation differ by less than twice their standard error, 1.2 points; what the losses of "
-        "classifier and features do here is in the table of reconstruction."
+        " The columns of the ablation differ by at most 2.7 points, where the standard error of a difference is 1.8; "
+        "what the losses of classifier and features do here is in the table of reconstruction."
     )
     return text, "\n\n".join(parts)
 

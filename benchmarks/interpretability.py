@@ -5,6 +5,7 @@ both from their wheels. Random targets, as the paper's average case.
 """
 
 import argparse
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +77,22 @@ def main():
             study(f"CIFAR-10, {arch}", model, data.images(), data.y, 10, ATTACKS)
 
 
+def saved(figure, path):
+    """A picture of photographs in 128 colours: a fifth of the size, and nothing lost that is looked at."""
+    from PIL import Image
+
+    content = BytesIO()
+    figure.savefig(content, dpi=90, facecolor="white")
+    Image.open(content).convert("RGB").quantize(128).save(path, optimize=True)
+
+
 def study(case, model, x, y, classes, attacks):
     places = torch.randint(1, classes, y.shape, generator=torch.Generator().manual_seed(0))
     found = interpretability(
         model, x, y, (y + places) % classes, attacks, told=lambda *words: print(*words, flush=True)
     )
     picture = HERE / "results" / f"interpretability-{case.split(',')[0].lower()}.png"
-    found.pictures().savefig(picture, dpi=110, facecolor="white")
+    saved(found.pictures(), picture)
     above = {name: float((by["StrAttack"].mean(1) > by["C&W l2"].mean(1)).float().mean())
              for name, by in found.each.items()}  # fmt: skip
     row = {"case": case, "n": found.count, "percentiles": found.percentiles,

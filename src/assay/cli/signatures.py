@@ -8,9 +8,10 @@ from cyclopts import Parameter
 from assay.attacks.registry import make as make_attack
 from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, teller
-from assay.core.arguments import described, nearest, reject
+from assay.core.arguments import reject
 from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
+from assay.core.spec import names_of
 from assay.data import load as load_data
 from assay.data.decode import stacked
 from assay.models import load as load_model
@@ -112,10 +113,10 @@ def signatures(
     victims = {name: load_model(path) for name, path in map(named, victim)}
     if len(victims) < len(victim):
         reject("victim", "a name for each model, all different (NAME=SPEC)", victim)
-    asked = _listed("columns", columns, tuple(SCENARIOS))
+    asked = names_of("columns", columns, SCENARIOS)
     train = load_data(data, split="train", limit=limit, seed=seed)
     test = load_data(data, split="test", limit=test_limit, seed=seed)
-    size, names = min(train.x.shape[2:]), _listed("kinds", kinds, tuple(KINDS))
+    size, names = min(train.x.shape[2:]), names_of("kinds", kinds, KINDS)
     grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
     learned, held = settings(size, grid, names), []
     if unseen_eps is not None:
@@ -204,16 +205,6 @@ def identify(
     for path, guess in zip(image, found, strict=True):
         say(f"{path}: {guess}")
     return 0
-
-
-def _listed(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    words = tuple(filter(None, (part.strip() for part in text.split(","))))
-    for word in words:
-        if word not in known:
-            reject(name, "some of " + ", ".join(known), described(f"{word!r}{nearest(word, known)}"))
-    if not words:
-        reject(name, "some of " + ", ".join(known), text)
-    return words
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:

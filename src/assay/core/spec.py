@@ -1,7 +1,7 @@
 """``name:key=value,…``: arguments of a function, as text."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from assay.core.arguments import described, nearest, reject
@@ -55,3 +55,25 @@ def _value(name: str, key: str, value: str, parameter: inspect.Parameter) -> Any
         return value
     whole = "int" in kinds and "float" not in kinds
     return int(number) if whole and number == int(number) else number
+
+
+def names_of(argument: str, text: str, known: Collection[str]) -> tuple[str, ...]:
+    """The names of a comma-separated list.
+
+    Args:
+        argument: whose value the text is, for the message.
+        text: such as ``"pgd,patch"``.
+        known: the names that there are.
+
+    Raises:
+        ValueError: none, or one that is not known (with the nearest that is).
+
+    Example:
+        >>> names_of("kinds", "pgd, patch", ("pgd", "deepfool", "patch"))
+        ('pgd', 'patch')
+    """
+    names = tuple(filter(None, (part.strip() for part in text.split(","))))
+    for name in names:
+        if name not in known:
+            reject(argument, "some of " + ", ".join(known), described(f"{name!r}{nearest(name, known)}"))
+    return names or reject(argument, "some of " + ", ".join(known), text)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from assay.core.arguments import number, reject, whole
 from assay.core.types import Images, Labels, PerRow
-from assay.diagnostics.explanations import saliency, shared_top, spearman, unexplained
+from assay.diagnostics.explanations import attack_saliency, saliency, shared_top, spearman
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Told, quiet, right_of, same_length
 
@@ -124,7 +124,7 @@ def attribution(
         signs = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed)).sign()
         rough = (own + eps * signs).clamp(0, 1)
         noise[name] = float(shared_top(before, saliency(model, rough, labels), k).mean())
-        moved = unexplained(model, own, labels, eps=eps, steps=steps, k=k, tried=rough)
+        moved = attack_saliency(model, own, labels, eps=eps, steps=steps, k=k, tried=rough)
         after = saliency(model, moved, labels)
         top[name], rank[name] = shared_top(before, after, k), spearman(before, after)
         worst = int(top[name].argmin())

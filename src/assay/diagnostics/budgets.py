@@ -89,6 +89,9 @@ def budgets(
         seed: of the attacks.
         told: progress.
 
+    Returns:
+        Accuracies at 0 and at each budget, ascending.
+
     Raises:
         ValueError: no budget, or one that is not above 0.
     """

@@ -37,7 +37,7 @@ def saliency(model: nn.Module, x: Images, y: Labels, *, graph: bool = False, bat
     return found / found.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)
 
 
-def unexplained(model: nn.Module, x: Images, y: Labels, *, eps: float, steps: int, k: int, tried: Images) -> Images:
+def attack_saliency(model: nn.Module, x: Images, y: Labels, *, eps: float, steps: int, k: int, tried: Images) -> Images:
     """Images within the ball, classified as before, whose saliency has left its most salient pixels.
 
     Args:

@@ -46,6 +46,12 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
     Returns:
         ``(n, k)``.
 
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+        >>> _ = nn.init.zeros_(model[1].weight)  # probabilities of a half: gradients of half the image
+        >>> filter_gradients(model, torch.tensor([[[[2.0, 0.0]]]]), torch.tensor([0])).tolist()
+        [[0.5, 0.5]]
+
     Source: equation 6 before it is standardised; per-sample gradients by ``torch.func``, on a CPU from what goes into a
     layer and what comes back, where that is possible.
     """

@@ -10,7 +10,8 @@ from torch import nn
 
 from assay.attacks import APGD, FGSM, PGD, CarliniWagnerL2, CarliniWagnerLinf, DeepFool, Patch, StrAttack
 from assay.attacks.universal import UniversalSign
-from assay.core.arguments import described, nearest, reject
+from assay.core.arguments import reject
+from assay.core.spec import names_of
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import attribution
 from assay.diagnostics.budgets import budgets
@@ -193,10 +194,8 @@ def chosen(which: str | None, *, trail: bool, masks: bool = True) -> tuple[str, 
     """
     if which is None:
         return tuple(name for name, entry in DIAGNOSTICS.items() if entry.trail <= trail and entry.masks <= masks)
-    names = tuple(filter(None, (part.strip() for part in which.split(","))))
+    names = names_of("which", which, DIAGNOSTICS)
     for name in names:
-        if name not in DIAGNOSTICS:
-            reject("which", "some of " + ", ".join(DIAGNOSTICS), described(f"{name!r}{nearest(name, DIAGNOSTICS)}"))
         if DIAGNOSTICS[name].trail and not trail:
             reject("which", "diagnostics of single models, as no training trail is given", name)
         if DIAGNOSTICS[name].masks and not masks:

@@ -89,6 +89,10 @@ def boolean_map(scores: Tensor, percentile: float) -> Tensor:
     Returns:
         Bool, of the same shape.
 
+    Example:
+        >>> boolean_map(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 50).tolist()
+        [[False, False, True, True]]
+
     Source: paper 002, section 6.
     """
     number("percentile", percentile, least=0, most=100)
@@ -107,6 +111,11 @@ def interpretability_score(delta: Tensor, chosen: Tensor) -> PerRow:
 
     Returns:
         ``(n,)`` in [0, 1]; NaN for a perturbation of zero.
+
+    Example:
+        >>> delta, chosen = torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[[True, False]]]])
+        >>> round(float(interpretability_score(delta, chosen)), 3)
+        0.6
 
     Source: paper 002, equation 23.
     """

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from assay.diagnostics.case import Case
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import digest
 from assay.report.diagnosis import Finding, embedded, write_diagnosis
+from assay.runs.answers import rows_of
 from assay.runs.facts import code_digest, facts
 
 
@@ -80,9 +80,7 @@ def _asked(name: str, case: Case) -> dict[str, Any]:
     answer = entry.ask(case)
     figures = [answer.figure()] + ([entry.more(answer)] if entry.more else [])
     drawn = [embedded(figure, f"{name}-{i}", f"{entry.title}: {entry.question}") for i, figure in enumerate(figures)]
-    frame = [{key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-             for row in answer.frame()]  # fmt: skip
-    return {"verdict": answer.verdict(), "frame": frame, "figures": drawn}
+    return {"verdict": answer.verdict(), "frame": rows_of(answer), "figures": drawn}
 
 
 def _identity(case: Case) -> str:

@@ -1,11 +1,9 @@
 """Learn the signatures of attacks, keep what is learned as it comes, and write the page."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -14,6 +12,7 @@ from assay.data import Dataset
 from assay.diagnostics import Answer
 from assay.diagnostics.trail import Told, quiet
 from assay.report.diagnosis import Finding, embedded, write_diagnosis
+from assay.runs.answers import rows_of
 from assay.runs.facts import code_digest, facts
 from assay.signatures import (
     SCENARIOS,
@@ -132,8 +131,8 @@ def learn_signatures(
     for key, (title, question, answer) in answers.items():
         notice(f"{key}: {answer.verdict()}")
         drawn = embedded(answer.figure(), key, f"{title}: {question}")
-        findings.append(Finding(key, title, question, answer.verdict(), (drawn,), tuple(_finite(answer))))
-    tables = {key: {"verdict": answer.verdict(), "frame": _finite(answer)} for key, (_, _, answer) in answers.items()}
+        findings.append(Finding(key, title, question, answer.verdict(), (drawn,), tuple(rows_of(answer))))
+    tables = {key: {"verdict": answer.verdict(), "frame": rows_of(answer)} for key, (_, _, answer) in answers.items()}
     atomic_write(folder / "tables.json", json.dumps(tables, indent=1, allow_nan=False))
     notes = (lesson.train.name or "data", f"{len(train)} examples to learn from", f"{len(test)} to be tried on",
              f"victims {', '.join(lesson.victims)}", f"features of {lesson.extractor}")  # fmt: skip
@@ -169,8 +168,3 @@ def _answers(
 
 def _progress(column: str, told: Told) -> Callable[[int, int, float], None]:
     return lambda done, of, loss: told(f"{column}: loss {loss:.3f}", done, of)
-
-
-def _finite(answer: Answer) -> list[dict[str, Any]]:
-    return [{key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-            for row in answer.frame()]  # fmt: skip

@@ -141,13 +141,19 @@ class Identifier:
 
 
 def distance(features: Tensor, bank: Tensor) -> Tensor:
-    """To the tenth nearest of the bank, ``(n,)``."""
+    """Euclidean, from features ``(n, f)`` to the tenth nearest of the bank ``(m, f)``: ``(n,)``."""
     near = torch.cdist(features, bank).topk(min(NEIGHBOURS, len(bank)), dim=1, largest=False)
     return near.values[:, -1]
 
 
 def load_identifier(path: str | Path) -> Identifier:
     """Read what `Identifier.save` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The identifier, on the CPU, in evaluation mode.
 
     Raises:
         FileNotFoundError: there is no such file.

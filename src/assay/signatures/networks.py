@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from assay.core.arguments import reject, whole
 from assay.core.types import Images, Logits
+from assay.diagnostics.saliency import kept_outputs
 from assay.models import build
 
 GAIN = 16.0
@@ -107,11 +108,7 @@ def layer_of(model: nn.Module, place: int) -> nn.Module:
 
 
 def features_at(model: nn.Module, layer: nn.Module, x: Images) -> Tensor:
-    """What a layer gives for images; gradients flow through."""
-    kept: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _, __, out: kept.append(out))
-    try:
+    """What a layer gives for images ``(n, c, h, w)``, of the layer's shape; gradients flow through."""
+    with kept_outputs(layer) as found:
         model(x)
-    finally:
-        handle.remove()
-    return kept[0]
+    return found[0]

@@ -121,6 +121,10 @@ def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(K
     Raises:
         ValueError: an unknown kind, or a grid that leaves an attack without a setting.
 
+    Example:
+        >>> [setting.words for setting in settings(32, Grid(eps=(8 / 255,), steps=10), ("pgd", "patch"))][:2]
+        ['PGD-10 linf 8/255', 'Patch-10 patch 4×4 linf 8/255']
+
     Source: Souri et al., "Identification of attack-specific signatures in adversarial examples", section 3.2, table 2.
     C&W linf has there a largest perturbation, 100 steps, a learning rate and a constant: Adam on the logit margin
     inside the ball, on which the constant has no effect. C&W l2 ends a search early where its loss no longer falls, as

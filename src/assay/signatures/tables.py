@@ -56,6 +56,13 @@ class Recognised:
 def recognised(by: Mapping[str, Recognition], examples: Examples) -> Recognised:
     """Try recognisers on examples.
 
+    Args:
+        by: recognisers by column, such as ``"image"`` or ``"redrl"``.
+        examples: known attacks on images that none of them has seen.
+
+    Returns:
+        The share recognised, by column and by kind (those without an example are left out).
+
     Source: paper 004, tables 3 and 5.
     """
     share: dict[str, dict[str, float]] = {}
@@ -112,6 +119,14 @@ class Restored:
 
 def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], examples: Examples) -> Restored:
     """Try classifiers on images and on what the reconstructor makes of them; each on what was made on it.
+
+    Args:
+        recognition: one with a reconstructor.
+        classifiers: by name; one that is among the victims is tried on what was made on it.
+        examples: clean and attacked images.
+
+    Returns:
+        Accuracies, ``(classifiers, kinds)``, and pictures.
 
     Only images that the classifier was right about are attacked, so only those count as clean ones too; NaN stands for
     a kind without an image.
@@ -188,7 +203,13 @@ class Confusion:
 
 
 def confusion(identifier: Identifier, examples: Examples | None = None, about: str = "Known attacks") -> Confusion:
-    """The confusion matrix of its own held-out examples, or of others."""
+    """The confusion matrix of its own held-out examples, or of others.
+
+    Args:
+        identifier: calibrated.
+        examples: others; None for its own.
+        about: in words, what the examples are.
+    """
     columns = (*identifier.kinds, "unknown")
     if examples is None:
         return Confusion(identifier.kinds, columns, identifier.confusion, about)

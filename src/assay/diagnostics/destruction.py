@@ -71,10 +71,7 @@ def destruction_rate(
     Source: Kurakin, Goodfellow & Bengio, "Adversarial examples in the physical world", 2017, equation 1, of which
     paper 001, section 3.3, drops the demand that the transformed clean image be right.
     """
-    effective = _effective(model, x, moved, y)
-    if not bool(effective.any()):
-        return float("nan")
-    return right_of(model, change(moved)[effective], y[effective]).double().mean().item()
+    return _rate(model, change(moved), y, _effective(model, x, moved, y))
 
 
 @dataclass(frozen=True)
@@ -154,17 +151,12 @@ def destruction(
     for number_of, (name, attack) in enumerate(attacks.items()):
         for i, (_, model) in enumerate(trail):
             moved = attacked(model, x, y, attack, seed=seed)
-            effective.setdefault(name, []).append(int(_effective(model, x, moved, y).sum()))
+            turned = _effective(model, x, moved, y)
+            effective.setdefault(name, []).append(int(turned.sum()))
             for kind, (change, strengths) in transforms.items():
                 table = rate.setdefault((name, kind), torch.full((len(trail.epochs), len(strengths)), float("nan")))
                 for j, strength in enumerate(strengths):
-                    table[i, j] = destruction_rate(
-                        model,
-                        x,
-                        moved,
-                        y,
-                        lambda z, c=change, s=strength: c(z, s),  # type: ignore[misc]
-                    )
+                    table[i, j] = _rate(model, change(moved, strength), y, turned)
             told("destruction", number_of * len(trail.epochs) + i + 1, len(attacks) * len(trail.epochs))
     counts = {name: tuple(found) for name, found in effective.items()}
     strengths_of = {kind: strengths for kind, (_, strengths) in transforms.items()}
@@ -173,3 +165,9 @@ def destruction(
 
 def _effective(model: nn.Module, x: Images, moved: Images, y: Labels) -> Flag:
     return right_of(model, x, y) & ~right_of(model, moved, y)
+
+
+def _rate(model: nn.Module, changed: Images, y: Labels, effective: Flag) -> float:
+    if not bool(effective.any()):
+        return float("nan")
+    return right_of(model, changed[effective], y[effective]).double().mean().item()

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from assay.core.guard import untouched
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import pictures
-from assay.diagnostics.trail import Told, quiet, same_length
+from assay.diagnostics.trail import Told, loss_gradient, quiet, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,12 +79,7 @@ def gradients(
     same_length(x, y)
     found = {}
     for done, (name, model) in enumerate(models.items()):
-        with untouched(model), torch.enable_grad():
-            parts = []
-            for part, labels in zip(x.split(128), y.split(128), strict=True):
-                leaf = part.clone().requires_grad_()
-                parts += torch.autograd.grad(F.cross_entropy(model(leaf), labels, reduction="sum"), leaf)
-        found[name] = torch.cat(parts)
+        found[name] = loss_gradient(model, x, y)
         told("gradients", done + 1, len(models))
     inside, share = None, float("nan")
     if masks is not None:

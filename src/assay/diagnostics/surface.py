@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from assay.core.guard import untouched
 from assay.core.rng import Rng
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, canvas
-from assay.diagnostics.trail import Told, losses_of, quiet, same_length
+from assay.diagnostics.trail import Told, loss_gradient, losses_of, quiet, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,9 +84,7 @@ def surface(
     noise = Rng(seed).normal(torch.arange(len(x)), tuple(x.shape[1:]), "surface").sign().to(x)
     loss, bends = {}, {}
     for done, (name, model) in enumerate(models.items()):
-        with untouched(model), torch.enable_grad():
-            leaf = x.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(F.cross_entropy(model(leaf), y, reduction="sum"), leaf)
+        slope = loss_gradient(model, x, y)
         way = slope.sign()
         table = torch.zeros(places, places)
         for i, a in enumerate(steps.tolist()):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from assay.core.arguments import described, reject
 from assay.core.combinators import AnyAttack
-from assay.core.guard import untouched
+from assay.core.guard import model_device, untouched
 from assay.core.outcome import Outcome
 from assay.core.run import INTERRUPTED, perturb
 from assay.core.run import attack as run_attack
@@ -87,6 +87,17 @@ def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
 def losses_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:
     """Cross-entropy of each image."""
     return F.cross_entropy(logits_of(model, x, batch), y, reduction="none")
+
+
+def loss_gradient(model: nn.Module, x: Images, y: Labels, batch: int = 128) -> Tensor:
+    """The gradient of each image's cross-entropy with respect to the image, ``(n, c, h, w)``, on the CPU."""
+    device, parts = model_device(model, x.device), []
+    with untouched(model), torch.enable_grad():
+        for part, labels in zip(x.split(batch), y.split(batch), strict=True):
+            leaf = part.detach().to(device, copy=True).requires_grad_()
+            loss = F.cross_entropy(model(leaf), labels.to(device), reduction="sum")
+            parts.append(torch.autograd.grad(loss, leaf)[0].cpu())
+    return torch.cat(parts) if parts else torch.zeros_like(x)
 
 
 def right_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from assay.cli import main
-from assay.cli.foreground import with_foreground
 from assay.data import load
+from assay.runs.foreground import with_foreground
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,15 @@ def test_the_main_job(model, tmp_path, capsys):
     assert "FGSM linf 8/255" in printed.out
     assert "report:" in printed.out
     names = {p.name for p in tmp_path.iterdir()}
-    assert {"report.html", "summary.json", "samples.csv", "cells"} <= names
+    assert {
+        "report.html",
+        "summary.json",
+        "samples.csv",
+        "samples.parquet",
+        "ledger.sqlite",
+        "images",
+        "manifest.json",
+    } <= names
     rows = (tmp_path / "samples.csv").read_text().splitlines()
     assert len(rows) == 1 + 24 * 4
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -42,21 +50,28 @@ def test_the_main_job(model, tmp_path, capsys):
 
 def test_the_same_command_again_reuses_everything(model, tmp_path, capsys):
     assert evaluate(model, tmp_path) == 0
-    first = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()}
+    first = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "images").iterdir()}
+    table = (tmp_path / "samples.csv").read_bytes()
     assert evaluate(model, tmp_path) == 0
     assert "kept from before" in capsys.readouterr().err
-    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()} == first
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "images").iterdir()} == first
+    assert (tmp_path / "samples.csv").read_bytes() == table
     assert evaluate(model, tmp_path, "--seed", "1") == 0
-    assert len(list((tmp_path / "cells").iterdir())) == 2 * len(first)
+    assert len(list((tmp_path / "images").iterdir())) == 2 * len(first)
 
 
-def test_a_damaged_cell_is_made_again(model, tmp_path):
+@pytest.mark.parametrize("how", ["truncated", "gone"])
+def test_images_that_are_lost_are_made_again(model, tmp_path, capsys, how):
     assert evaluate(model, tmp_path) == 0
-    cell = next((tmp_path / "cells").iterdir())
-    whole = cell.read_bytes()
-    cell.write_bytes(whole[: len(whole) // 2])
+    file = next((tmp_path / "images").iterdir())
+    whole, table = file.read_bytes(), (tmp_path / "samples.csv").read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    if how == "gone":
+        file.unlink()
     assert evaluate(model, tmp_path) == 0
-    assert len(cell.read_bytes()) > len(whole) // 2
+    assert "is lost or damaged: samples 0 to 23 are attacked again" in capsys.readouterr().err
+    assert file.read_bytes() == whole
+    assert (tmp_path / "samples.csv").read_bytes() == table
 
 
 def test_json_is_strict_and_alone_on_standard_output(model, tmp_path, capsys):

@@ -9,10 +9,10 @@ from typing import Annotated
 import torch
 from cyclopts import Parameter
 
-from assay.cli.models import file_name, named
+from assay.cli.models import named
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, nearest, reject
-from assay.core.files import atomic_write
+from assay.core.files import atomic_write, file_name
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
 from assay.data import load as load_data
 from assay.models import load as load_model

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from torch import nn
 
 from assay.cli.evaluate import planned, show_cells
-from assay.cli.foreground import with_foreground
 from assay.cli.output import emit, note, say
 from assay.cli.train import tell
 from assay.core.numbers import parse_number
@@ -19,6 +18,7 @@ from assay.data import load as load_data
 from assay.report import summary, write_report
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
+from assay.runs.foreground import with_foreground
 from assay.training import Recipe
 from assay.training import train as run_training
 
@@ -76,7 +76,7 @@ def demo(
             show_cells(result)
         if not result.complete:
             note("interrupted; the same command goes on")
-            return 130
+            return 128 + result.signal
         found.append(result.study)
     report = write_report(found, out / "report.html", title="Six classifiers under attack")
     if json:

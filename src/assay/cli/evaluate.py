@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
-from assay.cli.foreground import with_foreground
 from assay.cli.models import named
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, one_of, reject
@@ -21,6 +20,7 @@ from assay.defences import defend
 from assay.models import load as load_model
 from assay.runs import Evaluation, Question, Settings
 from assay.runs import evaluate as run_evaluation
+from assay.runs.foreground import with_foreground
 
 
 def evaluate(
@@ -190,7 +190,7 @@ def show(found: Evaluation, *, json: bool) -> int:
         show_cells(found)
     if not found.complete:
         note("interrupted; the same command goes on")
-        return 130
+        return 128 + found.signal
     if not json:
         say(f"report: {found.report}")
     return 0

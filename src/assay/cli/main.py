@@ -17,11 +17,17 @@ from assay.cli.evaluate import evaluate
 from assay.cli.fit import fit
 from assay.cli.listing import ls
 from assay.cli.output import complain
+from assay.cli.run import run
+from assay.cli.runs import compare, export, report, status, verify
 from assay.cli.signatures import identify, signatures
 from assay.cli.train import train
 from assay.runs.facts import package_version
 
 INTERRUPTED = 130
+COMMANDS = (
+    demo, evaluate, run, status, verify, compare, export, report, diagnose, signatures, identify, corruptions, train,
+    fit, ls, doctor,
+)  # fmt: skip
 
 
 def app() -> App:
@@ -32,7 +38,7 @@ def app() -> App:
         version=package_version("assay"),
         help_format="markdown",
     )
-    for command in (demo, evaluate, diagnose, signatures, identify, corruptions, train, fit, ls, doctor):
+    for command in COMMANDS:
         found.command(command)
     return found
 

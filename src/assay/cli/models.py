@@ -1,6 +1,5 @@
 """Models on the command line."""
 
-import re
 from pathlib import Path
 
 
@@ -10,8 +9,3 @@ def named(spec: str) -> tuple[str, str]:
     if equals and path and "/" not in name and ":" not in name:
         return name, path
     return (Path(spec).stem if spec.endswith((".safetensors", ".pt", ".pth")) else spec), spec
-
-
-def file_name(name: str) -> str:
-    """A model's name as part of a file name."""
-    return re.sub(r"[^\w.-]+", "_", name)

@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def sweep(folder: Path) -> int:
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def file_name(text: str) -> str:
+    """A name, whatever it holds, as part of a file's name.
+
+    Example:
+        >>> file_name("PGD-AT (4/255)"), file_name("../..")
+        ('PGD-AT-4-255', 'unnamed')
+    """
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "unnamed"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -70,6 +70,8 @@ class Outcome:
         seconds: wall time of the call.
         events: what the engine had to do besides (out of memory, discarded hits), as sentences.
         errors: message of the exception by sample index.
+        sizes: what `norm` returns, where it was measured before and the images are not at hand (they have their shape
+            and no memory then).
     """
 
     clean: Images
@@ -92,6 +94,7 @@ class Outcome:
     seconds: float = 0.0
     events: tuple[str, ...] = ()
     errors: dict[int, str] = field(default_factory=dict)
+    sizes: dict[str, PerRow] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -152,6 +155,8 @@ class Outcome:
             ``(n,)`` in input units ([0, 1]); a count for ``"l0"`` and ``"pixels"``.
         """
         one_of("norm", norm, MEASURES)
+        if self.sizes:
+            return self.sizes[norm]
         delta = (self.images.double() - self.clean.double()).abs()
         if norm in ("l0", "pixels"):
             changed = delta > 0
@@ -211,7 +216,8 @@ class Outcome:
         chosen = index.tolist()
         tensors = {f.name: getattr(self, f.name)[index] for f in fields(self) if _is_tensor(self, f.name)}
         errors = {new: self.errors[old] for new, old in enumerate(chosen) if old in self.errors}
-        return replace(self, **tensors, errors=errors)
+        sizes = {name: size[index] for name, size in self.sizes.items()}
+        return replace(self, **tensors, errors=errors, sizes=sizes)
 
     def merge(self, other: "Outcome", index: Tensor) -> "Outcome":
         """This record with the samples at ``index`` replaced by those of ``other`` (to complete an interrupted run)."""

@@ -82,6 +82,16 @@ def load(spec: str, *, split: str = "test", limit: int | None = None, seed: int 
     return replace(found, name=f"{found.name or name}/{split}", source=found.source or spec).head(limit, seed)
 
 
+def check(spec: str) -> str:
+    """The spec, if it is one; files are not looked for.
+
+    Raises:
+        ValueError: an unknown source or option.
+    """
+    _request(spec, "test")
+    return spec
+
+
 def _request(spec: str, split: str) -> tuple[str, Request]:
     name, colon, rest = spec.partition(":")
     source = SOURCES.get(name)

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
@@ -133,6 +134,21 @@ def defend(model: nn.Module, spec: str) -> nn.Module:
         >>> defend(nn.Flatten(), "bits:bits=1").change
         BitDepth(bits=1)
     """
+    name, given = _read(spec)
+    return DEFENCES[name].make(model, **given).eval()
+
+
+def check(spec: str) -> str:
+    """The spec, if it is one; files are not looked for.
+
+    Raises:
+        ValueError: an unknown name or argument, or one that is missing.
+    """
+    _read(spec)
+    return spec
+
+
+def _read(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, text = spec.partition(":")
     if name not in DEFENCES:
         reject("defence", "one of " + ", ".join(DEFENCES), described(f"{name!r}{nearest(name, DEFENCES)}"))
@@ -142,4 +158,4 @@ def defend(model: nn.Module, spec: str) -> nn.Module:
         if parameter.default is inspect.Parameter.empty and key not in given:
             example = "runs/d/defence.safetensors" if key == "path" else "0.25"
             reject(f"{name}:{key}", f"a value, as in {name}:{key}={example}", None)
-    return DEFENCES[name].make(model, **given).eval()
+    return name, given

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import torch
+
 from assay.core.outcome import Outcome, Status
 from assay.report.images import difference, heat, outline, picture
 from assay.report.select import Pick, choose
@@ -68,8 +70,9 @@ def _options(cards: list[dict[str, Any]], key: str, name: str) -> list[tuple[int
 def _card(study: Study, pick: Pick, models: tuple[str, ...], attack: int, title: str) -> dict[str, Any]:
     cell, i = study.cells[pick.cell], pick.sample
     outcome = cell.outcome
-    uri, most = difference(outcome.images[i].detach().cpu().float() - outcome.clean[i].detach().cpu().float())
-    label = int(study.y[i])
+    clean, attacked = study.image(i), cell.image(i)
+    uri, most = difference(torch.zeros_like(clean) if attacked is None else attacked - clean)
+    saliency, label = study.salience(i), int(study.y[i])
     return {
         "sample": i,
         "model": models.index(cell.model),
@@ -82,11 +85,12 @@ def _card(study: Study, pick: Pick, models: tuple[str, ...], attack: int, title:
         "true": study.word(label),
         "read": study.word(int(outcome.predicted[i])),
         "read_clean": study.word(int(outcome.predicted_clean[i])),
-        "clean": picture(study.x[i]),
-        "adversarial": picture(outcome.images[i]) if most > 0 else None,
+        "clean": picture(clean),
+        "adversarial": picture(attacked) if attacked is not None and most > 0 else None,
+        "kept": attacked is not None,
         "delta": uri if most > 0 else None,
         "most": most,
-        "saliency": heat(study.saliency[i]) if study.saliency is not None else None,
+        "saliency": None if saliency is None else heat(saliency),
         "outline": outline(study.masks[i]) if study.masks is not None else "",
         "facts": _facts(outcome, i, most),
         "error": outcome.errors.get(i, "") if pick.status is Status.ERROR else "",

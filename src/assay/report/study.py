@@ -1,6 +1,6 @@
 """What a report is made from: attacks on models, over the same labelled images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -25,6 +25,7 @@ class Cell:
         outcome: what it did to each sample.
         eps: the budget as a number in input units, where it is one.
         curve: cells of one model with the same name here and different ``eps`` form one accuracy–budget curve.
+        attacked: the image of a sample, where the outcome does not hold them; None for one that was not kept.
     """
 
     model: str
@@ -34,10 +35,16 @@ class Cell:
     outcome: Outcome
     eps: float | None = None
     curve: str | None = None
+    attacked: Callable[[int], Tensor | None] | None = None
 
     def __post_init__(self) -> None:
         if self.eps is not None:
             number("eps", self.eps, least=0)
+
+    def image(self, sample: int) -> Tensor | None:
+        """The image after the attack, ``(c, h, w)``; None if it was not kept."""
+        found = self.outcome.images[sample] if self.attacked is None else self.attacked(sample)
+        return None if found is None else found.detach().cpu().float()
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,11 @@ class Study:
         title: heading of the report.
         dataset: where the images come from.
         classes: names of the classes; labels beyond them are shown as ``class 7``.
-        x: clean images, ``(n, c, h, w)`` in [0, 1].
+        x: clean images, ``(n, c, h, w)`` in [0, 1], or uint8.
         y: true labels, ``(n,)``.
         masks: foreground masks, ``(n, 1, h, w)``, above 0.5 is foreground; None without.
-        saliency: non-negative saliency maps, ``(n, 1, h, w)``; None without.
+        saliency: non-negative saliency maps, ``(n, 1, h, w)``, or a function from images ``(b, c, h, w)`` to theirs;
+            None without.
         cells: the attacks, each over the same ``n`` samples.
         command: the command that makes the study again.
         facts: versions, hardware, hashes, date.
@@ -69,7 +77,7 @@ class Study:
     x: Tensor
     y: Tensor
     masks: Tensor | None
-    saliency: Tensor | None
+    saliency: Tensor | Callable[[Tensor], Tensor] | None
     cells: tuple[Cell, ...]
     command: str
     facts: dict[str, str] = field(default_factory=dict)
@@ -82,7 +90,7 @@ class Study:
         n, _, h, w = self.x.shape
         _shaped("y", self.y, (n,))
         for name, extra in (("masks", self.masks), ("saliency", self.saliency)):
-            if extra is not None:
+            if isinstance(extra, Tensor):
                 _shaped(name, extra, (n, 1, h, w))
         for i, cell in enumerate(self.cells):
             same = cell.outcome.clean.shape == self.x.shape and torch.equal(cell.outcome.y.cpu(), self.y.cpu())
@@ -108,6 +116,17 @@ class Study:
     def of(self, model: str) -> tuple[Cell, ...]:
         """The cells of one model."""
         return tuple(cell for cell in self.cells if cell.model == model)
+
+    def image(self, sample: int) -> Tensor:
+        """A clean image, ``(c, h, w)`` in [0, 1]."""
+        found = self.x[sample].detach().cpu()
+        return found.float() / 255 if found.dtype == torch.uint8 else found.float()
+
+    def salience(self, sample: int) -> Tensor | None:
+        """The saliency map of a sample, ``(1, h, w)``; None without."""
+        if self.saliency is None or isinstance(self.saliency, Tensor):
+            return None if self.saliency is None else self.saliency[sample]
+        return self.saliency(self.image(sample)[None])[0]
 
     def word(self, label: int) -> str:
         """The name of a class; ``class 7`` beyond the names, ``none`` below zero."""

@@ -46,11 +46,11 @@ def diagnose(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    identity, findings = _identity(case), []
+    told_by, findings = identity(case), []
     for name in names:
         entry, path = DIAGNOSTICS[name], folder / f"{name}.json"
         try:
-            answer, told = _answer(name, case, path, identity)
+            answer, told = _answer(name, case, path, told_by)
         except (ImportError, ValueError) as error:
             if len(names) == 1:
                 raise
@@ -65,17 +65,18 @@ def diagnose(
     )
 
 
-def _answer(name: str, case: Case, path: Path, identity: str) -> tuple[dict[str, Any], str]:
+def _answer(name: str, case: Case, path: Path, told_by: str) -> tuple[dict[str, Any], str]:
     """The answer of an earlier call with the same case, or a new one, which is kept."""
-    kept = _kept(path, identity)
+    kept = _kept(path, told_by)
     if kept is not None:
         return kept, " (kept from before)"
-    found = _asked(name, case)
-    atomic_write(path, json.dumps({"identity": identity, **found}, indent=1, allow_nan=False))
+    found = asked(name, case)
+    atomic_write(path, json.dumps({"identity": told_by, **found}, indent=1, allow_nan=False))
     return found, ""
 
 
-def _asked(name: str, case: Case) -> dict[str, Any]:
+def asked(name: str, case: Case) -> dict[str, Any]:
+    """The answer of a diagnostic: verdict, frame and figures, as JSON can hold them."""
     entry = DIAGNOSTICS[name]
     answer = entry.ask(case)
     figures = [answer.figure()] + ([entry.more(answer)] if entry.more else [])
@@ -83,7 +84,8 @@ def _asked(name: str, case: Case) -> dict[str, Any]:
     return {"verdict": answer.verdict(), "frame": rows_of(answer), "figures": drawn}
 
 
-def _identity(case: Case) -> str:
+def identity(case: Case) -> str:
+    """SHA-256 over all that decides the answers of a case."""
     models = {**case.models, **({} if case.trail is None else {str(e): m for e, m in case.trail})}
     told = [f"{name} {digest(model)}" for name, model in models.items()]
     told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]

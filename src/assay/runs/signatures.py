@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -105,6 +106,22 @@ def learn_signatures(
         The page. After an interrupt the same call goes on.
     """
     folder = Path(out)
+    found = learned(lesson, folder, notice=notice, told=told)
+    findings = [Finding(key, answer["title"], answer["question"], answer["verdict"], tuple(answer["figures"]),
+                        tuple(answer["frame"])) for key, answer in found]  # fmt: skip
+    tables = {key: {"verdict": answer["verdict"], "frame": answer["frame"]} for key, answer in found}
+    atomic_write(folder / "tables.json", json.dumps(tables, indent=1, allow_nan=False))
+    notes = (lesson.train.name or "data", f"{len(lesson.train)} images to learn from",
+             f"{len(lesson.test)} to be tried on", f"victims {', '.join(lesson.victims)}",
+             f"features of {lesson.extractor}")  # fmt: skip
+    return write_diagnosis(findings, folder / "signatures.html", title="Signatures of attacks", notes=notes,
+                           command=command, facts=facts())  # fmt: skip
+
+
+def learned(
+    lesson: Lesson, folder: Path, *, notice: Callable[[str], None] = lambda _: None, told: Told = quiet
+) -> list[tuple[str, dict[str, Any]]]:
+    """As `learn_signatures`, without the page: each answer with its key, as JSON can hold it."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     sweep(folder / "examples")
@@ -126,18 +143,13 @@ def learn_signatures(
         plan = replace(lesson.plan, **SCENARIOS[column])  # type: ignore[arg-type]
         by[column] = train_recogniser(train, plan, lesson.helpers, out=folder / f"recogniser-{column}.pt",
                                       progress=_progress(column, told), device=lesson.device)  # fmt: skip
-    answers = _answers(lesson, by, train, test, held, folder)
-    findings = []
-    for key, (title, question, answer) in answers.items():
+    found = []
+    for key, (title, question, answer) in _answers(lesson, by, train, test, held, folder).items():
         notice(f"{key}: {answer.verdict()}")
         drawn = embedded(answer.figure(), key, f"{title}: {question}")
-        findings.append(Finding(key, title, question, answer.verdict(), (drawn,), tuple(rows_of(answer))))
-    tables = {key: {"verdict": answer.verdict(), "frame": rows_of(answer)} for key, (_, _, answer) in answers.items()}
-    atomic_write(folder / "tables.json", json.dumps(tables, indent=1, allow_nan=False))
-    notes = (lesson.train.name or "data", f"{len(train)} examples to learn from", f"{len(test)} to be tried on",
-             f"victims {', '.join(lesson.victims)}", f"features of {lesson.extractor}")  # fmt: skip
-    return write_diagnosis(findings, folder / "signatures.html", title="Signatures of attacks", notes=notes,
-                           command=command, facts=facts())  # fmt: skip
+        found.append((key, {"name": key, "title": title, "question": question, "verdict": answer.verdict(),
+                            "figures": [drawn], "frame": rows_of(answer)}))  # fmt: skip
+    return found
 
 
 def _answers(

@@ -1,0 +1,151 @@
+"""``assay run``: a study, from a file."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.cli.output import command_line, emit, note, say, table
+from assay.core.arguments import one_of, reject, whole
+from assay.core.progress import Callback, watched
+from assay.runs.executors import Executor, Inline, Local
+from assay.runs.planning import Foreseen, foresee
+from assay.runs.reading import read_study, schema
+from assay.runs.schema import Config
+from assay.runs.study import limited, run_study
+
+EXECUTORS = ("local", "ray")
+_TRIED = 8
+
+
+def run(
+    study: Path | None = None,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/study"),
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    limit: int | None = None,
+    plan: bool = False,
+    explain: bool = False,
+    dry_run: bool = False,
+    accept_stale: bool = False,
+    executor: str = "local",
+    workers: int = 0,
+    threads: int | None = None,
+    address: str | None = None,
+    json_schema: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Run a study: models under attacks on data, with questions asked of them. The same command goes on with it.
+
+    Parameters
+    ----------
+    study
+        A YAML file; see studies/ for examples, --json-schema for what it may say.
+    out
+        The run's folder: ledger.sqlite, images/, and at the end the tables, report.html and manifest.json.
+    set_
+        Another value for a field, such as run.slots=64 or data.scenes.limit=32. Repeat for several.
+    limit
+        At most so many images of each data set.
+    plan
+        Say which cells there are, what is done, and what the rest will cost; attack nothing else.
+    explain
+        Say of each cell why its result is kept, or why it is not.
+    dry_run
+        Go the whole way with 8 images of each data set and one epoch, in a temporary folder.
+    accept_stale
+        Keep results that only an earlier version of assay or torch tells from what would be made now; the report says
+        so.
+    executor
+        local or ray.
+    workers
+        Processes that attack; 0 for this one.
+    threads
+        Threads of each worker; by default the processors are shared among them.
+    address
+        Of a Ray cluster, such as auto or ray://head:10001; by default Ray is started here.
+    json_schema
+        Print the JSON Schema of study files, for editors.
+    json
+        Print the summary as JSON.
+    quiet
+        No progress.
+    """
+    if json_schema:
+        sys.stdout.write(schema() + "\n")
+        return 0
+    if study is None:
+        reject("study", "a YAML file (see: assay run --help)", None)
+    config = read_study(study, set_ or ())
+    if limit is not None:
+        config = limited(config, whole("limit", limit, least=1))
+    one_of("executor", executor, EXECUTORS)
+    if plan or explain:
+        return _show_plan(foresee(config, out, costs=plan, notice=note), costs=plan)
+    if dry_run:
+        return _tried(config, quiet=quiet)
+    flags = {"--out": out, "--set": set_, "--limit": limit, "--accept-stale": accept_stale or None}
+    command = command_line("run", [str(study)], flags)
+    with watched(quiet=quiet or json) as progress:
+        found = run_study(
+            config, out, command=command, progress=progress, notice=(lambda _: None) if quiet else note,
+            executor=_executor(executor, workers, threads, address, progress), accept_stale=accept_stale,
+        )  # fmt: skip
+    if json:
+        emit(found.summary)
+    if found.conducted.signal:
+        note("interrupted; the same command goes on")
+        return 128 + found.conducted.signal
+    if not json:
+        say(f"report: {found.report}")
+    for failure in found.conducted.failures:
+        note(f"failed: {failure.label}: {failure.error}")
+    return 1 if found.conducted.failures else 0
+
+
+def _executor(kind: str, workers: int, threads: int | None, address: str | None, progress: Callback | None) -> Executor:
+    whole("workers", workers)
+    if kind == "ray":
+        from assay.runs.cluster import OnRay
+
+        return OnRay(address=address, workers=workers or None, threads=threads or 1)
+    if address is not None:
+        reject("address", "none without --executor ray", address)
+    return Local(workers, threads) if workers else Inline(progress)
+
+
+def _tried(config: Config, *, quiet: bool) -> int:
+    """The whole way on a few images, which leaves nothing."""
+    small = limited(config, _TRIED)
+    models = {
+        name: model if model.train is None
+        else model.model_copy(update={"train": model.train.model_copy(update={"epochs": min(1, model.train.epochs),
+                                                                              "limit": 64, "milestones": ()})})
+        for name, model in config.models.items()
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, watched(quiet=quiet) as progress:
+        found = run_study(small.model_copy(update={"models": models}), folder, progress=progress, notice=note)
+    for failure in found.conducted.failures:
+        note(f"failed: {failure.label}: {failure.error}")
+    say("dry run: " + ("something failed" if found.conducted.failures else "everything works"))
+    return 1 if found.conducted.failures else 0
+
+
+def _show_plan(cells: list[Foreseen], *, costs: bool) -> int:
+    head = ("data", "model", "attack", "seed", "samples", "done", "state", *(("passes", "seconds") if costs else ()))
+    rows = []
+    for cell in cells:
+        told = (f"{cell.passes:.0f}", f"{cell.seconds:.0f}") if costs else ()
+        rows.append((cell.words.data, cell.words.model, cell.words.attack, str(cell.words.seed), str(cell.n),
+                     str(cell.done), cell.state, *told))  # fmt: skip
+    table(rows, head)
+    left = [cell for cell in cells if cell.done < cell.n]
+    say(
+        f"{len(cells)} cells, {len(left)} to be done"
+        + (f", about {sum(c.seconds for c in left):.0f} s in one process (measured on a few images)" if costs else "")
+    )
+    return 0

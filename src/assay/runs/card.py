@@ -1,0 +1,135 @@
+"""What a run says about a model, in the forms in which models are passed on."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.core.arguments import described, nearest, reject
+from assay.core.files import atomic_write, file_name
+from assay.report.text import plain
+from assay.runs.finish import MANIFEST
+from assay.runs.ledger import Ledger
+from assay.runs.pictures import sha256
+
+
+def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str | None = None) -> list[Path]:
+    """Write a model card for each model of a run: Markdown with the metadata that model hubs read.
+
+    Args:
+        folder: the run's.
+        summaries: as in ``summary.json``, one a data set.
+        model: only this one.
+
+    Returns:
+        The files, ``cards/<model>.md``.
+
+    Raises:
+        ValueError: no such model.
+    """
+    folder = Path(folder)
+    names = list(dict.fromkeys(entry["model"] for told in summaries for entry in told["models"]))
+    if model is not None and model not in names:
+        reject("model", "one of " + ", ".join(names), described(f"{model!r}{nearest(model, names)}"))
+    with Ledger(folder) as ledger:
+        digests = {words.model: entry.fields["model"] for entry, words in ledger.plan()}
+    manifest = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else "none: the run is not finished"
+    found = []
+    for name in [model] if model is not None else names:
+        text = _card(name, summaries, digests.get(name, ""), manifest)
+        found.append(atomic_write(folder / "cards" / f"{file_name(name)}.md", text))
+    return found
+
+
+def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experiment: str) -> int:
+    """Log each model of a run to MLflow: metrics, parameters, and the run's tables and report as artefacts.
+
+    Args:
+        folder: the run's.
+        summaries: as in ``summary.json``, one a data set.
+        experiment: of MLflow.
+
+    Returns:
+        How many runs were logged.
+
+    Raises:
+        ImportError: MLflow is not installed.
+    """
+    try:
+        mlflow = import_module("mlflow")
+    except ImportError:
+        raise ImportError("export: expected MLflow for --to mlflow: pip install mlflow") from None
+    mlflow.set_experiment(experiment)
+    count = 0
+    for told in summaries:
+        for entry in told["models"]:
+            with mlflow.start_run(run_name=f"{entry['model']} on {told['dataset']}"):
+                mlflow.log_params({"model": entry["model"], "data": told["dataset"], "n": entry["n"],
+                                   "attacks": "; ".join(entry["attacks"])[:500],
+                                   "command": told["command"][:500]})  # fmt: skip
+                shares = {"clean_accuracy": entry["clean_accuracy"], "robust_accuracy": entry["robust_accuracy"],
+                          "passes_per_sample": entry["passes"]}  # fmt: skip
+                mlflow.log_metrics({name: value for name, value in shares.items() if value is not None})
+                for name in ("samples.csv", "summary.json", "report.html", MANIFEST):
+                    if (Path(folder) / name).is_file():
+                        mlflow.log_artifact(str(Path(folder) / name))
+            count += 1
+    return count
+
+
+def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manifest: str) -> str:
+    results, rows = [], []
+    for told in summaries:
+        for entry in told["models"]:
+            if entry["model"] != model or entry["robust_accuracy"] is None:
+                continue
+            low, high = entry["interval"]
+            grade = entry.get("grade", {}).get("grade", "–")
+            results.append(_metadata(told, entry))
+            rows.append(f"| {_cell(told['dataset'])} | {_cell('; '.join(told['headline']))} | "
+                        f"{_percent(entry['clean_accuracy'])} | ≤ {_percent(entry['robust_accuracy'])} | "
+                        f"{_percent(low)} – {_percent(high)} | {entry['n']} | {grade} | "
+                        f"{_cell(', '.join(entry['attacks']))} |")  # fmt: skip
+    head = yaml.safe_dump({"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": results}]},
+                          sort_keys=False, allow_unicode=True)  # fmt: skip
+    told = summaries[0]
+    facts = "\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in told["facts"].items())
+    head_row = "| data | budget | clean | robust | 95 % interval | n | grade | attacks |"
+    table = "\n".join((head_row, "|" + " --- |" * 8, *rows))
+    return "\n\n".join((
+        f"---\n{head}---",
+        f"# Robustness of {_cell(model)}",
+        "An upper bound on robust accuracy: a sample counts only if it was right before and survived every attack; a "
+        "stronger attack can only lower it.",
+        table,
+        f"Weights SHA-256 over structure and bytes: `{digest}`. Manifest of the run: `{manifest}`.",
+        "Made by:",
+        f"```\n{told['command'].replace('```', '')}\n```",
+        facts,
+    )) + "\n"  # fmt: skip
+
+
+def _metadata(told: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "task": {"type": "image-classification"},
+        "dataset": {"name": plain(told["dataset"]), "type": plain(told["dataset"])},
+        "metrics": [
+            {"type": "accuracy", "name": "clean accuracy", "value": entry["clean_accuracy"]},
+            {"type": "robust_accuracy", "name": f"robust accuracy at {', '.join(told['headline'])}, upper bound",
+             "value": entry["robust_accuracy"]},
+        ],
+    }  # fmt: skip
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _cell(text: object) -> str:
+    """Text that stays within a cell of a Markdown table."""
+    escaped = plain(text, 600)
+    for mark in "\\`*_[]<>|#":
+        escaped = escaped.replace(mark, "\\" + mark)
+    return escaped

@@ -1,0 +1,213 @@
+"""Conducting a run: enter its cells, complete what is missing, keep everything, and write what is made from it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assay.core.files import sweep
+from assay.core.progress import Callback, Progress
+from assay.data import Dataset
+from assay.runs.cells import Area, Subject, Wanted, wanted
+from assay.runs.drive import Failure, Job, drive, now, sweep_images, unreached
+from assay.runs.executors import Executor, Inline
+from assay.runs.facts import facts
+from assay.runs.identity import MEANINGS, differences
+from assay.runs.ledger import Entry, Ledger
+from assay.runs.pictures import DATA, FOLDER, store_data
+from assay.runs.records import Words
+from assay.runs.settings import Settings
+from assay.runs.signals import Asked, heeded
+from assay.runs.storage import on_network
+from assay.runs.view import cell_of
+from assay.runs.work import Source
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a report tells beside the numbers.
+
+    Attributes:
+        title: heading.
+        command: the command that asks it again.
+        notes: sentences for the top.
+        headline: the budgets that are claimed.
+    """
+
+    title: str
+    command: str = ""
+    notes: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """How a run ended.
+
+    Attributes:
+        complete: whether every attack ran on every sample.
+        reused: cells that were complete before.
+        failures: cells that could not be completed.
+        signal: that interrupted it, 0 for none.
+    """
+
+    complete: bool
+    reused: int
+    failures: tuple[Failure, ...] = field(default_factory=tuple)
+    signal: int = 0
+
+
+def conduct(
+    areas: Sequence[Area],
+    told: Told,
+    out: Path,
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    executor: Executor | None = None,
+    progress: Callback | None = None,
+    notice: Notice = lambda _: None,
+    strict: bool = False,
+    accept_stale: bool = False,
+) -> Conducted:
+    """Complete a run's cells.
+
+    Args:
+        areas: data, models and attacks.
+        told: what the report tells besides.
+        out: the run's folder, which this process holds.
+        settings: how to run.
+        ledger: of the folder, to be written.
+        executor: who does it; by default this process.
+        progress: called as it goes on.
+        notice: called with sentences.
+        strict: raise what makes a cell fail, instead of going on with the others.
+        accept_stale: keep results that only another version of assay or torch tells from what is wanted.
+
+    Raises:
+        OSError: the folder cannot be written to; what was done is kept.
+    """
+    executor = executor or Inline(progress)
+    tidy(ledger, out, notice)
+    for area in areas:
+        _describe(ledger, out, area)
+    _keep(ledger, told, settings)
+    ledger.keep(sources={f"{area.name}/{subject.name}": subject.model.within(out) for area in areas
+                         for subject in area.subjects if isinstance(subject.model, Source)})  # fmt: skip
+    here = isinstance(executor, Inline)
+    cells = [
+        _entered(ledger, cell, notice if accept_stale else None)
+        for area in areas
+        for cell in wanted(area, settings, None if here else data_file(ledger, out, area.data))
+    ]
+    ledger.arrange((job.entry.id, words) for job, words in cells)
+    with heeded() as asked:
+        reused, failures = _completed(cells, ledger, out, executor, asked, progress, notice, strict=strict)
+    complete = all(not unreached(ledger, job.entry) for job, _ in cells)
+    return Conducted(complete, reused, tuple(failures), asked.signal)
+
+
+def tell(subjects: Sequence[Subject], notice: Notice) -> tuple[str, ...]:
+    """Say what is odd about models, and how their defences are attacked; the latter is returned."""
+    for subject in subjects:
+        for finding in subject.findings:
+            notice(f"{subject.name}: {finding.code}: {finding.text}")
+    said = tuple(subject.said for subject in subjects if subject.said)
+    for text in said:
+        notice(text)
+    return said
+
+
+def tidy(ledger: Ledger, out: Path, notice: Notice) -> None:
+    """Put right what a kill has left."""
+    if on_network(out):
+        notice(f"{out} is on a network file system: the ledger is slower there, and only one machine may use it")
+    for folder in (out, out / FOLDER, out / DATA):
+        if folder.is_dir():
+            sweep(folder)
+    for text in sweep_images(ledger, out):
+        ledger.tell(now(), text)
+        notice(text)
+
+
+def _completed(
+    cells: Sequence[tuple[Job, Words]],
+    ledger: Ledger,
+    out: Path,
+    executor: Executor,
+    asked: Asked,
+    progress: Callback | None,
+    notice: Notice,
+    *,
+    strict: bool,
+) -> tuple[int, list[Failure]]:
+    """Complete the cells, and say of each how it ended: how many were complete before, and those that failed."""
+    words = {job.entry.id: told for job, told in cells}
+    shape = {digest: tuple(about["shape"]) for digest, about in ledger.data().items()}
+
+    def told(job: Job, *, before: bool = False) -> None:
+        parts = ledger.parts(job.entry.id).get(job.entry.id, [])
+        cell = cell_of(out, ledger, job.entry, words[job.entry.id], parts, shape[job.entry.data])
+        notice(f"{cell.model}: {cell.outcome}" + (" (kept from before)" if before else ""))
+
+    def progressed(job: Job, done: int) -> None:
+        if progress is not None and not isinstance(executor, Inline):
+            progress(Progress(job.label, done, job.entry.n, 0, 0))
+
+    left = [job for job, _ in cells if unreached(ledger, job.entry)]
+    for job, _ in cells:
+        if job not in left:
+            told(job, before=True)
+    failures: list[Failure] = []
+    if left:
+        with suppress(KeyboardInterrupt):  # the second signal: what was committed is kept
+            failures = drive(left, ledger, out, executor, asked, completed=told, progressed=progressed, strict=strict)
+    return len(cells) - len(left), failures
+
+
+VERSIONS = frozenset({"code", "torch"})
+"""The fields of an identity in which a result may differ and be kept all the same, where that was asked for."""
+
+
+def _entered(ledger: Ledger, cell: Wanted, accept: Notice | None) -> tuple[Job, Words]:
+    """A cell's place in the ledger: its own, or with ``accept`` that of one which only versions tell from it."""
+    entries = {entry.key: entry for entry in ledger.cells()}
+    entry = entries.get(cell.key)
+    if entry is None and accept is not None:
+        near = [old for old in entries.values() if set(differences(cell.fields, old.fields)) <= VERSIONS]
+        entry = near[-1] if near else None
+        if entry is not None:
+            changed = " and ".join(MEANINGS[name] for name in differences(cell.fields, entry.fields))
+            text = f"{cell.label}: a result is kept that was made before {changed} changed"
+            ledger.tell(now(), text)
+            accept(text)
+    if entry is None:
+        number = ledger.enter(cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
+        entry = Entry(number, cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
+    return Job(entry, cell.order, cell.label), cell.words
+
+
+def data_file(ledger: Ledger, out: Path, data: Dataset) -> Path:
+    """The run's copy of some data."""
+    return out.resolve() / str(ledger.data()[data.digest]["file"])
+
+
+def _describe(ledger: Ledger, out: Path, area: Area) -> None:
+    data = area.data
+    about = {"name": area.name, "file": store_data(out, data), "n": len(data), "shape": list(data.x.shape[1:]),
+             "title": area.title, "warnings": list(area.warnings)}  # fmt: skip
+    ledger.add_data(data.digest, about)
+
+
+def _keep(ledger: Ledger, told: Told, settings: Settings) -> None:
+    how: Mapping[str, Any] = {
+        "seed": str(settings.seed), "search": settings.search, "stop": settings.stop,
+        **({} if settings.budget is None else {"passes per sample": f"at most {settings.budget}"}),
+    }  # fmt: skip
+    ledger.keep(told={
+        "title": told.title, "command": told.command, "notes": list(told.notes), "facts": facts(), "settings": how,
+        "headline": list(told.headline),
+    })  # fmt: skip

@@ -1,0 +1,241 @@
+"""The loop that brings a ledger to its end: orders out, results in, one writer."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from assay.runs.executors import Executor
+from assay.runs.faults import crossing
+from assay.runs.ledger import Entry, Ledger, Part
+from assay.runs.pictures import FOLDER, whole_file, write_part
+from assay.runs.signals import Asked
+from assay.runs.work import Done, Order
+
+ATTEMPTS = 3
+"""How often an order is tried whose worker is lost."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell to be completed.
+
+    Attributes:
+        entry: the cell in the ledger.
+        order: what to do, for all of its samples.
+        label: model and attack, for people.
+    """
+
+    entry: Entry
+    order: Order
+    label: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be completed.
+
+    Attributes:
+        label: model and attack.
+        error: what was raised.
+    """
+
+    label: str
+    error: Exception
+
+
+@dataclass
+class _Ticket:
+    """One order: which samples of which cell, and how often its worker was lost."""
+
+    job: Job
+    order: Order
+    lost: int = 0
+
+
+@dataclass
+class _State:
+    """What the loop knows."""
+
+    todo: deque[_Ticket]
+    done: dict[int, int]
+    left: dict[int, int]
+    under_way: dict[int, _Ticket] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    next: int = 0
+
+    def withdraw(self, job: Job) -> None:
+        """No more orders of a cell that has failed."""
+        self.todo = deque(ticket for ticket in self.todo if ticket.job is not job)
+
+
+def drive(
+    jobs: Sequence[Job],
+    ledger: Ledger,
+    folder: Path,
+    executor: Executor,
+    asked: Asked,
+    *,
+    completed: Callable[[Job], None] = lambda _: None,
+    progressed: Callable[[Job, int], None] = lambda _job, _done: None,
+    strict: bool = False,
+) -> list[Failure]:
+    """Carry out what is missing of each job, and keep every result as it comes.
+
+    Args:
+        jobs: the cells, in order.
+        ledger: where results go.
+        folder: the run's.
+        executor: who carries out orders.
+        asked: whether an end was asked for: then what is under way is finished, and nothing new begun.
+        completed: called when a cell is.
+        progressed: called after each result with the number of samples of the cell that are there.
+        strict: raise what makes a cell fail, instead of going on with the others.
+
+    Returns:
+        The cells that failed; the rest went on.
+
+    Raises:
+        KeyboardInterrupt: an end was asked for twice. What is under way is lost, all else kept.
+    """
+    state = _begun(jobs, ledger)
+    try:
+        while state.under_way or (state.todo and not asked.signal):
+            _hand_out(state, executor, asked)
+            number, found = executor.next()
+            ticket = state.under_way.pop(number)
+            if found is None:
+                _lost(ticket, state, ledger)
+            elif isinstance(found, Exception):
+                if strict:
+                    raise found
+                state.failures.append(Failure(ticket.job.label, found))
+                state.withdraw(ticket.job)
+                continue
+            else:
+                _keep(ticket, found, ledger, folder)
+                _account(ticket, state, completed, progressed)
+    except BaseException:
+        executor.close(now=True)
+        raise
+    executor.close()
+    return state.failures
+
+
+def sweep_images(ledger: Ledger, folder: Path) -> list[str]:
+    """Bring files and ledger together after a kill: files that nothing names are removed, parts without theirs dropped.
+
+    Returns:
+        A sentence for each part that was dropped.
+    """
+    named, told = set(), []
+    for cell, parts in ledger.parts().items():
+        for part in parts:
+            if part.images is None:
+                continue
+            path = folder / part.images
+            if whole_file(path):
+                named.add(path.name)
+                continue
+            ledger.drop(cell, part.first)
+            told.append(f"{part.images} is lost or damaged: samples {part.first} to {part.first + part.count - 1} "
+                        "are attacked again")  # fmt: skip
+    for path in (folder / FOLDER).glob("*.safetensors"):
+        if path.name not in named:
+            path.unlink()
+    return told
+
+
+def missing(entry: Entry, parts: Sequence[Part], size: int) -> Iterator[tuple[int, int]]:
+    """First sample and number of samples of each shard that is not there.
+
+    Shards begin at multiples of ``size``, so that the same samples are attacked together after a kill as before.
+
+    Example:
+        >>> part = Part(4, 2, 0.0, "", None, None, ())
+        >>> list(missing(Entry(1, "", "", 10, {}, "", ()), [part], 4))
+        [(0, 4), (6, 2), (8, 2)]
+    """
+    there = np.zeros(entry.n, bool)
+    for part in parts:
+        there[part.first : part.first + part.count] = True
+    first = 0
+    for place in range(entry.n):
+        if there[place]:
+            first = place + 1
+        elif place + 1 == entry.n or (place + 1) % size == 0 or there[place + 1]:
+            yield first, place + 1 - first
+            first = place + 1
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _begun(jobs: Sequence[Job], ledger: Ledger) -> _State:
+    parts, todo, done, left = ledger.parts(), deque[_Ticket](), {}, {}
+    for job in jobs:
+        there = parts.get(job.entry.id, [])
+        done[job.entry.id] = sum(part.count for part in there)
+        shards = list(missing(job.entry, there, job.order.settings.together))
+        left[job.entry.id] = len(shards)
+        todo.extend(_Ticket(job, replace(job.order, first=first, count=count)) for first, count in shards)
+    return _State(todo, done, left)
+
+
+def _hand_out(state: _State, executor: Executor, asked: Asked) -> None:
+    """Give the executor what it has room for. What lost a worker before is tried alone: nothing else goes with it."""
+    while state.todo and len(state.under_way) < executor.room and not asked.signal:
+        if any(ticket.lost for ticket in state.under_way.values()):
+            return
+        if state.todo[0].lost and state.under_way:
+            return
+        ticket = state.todo.popleft()
+        state.under_way[state.next] = ticket
+        executor.submit(state.next, ticket.order, state.done[ticket.job.entry.id], ticket.job.entry.n)
+        state.next += 1
+
+
+def _lost(ticket: _Ticket, state: _State, ledger: Ledger) -> None:
+    ticket.lost += 1
+    last = ticket.order.first + ticket.order.count - 1
+    where = f"{ticket.job.label}, samples {ticket.order.first} to {last}"
+    ledger.tell(now(), f"{where}: the worker was lost, time {ticket.lost}")
+    if ticket.lost < ATTEMPTS:
+        state.todo.appendleft(ticket)
+        return
+    text = f"the worker process ended {ATTEMPTS} times on {where} (killed, out of memory?)"
+    state.failures.append(Failure(ticket.job.label, RuntimeError(text)))
+    state.withdraw(ticket.job)
+
+
+def _keep(ticket: _Ticket, found: Done, ledger: Ledger, folder: Path) -> None:
+    entry, order = ticket.job.entry, ticket.order
+    images = digest = None
+    if len(found.at):
+        images, digest = write_part(folder, f"{entry.key}-{order.first}", found.images, found.at)
+        crossing("images-written")
+    part = Part(order.first, order.count, found.seconds, found.worker, images, digest, found.events)
+    errors = {order.first + i: text for i, text in found.errors.items()}
+    ledger.add(entry.id, part, found.columns, errors)
+    crossing("part-committed")
+
+
+def _account(
+    ticket: _Ticket, state: _State, completed: Callable[[Job], None], progressed: Callable[[Job, int], None]
+) -> None:
+    cell = ticket.job.entry.id
+    state.done[cell] += ticket.order.count
+    state.left[cell] -= 1
+    progressed(ticket.job, state.done[cell])
+    if not state.left[cell]:
+        completed(ticket.job)
+
+
+def unreached(ledger: Ledger, entry: Entry) -> int:
+    """How many samples of a cell have not been run."""
+    return entry.n - sum(part.count for part in ledger.parts(entry.id).get(entry.id, []))

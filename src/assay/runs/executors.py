@@ -1,0 +1,161 @@
+"""Where orders are carried out: in this process, or in worker processes of this machine."""
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Protocol
+
+import torch
+
+from assay.core.arguments import whole
+from assay.core.progress import Callback
+from assay.runs.work import Done, Order, carry_out, shifted
+
+Found = Done | Exception | None
+"""What became of an order: its result, the exception that it raised, or None: its worker was lost."""
+
+
+class Executor(Protocol):
+    """Carries out orders."""
+
+    @property
+    def room(self) -> int:
+        """How many orders it takes at once."""
+        ...
+
+    def submit(self, ticket: int, order: Order, done: int, total: int) -> None:
+        """Take an order; ``done`` of the cell's ``total`` samples are there already."""
+        ...
+
+    def next(self) -> tuple[int, Found]:
+        """Wait until something has become of an order."""
+        ...
+
+    def close(self, *, now: bool = False) -> None:
+        """End; ``now``: also what is under way."""
+        ...
+
+
+class Inline:
+    """In this process, one order after the other.
+
+    Args:
+        progress: called by the engine.
+    """
+
+    room = 1
+
+    def __init__(self, progress: Callback | None = None) -> None:
+        self.progress = progress
+        self.waiting: deque[tuple[int, Order, int, int]] = deque()
+
+    def submit(self, ticket: int, order: Order, done: int, total: int) -> None:
+        """See `Executor`."""
+        self.waiting.append((ticket, order, done, total))
+
+    def next(self) -> tuple[int, Found]:
+        """See `Executor`."""
+        ticket, order, done, total = self.waiting.popleft()
+        try:
+            return ticket, carry_out(order, shifted(self.progress, done, total))
+        except Exception as error:
+            return ticket, error
+
+    def close(self, *, now: bool = False) -> None:
+        """See `Executor`."""
+
+
+@dataclass
+class Local:
+    """In worker processes of this machine.
+
+    A worker that dies (out of memory, killed) takes its orders with it, and others with them; the pool is made anew.
+
+    Args:
+        workers: how many.
+        threads: of each; by default the processors are shared among them.
+    """
+
+    workers: int
+    threads: int | None = None
+    _pool: ProcessPoolExecutor | None = None
+    _under_way: dict[Future[Done], int] = field(default_factory=dict)
+    _lost: deque[int] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        whole("workers", self.workers, least=1)
+
+    @property
+    def room(self) -> int:
+        """See `Executor`: one order waits, so that no worker does."""
+        return self.workers + 1
+
+    def submit(self, ticket: int, order: Order, done: int, total: int) -> None:
+        """See `Executor`."""
+        try:
+            future = self._started().submit(carry_out, order)
+        except BrokenProcessPool:
+            self._abandon()
+            future = self._started().submit(carry_out, order)
+        self._under_way[future] = ticket
+
+    def next(self) -> tuple[int, Found]:
+        """See `Executor`."""
+        if not self._lost:
+            ended, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
+            future = ended.pop()
+            error = future.exception()
+            if not isinstance(error, BrokenProcessPool):
+                ticket = self._under_way.pop(future)
+                return ticket, future.result() if error is None else _plain(error)
+            self._abandon()
+        return self._lost.popleft(), None
+
+    def close(self, *, now: bool = False) -> None:
+        """See `Executor`."""
+        if self._pool is None:
+            return
+        workers = list((self._pool._processes or {}).values())
+        if now:
+            for worker in workers:
+                worker.kill()
+        self._pool.shutdown(wait=not now, cancel_futures=True)
+        self._pool = None
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            threads = self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _begin, (threads, os.getpid()))
+        return self._pool
+
+    def _abandon(self) -> None:
+        """Give up a pool that has lost a worker, with all that it had taken."""
+        self._lost.extend(self._under_way.values())
+        self._under_way.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _plain(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _begin(threads: int, parent: int) -> None:
+    """Set a worker up: signals are the driver's business, and a worker does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    threading.Thread(target=_follow, args=(parent, os.getppid), daemon=True).start()
+
+
+def _follow(parent: int, current: Callable[[], int]) -> None:
+    while current() == parent:
+        time.sleep(0.5)
+    os._exit(1)

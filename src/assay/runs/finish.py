@@ -1,0 +1,134 @@
+"""The end of a run: tables, summary, report, and last a manifest of them all. All of it is made from the ledger."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.core.files import atomic_write
+from assay.core.outcome import Status
+from assay.report import Study, summary, write_report
+from assay.runs.faults import crossing
+from assay.runs.ledger import Entry, Ledger
+from assay.runs.pictures import DATA, FOLDER, sha256
+from assay.runs.records import COLUMNS, Words
+from assay.runs.view import studies_of
+
+MANIFEST = "manifest.json"
+_LABELS = {int(status): status.label for status in Status}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Where everything is.
+
+    Attributes:
+        report: the page.
+        summary: as in ``summary.json``.
+        tables: ``samples.csv``, and ``samples.parquet`` where pyarrow is there.
+    """
+
+    report: Path
+    summary: dict[str, Any]
+    tables: tuple[Path, ...]
+
+
+def finish(folder: Path, ledger: Ledger) -> Finished:
+    """Write everything that is made from the ledger, and the manifest.
+
+    Args:
+        folder: the run's.
+        ledger: its ledger.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
+    studies = studies_of(folder, ledger)
+    told = summary(studies[0] if len(studies) == 1 else studies)
+    atomic_write(folder / "summary.json", json.dumps(told, indent=1, allow_nan=False))
+    crossing("summary-written")
+    tables = [_csv(folder, ledger), _parquet(folder, ledger)]
+    crossing("tables-written")
+    report = report_of(folder, ledger, studies)
+    crossing("report-written")
+    write_manifest(folder)
+    return Finished(report, told, tuple(table for table in tables if table is not None))
+
+
+def report_of(folder: Path, ledger: Ledger, studies: tuple[Study, ...] | None = None) -> Path:
+    """Write the page anew."""
+    studies = studies_of(folder, ledger) if studies is None else studies
+    told: Mapping[str, Any] = ledger.meta("told") or {}
+    title = told.get("title") or None
+    return write_report(studies if len(studies) > 1 else studies[0], folder / "report.html", title=title)
+
+
+def write_manifest(folder: Path) -> Path:
+    """SHA-256 and size of every file of a run but the ledger, which goes on changing."""
+    files = sorted(path for path in (*folder.glob("*.*"), *folder.glob(f"{FOLDER}/*"), *folder.glob(f"{DATA}/*"))
+                   if path.is_file() and path.suffix in (".csv", ".html", ".json", ".parquet", ".safetensors", ".yaml")
+                   and path.name != MANIFEST and not path.name.startswith("."))  # fmt: skip
+    told = {path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+            for path in files}  # fmt: skip
+    return atomic_write(folder / MANIFEST, json.dumps({"format": 1, "files": told}, indent=1))
+
+
+def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
+    """One record a sample and attack, in the order of the plan; it holds no times."""
+    for entry, words in ledger.plan():
+        columns, errors = ledger.columns(entry), ledger.errors(entry)
+        lists = {name: columns[name].tolist() for name in COLUMNS}
+        for i in range(entry.n):
+            yield _row(entry, words, i, lists, errors)
+
+
+def _row(
+    entry: Entry, words: Words, i: int, lists: Mapping[str, list[Any]], errors: Mapping[int, str]
+) -> dict[str, Any]:
+    stage = lists["stage"][i]
+    found = {"data": words.data, "model": words.model, "attack": words.attack, "budget": words.budget,
+             "seed": words.seed, "sample": i}  # fmt: skip
+    found |= {name: values[i] for name, values in lists.items() if name != "stage"}
+    found["status"] = _LABELS[lists["status"][i]]
+    return found | {"broken_by": entry.stages[stage] if stage >= 0 else None, "error": errors.get(i)}
+
+
+def _csv(folder: Path, ledger: Ledger) -> Path:
+    text, writer = io.StringIO(), None
+    for row in rows(ledger):
+        if writer is None:
+            writer = csv.DictWriter(text, fieldnames=list(row))
+            writer.writeheader()
+        writer.writerow({name: _text(value) if isinstance(value, str) else value for name, value in row.items()})
+    return atomic_write(folder / "samples.csv", text.getvalue())
+
+
+def _parquet(folder: Path, ledger: Ledger) -> Path | None:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        return None
+    tables = []
+    for entry, words in ledger.plan():
+        columns, errors = ledger.columns(entry), ledger.errors(entry)
+        stages = columns.pop("stage").tolist()
+        status = columns.pop("status").tolist()
+        plain = {"data": words.data, "model": words.model, "attack": words.attack, "budget": words.budget}
+        tables.append(pa.table(
+            {name: pa.array([value] * entry.n, pa.string()).dictionary_encode() for name, value in plain.items()}
+            | {"seed": pa.array([words.seed] * entry.n), "sample": pa.array(range(entry.n), pa.int64())}
+            | {"status": pa.array([_LABELS[code] for code in status], pa.string()).dictionary_encode()}
+            | {name: pa.array(values) for name, values in columns.items()}
+            | {"broken_by": pa.array([entry.stages[s] if s >= 0 else None for s in stages], pa.string())}
+            | {"error": pa.array([errors.get(i) for i in range(entry.n)], pa.string())}
+        ))  # fmt: skip
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.concat_tables(tables).unify_dictionaries(), sink, compression="zstd")
+    return atomic_write(folder / "samples.parquet", sink.getvalue().to_pybytes())
+
+
+def _text(value: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value

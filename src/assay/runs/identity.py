@@ -1,0 +1,111 @@
+"""What a result depends on: a cell is the same cell only where all of this is the same."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from assay.core.combinators import AnyAttack
+from assay.defences import Adaptation
+from assay.models import digest
+
+FORMAT = 2
+
+MEANINGS = {
+    "model": "the model's structure or weights",
+    "data": "images, labels, classes or masks",
+    "attack": "the attack or its parameters",
+    "parts": "a network that the attack holds",
+    "adaptation": "how the defence is attacked",
+    "stop": "when a sample ends",
+    "search": "the precision of the search",
+    "seed": "the seed",
+    "budget": "the most forward passes a sample",
+    "code": "assay's own code",
+    "torch": "the version of torch",
+    "device": "the kind of device",
+}
+"""The fields of an identity, in words. How many slots, workers or samples a shard has is not among them."""
+
+
+def fields_of(
+    model: str,
+    data: str,
+    code: str,
+    what: AnyAttack,
+    *,
+    how: Adaptation | None,
+    stop: str,
+    search: str,
+    seed: int,
+    budget: int | None,
+    device: str,
+) -> dict[str, str]:
+    """The fields of a cell's identity.
+
+    Args:
+        model: digest of the model.
+        data: digest of the data.
+        code: digest of the code that decides a verdict.
+        what: the attack, adapted to the model's defence.
+        how: how a defence is attacked; None without one, or where the attack does not adapt.
+        stop: ``"hit"`` or ``"never"``.
+        search: precision of the search.
+        seed: of the draws.
+        budget: most forward passes a sample.
+        device: where the model runs; its number does not count.
+
+    Returns:
+        Text by name, of `MEANINGS`.
+    """
+    found = {
+        "model": model,
+        "data": data,
+        "attack": repr(what),
+        "parts": " ".join(digest(module) for module in modules_in(what)),
+        "adaptation": "" if how is None else how.how,
+        "stop": stop,
+        "search": search,
+        "seed": str(seed),
+        "budget": "" if budget is None else str(budget),
+        "code": code,
+        "torch": torch.__version__,
+        "device": torch.device(device).type,
+    }
+    return {name: found[name] for name in MEANINGS}
+
+
+def key_of(fields: Mapping[str, Any]) -> str:
+    """A name for what these fields decide: the first 24 digits of the SHA-256 of their canonical JSON.
+
+    Example:
+        >>> key_of({"model": "a", "seed": "0"}) == key_of({"seed": "0", "model": "a"}) != key_of({"model": "a"})
+        True
+    """
+    text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of the fields that differ.
+
+    Example:
+        >>> differences({"model": "a", "seed": "0"}, {"model": "a", "seed": "1"})
+        ('seed',)
+    """
+    return tuple(name for name in dict.fromkeys((*mine, *theirs)) if mine.get(name, "") != theirs.get(name, ""))
+
+
+def modules_in(part: Any) -> list[nn.Module]:
+    """The networks that a frozen record holds, such as the saliency model of an objective."""
+    if isinstance(part, nn.Module):
+        return [part]
+    if isinstance(part, tuple):
+        return [module for item in part for module in modules_in(item)]
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return [module for f in dataclasses.fields(part) for module in modules_in(getattr(part, f.name))]
+    return []

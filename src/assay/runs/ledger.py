@@ -1,0 +1,308 @@
+"""The ledger: one SQLite file that holds every result of a run, sample by sample, as it comes.
+
+One process writes; a kill at any moment leaves what was committed. Everything else in a run's folder (tables, summary,
+report) is made from it and can be made again.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.core.arguments import described, reject
+from assay.runs.records import COLUMNS, Columns, Words, not_run
+from assay.runs.storage import on_network
+
+FORMAT = 1
+NAME = "ledger.sqlite"
+_SQL = {int: "INTEGER NOT NULL", float: "REAL"}
+_SCHEMA = f"""
+CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE data(digest TEXT PRIMARY KEY, about TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE cell(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, data TEXT NOT NULL, n INTEGER NOT NULL,
+    fields TEXT NOT NULL, about TEXT NOT NULL) STRICT;
+CREATE TABLE plan(place INTEGER PRIMARY KEY, cell INTEGER NOT NULL, words TEXT NOT NULL) STRICT;
+CREATE TABLE shard(cell INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, seconds REAL NOT NULL,
+    worker TEXT NOT NULL, images TEXT, sha256 TEXT, events TEXT NOT NULL, PRIMARY KEY(cell, first))
+    STRICT, WITHOUT ROWID;
+CREATE TABLE sample(cell INTEGER NOT NULL, sample INTEGER NOT NULL,
+    {", ".join(f"{name} {_SQL[kind]}" for name, kind in COLUMNS.items())}, error TEXT,
+    PRIMARY KEY(cell, sample)) STRICT, WITHOUT ROWID;
+CREATE TABLE answer(key TEXT PRIMARY KEY, kind TEXT NOT NULL, content TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE event(at TEXT NOT NULL, text TEXT NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the ledger.
+
+    Attributes:
+        id: its number in this ledger.
+        key: its identity.
+        data: digest of its data.
+        n: samples.
+        fields: what the identity is made of, by name.
+        name: what ran.
+        stages: the parts of a cascade.
+    """
+
+    id: int
+    key: str
+    data: str
+    n: int
+    fields: Mapping[str, str]
+    name: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some consecutive samples of a cell that were attacked together: they are in the ledger, or none of them is.
+
+    Attributes:
+        first: index of the first sample.
+        count: samples.
+        seconds: wall time.
+        worker: where it ran.
+        images: file of the adversarial images, relative to the run's folder; None if they were not kept.
+        sha256: of that file.
+        events: what happened besides.
+    """
+
+    first: int
+    count: int
+    seconds: float
+    worker: str
+    images: str | None
+    sha256: str | None
+    events: tuple[str, ...]
+
+
+class Ledger:
+    """A run's results. Use as a context manager.
+
+    Args:
+        folder: the run's folder.
+        write: whether results will be added; without, the file must be there and is left alone.
+
+    Raises:
+        FileNotFoundError: nothing to read there.
+        ValueError: not a ledger, or one of a later format.
+    """
+
+    def __init__(self, folder: Path, *, write: bool = False) -> None:
+        self.path = Path(folder) / NAME
+        self.connection = _connected(self.path, write=write)
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    @contextmanager
+    def together(self) -> Iterator[sqlite3.Connection]:
+        """What is written inside is there as a whole, or not at all."""
+        with self.connection:
+            self.connection.execute("BEGIN IMMEDIATE")
+            yield self.connection
+
+    def meta(self, name: str) -> Any:
+        """A value that was kept under a name; None without."""
+        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def keep(self, **values: Any) -> None:
+        """Keep values (what JSON can hold) under names."""
+        rows = [(name, json.dumps(value, allow_nan=False)) for name, value in values.items()]
+        with self.together() as db:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def tell(self, at: str, text: str) -> None:
+        """Keep a sentence about the run."""
+        with self.together() as db:
+            db.execute("INSERT INTO event VALUES (?, ?)", (at, text))
+
+    def told(self) -> list[tuple[str, str]]:
+        """The sentences about the run: when, what."""
+        return list(self.connection.execute("SELECT at, text FROM event ORDER BY rowid"))
+
+    def add_data(self, digest: str, about: Mapping[str, Any]) -> None:
+        """Keep what is known about a data set."""
+        with self.together() as db:
+            db.execute("INSERT OR REPLACE INTO data VALUES (?, ?)", (digest, json.dumps(dict(about))))
+
+    def data(self) -> dict[str, dict[str, Any]]:
+        """The data sets by digest."""
+        return {digest: json.loads(about) for digest, about in self.connection.execute("SELECT * FROM data")}
+
+    def enter(self, key: str, data: str, n: int, fields: Mapping[str, str], name: str, stages: Sequence[str]) -> int:
+        """The number of a cell, which is entered if it is new."""
+        about = json.dumps({"name": name, "stages": list(stages)})
+        with self.together() as db:
+            db.execute("INSERT OR IGNORE INTO cell(key, data, n, fields, about) VALUES (?, ?, ?, ?, ?)",
+                       (key, data, n, json.dumps(dict(fields), sort_keys=True), about))  # fmt: skip
+            found: int = db.execute("SELECT id FROM cell WHERE key = ?", (key,)).fetchone()[0]
+        return found
+
+    def arrange(self, cells: Iterable[tuple[int, Words]]) -> None:
+        """Say which cells the run now consists of, in order, and what they are called."""
+        rows = [(i, cell, json.dumps(asdict(words))) for i, (cell, words) in enumerate(cells)]
+        with self.together() as db:
+            db.execute("DELETE FROM plan")
+            db.executemany("INSERT INTO plan VALUES (?, ?, ?)", rows)
+
+    def plan(self) -> list[tuple[Entry, Words]]:
+        """The cells that the run consists of, in order."""
+        entries = {entry.id: entry for entry in self.cells()}
+        found = self.connection.execute("SELECT cell, words FROM plan ORDER BY place")
+        return [(entries[cell], Words(**json.loads(words))) for cell, words in found]
+
+    def cells(self) -> list[Entry]:
+        """Every cell, also those of earlier plans."""
+        found = []
+        for number, key, data, n, fields, about in self.connection.execute("SELECT * FROM cell ORDER BY id"):
+            told = json.loads(about)
+            found.append(Entry(number, key, data, n, json.loads(fields), told["name"], tuple(told["stages"])))
+        return found
+
+    def add(self, cell: int, part: Part, columns: Columns, errors: Mapping[int, str] | None = None) -> None:
+        """Add the results of some samples, all or none.
+
+        Args:
+            cell: as returned by `enter`.
+            part: which samples.
+            columns: their numbers, one array a column.
+            errors: messages by sample of the data set.
+        """
+        told = errors or {}
+        numbers = range(part.first, part.first + part.count)
+        lists = [_plain(columns[name], kind) for name, kind in COLUMNS.items()]
+        rows = zip([cell] * part.count, numbers, *lists, [told.get(i) for i in numbers], strict=True)
+        marks = ", ".join("?" * (len(COLUMNS) + 3))
+        with self.together() as db:
+            db.executemany(f"INSERT OR REPLACE INTO sample VALUES ({marks})", rows)  # noqa: S608 (only marks)
+            db.execute("INSERT OR REPLACE INTO shard VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                       (cell, part.first, part.count, part.seconds, part.worker, part.images, part.sha256,
+                        json.dumps(part.events)))  # fmt: skip
+
+    def drop(self, cell: int, first: int) -> None:
+        """Take a part out again: its images are lost or damaged."""
+        with self.together() as db:
+            row = db.execute("SELECT count FROM shard WHERE cell = ? AND first = ?", (cell, first)).fetchone()
+            if row is not None:
+                db.execute("DELETE FROM sample WHERE cell = ? AND sample >= ? AND sample < ?",
+                           (cell, first, first + row[0]))  # fmt: skip
+                db.execute("DELETE FROM shard WHERE cell = ? AND first = ?", (cell, first))
+
+    def parts(self, cell: int | None = None) -> dict[int, list[Part]]:
+        """The parts that are there, by cell."""
+        where, values = ("", ()) if cell is None else ("WHERE cell = ?", (cell,))
+        found: dict[int, list[Part]] = {}
+        asked = self.connection.execute(f"SELECT * FROM shard {where} ORDER BY cell, first", values)  # noqa: S608
+        for number, first, count, seconds, worker, images, sha256, events in asked:
+            part = Part(first, count, seconds, worker, images, sha256, tuple(json.loads(events)))
+            found.setdefault(number, []).append(part)
+        return found
+
+    def columns(self, entry: Entry, names: Sequence[str] = tuple(COLUMNS)) -> dict[str, Any]:
+        """The numbers of a cell, one array a column, samples that are not there as not run."""
+        blank = not_run(entry.n)
+        chosen = ", ".join(name for name in COLUMNS if name in names)
+        kept = tuple(name for name in COLUMNS if name in names)
+        asked = f"SELECT sample, {chosen} FROM sample WHERE cell = ?"  # noqa: S608 (names of our columns)
+        rows = self.connection.execute(asked, (entry.id,)).fetchall()
+        if not rows:
+            return {name: blank[name] for name in kept}
+        at, *values = zip(*rows, strict=True)
+        index = np.array(at)
+        for name, column in zip(kept, values, strict=True):
+            blank[name][index] = np.array(column, dtype=np.float64 if COLUMNS[name] is float else np.int64)
+        return {name: blank[name] for name in kept}
+
+    def counts(self) -> dict[int, dict[int, int]]:
+        """How many samples of each cell have ended in which status, by cell and code."""
+        found: dict[int, dict[int, int]] = {}
+        asked = "SELECT cell, status, count(*) FROM sample GROUP BY cell, status"
+        for cell, status, count in self.connection.execute(asked):
+            found.setdefault(cell, {})[status] = count
+        return found
+
+    def faults(self) -> list[str]:
+        """What is wrong inside the file, as sentences; nothing where it is whole."""
+        found = [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        asked = ("SELECT shard.cell, shard.first, shard.count, count(sample.sample) FROM shard LEFT JOIN sample ON "
+                 "sample.cell = shard.cell AND sample.sample >= shard.first AND "
+                 "sample.sample < shard.first + shard.count GROUP BY shard.cell, shard.first")  # fmt: skip
+        for cell, first, count, there in self.connection.execute(asked):
+            if there != count:
+                found.append(f"cell {cell}: {there} of the {count} samples from {first} are there")
+        return found
+
+    def errors(self, entry: Entry) -> dict[int, str]:
+        """Messages by sample of a cell."""
+        asked = "SELECT sample, error FROM sample WHERE cell = ? AND error IS NOT NULL"
+        return dict(self.connection.execute(asked, (entry.id,)))
+
+    def answer(self, key: str) -> Any:
+        """What was kept under a key: the answer of a diagnostic, the result of a check; None without."""
+        row = self.connection.execute("SELECT content FROM answer WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def add_answer(self, key: str, kind: str, content: Any) -> None:
+        """Keep an answer."""
+        text = json.dumps(content, allow_nan=False)
+        with self.together() as db:
+            db.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, ?)", (key, kind, text))
+
+
+def _plain(values: Any, kind: type) -> list[Any]:
+    """An array as SQLite takes it: what is no number becomes NULL."""
+    if kind is int:
+        found: list[Any] = values.tolist()
+        return found
+    return [None if v != v else v for v in values.tolist()]
+
+
+def _connected(path: Path, *, write: bool) -> sqlite3.Connection:
+    if not write and not path.is_file():
+        raise FileNotFoundError(f"run: expected a run's folder, but there is no {path.name} in {path.parent}")
+    where = path.resolve().as_uri()
+    if write:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path.parent) else 'WAL'}")
+        connection.execute("PRAGMA synchronous = FULL")
+    else:
+        # A read-only folder has no room for the files that a reader of a write-ahead log needs.
+        fixed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+        connection = sqlite3.connect(f"{where}?mode=ro" + ("&immutable=1" if fixed else ""), uri=True, timeout=30)
+    try:
+        _check_format(connection, path, write=write)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_format(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
+    expected = f"a ledger written by assay at {path}"
+    try:
+        with closing(connection.execute("PRAGMA user_version")) as asked:
+            version = int(asked.fetchone()[0])
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if write and version == 0 and not tables:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
+            return
+    except sqlite3.DatabaseError as error:
+        reject("run", expected, described(str(error)))
+    if version > FORMAT:
+        reject("run", f"a ledger of format {FORMAT} or earlier (a later assay wrote this one)", version)
+    if version < 1 or "sample" not in tables:
+        reject("run", expected, described("another SQLite file"))

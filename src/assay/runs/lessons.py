@@ -1,0 +1,35 @@
+"""What a study asks to be learned about the signatures of attacks."""
+
+from collections.abc import Mapping
+
+from assay.data import load as load_data
+from assay.runs.schema import Config
+from assay.runs.signatures import Lesson
+from assay.runs.trained import Origin
+from assay.signatures import Grid, Helpers, Plan, settings
+
+
+def lesson_of(config: Config, where: Mapping[tuple[str, str], Origin]) -> Lesson:
+    """The lesson of a study that has ``signatures``.
+
+    Raises:
+        ValueError: it has none.
+    """
+    asked = config.signatures
+    if asked is None:
+        raise ValueError("signatures: expected a section of that name in the study")
+    data = asked.data or next(iter(config.data))
+    source = config.data[data]
+    victims = {name: where[name, data].source.make() for name in asked.victims}
+    train = load_data(source.load, split="train", limit=asked.limit, seed=asked.seed)
+    test = load_data(source.load, split="test", limit=asked.test_limit, seed=asked.seed)
+    grid = Grid(eps=asked.eps, sides=asked.sides, steps=asked.steps, carlini_steps=asked.carlini_steps)
+    first, last = asked.victims[0], asked.victims[-1]
+    return Lesson(
+        victims, train, test, settings(min(train.x.shape[2:]), grid, asked.kinds),
+        helpers=Helpers(victims[first], victims[last]),
+        extractor=f"{last}, trained on such images, convolution {asked.layer}",
+        plan=Plan(epochs=asked.epochs, warmup=asked.warmup, rate=asked.rate, arch=asked.arch, width=asked.width,
+                  blocks=asked.blocks, layer=asked.layer, seed=asked.seed),
+        columns=asked.columns, seed=asked.seed,
+    )  # fmt: skip

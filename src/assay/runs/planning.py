@@ -1,0 +1,88 @@
+"""What a study would do: which cells are kept and why others are not, and what they will cost."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from assay.runs.cells import Wanted, wanted
+from assay.runs.identity import MEANINGS, differences
+from assay.runs.ledger import NAME, Entry, Ledger, Part
+from assay.runs.records import Words
+from assay.runs.schema import Config
+from assay.runs.study import areas_of, settings_of
+from assay.runs.work import carry_out
+
+_TRIED = 4
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """One cell of a study.
+
+    Attributes:
+        words: what it is called.
+        n: samples.
+        done: samples that are there.
+        state: ``kept``, ``new``, or why an earlier result is not kept.
+        passes: forward and backward passes still to be made, estimated; NaN if nobody asked.
+        seconds: the same in time, in one process.
+    """
+
+    words: Words
+    n: int
+    done: int
+    state: str
+    passes: float = float("nan")
+    seconds: float = float("nan")
+
+
+def foresee(
+    config: Config, out: str | Path, *, costs: bool, notice: Callable[[str], None] = lambda _: None
+) -> list[Foreseen]:
+    """Say what a study would do.
+
+    Args:
+        config: the study.
+        out: the run's folder; what is in it is only read, but models that are to be trained are trained (they decide
+            what the cells are).
+        costs: whether to try each cell that is not done on four images.
+        notice: told what is trained.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    areas = areas_of(config, out, notice)
+    known, parts = _known(out)
+    return [_foreseen(cell, known, parts, costs=costs) for area in areas for cell in wanted(area, settings_of(config))]
+
+
+def _known(out: Path) -> tuple[dict[str, Entry], dict[int, list[Part]]]:
+    """The cells of the ledger by key, and what is there of each."""
+    if not (out / NAME).is_file():
+        return {}, {}
+    with Ledger(out) as ledger:
+        return {entry.key: entry for entry in ledger.cells()}, ledger.parts()
+
+
+def _foreseen(
+    cell: Wanted, known: Mapping[str, Entry], parts: Mapping[int, Sequence[Part]], *, costs: bool
+) -> Foreseen:
+    entry = known.get(cell.key)
+    there = [] if entry is None else parts.get(entry.id, [])
+    done = sum(part.count for part in there)
+    state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
+    if done == cell.n or not costs:
+        return Foreseen(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)
+    tried = carry_out(replace(cell.order, count=min(_TRIED, cell.n)))
+    share = (cell.n - done) / max(len(tried.columns["status"]), 1)
+    passes = float(tried.columns["forwards"].sum() + tried.columns["backwards"].sum())
+    return Foreseen(cell.words, cell.n, done, state, share * passes, share * tried.seconds)
+
+
+def _why(cell: Wanted, known: Mapping[str, Entry]) -> str:
+    """Why nothing that is there can be kept: the fields in which the most similar result differs."""
+    if not known:
+        return "new"
+    near = min((differences(cell.fields, entry.fields) for entry in reversed(list(known.values()))), key=len)
+    alike = "model" not in near or "attack" not in near
+    return "changed: " + ", ".join(MEANINGS.get(name, name) for name in near) if alike else "new"

@@ -1,0 +1,207 @@
+"""From a study file to its configuration: YAML that cannot execute anything, every error at once."""
+
+import json
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from assay.core.arguments import nearest
+from assay.report.text import plain
+from assay.runs.schema import Config
+
+LARGEST = 2**20
+_DEPTH = 32
+
+
+class StudyError(ValueError):
+    """A study file is wrong: one line for each place."""
+
+
+def read_study(path: str | Path, changes: Sequence[str] = ()) -> Config:
+    """Read and check a study.
+
+    Args:
+        path: a YAML file of at most 1 MiB.
+        changes: ``a.b=c`` each: other values for some fields; the value is read as YAML.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        FileNotFoundError: no such file.
+        StudyError: everything that is wrong with it, each with its place.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"study: expected a YAML file, but there is none at {path}")
+    if path.stat().st_size > LARGEST:
+        raise StudyError(f"{path.name}: expected a file of at most {LARGEST} bytes, got {path.stat().st_size}")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path.name}: expected text in UTF-8, got byte {error.object[error.start]} at "
+                         f"{error.start}") from None  # fmt: skip
+    return parse_study(text, changes, name=path.name)
+
+
+def parse_study(text: str, changes: Sequence[str] = (), *, name: str = "study") -> Config:
+    r"""As `read_study`, from text.
+
+    Example:
+        >>> parse_study("title: t\nmodels: {m: {load: m.pt}}\ndata: {d: {load: digits}}\nseedz: [1]")
+        Traceback (most recent call last):
+        assay.runs.reading.StudyError: study: seedz: no such field (did you mean 'seeds'?)
+    """
+    content = _yaml(text, name)
+    if not isinstance(content, dict):
+        raise StudyError(f"{name}: expected fields such as title, models and data, got {_short(content)}")
+    for change in changes:
+        _set(content, change)
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        lines = sorted({f"{where}: {what}" for where, what in _sentences(error)})
+        told = lines[0] if len(lines) == 1 else f"{len(lines)} errors\n- " + "\n- ".join(lines)
+        raise StudyError(f"{name}: {told}") from None
+
+
+def schema() -> str:
+    """The JSON Schema of study files, for editors."""
+    return json.dumps(Config.model_json_schema(), indent=1, sort_keys=True)
+
+
+_SURPRISES = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+_PLAIN = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _SURPRISES]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what can surprise.
+
+    No key twice, no references, no great depth; ``on`` and ``no`` are words and dates are text, as in YAML 1.2.
+    """
+
+    yaml_implicit_resolvers = _PLAIN
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As usual, but for references and depth."""
+        here: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark: Any = here.start_mark
+        if isinstance(here, yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "references (*name) are not read", mark)
+        self.deep = getattr(self, "deep", 0) + 1
+        if self.deep > _DEPTH:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {_DEPTH} levels", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.deep -= 1
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """As usual, but a key may stand there only once."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(_SURPRISES[0], re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def _yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (made from SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise StudyError(f"{name}: {where}{plain(error.problem or 'not YAML', 300)}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise StudyError(f"{name}: {plain(error, 300)}") from None
+
+
+def _set(content: dict[str, Any], change: str) -> None:
+    """Give one field another value."""
+    place, equals, text = change.partition("=")
+    steps = [step for step in re.split(r"[.\[\]]", place) if step]
+    if not equals or not steps:
+        raise StudyError(f"set: expected field=value, such as run.slots=64, got {change!r}")
+    at: Any = content
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        key: Any = step
+        if isinstance(at, list):
+            if not step.isdigit() or int(step) >= len(at):
+                raise StudyError(f"set: expected a place from 0 to {len(at) - 1} in {place}, got {step!r}")
+            key = int(step)
+        elif not isinstance(at, dict):
+            raise StudyError(f"set: expected a field that has parts, got {place!r}")
+        if after is None:
+            at[key] = _yaml(text, f"set {place}")
+        elif isinstance(at, dict):
+            at = at.setdefault(key, {})
+        else:
+            at = at[key]
+
+
+def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
+    """Place and sentence of each error."""
+    for item in error.errors(include_url=False):
+        where = _place(item["loc"])
+        kind, got = item["type"], _short(item.get("input"))
+        if kind == "extra_forbidden":
+            fields = _fields_at(item["loc"][:-1])
+            yield where, f"no such field{nearest(str(item['loc'][-1]), fields)}"
+        elif kind == "missing":
+            yield where, "expected a value, which is needed, got none"
+        elif kind == "value_error":
+            for part in str(item["ctx"]["error"]).split("; ") if not item["loc"] else [str(item["ctx"]["error"])]:
+                place, colon, rest = part.partition(": ")
+                yield (place, rest) if not item["loc"] and colon else (where, plain(part, 500))
+        elif kind in ("literal_error", "enum"):
+            allowed = item["ctx"]["expected"]
+            hint = nearest(str(item.get("input")), re.findall("'([^']*)'", allowed))
+            yield where, f"expected {allowed}, got {got}{hint}"
+        else:
+            text = item["msg"].removeprefix("Input should be ").replace("Input should be ", "")
+            yield where, f"expected {text[0].lower() + text[1:]}, got {got}"
+
+
+def _place(steps: Sequence[str | int]) -> str:
+    found = ""
+    for step in steps:
+        if step == "[key]":
+            continue
+        found += f"[{step}]" if isinstance(step, int) else f"{'.' if found else ''}{plain(step)}"
+    return found or "the study"
+
+
+def _fields_at(steps: Sequence[str | int]) -> tuple[str, ...]:
+    """The fields of the part of a study that is at a place."""
+    at: Any = Config
+    for step in steps:
+        fields = getattr(at, "model_fields", None)
+        at = fields[step].annotation if fields and step in fields else at
+        at = _inner(at)
+    return tuple(f.alias or name for name, f in getattr(at, "model_fields", {}).items())
+
+
+def _inner(kind: Any) -> Any:
+    """The part of a study that an annotation is about."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    for part in getattr(kind, "__args__", ()):
+        found = _inner(part)
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    return kind
+
+
+def _short(value: Any) -> str:
+    return plain(repr(value), 80)

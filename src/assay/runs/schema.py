@@ -1,0 +1,328 @@
+"""What a study file may say. Every field is checked, and every error is told, with its place."""
+
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from assay.attacks.registry import SUITES, make
+from assay.core.arguments import nearest
+from assay.core.numbers import parse_number
+from assay.data.registry import check as check_data
+from assay.defences.registry import check as check_defence
+from assay.diagnostics.registry import DIAGNOSTICS
+from assay.runs.pictures import KEEP
+from assay.training.recipe import Recipe
+
+VERSION = 1
+
+
+def _number(value: Any) -> Any:
+    return parse_number(value) if isinstance(value, str) else value
+
+
+def _attack(spec: str) -> str:
+    try:
+        make(spec, eps=0.1)
+    except ValueError:
+        try:
+            make(spec, eps=8.0)  # a number of values
+        except ValueError:
+            pass
+        else:
+            return spec
+        raise
+    return spec
+
+
+def _known(value: str, known: Any) -> str:
+    if value not in known:
+        raise ValueError(f"expected one of {', '.join(known)}, got {value!r}{nearest(value, known)}")
+    return value
+
+
+def _name(value: str) -> str:
+    if not value.strip() or len(value) > 120 or any(ord(c) < 32 for c in value):
+        raise ValueError(f"expected a name of 1 to 120 characters, got {value!r}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Budget = Annotated[Number, Field(ge=0)]
+Name = Annotated[str, AfterValidator(_name)]
+Attack = Annotated[str, AfterValidator(_attack)]
+Whole = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    """A part of a study: no field that is not known, and none that changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
+
+
+class Training(Strict):
+    """How a model of the study is trained, as ``assay train`` does it (see there)."""
+
+    data: Name | None = Field(None, description="name of the data; by default those that the model is attacked on")
+    limit: Whole | None = Field(None, description="training images at most")
+    arch: str = "tiny-cnn"
+    normalize: str = "half"
+    objective: str = "clean"
+    eps: Budget | None = None
+    eps_background: Budget | None = None
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    attack_steps: Whole = 10
+    attack: str | None = None
+    epochs: Annotated[int, Field(ge=0)] = 10
+    batch: Whole = 128
+    optimiser: str = "adam"
+    rate: Number = 1e-3
+    schedule: str = "step"
+    milestones: tuple[int, ...] = ()
+    drop: Number = 0.1
+    decay: Number = 0.0
+    flip: bool = False
+    average: Number = 0.0
+    precision: str = "float32"
+    validate_: Annotated[Number, Field(alias="validate")] = 0.0
+    patience: int = 0
+    start: Name | None = Field(None, description="a model of the study, trained before, whose weights it begins from")
+    seed: Seed = 0
+    trail: bool = Field(False, description="keep the weights of every epoch, for diagnostics over time")
+
+    @model_validator(mode="after")
+    def _whole_recipe(self) -> "Training":
+        self.recipe()
+        return self
+
+    def recipe(self) -> Recipe:
+        """The recipe; where it begins is filled in later."""
+        given = self.model_dump(by_alias=True, exclude={"data", "limit", "start", "trail"})
+        return Recipe(**given)
+
+
+class Model(Strict):
+    """A model: loaded, or trained by the study."""
+
+    load: str | None = Field(None, description="a weights file, package.module:factory, timm:, torchvision: or hf:")
+    train: Training | None = None
+    arch: str | None = Field(None, description="architecture of a weights file that does not say it")
+    defence: Annotated[str, AfterValidator(check_defence)] | None = Field(None, description="around the model")
+    adaptive: bool = Field(True, description="attack the defence in the way that it declares")
+    data: tuple[Name, ...] | None = Field(None, description="names of the data that it is attacked on; all by default")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Model":
+        if (self.load is None) == (self.train is None):
+            raise ValueError("expected either load or train")
+        return self
+
+
+class Data(Strict):
+    """Where images come from."""
+
+    load: Annotated[str, AfterValidator(check_data)]
+    limit: Whole | None = Field(None, description="test images that are attacked, at most")
+    train_limit: Whole | None = Field(None, description="training images for diagnostics, at most")
+    seed: Seed = 0
+    foreground: str = Field("auto", description="where masks come from: data, salience, intensity, folder:PATH, auto")
+
+
+class Threat(Strict):
+    """A budget that is claimed."""
+
+    eps: Budget
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    background: Budget | None = Field(None, description="of dual attacks; by default five times eps")
+
+
+class Curve(Strict):
+    """Further budgets, for accuracy–budget curves: PGD over eps, dual perturbations over one of their two."""
+
+    eps: tuple[Budget, ...] = ()
+    background: tuple[Budget, ...] = ()
+    foreground: tuple[Budget, ...] = ()
+
+
+class Diagnosis(Strict):
+    """Questions asked of models, or of the training of one."""
+
+    ask: tuple[Annotated[str, AfterValidator(lambda v: _known(v, DIAGNOSTICS))], ...]
+    models: tuple[Name, ...] | None = None
+    over: Name | None = Field(None, description="a model trained with a trail: the questions are about its training")
+    data: Name | None = None
+    eps: Budget = 4 / 255
+    epochs: Whole = Field(8, description="of the trail, at most")
+    limit: Whole = Field(256, description="test images that are attacked")
+    train_limit: Whole = 2000
+    search_steps: Whole = Field(200, description="steps a round of StrAttack and C&W")
+    updates: Whole = Field(50, description="of universal perturbations")
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Diagnosis":
+        if self.models is not None and self.over is not None:
+            raise ValueError("expected either models or over, not both")
+        for name in self.ask:
+            if DIAGNOSTICS[name].trail and self.over is None:
+                raise ValueError(f"expected `over`, a model trained with a trail, which {name} needs")
+        return self
+
+
+class Signatures(Strict):
+    """Learning which attack made an image, as ``assay signatures`` does it (see there)."""
+
+    victims: tuple[Name, ...]
+    data: Name | None = None
+    limit: Whole = 400
+    test_limit: Whole = 200
+    kinds: tuple[str, ...] = ("deepfool", "pgd", "cw-l2", "cw-linf", "patch")
+    eps: tuple[Budget, ...] = (4 / 255, 8 / 255, 16 / 255)
+    sides: tuple[Whole, ...] = (4, 8)
+    steps: Whole = 20
+    carlini_steps: Whole = 100
+    columns: tuple[str, ...] = ("image", "redrl", "truth")
+    arch: str = "tiny-cnn"
+    width: Whole = 16
+    blocks: Whole = 4
+    layer: Whole = 3
+    epochs: Whole = 20
+    warmup: Annotated[int, Field(ge=0)] = 2
+    rate: Number = 2e-3
+    seed: Seed = 0
+
+
+class Quantity(Strict):
+    """A number of the study: a share of a model's samples, or an entry of an answer's table."""
+
+    clean: Name | None = Field(None, description="clean accuracy of this model")
+    robust: Name | None = Field(None, description="robust accuracy of this model, worst case over the attacks chosen")
+    attack: str | None = Field(None, description="only attacks whose name has this in it")
+    budget: str | None = Field(None, description="only this budget, as the report writes it")
+    data: Name | None = None
+    size: Literal["linf", "l2", "l1", "l0", "pixels"] | None = Field(
+        None, description="the median size of the perturbations that broke the model named by robust"
+    )
+    answer: str | None = Field(None, description="a diagnostic")
+    column: str | None = Field(None, description="of its table")
+    where: dict[str, Any] = Field(default_factory=dict, description="rows of its table: column and value")
+    take: Literal["mean", "first", "last", "least", "most"] = "mean"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Quantity":
+        named = [name for name in ("clean", "robust", "answer") if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError("expected exactly one of clean, robust and answer")
+        if self.answer is not None and self.column is None:
+            raise ValueError("expected column, of the answer's table")
+        return self
+
+
+class Claim(Strict):
+    """Something that a paper says, with the number of this study beside it."""
+
+    says: str
+    source: str = Field(description="where the paper says it: section, table, figure")
+    theirs: str = Field("", description="the paper's number, as it writes it")
+    ours: Quantity
+    less: Quantity | None = Field(None, description="taken off: the number is a difference")
+    over: Quantity | None = Field(None, description="divided by: the number is a ratio")
+    unit: Literal["share", "points", "plain", "times"] = "share"
+    least: Number | None = Field(None, description="the claim holds here from this value on")
+    most: Number | None = Field(None, description="the claim holds here up to this value")
+    note: str = Field("", description="why the numbers may differ")
+
+
+class Execution(Strict):
+    """How the study is run. Only stop, search and passes decide a verdict."""
+
+    stop: Literal["hit", "never"] = "hit"
+    search: Literal["float32", "bfloat16"] = "float32"
+    passes: Whole | None = Field(None, description="forward passes that an attack may spend on a sample")
+    slots: Whole = 256
+    shard: Whole | None = None
+    images: Annotated[str, AfterValidator(lambda v: _known(v, KEEP))] = "all"
+    errors: Literal["raise", "record"] = "record"
+    device: str = "cpu"
+
+
+class Config(Strict):
+    """A study: models under attacks on data, with questions asked of them."""
+
+    version: Literal[1] = 1
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    about: str = ""
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    data: Annotated[dict[Name, Data], Field(min_length=1)]
+    suite: Annotated[str, AfterValidator(lambda v: _known(v, SUITES))] | None = None
+    attacks: tuple[Attack, ...] = ()
+    budgets: tuple[Threat, ...] = (Threat(eps=8 / 255),)
+    curve: Curve = Curve()
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    diagnostics: tuple[Diagnosis, ...] = ()
+    signatures: Signatures | None = None
+    claims: tuple[Claim, ...] = ()
+    run: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _names(self) -> "Config":
+        wrong = [*_of_models(self), *_of_attacks(self), *_of_diagnostics(self), *_of_claims(self)]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+def _of_models(config: Config) -> Iterator[str]:
+    """Sentences about names that the models use and the study does not have."""
+    trained: list[str] = []
+    for name, model in config.models.items():
+        for used in model.data or ():
+            yield from _unknown(f"models.{name}.data", used, config.data)
+        if model.train is not None:
+            yield from _unknown(f"models.{name}.train.data", model.train.data, config.data)
+            if model.train.start is not None and model.train.start not in trained:
+                yield f"models.{name}.train.start: expected a model trained before, got {model.train.start!r}"
+            trained.append(name)
+
+
+def _of_attacks(config: Config) -> Iterator[str]:
+    """About attacks that cannot be made with a budget."""
+    for i, spec in enumerate(config.attacks):
+        for j, threat in enumerate(config.budgets):
+            try:
+                make(spec, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
+            except ValueError as error:
+                yield f"attacks[{i}] with budgets[{j}]: {error}"
+
+
+def _of_diagnostics(config: Config) -> Iterator[str]:
+    """About names that diagnostics and signatures use."""
+    for i, asked in enumerate(config.diagnostics):
+        place = f"diagnostics[{i}]"
+        for used in asked.models or ():
+            yield from _unknown(f"{place}.models", used, config.models)
+        yield from _unknown(f"{place}.data", asked.data, config.data)
+        yield from _unknown(f"{place}.over", asked.over, config.models)
+        if asked.over in config.models and not getattr(config.models[asked.over].train, "trail", False):
+            yield f"{place}.over: expected a model trained with `trail: true`, got {asked.over!r}"
+        if asked.data is None and len(config.data) > 1:
+            yield f"{place}.data: expected a name, as there are several data sets"
+    if config.signatures is not None:
+        for used in config.signatures.victims:
+            yield from _unknown("signatures.victims", used, config.models)
+        yield from _unknown("signatures.data", config.signatures.data, config.data)
+
+
+def _of_claims(config: Config) -> Iterator[str]:
+    """About names that claims use."""
+    for i, claim in enumerate(config.claims):
+        for part in (claim.ours, claim.less, claim.over):
+            if part is not None:
+                yield from _unknown(f"claims[{i}]", part.clean or part.robust, config.models)
+                yield from _unknown(f"claims[{i}]", part.data, config.data)
+
+
+def _unknown(place: str, name: str | None, known: Collection[str]) -> Iterator[str]:
+    if name is not None and name not in known:
+        yield f"{place}: expected one of {', '.join(known)}, got {name!r}{nearest(name, known)}"

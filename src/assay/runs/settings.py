@@ -1,0 +1,56 @@
+"""How to run: what decides a verdict, and what only decides how fast it comes."""
+
+from dataclasses import dataclass
+
+import torch
+
+from assay.core.arguments import one_of, whole
+from assay.core.run import STOPS
+from assay.runs.pictures import KEEP
+
+_SHARD = {"cpu": 128}
+_ON_DEVICE = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run an evaluation.
+
+    Attributes:
+        slots: most rows in flight.
+        search: ``"float32"`` or ``"bfloat16"``.
+        stop: ``"hit"`` or ``"never"``.
+        seed: of all random draws.
+        device: where the models run, such as ``"cpu"`` or ``"cuda:0"``.
+        errors: ``"raise"`` or ``"record"``.
+        budget: most forward passes an attack may spend on a sample; None for no limit.
+        adaptive: attack a defence in the way that it declares; False for attacks that do not know of it.
+        shard: samples that are attacked together and recorded together; after a kill at most so many are repeated for
+            each worker. None for 128 on a processor, 1,024 on an accelerator.
+        images: which adversarial images are kept: ``"all"``, ``"broken"`` or ``"none"``.
+    """
+
+    slots: int = 256
+    search: str = "float32"
+    stop: str = "hit"
+    seed: int = 0
+    device: str = "cpu"
+    errors: str = "record"
+    budget: int | None = None
+    adaptive: bool = True
+    shard: int | None = None
+    images: str = "all"
+
+    def __post_init__(self) -> None:
+        whole("slots", self.slots, least=1)
+        one_of("search", self.search, ("float32", "bfloat16"))
+        one_of("stop", self.stop, STOPS)
+        one_of("images", self.images, KEEP)
+        for name in ("budget", "shard"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least=1)
+
+    @property
+    def together(self) -> int:
+        """Samples of a shard."""
+        return self.shard or _SHARD.get(torch.device(self.device).type, _ON_DEVICE)

@@ -1,0 +1,52 @@
+"""Ctrl-C and SIGTERM during a run: the first asks for an end, the second makes it."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+HEEDED = (signal.SIGINT, signal.SIGTERM)
+_WORDS = b"\nstopping when the samples under way are done; once more to stop at once (they are then repeated)\n"
+
+
+@dataclass
+class Asked:
+    """Whether an end was asked for.
+
+    Attributes:
+        signal: the signal that asked, 0 for none. The exit code is 128 more.
+    """
+
+    signal: int = 0
+
+
+@contextmanager
+def heeded() -> Iterator[Asked]:
+    """Take note of the first signal, and raise `KeyboardInterrupt` at the second.
+
+    The handler takes note and says so, no more: files are written by the loop that asks. Outside the main thread,
+    where Python delivers no signals, nothing is changed; a signal that is ignored stays so.
+    """
+    asked = Asked()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def take(number: int, _: FrameType | None) -> None:
+        if asked.signal:
+            raise KeyboardInterrupt
+        asked.signal = number
+        os.write(2, _WORDS)  # not through a buffer that the program may just be writing to
+
+    before: dict[int, Any] = {
+        number: signal.signal(number, take) for number in HEEDED if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

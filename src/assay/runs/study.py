@@ -1,0 +1,163 @@
+"""Running a study: its models, its cells, its questions, its report."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from assay.attacks.registry import SUITES, Planned, plan
+from assay.attacks.registry import curve as curve_of
+from assay.core.combinators import unfold
+from assay.core.files import atomic_write
+from assay.core.progress import Callback
+from assay.data import Dataset
+from assay.data import load as load_data
+from assay.runs.cells import Area, looked_at
+from assay.runs.conduct import Conducted, Told, conduct, tell
+from assay.runs.executors import Executor
+from assay.runs.finish import finish
+from assay.runs.foreground import with_foreground
+from assay.runs.ledger import Ledger
+from assay.runs.questions import answer_questions
+from assay.runs.schema import Config, Data
+from assay.runs.settings import Settings
+from assay.runs.storage import held
+from assay.runs.trained import Origin, origins
+
+STUDY = "study.json"
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """How a study ended.
+
+    Attributes:
+        report: the page; None if it was interrupted.
+        conducted: how its cells ended.
+        summary: as in ``summary.json``.
+    """
+
+    report: Path | None
+    conducted: Conducted
+    summary: dict[str, Any]
+
+
+def run_study(
+    config: Config,
+    out: str | Path,
+    *,
+    command: str = "",
+    executor: Executor | None = None,
+    progress: Callback | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+    accept_stale: bool = False,
+) -> StudyRun:
+    """Run a study, or go on with it: what is there and still the same is kept.
+
+    Args:
+        config: what to run.
+        out: the run's folder.
+        command: the command that runs it again.
+        executor: who attacks; by default this process.
+        progress: called as it goes on.
+        notice: called with sentences.
+        accept_stale: keep results that only another version of assay or torch tells from what would be made now.
+
+    Raises:
+        ValueError: another process is writing to the folder, or a part cannot be had.
+    """
+    out = Path(out)
+    with held(out), Ledger(out, write=True) as ledger:
+        atomic_write(out / STUDY, canonical(config))
+        parts, where = _loaded(config, out, notice)
+        areas = [_area(config, name, data, where) for name, data in parts.items()]
+        said = tuple(dict.fromkeys(text for area in areas for text in tell(area.subjects, notice)))
+        headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
+        told = Told(config.title, command, said, headline)
+        done = conduct(areas, told, out, settings_of(config), ledger, executor=executor, progress=progress,
+                       notice=notice, accept_stale=accept_stale)  # fmt: skip
+        for failure in done.failures:
+            notice(f"{failure.label}: failed: {failure.error}")
+        if done.signal:
+            return StudyRun(None, done, {})
+        answer_questions(config, parts, where, ledger, out, notice)
+        ledger.keep(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
+        finished = finish(out, ledger)
+        return StudyRun(finished.report, done, finished.summary)
+
+
+def areas_of(config: Config, out: Path, notice: Callable[[str], None]) -> list[Area]:
+    """The data of a study with the models and attacks on each; models that are to be trained are trained."""
+    parts, where = _loaded(config, out, notice)
+    return [_area(config, name, data, where) for name, data in parts.items()]
+
+
+def _loaded(
+    config: Config, out: Path, notice: Callable[[str], None]
+) -> tuple[dict[str, Dataset], dict[tuple[str, str], Origin]]:
+    parts = {name: test_part(config, source) for name, source in config.data.items()}
+    return parts, origins(config, parts, out, notice)
+
+
+def canonical(config: Config) -> str:
+    """A configuration as JSON, sorted."""
+    return json.dumps(config.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False)
+
+
+def limited(config: Config, limit: int) -> Config:
+    """The study on at most ``limit`` images of each data set."""
+    data = {name: source.model_copy(update={"limit": min(limit, source.limit or limit)})
+            for name, source in config.data.items()}  # fmt: skip
+    return config.model_copy(update={"data": data})
+
+
+def settings_of(config: Config) -> Settings:
+    """How a study is run."""
+    run = config.run
+    return Settings(slots=run.slots, search=run.search, stop=run.stop, device=run.device, errors=run.errors,
+                    budget=run.passes, shard=run.shard, images=run.images)  # fmt: skip
+
+
+def plans(config: Config) -> list[Planned]:
+    """The attacks of a study at each of its budgets, none twice."""
+    names = [*(SUITES[config.suite] if config.suite else ()), *config.attacks]
+    names = names or list(SUITES["quick"])
+    found: dict[str, Planned] = {}
+    for threat in config.budgets:
+        for name in names:
+            planned = plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
+            found.setdefault(repr(planned.attack), planned)
+    return list(found.values())
+
+
+def curve_plans(config: Config) -> list[Planned]:
+    """The attacks of a study's accuracy–budget curves, about its first budget."""
+    threat, found = config.budgets[0], []
+    wide = 5 * threat.eps if threat.background is None else threat.background
+    for vary, own in (("eps", threat.eps), ("background", wide), ("foreground", threat.eps)):
+        budgets = getattr(config.curve, vary)
+        if budgets:
+            found += curve_of([*budgets, own], vary, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
+    return found
+
+
+def test_part(config: Config, source: Data) -> Dataset:
+    """The images of a data set that are attacked, with masks where an attack needs them."""
+    folder = source.foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
+    loaded = load_data(source.load, split="test", limit=None if folder else source.limit, seed=source.seed)
+    if any("mask" in stage.attack.needs for part in (*plans(config), *curve_plans(config))
+           for stage in unfold(part.attack)):  # fmt: skip
+        loaded = with_foreground(loaded, source.foreground)
+    return loaded.head(source.limit, source.seed)
+
+
+def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str], Origin]) -> Area:
+    chosen: dict[str, Any] = {model: origin for (model, used), origin in where.items() if used == name}
+    subjects = [
+        looked_at(model, origin.source, data, adaptive=config.models[model].adaptive, device=config.run.device)
+        for model, origin in chosen.items()
+    ]
+    title = config.title if len(config.data) == 1 else name
+    return Area(name, replace(data, name=data.name or name), subjects, plans(config), curve_plans(config),
+                config.seeds, title)  # fmt: skip

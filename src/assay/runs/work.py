@@ -1,0 +1,166 @@
+"""The work of a run: some samples, one attack, one model. The same function here, in a worker and on a cluster."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from assay.attacks.registry import Planned
+from assay.core.combinators import unfold
+from assay.core.outcome import Status
+from assay.core.progress import Callback
+from assay.core.rng import content_keys
+from assay.core.run import INTERRUPTED, attack
+from assay.data import Dataset
+from assay.defences import adaptation_of, defend
+from assay.models import load as load_model
+from assay.runs.pictures import kept, load_data
+from assay.runs.records import columns_of
+from assay.runs.settings import Settings
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a process gets a model from.
+
+    Attributes:
+        spec: as `assay.models.load` takes it.
+        recipe: what a weights file leaves out, as pairs.
+        defence: around it, as `assay.defences.defend` takes it; None for none.
+    """
+
+    spec: str
+    recipe: tuple[tuple[str, Any], ...] = ()
+    defence: str | None = None
+
+    def within(self, folder: Path) -> dict[str, Any]:
+        """What JSON can hold; a file inside a folder by its place there, so that the folder may be moved."""
+        path = Path(self.spec).absolute()
+        inside = path.is_relative_to(folder.absolute())
+        spec = path.relative_to(folder.absolute()).as_posix() if inside else self.spec
+        return {"spec": spec, "recipe": list(self.recipe), "defence": self.defence, "inside": inside}
+
+    @staticmethod
+    def told(told: Mapping[str, Any], folder: Path) -> "Source":
+        """The source that `within` has told."""
+        spec = str(folder / told["spec"]) if told["inside"] else told["spec"]
+        return Source(spec, tuple((key, value) for key, value in told["recipe"]), told["defence"])
+
+    def make(self) -> nn.Module:
+        """The model, in evaluation mode."""
+        model = load_model(self.spec, recipe=dict(self.recipe) if self.recipe else None)
+        return model if self.defence is None else defend(model, self.defence)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to do.
+
+    Attributes:
+        model: the model, or where to get it.
+        data: the data, or the file that `assay.runs.pictures.store_data` wrote.
+        planned: the attack, as planned (a defence's own way of being attacked is found here).
+        settings: how to run.
+        first: index of the first sample.
+        count: samples.
+    """
+
+    model: Source | nn.Module
+    data: Path | Dataset
+    planned: Planned
+    settings: Settings
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was found.
+
+    Attributes:
+        columns: numbers of the samples, by name.
+        images: the images that are kept, ``(m, c, h, w)``.
+        at: which samples they belong to, counted from the order's first.
+        errors: messages by sample, counted likewise.
+        seconds: wall time.
+        events: what happened besides.
+        worker: where it ran.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    images: Tensor
+    at: Tensor
+    errors: Mapping[int, str]
+    seconds: float
+    events: tuple[str, ...]
+    worker: str
+
+
+def carry_out(order: Order, progress: Callback | None = None) -> Done:
+    """Attack the samples of an order.
+
+    Args:
+        order: what to do.
+        progress: called by the engine.
+
+    Returns:
+        What was found.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; of the order nothing is kept.
+    """
+    settings = order.settings
+    model = order.model if isinstance(order.model, nn.Module) else _model(order.model, settings.device)
+    model = model.to(settings.device)
+    data = order.data if isinstance(order.data, Dataset) else _data(order.data)
+    part = slice(order.first, order.first + order.count)
+    x, y = data.images(part), data.y[part]
+    how = adaptation_of(model) if settings.adaptive else None
+    what = order.planned.attack if how is None else how.adapt(order.planned.attack)
+    needs = {need for stage in unfold(order.planned.attack) for need in stage.attack.needs}
+    outcome = attack(
+        model,
+        x,
+        y,
+        what,
+        mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
+        stop=settings.stop,
+        slots=settings.slots,
+        search=settings.search,
+        seed=settings.seed,
+        ids=content_keys(x, y),
+        budget=settings.budget,
+        surrogate=None if how is None else how.surrogate,
+        test=None if how is None else how.test,
+        errors=settings.errors,
+        preflight=False,
+        progress=progress,
+    )
+    if outcome.count(Status.NOT_RUN) or INTERRUPTED in outcome.events:
+        raise KeyboardInterrupt
+    images, at = kept(outcome.images, outcome.status, settings.images)
+    return Done(columns_of(outcome), images, at, outcome.errors, outcome.seconds, outcome.events,
+                f"{os.uname().nodename}:{os.getpid()}")  # fmt: skip
+
+
+def shifted(progress: Callback | None, done: int, total: int) -> Callback | None:
+    """A callback for a part of a whole: ``done`` of ``total`` samples were done before."""
+    if progress is None:
+        return None
+    return lambda now: progress(replace(now, done=done + now.done, total=total))
+
+
+@lru_cache(maxsize=2)
+def _model(source: Source, device: str) -> nn.Module:
+    return source.make().to(torch.device(device))
+
+
+@lru_cache(maxsize=2)
+def _data(path: Path) -> Dataset:
+    return load_data(path)

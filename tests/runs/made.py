@@ -1,0 +1,41 @@
+"""Small studies for the tests of runs."""
+
+import numpy as np
+
+from assay.core.outcome import Status
+from assay.runs.ledger import Part
+from assay.runs.reading import parse_study
+from assay.runs.records import COLUMNS
+
+STUDY = """
+title: Small
+models:
+  clean: {train: {epochs: 1, arch: tiny-cnn}}
+  other: {train: {epochs: 1, arch: tiny-cnn, seed: 1}}
+data:
+  scenes: {load: "scenes:size=16,count=120", limit: 24}
+attacks: ["pgd:steps=5", "square:queries=20"]
+budgets: [{eps: 8/255}]
+run: {shard: 8}
+"""
+
+
+def study(*changes, text=STUDY):
+    return parse_study(text, changes)
+
+
+def columns(count, seed=0):
+    """Numbers as an attack might leave them, some of them NaN."""
+    draw = np.random.default_rng(seed)
+    found = {}
+    for name, kind in COLUMNS.items():
+        if kind is int:
+            found[name] = draw.integers(-1, 50, count)
+        else:
+            found[name] = np.where(draw.random(count) < 0.2, np.nan, draw.random(count))
+    found["status"] = draw.integers(0, len(Status), count)
+    return found
+
+
+def part(first, count, images=None, digest=None):
+    return Part(first, count, 0.5, "here:1", images, digest, ("odd",))

@@ -1,0 +1,231 @@
+"""Study files: every mistake is a sentence with the field, none a traceback."""
+
+import copy
+import json
+import random
+
+import pytest
+import yaml
+
+from assay.cli import main
+from assay.runs.reading import StudyError, parse_study, read_study, schema
+from runs.made import STUDY
+
+FULL = """
+version: 1
+title: Everything
+about: All that a study may say.
+models:
+  clean: {train: {objective: clean, epochs: 3, trail: true, milestones: [2], rate: 1e-3}}
+  robust: {train: {objective: pgd-at, eps: 4/255, epochs: 3, attack_steps: 5, start: clean, data: scenes}}
+  loaded: {load: model.safetensors, arch: tiny-cnn, defence: "jpeg:quality=50", adaptive: false, data: [scenes]}
+data:
+  scenes: {load: "scenes:size=16,count=200", limit: 64, seed: 3, foreground: data}
+  digits: {load: digits, limit: 64, train_limit: 500}
+suite: quick
+attacks: ["apgd:steps=20", "dual:steps=10", "fmn:norm=l2,eps=0.5"]
+budgets: [{eps: 4/255, norm: linf, background: 20/255}, {eps: 8/255}]
+curve: {eps: [1/255, 2/255], background: [8/255]}
+seeds: [0, 1]
+diagnostics:
+  - {ask: [learning, stability], over: clean, data: scenes, epochs: 4}
+  - {ask: [gradients, transfer], models: [clean, robust], data: digits, limit: 32, eps: 8/255}
+signatures: {victims: [clean, robust], data: scenes, limit: 100, kinds: [pgd, deepfool], eps: [8/255]}
+claims:
+  - says: Robust training helps.
+    source: table 1
+    theirs: 50 %
+    ours: {robust: robust, attack: apgd, data: scenes}
+    less: {robust: clean, attack: apgd, data: scenes}
+    unit: points
+    least: 0.1
+  - {says: More, source: figure 2, ours: {answer: learning, column: accuracy, where: {epoch: 3}}, unit: plain}
+run: {slots: 64, search: bfloat16, stop: never, passes: 500, shard: 32, images: broken, device: cpu}
+"""
+
+
+def test_the_full_study_is_right():
+    config = parse_study(FULL)
+    assert config.budgets[0].background == 20 / 255
+    assert config.models["robust"].train.recipe().objective == "pgd-at"
+    assert config.models["clean"].train.recipe().milestones == (2,)
+
+
+def test_all_errors_at_once_with_place_and_suggestion():
+    wrong = FULL.replace("epochs: 3, trail", "epochs: many, trail").replace("limit: 64, seed", "limt: 64, seed")
+    wrong = wrong.replace("apgd:steps=20", "apdg:steps=20").replace("norm: linf,", "norm: linff,")
+    with pytest.raises(StudyError) as caught:
+        parse_study(wrong, name="s.yaml")
+    text = str(caught.value)
+    assert text.startswith("s.yaml: 4 errors")
+    assert "models.clean.train.epochs: expected a valid integer" in text
+    assert "data.scenes.limt: no such field (did you mean 'limit'?)" in text
+    assert "attacks[0]: attack: expected one of" in text
+    assert "(did you mean 'apgd'?)" in text
+    assert "budgets[0].norm: expected 'linf', 'l2' or 'l1', got 'linff' (did you mean 'linf'?)" in text
+
+
+NAMES = {
+    "a model that is not there": (
+        "victims: [clean, robust]", "victims: [clean, robst]",
+        "signatures.victims: expected",
+    ),
+    "data that is not there": (
+        "data: digits, limit: 32", "data: digts, limit: 32",
+        "diagnostics[1].data: expected one of",
+    ),
+    "a start that comes later": (
+        "start: clean", "start: loaded",
+        "models.robust.train.start: expected a model trained",
+    ),
+    "a trail that is not kept": ("over: clean", "over: robust", "diagnostics[0].over: expected a model trained with"),
+    "a claim about nobody": ("{robust: robust, attack", "{robust: rob, attack", "claims[0]: expected one of clean"),
+    "an attack without a budget": ("fmn:norm=l2,eps=0.5", "fmn:norm=l2,steps=x", "attacks[2]"),
+    "both origins": ("{load: model.safetensors,", "{load: m.pt, train: {}, ", "models.loaded: expected either load or"),
+    "no budget for training": (
+        "objective: pgd-at, eps: 4/255,", "objective: pgd-at,",
+        "models.robust.train: eps: expected",
+    ),
+    "a defence that is not there": ("jpeg:quality=50", "jpg:quality=50", "models.loaded.defence"),
+    "a defence without its value": ("jpeg:quality=50", "smoothing", "smoothing:sigma: expected a value"),
+    "data that nobody knows": ("load: digits", "load: digit", "data.digits.load: spec: expected one of"),
+    "two kinds of number": (
+        "{robust: robust, attack", "{robust: robust, clean: clean, attack",
+        "expected exactly one of",
+    ),
+    "no column": ("column: accuracy, ", "", "claims[1].ours: expected column"),
+    'a key twice': ('version: 1', 'version: 1\nversion: 1', "line 3, column 1: 'version' stands there twice"),
+    "a reference": ("seeds: [0, 1]", "seeds: &s [0, 1]\nabout: *s", "references"),
+    "an object": ("seeds: [0, 1]", "seeds: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+    "not a number": ("rate: 1e-3", "rate: .nan", "finite"),
+    "below zero": ("eps: [1/255, 2/255]", "eps: [-1/255]", "curve.eps[0]: expected greater than or equal to 0"),
+    "another version": ("version: 1", "version: 2", "version: expected 1, got 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NAMES, ids=lambda name: name.replace(" ", "-"))
+def test_what_pydantic_cannot_know(case):
+    old, new, message = NAMES[case]
+    assert old in FULL
+    with pytest.raises(StudyError) as caught:
+        parse_study(FULL.replace(old, new))
+    assert message in str(caught.value)
+
+
+JUNK = (
+    None,
+    -1,
+    1.5,
+    "",
+    "nonsense",
+    [],
+    {},
+    [[]],
+    True,
+    "x" * 5000,
+    "\u202e",
+    10**30,
+    float("inf"),
+    ["a", 1],
+    {"a": 1},
+)
+
+
+def places(value, at=()):
+    yield at
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*at, key))
+
+
+def mutated(seed):
+    """The full study with one thing wrong somewhere: a value of another kind, a field gone, or one too many."""
+    draw = random.Random(seed)
+    content = copy.deepcopy(yaml.safe_load(FULL))
+    *before, last = draw.choice([place for place in places(content) if place])
+    at = content
+    for step in before:
+        at = at[step]
+    kind = draw.choice(("junk", "junk", "gone", "typo"))
+    if kind == "gone":
+        del at[last]
+    elif kind == "typo" and isinstance(last, str):
+        at[last + "x"] = at.pop(last)
+    else:
+        at[last] = draw.choice(JUNK)
+    return yaml.safe_dump(content, allow_unicode=True), ".".join(str(step) for step in (*before, last))
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_mutated_study_is_right_or_a_sentence(seed, tmp_path, capsys):
+    """150 studies, each with one thing wrong: exit code 2 and a line that names a field, or a valid study."""
+    text, place = mutated(seed)
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    try:
+        read_study(file)
+    except StudyError as error:
+        message = str(error)
+    else:
+        return
+    assert len(message) < 6000
+    assert main(["run", str(file), "-o", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == len(message.splitlines())
+    assert "Traceback" not in told
+    # The field, or those that name it: what refers to a model that is no longer there is told in its own place.
+    named = {part.rstrip("x") for part in place.split(".") if not part.isdigit()}
+    assert any(name in told for name in named) or "expected one of" in told
+
+
+BYTES = {
+    "truncated": lambda text: text[: len(text) // 3] + "\n  - {",
+    "binary": lambda text: bytes(range(256)).decode("latin-1"),
+    "tabs": lambda text: text.replace("  ", "\t"),
+    "empty": lambda text: "",
+    "a list": lambda text: "- 1\n- 2",
+    "deep": lambda text: "a: " + "[" * 500 + "]" * 500,
+    "json with junk": lambda text: '{"title": 3,}}',
+    "two documents": lambda text: text + "\n---\n" + text,
+}
+
+
+@pytest.mark.parametrize("case", BYTES)
+def test_files_that_are_no_study(case, tmp_path, capsys):
+    file = tmp_path / "s.yaml"
+    file.write_text(BYTES[case](FULL), encoding="utf-8")
+    assert main(["run", str(file), "-o", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("assay: s.yaml: ")
+    assert "Traceback" not in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_other_bytes(tmp_path, capsys):
+    for name, content in (("a", b"\xff\xfe\x00"), ("b", b"title: t\n" * 200_000)):
+        (tmp_path / name).write_bytes(content)
+        assert main(["run", str(tmp_path / name)]) == 2
+    assert main(["run", str(tmp_path / "nothing")]) == 2
+    assert main(["run", str(tmp_path)]) == 2
+    assert main(["run"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_set_changes_one_field():
+    config = parse_study(STUDY, ["run.shard=4", "data.scenes.limit=12", "attacks[0]=apgd:steps=3", "curve.eps=[1/255]"])
+    assert (config.run.shard, config.data["scenes"].limit, config.attacks[0]) == (4, 12, "apgd:steps=3")
+    assert config.curve.eps == (1 / 255,)
+
+
+@pytest.mark.parametrize("change", ["run.shard", "=3", "attacks[9]=pgd", "title.x=1", "run.shard=[", "run.shrd=3"])
+def test_a_set_that_cannot_be(change):
+    with pytest.raises(StudyError):
+        parse_study(STUDY, [change])
+
+
+def test_the_schema_is_json_schema(capsys):
+    told = json.loads(schema())
+    assert told["title"] == "Config"
+    assert "Training" in told["$defs"]
+    assert main(["run", "--json-schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == told

@@ -24,21 +24,13 @@ ALLOWED = {
     "diagnostics": {"core", "attacks", "corruptions", "data", "defences", "diagnostics", "masks", "models"},
     "signatures": {"core", "attacks", "data", "diagnostics", "models", "signatures"},
     "report": {"core", "report"},
+    "trust": {"core", "attacks", "data", "defences", "masks", "models", "trust"},
     "runs": {
-        "core",
-        "attacks",
-        "data",
-        "defences",
-        "diagnostics",
-        "models",
-        "masks",
-        "report",
-        "runs",
-        "signatures",
-        "training",
+        "core", "attacks", "data", "defences", "diagnostics", "models", "masks", "report", "runs", "signatures",
+        "training", "trust",
     },
     "cli": None,  # may import anything; nothing imports it
-}
+}  # fmt: skip
 
 
 def imports(path):
@@ -99,6 +91,7 @@ def surface():
         "runs",
         "signatures",
         "training",
+        "trust",
     )
     modules = ("assay", *(f"assay.{part}" for part in parts))
     return {name: sorted(importlib.import_module(name).__all__) for name in modules}

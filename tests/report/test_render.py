@@ -237,5 +237,6 @@ def test_sixty_cards_of_96_pixels_stay_under_four_megabytes():
 
 def test_public_names():
     assert sorted(assay.report.__all__) == [
-        "Cell", "Pick", "Study", "Verdict", "choose", "render", "summary", "verdicts", "write_report",
+        "Answered", "Cell", "Checked", "Pick", "Study", "Verdict", "choose", "render", "summary", "verdicts",
+        "write_report",
     ]  # fmt: skip

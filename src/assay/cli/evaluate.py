@@ -1,6 +1,7 @@
 """``assay evaluate``: the main job."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,18 @@ from cyclopts import Parameter
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
 from assay.cli.models import named
-from assay.cli.output import emit, note, say, table
+from assay.cli.output import emit, note, say, table, teller
 from assay.core.arguments import described, one_of, reject
 from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
 from assay.data import load as load_data
-from assay.defences import defend
-from assay.models import load as load_model
 from assay.runs import Evaluation, Question, Settings
 from assay.runs import evaluate as run_evaluation
+from assay.runs.executors import Local
 from assay.runs.foreground import with_foreground
+from assay.runs.work import Source
+from assay.trust.grade import GRADES
 
 
 def evaluate(
@@ -39,6 +41,9 @@ def evaluate(
     foreground: str = "auto",
     defence: str | None = None,
     unadapted: bool = False,
+    checks: str = "full",
+    require: str | None = None,
+    workers: int = 0,
     limit: int | None = None,
     arch: str | None = None,
     seed: int = 0,
@@ -89,6 +94,12 @@ def evaluate(
         attacked in the way that it declares, and the report says how.
     unadapted
         Attack the defence as if it were not known; the numbers are labelled so.
+    checks
+        How much is checked when all is done, for the grade: full, fast (without what attacks anew) or none.
+    require
+        Exit with 3 if a model's grade is below this: weak, standard or strong.
+    workers
+        Processes that attack; 0 for this one.
     limit
         At most so many images, classes as even as they can be.
     arch
@@ -112,6 +123,8 @@ def evaluate(
     quiet
         No progress.
     """
+    if require is not None:
+        one_of("require", require, GRADES)
     # Masks in a folder are named by a sample's number in the whole test part, so they come before the limit.
     numbered = foreground.startswith("folder:")
     loaded = load_data(data, split="test", limit=None if numbered else limit, seed=seed)
@@ -123,14 +136,13 @@ def evaluate(
         loaded = with_foreground(loaded, foreground)
     loaded = loaded.head(limit, seed)
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
-    models = {}
+    sources = {}
     for spec in model:
         name, path = named(spec)
-        if name in models:
+        if name in sources:
             reject("model", "a name for each model, all different (NAME=SPEC)", name)
-        models[name] = load_model(path, recipe=recipe if arch else None)
-        if defence is not None:
-            models[name] = defend(models[name], defence)
+        sources[name] = Source(path, tuple(recipe.items()) if arch else (), defence)
+    models = {name: source.make() for name, source in sources.items()}
     note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
     if norm == "linf" and _number("eps", eps) > 1:
         note(f"eps: {eps} in linf is more than the whole range of values, 0 to 1; 8/255 is meant as --eps 8/255")
@@ -141,14 +153,24 @@ def evaluate(
         curve=curves,
         command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
                                 limit, arch, seed, slots, search, stop, curve_background, curve_foreground, budget,
-                                defence, True if unadapted else None)),
+                                defence, True if unadapted else None, None if checks == "full" else checks)),
     )  # fmt: skip
     settings = Settings(
-        slots=slots, search=search, stop=stop, seed=seed, device=_device(device), budget=budget, adaptive=not unadapted
+        slots=slots,
+        search=search,
+        stop=stop,
+        seed=seed,
+        device=_device(device),
+        budget=budget,
+        adaptive=not unadapted,
+        checks=checks,
     )
     with watched(quiet=quiet or json) as progress:
-        found = run_evaluation(models, question, out, settings=settings, progress=progress, notice=note)
-    return show(found, json=json)
+        found = run_evaluation(
+            models, question, out, settings=settings, progress=progress, notice=note, sources=sources,
+            executor=Local(workers) if workers else None, told=teller(quiet or json),
+        )  # fmt: skip
+    return show(found, json=json) or refused(found.grades, require)
 
 
 def planned(
@@ -196,18 +218,27 @@ def show(found: Evaluation, *, json: bool) -> int:
     return 0
 
 
+def refused(grades: Mapping[str, str], require: str | None) -> int:
+    """3 where a grade is below the one that is required, else 0."""
+    below = [name for name, grade in grades.items() if require and GRADES.index(grade) < GRADES.index(require)]
+    for name in below:
+        note(f"{name}: grade {grades[name]}, required {require}")
+    return 3 if below else 0
+
+
 def show_cells(found: Evaluation) -> None:
     """Print one line for each model and attack."""
     rows = []
     for cell in found.study.cells:
         low, high = cell.outcome.interval()
         passes = (cell.outcome.forwards + cell.outcome.backwards).float().mean() if len(cell.outcome) else 0.0
+        checked = found.study.checked.get(cell.model)
         rows.append([
             cell.model, cell.attack, f"{100 * cell.outcome.clean_accuracy:.1f} %",
             f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}",
-            str(len(cell.outcome)), f"{float(passes):.1f}",
+            str(len(cell.outcome)), f"{float(passes):.1f}", "–" if checked is None else checked.grade,
         ])  # fmt: skip
-    table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample"))
+    table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "grade"))
 
 
 def _number(name: str, text: str) -> float:
@@ -231,7 +262,7 @@ def _flags(*values: object) -> dict[str, object]:
     """Pair the flags of the command with their values, in the order of the flags."""
     names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
              "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground",
-             "budget", "defence", "unadapted")  # fmt: skip
+             "budget", "defence", "unadapted", "checks")  # fmt: skip
     return dict(zip(names, values, strict=True))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cyclopts import App
 
+from assay.cli.check import check
 from assay.cli.corruptions import corruptions
 from assay.cli.demo import demo
 from assay.cli.diagnose import diagnose
@@ -25,8 +26,8 @@ from assay.runs.facts import package_version
 
 INTERRUPTED = 130
 COMMANDS = (
-    demo, evaluate, run, status, verify, compare, export, report, diagnose, signatures, identify, corruptions, train,
-    fit, ls, doctor,
+    demo, evaluate, check, run, status, verify, compare, export, report, diagnose, signatures, identify, corruptions,
+    train, fit, ls, doctor,
 )  # fmt: skip
 
 

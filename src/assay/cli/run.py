@@ -7,14 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.output import command_line, emit, note, say, table
+from assay.cli.evaluate import refused
+from assay.cli.output import command_line, emit, note, say, table, teller
 from assay.core.arguments import one_of, reject, whole
 from assay.core.progress import Callback, watched
 from assay.runs.executors import Executor, Inline, Local
 from assay.runs.planning import Foreseen, foresee
 from assay.runs.reading import read_study, schema
 from assay.runs.schema import Config
-from assay.runs.study import limited, run_study
+from assay.runs.study import StudyRun, limited, run_study
+from assay.trust.grade import GRADES
 
 EXECUTORS = ("local", "ray")
 _TRIED = 8
@@ -35,6 +37,7 @@ def run(
     workers: int = 0,
     threads: int | None = None,
     address: str | None = None,
+    require: str | None = None,
     json_schema: bool = False,
     json: bool = False,
     quiet: bool = False,
@@ -68,6 +71,8 @@ def run(
         Threads of each worker; by default the processors are shared among them.
     address
         Of a Ray cluster, such as auto or ray://head:10001; by default Ray is started here.
+    require
+        Exit with 3 if a model's grade is below this: weak, standard or strong.
     json_schema
         Print the JSON Schema of study files, for editors.
     json
@@ -80,6 +85,8 @@ def run(
         return 0
     if study is None:
         reject("study", "a YAML file (see: assay run --help)", None)
+    if require is not None:
+        one_of("require", require, GRADES)
     config = read_study(study, set_ or ())
     if limit is not None:
         config = limited(config, whole("limit", limit, least=1))
@@ -94,7 +101,13 @@ def run(
         found = run_study(
             config, out, command=command, progress=progress, notice=(lambda _: None) if quiet else note,
             executor=_executor(executor, workers, threads, address, progress), accept_stale=accept_stale,
+            told=teller(quiet or json),
         )  # fmt: skip
+    return _told(found, require, json=json)
+
+
+def _told(found: StudyRun, require: str | None, *, json: bool) -> int:
+    """Say how a study ended; the exit code."""
     if json:
         emit(found.summary)
     if found.conducted.signal:
@@ -104,7 +117,7 @@ def run(
         say(f"report: {found.report}")
     for failure in found.conducted.failures:
         note(f"failed: {failure.label}: {failure.error}")
-    return 1 if found.conducted.failures else 0
+    return 1 if found.conducted.failures else refused(found.conducted.grades, require)
 
 
 def _executor(kind: str, workers: int, threads: int | None, address: str | None, progress: Callback | None) -> Executor:

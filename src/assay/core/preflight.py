@@ -58,16 +58,16 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
     device = model_device(model, x.device)
     x = x[:samples].detach().to(device, model_dtype(model))
     y = y[:samples].to(device)
-    findings = [_training(model)]
+    findings = [training_mode(model)]
     with untouched(model), torch.no_grad():
         # A model that raises is named by the attack itself, with its traceback.
         outputs, _ = attempt(lambda: [model(x) for _ in range(3)], lambda _: True)
         if outputs is not None and isinstance(outputs[0], Tensor) and outputs[0].dim() == 2:
             logits = [z.float() for z in outputs]
-            findings += [_finite(logits[0]), _random(model, logits)]
+            findings += [non_finite(logits[0]), randomness(model, logits)]
             if getattr(model, "differentiable", True):  # what can only be asked has no gradient to lose
-                findings.append(_probabilities(logits[0]))
-            findings.append(_input_range(model, x, y, logits[0]))
+                findings.append(probabilities(logits[0]))
+            findings.append(input_range(model, x, y, logits[0]))
     return tuple(f for f in findings if f is not None)
 
 
@@ -77,7 +77,8 @@ def warn_of(model: Classifier, x: Images, y: Labels) -> None:
         warnings.warn(f"{finding.code}: {finding.text}", ModelWarning, stacklevel=3)
 
 
-def _training(model: Classifier) -> Finding | None:
+def training_mode(model: Classifier) -> Finding | None:
+    """Whether layers that behave otherwise in training are in training mode."""
     if not isinstance(model, nn.Module):
         return None
     active = [name or "the model itself" for name, part in model.named_modules() if part.training]
@@ -93,14 +94,16 @@ def _training(model: Classifier) -> Finding | None:
     )
 
 
-def _finite(logits: Logits) -> Finding | None:
+def non_finite(logits: Logits) -> Finding | None:
+    """Whether clean images have logits that are no numbers."""
     bad = int((~logits.isfinite().all(1)).sum())
     if not bad:
         return None
     return Finding("non-finite", f"{bad} of {len(logits)} clean images have non-finite logits; they count as invalid.")
 
 
-def _random(model: Classifier, passes: list[Logits]) -> Finding | None:
+def randomness(model: Classifier, passes: list[Logits]) -> Finding | None:
+    """Whether logits change from pass to pass."""
     if isinstance(model, Expectation):
         return None
     first = passes[0]
@@ -116,7 +119,8 @@ def _random(model: Classifier, passes: list[Logits]) -> Finding | None:
     )
 
 
-def _probabilities(logits: Logits) -> Finding | None:
+def probabilities(logits: Logits) -> Finding | None:
+    """Whether what should be logits are probabilities."""
     if not len(logits) or logits.shape[1] < 2 or not bool(logits.isfinite().all()):
         return None
     sums = logits.sum(1)
@@ -130,7 +134,7 @@ def _probabilities(logits: Logits) -> Finding | None:
     return None
 
 
-def _input_range(model: Classifier, x: Tensor, y: Tensor, logits: Logits) -> Finding | None:
+def input_range(model: Classifier, x: Tensor, y: Tensor, logits: Logits) -> Finding | None:
     """Whether the model is much better on images scaled some other way (a two-sided sign test would need more)."""
     if len(x) < 16:
         return None
@@ -142,6 +146,7 @@ def _input_range(model: Classifier, x: Tensor, y: Tensor, logits: Logits) -> Fin
     if x.shape[1] == 3:
         mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype).reshape(1, 3, 1, 1) for v in IMAGENET)
         variants["ImageNet-normalised values"] = (x - mean) / std
+        variants["channels in the order blue, green, red"] = x.flip(1)
     plain = float((logits.argmax(1) == y).float().mean())
     best, name = plain, ""
     for label, images in variants.items():
@@ -154,5 +159,5 @@ def _input_range(model: Classifier, x: Tensor, y: Tensor, logits: Logits) -> Fin
     return Finding(
         "input-range",
         f"of {len(x)} clean images {100 * plain:.0f} % are right, but {100 * best:.0f} % with {name}: the model seems "
-        "to expect another input range. Put the scaling into the model (assay.models.Normalize).",
+        "to expect other inputs. Put the scaling into the model (assay.models.Normalize).",
     )

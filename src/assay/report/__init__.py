@@ -3,7 +3,10 @@
 from assay.report.numbers import summary
 from assay.report.page import render, write_report
 from assay.report.select import Pick, choose
-from assay.report.study import Cell, Study
+from assay.report.study import Answered, Cell, Checked, Study
 from assay.report.verdict import Verdict, verdicts
 
-__all__ = ["Cell", "Pick", "Study", "Verdict", "choose", "render", "summary", "verdicts", "write_report"]
+__all__ = [
+    "Answered", "Cell", "Checked", "Pick", "Study", "Verdict", "choose", "render", "summary", "verdicts",
+    "write_report",
+]  # fmt: skip

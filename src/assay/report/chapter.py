@@ -106,7 +106,21 @@ def _judged(study: Study, found: Verdict, series: int) -> dict[str, Any]:
         "checks": found.checks,
         "skipped": [cell.attack for cell in found.skipped],
         "budgets": _budgets(study, found),
+        "checked": _checked(study, found.model),
     }
+
+
+def _checked(study: Study, model: str) -> dict[str, Any] | None:
+    """Grade and answers of the checks, the worst first; None where nothing was checked."""
+    found = study.checked.get(model)
+    if found is None:
+        return None
+    order = ("issue", "warning", "passed", "not applicable")
+    answers = sorted(found.answers, key=lambda a: order.index(a.level) if a.level in order else 0)
+    counts = {level: sum(a.level == level for a in answers) for level in order}
+    return {"grade": found.grade, "why": ", ".join(found.why), "counts": counts,
+            "doubts": [a for a in answers if a.level in ("issue", "warning")],
+            "rest": [a for a in answers if a.level not in ("issue", "warning")]}  # fmt: skip
 
 
 def _sentence(found: Verdict) -> str:

@@ -40,6 +40,7 @@ def _summary(study: Study) -> dict[str, Any]:
             {"model": v.model, "attacks": [cell.attack for cell in v.cells]}
             | {"skipped": [cell.attack for cell in v.skipped]}
             | _numbers(v.robust, v.counts, v.clean.value, v.passes)
+            | _grade(study, v.model)
             for v in verdicts(study)
         ],
         "cells": [
@@ -58,6 +59,15 @@ def _summary(study: Study) -> dict[str, Any]:
         "command": study.command,
         "facts": {str(name): str(value) for name, value in study.facts.items()},
     }
+
+
+def _grade(study: Study, model: str) -> dict[str, Any]:
+    found = study.checked.get(model)
+    if found is None:
+        return {"grade": None}
+    doubts = [{"check": a.check, "level": a.level, "text": a.text, "about": a.about}
+              for a in found.answers if a.level in ("issue", "warning")]  # fmt: skip
+    return {"grade": {"grade": found.grade, "why": list(found.why), "doubts": doubts}}
 
 
 def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: float | None) -> dict[str, Any]:

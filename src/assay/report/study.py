@@ -1,6 +1,6 @@
 """What a report is made from: attacks on models, over the same labelled images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -48,6 +48,40 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What one check has said.
+
+    Attributes:
+        check: its name, such as ``A6``.
+        title: in a few words.
+        level: ``issue``, ``warning``, ``passed`` or ``not applicable``.
+        text: the answer.
+        about: the attack that it is about; empty for the model.
+    """
+
+    check: str
+    title: str
+    level: str
+    text: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How far a model's numbers can be believed.
+
+    Attributes:
+        grade: ``unusable``, ``weak``, ``standard`` or ``strong``.
+        why: the checks that keep it from the next better one.
+        answers: of every check.
+    """
+
+    grade: str
+    why: tuple[str, ...]
+    answers: tuple[Answered, ...] = ()
+
+
+@dataclass(frozen=True)
 class Study:
     """Everything that a report shows.
 
@@ -66,6 +100,7 @@ class Study:
         warnings: findings about a model, each a sentence.
         headline: the budgets whose cells make the verdict; empty for all of them. Curves reach budgets that nobody
             claims to resist: name the budgets of the claim here.
+        checked: what the checks have said of each model, by name.
 
     Raises:
         ValueError: shapes that do not agree, or a cell over other samples.
@@ -83,6 +118,7 @@ class Study:
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     headline: tuple[str, ...] = ()
+    checked: Mapping[str, Checked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4:
@@ -201,7 +237,16 @@ def shown(study: Study) -> Study:
         facts={plain(name, _NAME): plain(value, _SENTENCE) for name, value in study.facts.items()},
         warnings=tuple(plain(text, _SENTENCE) for text in study.warnings),
         headline=tuple(budgets[budget] for budget in study.headline),
+        checked={models[name]: _told(found) for name, found in study.checked.items() if name in models},
     )
+
+
+def _told(found: Checked) -> Checked:
+    answers = tuple(
+        replace(a, title=plain(a.title), text=plain(a.text, _SENTENCE), about=plain(a.about) if a.about else "")
+        for a in found.answers
+    )
+    return replace(found, grade=plain(found.grade), answers=answers)
 
 
 def _shaped(name: str, value: Tensor, shape: tuple[int, ...]) -> None:

@@ -86,7 +86,7 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
             if entry["model"] != model or entry["robust_accuracy"] is None:
                 continue
             low, high = entry["interval"]
-            grade = entry.get("grade", {}).get("grade", "–")
+            grade = (entry.get("grade") or {}).get("grade", "–")
             results.append(_metadata(told, entry))
             rows.append(f"| {_cell(told['dataset'])} | {_cell('; '.join(told['headline']))} | "
                         f"{_percent(entry['clean_accuracy'])} | ≤ {_percent(entry['robust_accuracy'])} | "

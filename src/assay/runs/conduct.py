@@ -10,6 +10,7 @@ from assay.core.files import sweep
 from assay.core.progress import Callback, Progress
 from assay.data import Dataset
 from assay.runs.cells import Area, Subject, Wanted, wanted
+from assay.runs.checks import check
 from assay.runs.drive import Failure, Job, drive, now, sweep_images, unreached
 from assay.runs.executors import Executor, Inline
 from assay.runs.facts import facts
@@ -52,12 +53,14 @@ class Conducted:
         reused: cells that were complete before.
         failures: cells that could not be completed.
         signal: that interrupted it, 0 for none.
+        grades: how far the numbers of each model can be believed, by ``data/model``.
     """
 
     complete: bool
     reused: int
     failures: tuple[Failure, ...] = field(default_factory=tuple)
     signal: int = 0
+    grades: Mapping[str, str] = field(default_factory=dict)
 
 
 def conduct(
@@ -72,6 +75,7 @@ def conduct(
     notice: Notice = lambda _: None,
     strict: bool = False,
     accept_stale: bool = False,
+    told_checks: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> Conducted:
     """Complete a run's cells.
 
@@ -86,6 +90,7 @@ def conduct(
         notice: called with sentences.
         strict: raise what makes a cell fail, instead of going on with the others.
         accept_stale: keep results that only another version of assay or torch tells from what is wanted.
+        told_checks: progress of the checks.
 
     Raises:
         OSError: the folder cannot be written to; what was done is kept.
@@ -98,16 +103,24 @@ def conduct(
     ledger.keep(sources={f"{area.name}/{subject.name}": subject.model.within(out) for area in areas
                          for subject in area.subjects if isinstance(subject.model, Source)})  # fmt: skip
     here = isinstance(executor, Inline)
-    cells = [
-        _entered(ledger, cell, notice if accept_stale else None)
-        for area in areas
+    asked_for = [
+        cell for area in areas
         for cell in wanted(area, settings, None if here else data_file(ledger, out, area.data))
-    ]
+    ]  # fmt: skip
+    cells = [_entered(ledger, cell, notice if accept_stale else None) for cell in asked_for]
     ledger.arrange((job.entry.id, words) for job, words in cells)
     with heeded() as asked:
         reused, failures = _completed(cells, ledger, out, executor, asked, progress, notice, strict=strict)
     complete = all(not unreached(ledger, job.entry) for job, _ in cells)
-    return Conducted(complete, reused, tuple(failures), asked.signal)
+    grades: dict[str, str] = {}
+    if not asked.signal:
+        bad = {failure.label for failure in failures}  # what killed a worker is not tried here
+        suspect = {(cell.words.data, cell.words.model) for cell in asked_for if cell.label in bad}
+        entries = [(cell, job.entry) for cell, (job, _) in zip(asked_for, cells, strict=True)
+                   if (cell.words.data, cell.words.model) not in suspect]  # fmt: skip
+        grades = check(areas, entries, ledger, out, how=settings.checks, samples=settings.checked,
+                       device=settings.device, notice=notice, told=told_checks)  # fmt: skip
+    return Conducted(complete, reused, tuple(failures), asked.signal, grades)
 
 
 def tell(subjects: Sequence[Subject], notice: Notice) -> tuple[str, ...]:

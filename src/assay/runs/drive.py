@@ -209,8 +209,7 @@ def _lost(ticket: _Ticket, state: _State, ledger: Ledger) -> None:
         state.todo.appendleft(ticket)
         return
     text = f"the worker process ended {ATTEMPTS} times on {where} (killed, out of memory?)"
-    state.failures.append(Failure(ticket.job.label, RuntimeError(text)))
-    state.withdraw(ticket.job)
+    state.failures.append(Failure(ticket.job.label, RuntimeError(text)))  # other samples of the cell may be harmless
 
 
 def _keep(ticket: _Ticket, found: Done, ledger: Ledger, folder: Path) -> None:

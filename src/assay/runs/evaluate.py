@@ -35,6 +35,7 @@ class Evaluation:
         findings: what was odd about each model.
         reused: cells that an earlier call had already finished.
         signal: the signal that interrupted it, 0 for none.
+        grades: how far the number of each model can be believed, by name.
     """
 
     study: Study
@@ -44,6 +45,7 @@ class Evaluation:
     findings: Mapping[str, tuple[Finding, ...]]
     reused: int
     signal: int = 0
+    grades: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def evaluate(
     notice: Callable[[str], None] = lambda _: None,
     executor: Executor | None = None,
     sources: Mapping[str, Source] | None = None,
+    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> Evaluation:
     """Attack each model with each attack; results are kept as they come, and reused by the same call.
 
@@ -90,6 +93,7 @@ def evaluate(
         notice: called with a sentence when something is worth telling.
         executor: who does it; by default this process.
         sources: where other processes get the models from, for an executor that has some.
+        told: progress of the checks.
 
     Returns:
         The result. After an interrupt ``complete`` is False, what was done is on disk, and the same call goes on.
@@ -107,13 +111,22 @@ def evaluate(
     area = Area(question.data.name, question.data, subjects, question.plans, question.curve, (settings.seed,),
                 question.title)  # fmt: skip
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
-    told = Told(question.title, question.command, (*question.notes, *said), headline)
+    about = Told(question.title, question.command, (*question.notes, *said), headline)
     with held(out), Ledger(out, write=True) as ledger:
-        done = conduct([area], told, out, settings, ledger, executor=executor, progress=progress, notice=notice,
-                       strict=True)  # fmt: skip
+        done = conduct([area], about, out, settings, ledger, executor=executor, progress=progress, notice=notice,
+                       strict=True, told_checks=told)  # fmt: skip
         if done.failures:
             raise done.failures[0].error
         report = finish(out, ledger).report if done.complete else None
         (study,) = studies_of(out, ledger)
     findings = {subject.name: subject.findings for subject in subjects}
-    return Evaluation(study, report, summary(study), done.complete, findings, done.reused, done.signal)
+    return Evaluation(
+        study,
+        report,
+        summary(study),
+        done.complete,
+        findings,
+        done.reused,
+        done.signal,
+        {name.partition("/")[2]: grade for name, grade in done.grades.items()},
+    )

@@ -110,11 +110,11 @@ class Local:
         """See `Executor`."""
         if not self._lost:
             ended, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
-            future = ended.pop()
-            error = future.exception()
-            if not isinstance(error, BrokenProcessPool):
-                ticket = self._under_way.pop(future)
-                return ticket, future.result() if error is None else _plain(error)
+            for future in ended:  # what was done before a worker died is done
+                error = future.exception()
+                if not isinstance(error, BrokenProcessPool):
+                    ticket = self._under_way.pop(future)
+                    return ticket, future.result() if error is None else _plain(error)
             self._abandon()
         return self._lost.popleft(), None
 

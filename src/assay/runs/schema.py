@@ -244,6 +244,8 @@ class Execution(Strict):
     shard: Whole | None = None
     images: Annotated[str, AfterValidator(lambda v: _known(v, KEEP))] = "all"
     errors: Literal["raise", "record"] = "record"
+    checks: Literal["full", "fast", "none"] = "full"
+    checked: Whole = Field(64, description="samples that the checks look at again")
     device: str = "cpu"
 
 

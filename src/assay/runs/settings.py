@@ -10,6 +10,8 @@ from assay.runs.pictures import KEEP
 
 _SHARD = {"cpu": 128}
 _ON_DEVICE = 1024
+CHECKING = ("full", "fast", "none")
+"""How much is checked: everything; without what attacks anew; nothing."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Settings:
         adaptive: attack a defence in the way that it declares; False for attacks that do not know of it.
         shard: samples that are attacked together and recorded together; after a kill at most so many are repeated for
             each worker. None for 128 on a processor, 1,024 on an accelerator.
+        checks: how much is checked when all is done: ``"full"``, ``"fast"`` (without what attacks anew) or ``"none"``.
+        checked: samples that the checks look at again.
         images: which adversarial images are kept: ``"all"``, ``"broken"`` or ``"none"``.
     """
 
@@ -40,12 +44,16 @@ class Settings:
     adaptive: bool = True
     shard: int | None = None
     images: str = "all"
+    checks: str = "full"
+    checked: int = 64
 
     def __post_init__(self) -> None:
         whole("slots", self.slots, least=1)
         one_of("search", self.search, ("float32", "bfloat16"))
         one_of("stop", self.stop, STOPS)
         one_of("images", self.images, KEEP)
+        one_of("checks", self.checks, CHECKING)
+        whole("checked", self.checked, least=1)
         for name in ("budget", "shard"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1)

@@ -52,6 +52,7 @@ def run_study(
     progress: Callback | None = None,
     notice: Callable[[str], None] = lambda _: None,
     accept_stale: bool = False,
+    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> StudyRun:
     """Run a study, or go on with it: what is there and still the same is kept.
 
@@ -63,6 +64,7 @@ def run_study(
         progress: called as it goes on.
         notice: called with sentences.
         accept_stale: keep results that only another version of assay or torch tells from what would be made now.
+        told: progress of the checks.
 
     Raises:
         ValueError: another process is writing to the folder, or a part cannot be had.
@@ -74,9 +76,9 @@ def run_study(
         areas = [_area(config, name, data, where) for name, data in parts.items()]
         said = tuple(dict.fromkeys(text for area in areas for text in tell(area.subjects, notice)))
         headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
-        told = Told(config.title, command, said, headline)
-        done = conduct(areas, told, out, settings_of(config), ledger, executor=executor, progress=progress,
-                       notice=notice, accept_stale=accept_stale)  # fmt: skip
+        about = Told(config.title, command, said, headline)
+        done = conduct(areas, about, out, settings_of(config), ledger, executor=executor, progress=progress,
+                       notice=notice, accept_stale=accept_stale, told_checks=told)  # fmt: skip
         for failure in done.failures:
             notice(f"{failure.label}: failed: {failure.error}")
         if done.signal:
@@ -116,7 +118,8 @@ def settings_of(config: Config) -> Settings:
     """How a study is run."""
     run = config.run
     return Settings(slots=run.slots, search=run.search, stop=run.stop, device=run.device, errors=run.errors,
-                    budget=run.passes, shard=run.shard, images=run.images)  # fmt: skip
+                    budget=run.passes, shard=run.shard, images=run.images, checks=run.checks,
+                    checked=run.checked)  # fmt: skip
 
 
 def plans(config: Config) -> list[Planned]:

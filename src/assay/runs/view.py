@@ -10,10 +10,11 @@ from torch import Tensor
 
 from assay.core.outcome import Status
 from assay.masks import SpectralResidual
-from assay.report import Cell, Study
+from assay.report import Answered, Cell, Checked, Study
 from assay.runs.ledger import Entry, Ledger, Part
 from assay.runs.pictures import load_data, looker
 from assay.runs.records import Words, outcome_of
+from assay.trust.registry import CHECKS
 
 _SALIENT = 512
 """Sides of images up to this many pixels get a saliency map in the gallery."""
@@ -90,9 +91,24 @@ def _study(
             *about.get("warnings", ()),
             *_events(cells),
             *dict.fromkeys(text for _, text in ledger.told()),
-        ),  # fmt: skip
+        ),
         headline=tuple(b for b in told.get("headline", ()) if b in present),
+        checked=_checked(ledger, about["name"], tuple(dict.fromkeys(cell.model for cell in cells))),
     )
+
+
+def _checked(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str, Checked]:
+    keys, found = ledger.meta("checks") or {}, {}
+    for model in models:
+        told = ledger.answer(keys.get(f"{data}/{model}", ""))
+        if told is not None:
+            answers = tuple(
+                Answered(a["check"], CHECKS[a["check"]].title if a["check"] in CHECKS else "", a["level"], a["text"],
+                         a["about"])
+                for a in told["checks"]
+            )  # fmt: skip
+            found[model] = Checked(told["grade"], tuple(told["why"]), answers)
+    return found
 
 
 def _with_labels(cell: Cell, y: Tensor) -> Cell:

@@ -1,0 +1,110 @@
+"""``assay check``: whether a model, and attacks on it, can be believed."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.cli.evaluate import planned
+from assay.cli.models import named
+from assay.cli.output import command_line, emit, note, say, table, teller
+from assay.core.combinators import unfold
+from assay.core.progress import watched
+from assay.data import load as load_data
+from assay.runs import Question, Settings
+from assay.runs import evaluate as run_evaluation
+from assay.runs.foreground import with_foreground
+from assay.runs.work import Source
+
+_DEFAULT = ("apgd", "square:queries=1000")
+
+
+def check(
+    model: str,
+    /,
+    *,
+    data: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/check"),
+    attack: list[str] | None = None,
+    suite: str | None = None,
+    eps: str = "8/255",
+    norm: str = "linf",
+    defence: str | None = None,
+    limit: int = 128,
+    arch: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    all_: Annotated[bool, Parameter(name="--all")] = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Ask whether a robust accuracy of a model can be believed, on a few images, before the long evaluation.
+
+    Attacks the images as the evaluation will, then asks every check of docs/trust.md. Exit code 3 if one has found that
+    the number would not be about what it claims.
+
+    Parameters
+    ----------
+    model
+        As in assay evaluate.
+    data
+        Where images come from (see: assay ls data).
+    out
+        The folder of the run.
+    attack
+        As in assay evaluate; by default apgd and square.
+    suite
+        As in assay evaluate.
+    eps
+        Budget in input units, such as 8/255.
+    norm
+        linf, l2 or l1.
+    defence
+        A defence around the model (see: assay ls defences).
+    limit
+        Images.
+    arch
+        Architecture of a weights file that does not say it.
+    seed
+        Of all draws.
+    device
+        Such as cpu or cuda:0.
+    all_
+        Also print what passed.
+    json
+        Print the answers as JSON.
+    quiet
+        No progress.
+    """
+    loaded = load_data(data, split="test", limit=limit, seed=seed)
+    names = list(attack or ()) or (None if suite else list(_DEFAULT))
+    plans, _ = planned(suite, names, eps, None, norm)
+    if any("mask" in stage.attack.needs for part in plans for stage in unfold(part.attack)):
+        loaded = with_foreground(loaded, "auto")
+    name, path = named(model)
+    recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
+    source = Source(path, tuple(recipe.items()) if arch else (), defence)
+    flags = {"--data": data, "--attack": attack, "--suite": suite, "--eps": eps, "--norm": norm, "--defence": defence,
+             "--limit": limit, "--arch": arch, "--seed": seed, "--out": out}  # fmt: skip
+    question = Question(f"Check of {name}", loaded, plans, command=command_line("check", [model], flags))
+    with watched(quiet=quiet or json) as progress:
+        found = run_evaluation(
+            {name: source.make()}, question, out, settings=Settings(seed=seed, device=device), progress=progress,
+            notice=(lambda _: None) if quiet or json else note, sources={name: source}, told=teller(quiet or json),
+        )  # fmt: skip
+    if not found.complete:
+        note("interrupted; the same command goes on")
+        return 128 + found.signal
+    checked = found.study.checked[name]
+    if json:
+        emit({"grade": checked.grade, "why": list(checked.why), "answers": [vars(a) for a in checked.answers]})
+    else:
+        shown = [a for a in checked.answers if all_ or a.level in ("issue", "warning")]
+        if shown:
+            table([(a.check, a.level, f"{a.title}{' · ' + a.about if a.about else ''}: {a.text}") for a in shown],
+                  ("check", "level", "answer"))  # fmt: skip
+        counts = {level: sum(a.level == level for a in checked.answers) for level in ("passed", "not applicable")}
+        why = f" ({', '.join(checked.why)})" if checked.why else ""
+        say(f"grade: {checked.grade}{why}; " + ", ".join(f"{count} {level}" for level, count in counts.items()))
+        say(f"report: {found.report}")
+    return 3 if checked.grade == "unusable" else 0

@@ -1,0 +1,130 @@
+"""The checks of a run: asked once all attacks are done, kept in the ledger, shown beside the numbers."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.outcome import Status
+from assay.runs.cells import Area, Subject, Wanted
+from assay.runs.facts import code_digest
+from assay.runs.ledger import Entry, Ledger
+from assay.runs.records import Words
+from assay.runs.view import cell_of
+from assay.trust import Exam, Result, examine, grade
+
+_OTHERS = 256
+
+
+def check(
+    areas: Sequence[Area],
+    cells: Sequence[tuple[Wanted, Entry]],
+    ledger: Ledger,
+    out: Path,
+    *,
+    how: str = "full",
+    samples: int = 64,
+    device: str = "cpu",
+    notice: Callable[[str], None] = lambda _: None,
+    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+) -> dict[str, str]:
+    """Examine every model of a run; what was asked before of the same results is kept.
+
+    Args:
+        areas: data and models.
+        cells: what was wanted, and where it is in the ledger.
+        ledger: of the run.
+        out: its folder.
+        how: ``"full"``, ``"fast"`` or ``"none"``, see `Settings`.
+        samples: how many samples are looked at again.
+        device: where models run.
+        notice: called with a line for each model.
+        told: progress.
+
+    Returns:
+        The grade of each model, by ``data/model``.
+    """
+    keys, grades = {}, {}
+    for area in areas:
+        mine = [(cell, entry) for cell, entry in cells if cell.words.data == area.name]
+        for subject in area.subjects if how != "none" else ():
+            own = [(cell, entry) for cell, entry in mine if cell.words.model == subject.name]
+            if not own:
+                continue
+            key = _key(subject, area, own, how, samples)
+            found = ledger.answer(key)
+            if found is None:
+                exam = _exam(subject, area, own, mine, ledger, out, samples, device)
+                answers = examine(exam, fast=how == "fast", told=told)
+                verdict = grade(answers)
+                found = {"grade": verdict.grade, "why": list(verdict.why), "checks": [
+                    {"check": name, **_plain(asdict(answer))} for name, given in answers.items() for answer in given
+                ]}  # fmt: skip
+                ledger.add_answer(key, "checks", found)
+            keys[f"{area.name}/{subject.name}"] = key
+            grades[f"{area.name}/{subject.name}"] = found["grade"]
+            why = f": {', '.join(found['why'])}" if found["why"] else ""
+            notice(f"{subject.name} on {area.name}: grade {found['grade']}{why}")
+    ledger.keep(checks=keys)
+    return grades
+
+
+def _key(subject: Subject, area: Area, own: Sequence[tuple[Wanted, Entry]], how: str, samples: int) -> str:
+    parts = [subject.identity, area.data.digest, how, str(samples), code_digest("trust", "defences"), torch.__version__]
+    parts += sorted(f"{entry.key} {cell.words.curve or ''}" for cell, entry in own)
+    return "checks-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _exam(
+    subject: Subject,
+    area: Area,
+    own: Sequence[tuple[Wanted, Entry]],
+    all_: Sequence[tuple[Wanted, Entry]],
+    ledger: Ledger,
+    out: Path,
+    samples: int,
+    device: str,
+) -> Exam:
+    model = (subject.model if isinstance(subject.model, nn.Module) else subject.model.make()).to(device)
+    parts, shape = ledger.parts(), tuple(area.data.x.shape[1:])
+
+    def cell(entry: Entry, words: Words) -> Any:
+        return cell_of(out, ledger, entry, words, parts.get(entry.id, []), shape)
+
+    results = []
+    for wanted, entry in own:
+        made = cell(entry, wanted.words)
+        results.append(Result(wanted.order.planned, made.outcome, made.image, adapted=wanted.order.settings.adaptive,
+                              seed=wanted.words.seed, claimed=wanted.words.curve is None))  # fmt: skip
+    others = [made for wanted, entry in all_ if wanted.words.model != subject.name and wanted.words.curve is None
+              for made in (cell(entry, wanted.words),)]  # fmt: skip
+    recorded = {**own[0][1].fields, "search": own[0][0].order.settings.search}
+    return Exam(model, area.data.images(), area.data.y, tuple(results), masks=_masks(area),
+                others=_foreign(others), samples=samples, recorded=recorded)  # fmt: skip
+
+
+def _masks(area: Area) -> Tensor | None:
+    return None if area.data.masks is None else area.data.masks
+
+
+def _foreign(cells: Sequence[Any]) -> list[tuple[int, Tensor]]:
+    """Adversarial images that were made on other models."""
+    found: list[tuple[int, Tensor]] = []
+    for cell in cells:
+        for sample in (cell.outcome.status == int(Status.BROKEN)).nonzero().squeeze(1).tolist()[:_OTHERS]:
+            image = cell.image(sample)
+            if image is not None:
+                found.append((sample, image))
+    return found
+
+
+def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer as JSON can hold it."""
+    value = answer["value"]
+    finite = value is None or abs(value) < float("inf")
+    return {**answer, "level": str(answer["level"]), "samples": list(answer["samples"])[:50],
+            "value": value if finite else None}  # fmt: skip

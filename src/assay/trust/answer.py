@@ -1,0 +1,70 @@
+"""What a check says."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    ISSUE = "issue"
+    """The number is not about what it claims to be about."""
+    WARNING = "warning"
+    """The number may well be too high."""
+    PASSED = "passed"
+    """Nothing was found."""
+    NOT_APPLICABLE = "not applicable"
+    """There is nothing to be asked here."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer of a check.
+
+    Attributes:
+        level: how bad it is.
+        text: a sentence: what was found, and what to do about it.
+        value: the number that decided, where there is one.
+        threshold: what it was held against.
+        samples: the samples that it is about, by index in the data.
+        about: the attack that it is about; empty for the model.
+    """
+
+    level: Level
+    text: str
+    value: float | None = None
+    threshold: float | None = None
+    samples: tuple[int, ...] = ()
+    about: str = ""
+
+
+def passed(text: str, value: float | None = None, threshold: float | None = None, about: str = "") -> Found:
+    """Nothing was found."""
+    return Found(Level.PASSED, text, value, threshold, (), about)
+
+
+def warning(
+    text: str,
+    value: float | None = None,
+    threshold: float | None = None,
+    samples: tuple[int, ...] = (),
+    about: str = "",
+) -> Found:
+    """The number may well be too high."""
+    return Found(Level.WARNING, text, value, threshold, samples, about)
+
+
+def issue(
+    text: str,
+    value: float | None = None,
+    threshold: float | None = None,
+    samples: tuple[int, ...] = (),
+    about: str = "",
+) -> Found:
+    """The number is not about what it claims to be about."""
+    return Found(Level.ISSUE, text, value, threshold, samples, about)
+
+
+def not_applicable(text: str) -> Found:
+    """There is nothing to be asked here."""
+    return Found(Level.NOT_APPLICABLE, text)

@@ -1,0 +1,192 @@
+"""What is examined: a model, some images, and the results of attacks on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.attacks.registry import Planned
+from assay.core.combinators import AnyAttack, Stage, unfold
+from assay.core.expectation import Expectation
+from assay.core.geometry import Ball
+from assay.core.guard import model_device, untouched
+from assay.core.outcome import Outcome, Status
+from assay.core.preflight import randomness
+from assay.core.run import INTERRUPTED, attack
+from assay.core.types import Images, Labels, Logits
+from assay.defences import Adaptation, adaptation_of
+
+SAMPLES = 64
+"""How many samples are looked at again."""
+
+Looker = Callable[[int], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attack did to all samples.
+
+    Attributes:
+        planned: the attack.
+        outcome: how each sample ended.
+        image: the image after the attack, by sample; None where it was not kept.
+        adapted: whether a defence was attacked in the way that it declares.
+        seed: of its draws.
+        claimed: whether its budget is claimed (a point of a curve is not).
+    """
+
+    planned: Planned
+    outcome: Outcome
+    image: Looker
+    adapted: bool = True
+    seed: int = 0
+    claimed: bool = True
+
+    @property
+    def label(self) -> str:
+        """What ran."""
+        return self.planned.attack.describe()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of the attack."""
+        return unfold(self.planned.attack)
+
+    @property
+    def ball(self) -> Ball | None:
+        """The budget, where it is a ball."""
+        found = self.stages[0].attack.geometry
+        return found if isinstance(found, Ball) else None
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A model, images, and results of attacks on them.
+
+    Attributes:
+        model: the classifier.
+        x: all images, ``(n, c, h, w)`` in [0, 1].
+        y: their labels.
+        results: of attacks on all of them.
+        masks: foreground masks, where an attack needs them.
+        others: images that attacks on other models made of the same samples: pairs of sample and image.
+        reference: clean accuracy that is known of this model, as a share.
+        samples: how many samples are looked at again.
+        seed: of the draws.
+        recorded: what was written down about the evaluation, by name.
+    """
+
+    model: nn.Module
+    x: Images
+    y: Labels
+    results: tuple[Result, ...] = ()
+    masks: Tensor | None = None
+    others: Sequence[tuple[int, Tensor]] = ()
+    reference: float | None = None
+    samples: int = SAMPLES
+    seed: int = 0
+    recorded: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def chosen(self) -> Tensor:
+        """The samples that are looked at again: evenly spaced, so that the choice depends on nothing else."""
+        n = len(self.x)
+        return torch.linspace(0, n - 1, min(self.samples, n)).round().long().unique() if n else torch.arange(0)
+
+    @property
+    def images(self) -> Images:
+        """The chosen images, on the model's device."""
+        return self.x[self.chosen].to(self.device)
+
+    @property
+    def labels(self) -> Labels:
+        """Their labels."""
+        return self.y[self.chosen].to(self.device)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return model_device(self.model, self.x.device)
+
+    @cached_property
+    def adaptation(self) -> Adaptation | None:
+        """How the defence declares that it is attacked; None without one."""
+        return adaptation_of(self.model)
+
+    @cached_property
+    def seen(self) -> nn.Module:
+        """What attacks see: a defence's surrogate, or the model."""
+        found = self.adaptation.surrogate if self.adaptation is not None else None
+        return found if isinstance(found, nn.Module) else self.model
+
+    @property
+    def in_expectation(self) -> bool:
+        """Whether attacks average over the model's randomness."""
+        return isinstance(self.seen, Expectation) or (self.adaptation is not None and "EOT" in self.adaptation.how)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the model claims to have gradients."""
+        return bool(getattr(self.seen, "differentiable", True))
+
+    @cached_property
+    def clean(self) -> Logits:
+        """Logits of the chosen images."""
+        return self.logits(self.images)
+
+    @cached_property
+    def right(self) -> Tensor:
+        """Which of the chosen images are classified as labelled."""
+        return (self.clean.argmax(1) == self.labels).cpu()
+
+    @property
+    def claims(self) -> tuple[Result, ...]:
+        """The results whose budgets are claimed."""
+        return tuple(result for result in self.results if result.claimed)
+
+    def logits(self, x: Images, batch: int = 64) -> Logits:
+        """Logits, in evaluation mode, the model left as it was."""
+        with untouched(self.model), torch.no_grad():
+            return torch.cat([self.model(part.to(self.device)).float() for part in x.split(batch)])
+
+    def passes(self, count: int) -> list[Logits]:
+        """Logits of the chosen images, several times; draws go on from pass to pass."""
+        with untouched(self.model), torch.no_grad():
+            return [self.model(self.images).float() for _ in range(count)]
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether answers change from pass to pass."""
+        return self.in_expectation or randomness(self.model, self.passes(3)) is not None
+
+    def survivors(self, within: Tensor | None = None) -> Tensor:
+        """Indices of samples that every claimed attack left unbroken, of the chosen ones."""
+        index = self.chosen if within is None else within
+        if not self.claims:
+            return index
+        standing = torch.stack([result.outcome.status[index] == int(Status.SURVIVED) for result in self.claims]).all(0)
+        return index[standing]
+
+    def attacked(self, what: AnyAttack, index: Tensor, **more: Any) -> Outcome:
+        """Attack some samples as the evaluation did: adaptively where the defence declares how."""
+        how = self.adaptation if all(result.adapted for result in self.results) else None
+        what = what if how is None else how.adapt(what)
+        given: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
+        outcome = attack(
+            self.model, self.x[index], self.y[index], what,
+            mask=None if self.masks is None else self.masks[index],
+            surrogate=None if how is None else how.surrogate,
+            test=None if how is None else how.test,
+            **given,
+        )  # fmt: skip
+        if INTERRUPTED in outcome.events:
+            raise KeyboardInterrupt
+        return outcome
+
+
+def broken(outcome: Outcome) -> Tensor:
+    """Which samples were broken."""
+    return outcome.status == int(Status.BROKEN)

@@ -1,0 +1,65 @@
+"""From the answers of the checks to a grade."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from assay.trust.answer import Found, Level
+from assay.trust.registry import CHECKS, worst
+
+GRADES = ("unusable", "weak", "standard", "strong")
+"""From bad to good. No source defines this ladder; it is our proposal (docs/trust.md)."""
+
+STANDARD = tuple(
+    name for name in CHECKS if name[0] in "AB" or name in ("C1", "C2", "C3", "C4", "C5", "C6", "C9", "C10")
+)
+STRONG = ("C7", "C11", "C12", "D1", "D2", "D3", "D4", "D5", "E3", "E6")
+_LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How far a robust accuracy can be believed.
+
+    Attributes:
+        grade: one of `GRADES`.
+        why: the checks that keep it from the next better one.
+    """
+
+    grade: str
+    why: tuple[str, ...]
+
+
+def grade(found: Mapping[str, tuple[Found, ...]]) -> Grade:
+    """Grade an evaluation.
+
+    Args:
+        found: as returned by `examine`.
+
+    Returns:
+        ``unusable`` if a check has found that the number is not about what it claims; ``weak`` if one has found that it
+        may well be too high, or if none of the checks that look for that was asked; ``standard`` if none has;
+        ``strong`` if the planted vulnerabilities are found, the attack works where the answer is known, and a defence
+        was attacked as it asks for.
+
+    Example:
+        >>> from assay.trust.answer import issue
+        >>> grade({"A4": (issue("probabilities"),)})
+        Grade(grade='unusable', why=('A4',))
+    """
+    verdicts = {name: worst(answers) for name, answers in found.items() if answers}
+    issues = tuple(name for name, answer in verdicts.items() if answer.level is Level.ISSUE)
+    if issues:
+        return Grade("unusable", issues)
+    doubts = tuple(name for name, answer in verdicts.items() if answer.level is Level.WARNING)
+    unasked = tuple(name for name in STANDARD if name not in verdicts or _left_out(verdicts[name]))
+    if doubts or unasked:
+        return Grade("weak", (*doubts, *unasked))
+    short = tuple(name for name in STRONG if name not in verdicts or _left_out(verdicts[name]))
+    planted = verdicts.get("C11")
+    if planted is not None and planted.level is not Level.PASSED and "C11" not in short:
+        short = (*short, "C11")
+    return Grade("standard", short) if short else Grade("strong", ())
+
+
+def _left_out(answer: Found) -> bool:
+    return answer.level is Level.NOT_APPLICABLE and answer.text.startswith(_LEFT_OUT)

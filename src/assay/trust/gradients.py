@@ -1,0 +1,200 @@
+"""A5, A6, A7, A8: are there gradients, and do they tell where the loss rises?"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.guard import untouched
+from assay.core.objectives import DLR, CrossEntropy, Margin, Objective
+from assay.core.oracle import Oracle
+from assay.core.rng import content_keys
+from assay.core.rows import Rows, untargeted
+from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.exam import Exam
+from assay.trust.model_state import calls
+
+_STEP = 0.25 / 255
+_DIRECTIONS = 16
+_AGREE = 0.8
+_NOISE = 4 / 255
+_DRAWS = 32
+_ROUGH = 0.5
+
+
+def differentiable(exam: Exam) -> Found:
+    """A5: a gradient from the output to the image."""
+    if not exam.differentiable:
+        return _without(exam, "the model can only be asked: it has no gradients")
+    try:
+        grad = _gradients(exam, exam.images[:8], exam.labels[:8])
+    except RuntimeError as error:
+        return _without(exam, f"the gradient cannot be taken: {str(error)[:120]}")
+    if grad is None:
+        return _without(exam, "no gradient reaches the image: something in the model cuts it off")
+    if not bool(grad.isfinite().all()):
+        return issue("the gradient by the image is not finite")
+    flat = sorted(set(calls(exam.seen, exam.images[:2]).flat))
+    if flat:
+        return _without(exam, f"the forward pass goes through {', '.join(flat)}, which lets no gradient through")
+    return passed("a finite gradient reaches the image")
+
+
+def vanishing(exam: Exam) -> Found:
+    """A6: gradients that are zero leave an attack where it began."""
+    if not exam.differentiable or not len(exam.chosen) or not bool(exam.right.any()):
+        return not_applicable("there is no gradient to vanish")
+    part = exam.right.nonzero().squeeze(1)
+    x, y = exam.images[part.to(exam.device)], exam.labels[part.to(exam.device)]
+    shares = {name: _zero_share(exam, make(), x, y) for name, make in _LOSSES.items()}
+    used = _used(exam) & shares.keys() or {"cross-entropy"}
+    best = min(used, key=shares.__getitem__)
+    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    share = shares[best]
+    if share > 0.2:
+        return issue(f"the gradient is exactly zero on {100 * share:.0f} % of images for {best}, which the attacks use "
+                     f"({told}): they stand still there. Use a loss that does not saturate", share, 0.2)  # fmt: skip
+    if share > 0.01:
+        return warning(
+            f"the gradient is exactly zero on {100 * share:.0f} % of images for {best} ({told})", share, 0.01
+        )
+    return passed(f"share of images with a zero gradient: {told}", share, 0.01)
+
+
+def correct(exam: Exam) -> Found:
+    """A7: the gradient is the slope that is measured by going a little way."""
+    if not exam.differentiable or len(exam.chosen) < 4:
+        return not_applicable("there is no gradient to compare")
+    if exam.random:
+        return not_applicable("the model is random: its slope cannot be measured by two passes")
+    model, dtype = _doubled(exam)
+    x, y = exam.images[:16].to(dtype), exam.labels[:16]
+    generator = torch.Generator().manual_seed(exam.seed)
+    with untouched(model):
+        grad = _margin_gradient(model, x, y)
+        if grad is None:
+            return not_applicable("no gradient reaches the image")
+        slopes, told = [], []
+        for _ in range(_DIRECTIONS):
+            way = (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).to(x)
+            with torch.no_grad():
+                rise = _margin(model, x + _STEP * way, y) - _margin(model, x - _STEP * way, y)
+            slopes.append(rise / (2 * _STEP))
+            told.append((grad * way).flatten(1).sum(1))
+    measured, expected = torch.stack(slopes), torch.stack(told)
+    agreement = torch.nn.functional.cosine_similarity(measured, expected, dim=0)
+    flat = (measured.abs().sum(0) < 1e-9) & (expected.abs().sum(0) < 1e-9)
+    value = float(torch.where(flat, 1.0, agreement).median())
+    if value < _AGREE:
+        return warning(f"over {_DIRECTIONS} directions the gradient and the slope measured over ±{_STEP * 255:g}/255 "
+                       f"have "
+                       f"a cosine of {value:.2f}: the gradient does not show where the loss rises (masking, or a wrong "
+                       "backward pass)", value, _AGREE)  # fmt: skip
+    return passed(f"the gradient is the slope that is measured (cosine {value:.3f})", value, _AGREE)
+
+
+def rough(exam: Exam) -> Found:
+    """A8: how much the output jumps within 4/255 of an image."""
+    if not len(exam.chosen) or exam.random:
+        return not_applicable("the model is random, so jumps cannot be told from noise")
+    x, y = exam.images[:16], exam.labels[:16]
+    generator = torch.Generator().manual_seed(exam.seed)
+    here = _margins(exam.logits(x), y)
+    spread = exam.clean.std(1).median().clamp_min(1e-9)
+    jumps = []
+    for _ in range(_DRAWS):
+        noise = (torch.rand(x.shape, generator=generator).to(x) * 2 - 1) * _NOISE
+        there = _margins(exam.logits((x + noise).clamp(0, 1)), y)
+        jumps.append(((there - here).abs() / spread).clamp(max=1))
+    value = float(torch.stack(jumps).mean())
+    if value > _ROUGH:
+        return warning(f"noise within 4/255 moves the margin by {value:.2f} of the logits' spread: so rough a surface "
+                       "misleads gradients", value, _ROUGH)  # fmt: skip
+    return passed(f"noise within 4/255 moves the margin by {value:.2f} of the logits' spread", value, _ROUGH)
+
+
+_LOSSES = {"cross-entropy": CrossEntropy, "margin": Margin, "DLR": DLR}
+_NAMES = {"_CrossEntropy": "cross-entropy", "_Margin": "margin", "_LogitRatio": "DLR", "_Evasion": "margin"}
+_OWN = frozenset({"DeepFool", "CarliniWagnerL2", "CarliniWagnerLinf", "CarliniWagnerL0", "FMN", "DDN",
+                  "FastAdaptiveBoundary", "OverTargets"})  # fmt: skip
+
+
+def _used(exam: Exam) -> set[str]:
+    """The losses that the claimed attacks use; attacks with their own algorithm look at margins."""
+    found: set[str] = set()
+    for result in exam.claims:
+        for stage in result.stages:
+            text = repr(stage.attack)
+            found |= {words for name, words in _NAMES.items() if name in text}
+            if type(stage.attack).__name__ in _OWN:
+                found.add("margin")
+    return found
+
+
+def _without(exam: Exam, told: str) -> Found:
+    how, adapted = exam.adaptation, all(result.adapted for result in exam.results)
+    if how is not None and how.surrogate is not None and adapted:
+        return passed(f"{told}; attacked as the defence declares: {how.how}")
+    asked = any("scores" in stage.attack.needs or not _by_gradient(stage.attack)
+                for result in exam.claims for stage in result.stages)  # fmt: skip
+    more = "" if asked else ", and by an attack that needs no gradient (square, hopskipjump)"
+    return warning(f"{told}. Attack it past that (BPDA: assay.defences.Transformed){more}")
+
+
+def _by_gradient(attack: object) -> bool:
+    return type(attack).__module__.partition("attacks.")[2].partition(".")[0] not in ("blackbox", "noise", "spatial")
+
+
+def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float:
+    """Share of images whose gradient is exactly zero at the image or at a random point within 8/255 of it."""
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(exam.seed)).to(x)
+    zeros = []
+    oracle = Oracle(exam.seen, device=exam.device)
+    try:
+        with untouched(exam.seen):
+            for images in (x, (x + 8 / 255 * (2 * noise - 1)).clamp(0, 1)):
+                rows = Rows(images, untargeted(y), content_keys(images, y).to(images.device))
+                oracle.start(len(images))
+                grad = oracle.evaluate(objective, images, rows).grad
+                zeros.append((grad == 0).flatten(1).all(1))
+    except ValueError:  # too few classes for this loss
+        return 1.0
+    return float(torch.cat(zeros).float().mean())
+
+
+def _gradients(exam: Exam, x: Tensor, y: Tensor) -> Tensor | None:
+    leaf = x.detach().clone().requires_grad_()
+    with untouched(exam.seen), torch.enable_grad():
+        out = exam.seen(leaf)
+        if not out.requires_grad:
+            return None
+        return torch.autograd.grad(out.gather(1, y[:, None]).sum(), leaf, allow_unused=True)[0]
+
+
+def _doubled(exam: Exam) -> tuple[nn.Module, torch.dtype]:
+    """The model in float64, where it can be had; else as it is."""
+    try:
+        model = copy.deepcopy(exam.model).double()
+        with torch.no_grad():
+            model.eval()(exam.images[:2].double())
+        return model, torch.float64
+    except Exception:
+        return exam.model, exam.images.dtype
+
+
+def _margins(logits: Tensor, y: Tensor) -> Tensor:
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    return others - logits.gather(1, y[:, None]).squeeze(1)
+
+
+def _margin(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return _margins(model(x), y)
+
+
+def _margin_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        value = _margin(model, leaf, y).sum()
+        if not value.requires_grad:
+            return None
+        return torch.autograd.grad(value, leaf, allow_unused=True)[0]

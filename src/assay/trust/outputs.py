@@ -1,0 +1,89 @@
+"""A4, A10, A11, A12: are the outputs logits, the inputs pixels and the labels labels?"""
+
+import torch
+
+from assay.core.guard import untouched
+from assay.core.preflight import input_range, non_finite, probabilities
+from assay.core.statistics import exact_interval
+from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.exam import Exam
+
+_GAIN = 0.25
+_ENOUGH = 16
+
+
+def logits(exam: Exam) -> Found:
+    """A4: logits, not probabilities, and all of them numbers."""
+    found = non_finite(exam.clean)
+    if found is not None:
+        return issue(found.text)
+    told = probabilities(exam.clean) if exam.differentiable else None
+    if told is not None:
+        return issue(told.text)
+    return passed("outputs are unbounded scores")
+
+
+def pixels(exam: Exam) -> Found:
+    """A10: pixels in [0, 1], in the order and scale that the model was made for."""
+    low, high = (float(exam.x.min()), float(exam.x.max())) if exam.x.numel() else (0.0, 1.0)
+    if low < 0 or high > 1:
+        return issue(f"pixels from {low:.4g} to {high:.4g}, expected [0, 1]", high, 1.0)
+    if len(exam.chosen) < _ENOUGH:
+        return not_applicable(f"{len(exam.chosen)} images are too few to compare input ranges")
+    with untouched(exam.model), torch.no_grad():
+        found = input_range(exam.model, exam.images, exam.labels, exam.clean)
+    if found is not None:
+        return issue(found.text)
+    return passed("no other scaling or order of channels makes the model better")
+
+
+def labels(exam: Exam) -> Found:
+    """A11: better than chance, and not much better under another naming of the classes."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.stats import binomtest
+
+    predicted, y = exam.clean.argmax(1).cpu(), exam.y[exam.chosen]
+    for result in exam.results:  # the whole set is known already
+        run = result.outcome.predicted_clean >= 0
+        predicted, y = result.outcome.predicted_clean[run], result.outcome.y[run]
+        break
+    n, classes = len(y), max(int(y.max()) + 1 if len(y) else 0, exam.clean.shape[1])
+    if n < _ENOUGH:
+        return not_applicable(f"{n} images are too few to judge labels")
+    right = int((predicted == y).sum())
+    table = torch.zeros(classes, classes, dtype=torch.int64)
+    table.index_put_((y, predicted), torch.ones_like(y), accumulate=True)
+    rows, columns = linear_sum_assignment(-table.numpy())
+    best = int(table[rows, columns].sum())
+    present = len(y.unique())
+    if (best - right) / n >= _GAIN and best / n > 2 / max(present, 1):
+        return issue(f"{100 * right / n:.0f} % of clean images are right, but {100 * best / n:.0f} % would be if the "
+                     "classes had other names: labels and outputs are not in the same order", best / n,
+                     right / n)  # fmt: skip
+    if binomtest(right, n, 1 / max(present, 2), alternative="greater").pvalue > 0.01:
+        return issue(f"{100 * right / n:.0f} % of {n} clean images are right, which is chance among {present} classes: "
+                     "there is nothing to attack", right / n, 1 / max(present, 2))  # fmt: skip
+    counts, hits = torch.bincount(y, minlength=classes), table.diagonal()
+    never = [int(c) for c in ((counts >= 5) & (hits == 0)).nonzero().squeeze(1)]
+    if never:
+        return warning(f"{len(never)} classes are never recognised (first: {never[0]}): is the list of classes whole?",
+                       float(len(never)), 0.0)  # fmt: skip
+    return passed(f"{100 * right / n:.0f} % of {n} clean images are right; no other order of classes is better",
+                  right / n)  # fmt: skip
+
+
+def reference(exam: Exam) -> Found:
+    """A12: the clean accuracy that is known of this model."""
+    if exam.reference is None:
+        return not_applicable("no clean accuracy of this model was given to compare with")
+    right, n = int(exam.right.sum()), len(exam.right)
+    for result in exam.results:
+        run = result.outcome.predicted_clean >= 0
+        right, n = int((result.outcome.predicted_clean == result.outcome.y)[run].sum()), int(run.sum())
+        break
+    low, high = exact_interval(right, n)
+    if low <= exam.reference <= high:
+        return passed(f"clean accuracy {100 * right / max(n, 1):.1f} %, as known", right / max(n, 1), exam.reference)
+    return warning(f"clean accuracy is {100 * right / max(n, 1):.1f} % ({100 * low:.1f} to {100 * high:.1f}), but "
+                   f"{100 * exam.reference:.1f} % is known: is something different before the model?",
+                   right / max(n, 1), exam.reference)  # fmt: skip

@@ -1,0 +1,177 @@
+"""C11: an adversarial example is planted for each sample; an attack that does not find it is too weak."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.geometry import Ball
+from assay.core.guard import untouched
+from assay.core.objectives import Objective, objective
+from assay.core.outcome import Status
+from assay.core.rng import Rng, content_keys
+from assay.core.rows import Rows, untargeted
+from assay.core.run import attack
+from assay.core.types import Images, Logits
+from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.changed import changed
+from assay.trust.exam import Exam, Result
+from assay.trust.relations import kind_of
+
+Features = Callable[[Images], Tensor]
+SAMPLES = 16
+_INNER = 63
+_INSIDE = 0.75
+_NEEDED = 0.95
+_LUCK = 0.05
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear read-out of features with two classes: 0 around a sample, 1 at the planted point.
+
+    Attributes:
+        weight: ``(d,)``.
+        offset: taken off the projection.
+    """
+
+    weight: Tensor
+    offset: float
+
+
+class Planted(nn.Module):
+    """A model whose last layer is exchanged for a read-out that a known point within the budget turns.
+
+    Args:
+        model: the classifier.
+        features: from images to features, ``(b, d)``.
+        head: the read-out.
+    """
+
+    def __init__(self, model: nn.Module, features: Features, head: Head) -> None:
+        super().__init__()
+        self.model, self.features, self.head = model, features, head
+
+    def forward(self, x: Images) -> Logits:
+        """Logits of two classes, ``(b, 2)``."""
+        value = self.features(x) @ self.head.weight - self.head.offset
+        return torch.stack([-value, value], 1)
+
+
+def planted(exam: Exam) -> Found:
+    """C11: the attacks together find what was planted in at least 95 % of samples.
+
+    Source: Zimmermann, Brendel, Tramèr & Carlini, "Increasing confidence in adversarial robustness evaluations",
+    NeurIPS 2022: the last layer is trained anew to tell points near a sample from one at the edge of the ball.
+    Deviations: 16 samples and 63 inner points instead of hundreds; the read-out is Fisher's discriminant, which
+    separates exactly where features outnumber points, instead of a logistic regression; samples that no read-out
+    separates are left out; as in the paper, a test that random points solve is no test.
+    """
+    balls = sorted((r for r in exam.claims if r.ball is not None and r.ball.eps > 0),
+                   key=lambda r: kind_of(r.stages[0].attack) != "gradient")  # fmt: skip
+    ball = balls[0].ball if balls else None
+    if ball is None or not exam.differentiable:
+        return not_applicable("no attack has a budget, or the model has no gradient")
+    defended = exam.in_expectation or exam.adaptation is not None
+    features = _outputs(exam.seen) if defended else _penultimate(exam.model)
+    found, lucky, tried = 0, 0, 0
+    for sample in exam.chosen[exam.right][:SAMPLES].tolist():
+        x = exam.x[sample : sample + 1].to(exam.device)
+        made = _plant(exam, features, x, ball)
+        if made is None:
+            continue
+        model, guess = made
+        tried, lucky = tried + 1, lucky + guess
+        found += any(_finds(exam, result, model, x) for result in balls)
+    if tried < SAMPLES // 2:
+        return not_applicable(f"a read-out separates the planted point on {tried} samples only")
+    share = found / tried
+    if lucky / tried > _LUCK:
+        return not_applicable(f"random points find {lucky} of {tried} planted points: too easy to tell anything")
+    told = f"{found} of {tried} adversarial examples that were planted within the budget"
+    if share < 0.5:
+        return issue(f"the attacks find {told}: they cannot find what is there, so what they did not find says nothing",
+                     share, _NEEDED)  # fmt: skip
+    if share < _NEEDED:
+        return warning(f"the attacks find {told}", share, _NEEDED)
+    return passed(f"the attacks find {told} (random points: {lucky})", share, _NEEDED)
+
+
+def _finds(exam: Exam, result: Result, model: nn.Module, x: Images) -> bool:
+    outcome = attack(model, x.cpu(), torch.zeros(1, dtype=torch.int64), _two_classes(result), preflight=False,
+                     errors="record", seed=exam.seed,
+                     mask=torch.ones(1, 1, *x.shape[2:]) if exam.masks is not None else None)  # fmt: skip
+    return bool(outcome.count(Status.BROKEN))
+
+
+def _plant(exam: Exam, features: Features, x: Images, ball: Ball) -> tuple[Planted, int] | None:
+    """A model with a planted point near ``x``, and whether random points find it; None if no read-out separates it."""
+    rng, count = Rng(exam.seed), 2 * _INNER + 1
+    key = torch.arange(count, device=x.device) + int(content_keys(x, torch.zeros(1, dtype=torch.int64))[0]) % 1_000_003
+    rows = Rows(x.expand(count, *x.shape[1:]), untargeted(torch.zeros(count, dtype=torch.int64, device=x.device)), key)
+    edge = ball.sample(rows, rng, "planted", edge=True)
+    inner, probe, point = edge[:_INNER] * _INSIDE, edge[_INNER:-1], edge[-1:]
+    with untouched(exam.model), torch.no_grad():
+        values = features((rows.x + torch.cat([inner, probe, point])).clamp(0, 1)).double()
+        here = features(x).double()
+    near, far, there = torch.cat([here, values[:_INNER]]), values[_INNER:-1], values[-1:]
+    if not bool(values.isfinite().all()):
+        return None
+    spread = near - near.mean(0)
+    ridge = 1e-6 * float(spread.square().mean()) + 1e-30
+    gram = spread @ spread.T + ridge * torch.eye(len(spread), dtype=spread.dtype, device=spread.device)
+    way = (there - near.mean(0)).squeeze(0)
+    weight = way - spread.T @ torch.linalg.solve(
+        gram, spread @ way
+    )  # what is left of it outside the inner points' span
+    highest, planted_at = float((near @ weight).max()), float(there @ weight)
+    if not planted_at > highest + 1e-12 or planted_at - highest < 1e-6 * abs(planted_at):
+        return None
+    offset = (highest + planted_at) / 2
+    scale = 20 / (planted_at - highest)
+    head = Head((scale * weight).float(), scale * offset)
+    model = Planted(exam.model, features, head).eval()
+    with untouched(model), torch.no_grad():
+        clean, turned = model(x).argmax(1), model((x + point).clamp(0, 1)).argmax(1)
+        lucky = bool((far @ weight > offset).any())
+    if int(clean) != 0 or int(turned) != 1:
+        return None  # lost in float32
+    return model, int(lucky)
+
+
+def _penultimate(model: nn.Module) -> Features:
+    """What goes into the last linear layer; the outputs where there is none."""
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        return _outputs(model)
+    last = layers[-1]
+
+    def features(x: Images) -> Tensor:
+        kept: list[Tensor] = []
+        handle = last.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+        try:
+            model(x)
+        finally:
+            handle.remove()
+        return kept[0].flatten(1)
+
+    return features
+
+
+def _outputs(model: nn.Module) -> Features:
+    def features(x: Images) -> Tensor:
+        found: Tensor = model(x)
+        return found
+
+    return features
+
+
+def _two_classes(result: Result) -> Any:
+    """The attack for two classes: a loss that needs more of them is exchanged for the margin."""
+
+    def change(part: Any) -> Any:
+        return objective("margin") if isinstance(part, Objective) and "Ratio" in repr(part) else None
+
+    return changed(result.planned.attack, change)

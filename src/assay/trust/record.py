@@ -1,0 +1,98 @@
+"""E1 to E6: is everything written down that the number depends on?"""
+
+import torch
+
+from assay.core.outcome import Status
+from assay.core.statistics import exact_interval
+from assay.defences.smoothing import Smoothed
+from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.exam import Exam, Result, broken
+
+_NEEDED = ("model", "data", "code", "torch", "seed")
+_VOTES = 500
+
+
+def interval(exam: Exam) -> Found:
+    """E1: n and an exact interval."""
+    if not exam.claims:
+        return not_applicable("nothing was attacked")
+    survived = torch.stack([r.outcome.status == int(Status.SURVIVED) for r in exam.claims]).all(0)
+    n, k = len(survived), int(survived.sum())
+    low, high = exact_interval(k, n)
+    return passed(f"{k} of {n} survive every attack, exact 95 % interval {100 * low:.1f} to {100 * high:.1f} %",
+                  high - low)  # fmt: skip
+
+
+def seeds(exam: Exam) -> Found:
+    """E2: how much the draws of the attacks matter."""
+    by: dict[str, list[torch.Tensor]] = {}
+    for result in exam.claims:
+        by.setdefault(repr(result.planned.attack), []).append(broken(result.outcome))
+    several = [found for found in by.values() if len(found) > 1]
+    if not several:
+        return not_applicable("one seed: the spread over seeds is not known")
+    spread = max(float(torch.stack([b.float().mean() for b in found]).max()
+                       - torch.stack([b.float().mean() for b in found]).min()) for found in several)  # fmt: skip
+    return passed(f"over {len(several[0])} seeds the share that breaks differs by at most {100 * spread:.1f} points; "
+                  f"the "
+                  "verdict counts a sample as broken if any seed broke it", spread)  # fmt: skip
+
+
+def written_down(exam: Exam) -> Found:
+    """E3: what is needed to do it again."""
+    missing = [name for name in _NEEDED if not exam.recorded.get(name)]
+    if missing:
+        return warning(f"not written down: {', '.join(missing)}", float(len(missing)), 0.0)
+    return passed("digests of model, data and code, versions, seed and every parameter of the attacks are written down")
+
+
+def units(exam: Exam, result: Result) -> Found:
+    """E3b: the budget is in input units, where images lie in [0, 1]."""
+    ball = result.ball
+    if ball is None:
+        return not_applicable("the attack has no budget")
+    size = exam.x[0].numel() if len(exam.x) else 1
+    whole = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm]
+    grey = ball.eps / {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm]
+    if ball.eps >= 0.5 * whole:
+        return issue(f"a budget of {ball.eps:g} in {ball.norm} turns any image into any other or into grey: images "
+                     f"lie in "
+                     "[0, 1], so that 8 of 255 levels are 8/255", ball.eps, 0.5 * whole,
+                     about=result.label)  # fmt: skip
+    if 0 < grey < 0.25 / 255:
+        return issue(f"a budget of {ball.eps:g} in {ball.norm} is less than a quarter of a grey level a pixel: was it "
+                     "divided by 255 twice?", ball.eps, 0.25 / 255, about=result.label)  # fmt: skip
+    return passed(f"the budget is {ball.describe()}", ball.eps, about=result.label)
+
+
+def subset(exam: Exam) -> Found:
+    """E4: the samples were chosen before anything was known of them."""
+    return passed(f"{len(exam.x)} samples, chosen by the data's order and a seed alone; their contents are hashed")
+
+
+def certified(exam: Exam, result: Result) -> Found:
+    """E5: no sample is broken within its certified radius."""
+    ball, model = result.ball, exam.model
+    if not isinstance(model, Smoothed) or ball is None or ball.norm != "l2":
+        return not_applicable("no certificate in this norm")
+    at = broken(result.outcome).nonzero().squeeze(1)[:16]
+    if not len(at):
+        return passed("no sample is broken")
+    certificate = model.certify(exam.x[at].to(exam.device), n=_VOTES)
+    inside = (certificate.radius > result.outcome.norm("l2")[at]) & (certificate.label.cpu() == exam.y[at])
+    if bool(inside.any()):
+        return issue(f"{int(inside.sum())} samples are broken within their certified radius: certificate or attack is "
+                     "wrong", float(inside.sum()), 0.0, tuple(at[inside].tolist()), result.label)  # fmt: skip
+    return passed(f"none of {len(at)} broken samples lies within its certified radius", about=result.label)
+
+
+def precision(exam: Exam) -> Found:
+    """E6: in float32, or measured again in float32."""
+    kinds = {p.dtype for p in exam.model.parameters() if p.is_floating_point()}
+    half = kinds & {torch.float16, torch.bfloat16}
+    if half:
+        return warning(f"the model computes in {', '.join(str(k).removeprefix('torch.') for k in half)}: gradients "
+                       f"vanish "
+                       "where float32 still has some. Attack it in float32 as well")  # fmt: skip
+    search = exam.recorded.get("search", "float32")
+    return passed(f"searched in {search}, every hit measured in float32")

@@ -1,0 +1,158 @@
+"""The checks by name: a new one is a function and a line here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from assay.trust import defence, gradients, model_state, outputs, record, relations, results
+from assay.trust.answer import Found, Level, not_applicable, warning
+from assay.trust.exam import Exam, Result
+from assay.trust.planted import planted
+from assay.trust.selftest import known_model, other_library
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        ask: the function: of an exam, or of an exam and one result.
+        title: a few words.
+        source: who asks for it.
+        each: whether it is asked of every result.
+        before: whether it can be asked before anything is attacked.
+        slow: whether it attacks anew.
+    """
+
+    ask: Callable[..., Found]
+    title: str
+    source: str
+    each: bool = False
+    before: bool = False
+    slow: bool = False
+
+
+def _model(ask: Callable[..., Found], title: str, source: str) -> Check:
+    return Check(ask, title, source, before=True)
+
+
+def _each(ask: Callable[..., Found], title: str, source: str, *, slow: bool = False) -> Check:
+    return Check(ask, title, source, each=True, slow=slow)
+
+
+def _all(ask: Callable[..., Found], title: str, source: str, *, slow: bool = False) -> Check:
+    return Check(ask, title, source, slow=slow)
+
+
+_CARLINI = "Carlini et al. 2019"
+_ATHALYE = "Athalye et al. 2018"
+_PINTOR = "Pintor et al. 2022"
+_AUTO = "Croce & Hein 2020, AutoAttack's checks"
+
+CHECKS: Mapping[str, Check] = MappingProxyType(
+    {
+        "A1": _model(model_state.frozen, "evaluation mode, frozen state", "TRADES issue 3; foolbox issue 74"),
+        "A2": _model(model_state.deterministic, "deterministic", _AUTO),
+        "A3": _model(model_state.batch_invariant, "independent of the batch", "TRADES issue 3"),
+        "A4": _model(outputs.logits, "logits", _AUTO),
+        "A5": _model(gradients.differentiable, "differentiable", f"{_ATHALYE}; {_PINTOR}"),
+        "A6": _model(gradients.vanishing, "gradients do not vanish", "Lee et al. 2020; AutoAttack issue 44"),
+        "A7": _model(gradients.correct, "gradients are right", _ATHALYE),
+        "A8": _model(gradients.rough, "smooth surface", _PINTOR),
+        "A9": _model(model_state.no_optimisation, "no optimisation inside", f"{_AUTO}; RobustBench"),
+        "A10": _model(outputs.pixels, "pixels as expected", "RobustBench issues 59, 105"),
+        "A11": _model(outputs.labels, "labels in order", f"{_CARLINI}; ImageNetV2 issue 4"),
+        "A12": _model(outputs.reference, "clean accuracy as known", _CARLINI),
+        "B1": _each(results.reverified, "adversarial images verified", "nn_robust_attacks issue 22"),
+        "B2": _each(results.inside, "inside the budget", "AttackBench 2025"),
+        "B3": _each(results.as_bytes, "as 8-bit images", "our own"),
+        "B4": _each(results.apart, "clean errors apart", _CARLINI),
+        "B5": _each(results.best_kept, "best image kept", f"{_PINTOR}; AttackBench 2025"),
+        "B6": _each(results.converged, "converged in steps", f"{_PINTOR}; {_CARLINI}", slow=True),
+        "B7": _each(results.restarted, "converged in restarts", _CARLINI, slow=True),
+        "B8": _each(results.step_size, "step size", _CARLINI, slow=True),
+        "B9": _each(results.spent, "cost", "AttackBench 2025"),
+        "B10": _each(results.complete, "nothing hidden", "AttackBench 2025"),
+        "B11": _each(results.moved, "images were changed", "AutoAttack issue 64"),
+        "C1": _each(relations.no_budget, "no budget, no success", "torchattacks issues 124, 172", slow=True),
+        "C2": _each(relations.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
+        "C3": _all(relations.unbounded, "any image allowed", f"{_CARLINI}; {_PINTOR}", slow=True),
+        "C4": _all(relations.beats_one_step, "better than one step", _ATHALYE, slow=True),
+        "C5": _all(relations.beats_queries, "better than queries", _ATHALYE, slow=True),
+        "C6": _all(relations.beats_noise, "better than noise", _CARLINI, slow=True),
+        "C7": _all(relations.beats_transfer, "better than transfer", _CARLINI),
+        "C8": _all(relations.all_targets, "targets", _CARLINI),
+        "C9": _all(relations.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
+        "C10": _all(relations.diverse, "attacks of several kinds", _CARLINI),
+        "C11": _all(planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True),
+        "C12": _each(known_model, "works where the answer is known", _CARLINI, slow=True),
+        "C13": _all(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
+        "D1": _all(defence.enough_draws, "enough draws", _CARLINI, slow=True),
+        "D2": _all(defence.no_way_round, "past what has no gradient", _ATHALYE),
+        "D3": _all(defence.detector_counts, "detector evaded, too", "Tramèr et al. 2020"),
+        "D4": _all(defence.without_it, "defence taken off", _CARLINI, slow=True),
+        "D5": _all(defence.declared, "knowledge declared", _CARLINI),
+        "E1": _all(record.interval, "interval", "Miller 2024"),
+        "E2": _all(record.seeds, "seeds", "AutoAttack issue 54"),
+        "E3": _all(record.written_down, "written down", _CARLINI),
+        "E3b": _each(record.units, "units of the budget", "AutoAttack issue 54"),
+        "E4": _all(record.subset, "choice of samples", "our own"),
+        "E5": _each(record.certified, "below certificates", _CARLINI, slow=True),
+        "E6": _all(record.precision, "precision", "our own: half precision masks gradients"),
+    }
+)
+"""Every check, in the order in which it is asked."""
+
+
+def examine(
+    exam: Exam,
+    *,
+    fast: bool = False,
+    only: tuple[str, ...] = (),
+    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+) -> dict[str, tuple[Found, ...]]:
+    """Ask the checks.
+
+    Args:
+        exam: a model, images and results.
+        fast: leave out those that attack anew.
+        only: names of `CHECKS`; all by default.
+        told: progress.
+
+    Returns:
+        By name of the check: one answer, or one for each result. What cannot be carried out says why.
+    """
+    asked = {name: check for name, check in CHECKS.items() if not only or name in only}
+    if not exam.results:
+        asked = {name: check for name, check in asked.items() if check.before}
+    found: dict[str, tuple[Found, ...]] = {}
+    for number, (name, check) in enumerate(asked.items()):
+        told(f"{name}: {check.title}", number, len(asked))
+        if check.slow and fast:
+            found[name] = (not_applicable("left out: it attacks anew"),)
+        elif not check.each:
+            found[name] = (_asked(check, exam),)
+        else:
+            found[name] = tuple(_of(_asked(check, exam, result), result) for result in exam.claims) or (
+                not_applicable("nothing was attacked"),
+            )
+    told("checks", len(asked), len(asked))
+    return found
+
+
+def worst(found: tuple[Found, ...]) -> Found:
+    """The worst of several answers of one check; of equal ones the first."""
+    order = [Level.ISSUE, Level.WARNING, Level.PASSED, Level.NOT_APPLICABLE]
+    return min(found, key=lambda answer: order.index(answer.level))
+
+
+def _of(found: Found, result: Result) -> Found:
+    return found if found.about else replace(found, about=result.label)
+
+
+def _asked(check: Check, *given: Any) -> Found:
+    try:
+        return check.ask(*given)
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        return warning(f"could not be carried out: {type(error).__name__}: {str(error)[:200]}")

@@ -1,0 +1,196 @@
+"""B1 to B11: is each result what it says, and did the attack do what it could?"""
+
+import torch
+
+from assay.core.combinators import Restarts
+from assay.core.outcome import TOLERANCE, Status
+from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.changed import with_step_size, with_steps
+from assay.trust.exam import Exam, Result, broken
+
+GAIN = 0.005
+"""Share of samples that more effort may still break: half a point."""
+_CLEAR = 1e-3
+_BATCH = 37
+
+
+def reverified(exam: Exam, result: Result) -> Found:
+    """B1: adversarial images still fool the model, in float32 and in another batch."""
+    index, images = _images(exam, result)
+    if not len(index):
+        return not_applicable("no adversarial image was kept")
+    logits = exam.logits(images, batch=_BATCH)
+    target = result.outcome.target[index].to(logits.device)
+    y = exam.y[index].to(logits.device)
+    fools = torch.where(target < 0, logits.argmax(1) != y, logits.argmax(1) == target).cpu()
+    clear = result.outcome.margin[index] > _CLEAR
+    wrong = index[:0] if exam.random else index[~fools & clear]
+    if len(wrong):
+        return issue(f"{len(wrong)} of {len(index)} images that are said to fool the model do not",
+                     float(len(wrong)), 0.0, tuple(wrong.tolist()), result.label)  # fmt: skip
+    near = int((~fools).sum())
+    return passed(f"{len(index)} adversarial images were shown to the model again in other batches: "
+                  f"{len(index) - near} "
+                  f"fool it, {near} lie on the boundary", float(near), about=result.label)  # fmt: skip
+
+
+def inside(exam: Exam, result: Result) -> Found:
+    """B2: inside the budget and the box, and finite."""
+    index, images = _images(exam, result)
+    size = result.outcome.size[broken(result.outcome)]
+    over = int((size > 1 + TOLERANCE).sum())
+    if over:
+        return issue(f"{over} samples were broken by perturbations larger than the budget (up to "
+                     f"{float(size.nan_to_num().max()):.3g} budgets)", float(over), 0.0,
+                     about=result.label)  # fmt: skip
+    if len(index):
+        bad = ~images.isfinite() | (images < 0) | (images > 1)
+        count = int(bad.flatten(1).any(1).sum())
+        if count:
+            return issue(f"{count} adversarial images leave [0, 1] or are not finite", float(count), 0.0,
+                         about=result.label)  # fmt: skip
+        ball = result.ball
+        if ball is not None:
+            delta = (images.cpu().double() - exam.x[index].cpu().double()).flatten(1)
+            order = {"linf": torch.inf, "l2": 2, "l1": 1}[ball.norm]
+            most = float(torch.linalg.vector_norm(delta, ord=order, dim=1).max())
+            if most > ball.eps * (1 + TOLERANCE) + 1e-6:
+                return issue(f"a perturbation measures {most:.6g}, the budget is {ball.eps:.6g}", most, ball.eps,
+                             about=result.label)  # fmt: skip
+    return passed("every perturbation that counts is finite, inside the budget and inside [0, 1]", about=result.label)
+
+
+def as_bytes(exam: Exam, result: Result) -> Found:
+    """B3: how many survive being written as an 8-bit image. For information."""
+    index, images = _images(exam, result)
+    if not len(index):
+        return not_applicable("no adversarial image was kept")
+    rounded = (images * 255).round() / 255
+    fools = (exam.logits(rounded).argmax(1).cpu() != exam.y[index]).sum()
+    return passed(f"{int(fools)} of {len(index)} adversarial images still fool it when rounded to 8 bits",
+                  int(fools) / len(index), about=result.label)  # fmt: skip
+
+
+def apart(exam: Exam, result: Result) -> Found:
+    """B4: what was wrong before is not counted as broken."""
+    outcome = result.outcome
+    run = outcome.predicted_clean >= 0
+    wrong = run & (outcome.predicted_clean != outcome.y)
+    mixed = int((wrong != (run & (outcome.status == int(Status.MISCLASSIFIED)))).sum())
+    if mixed:
+        return issue(f"{mixed} samples that were wrong before the attack are counted as if it had broken them",
+                     float(mixed), 0.0, about=result.label)  # fmt: skip
+    return passed(f"{int(wrong.sum())} samples were wrong before the attack, and are counted apart", about=result.label)
+
+
+def best_kept(exam: Exam, result: Result) -> Found:
+    """B5: the best image on the way is kept."""
+    return passed("the engine keeps the best image on each sample's way, and measures it itself", about=result.label)
+
+
+def converged(exam: Exam, result: Result) -> Found:
+    """B6: twice the steps break no more."""
+    if result.ball is None:
+        return not_applicable("the attack has no budget")
+    more = with_steps(result.planned.attack, 2)
+    if repr(more) == repr(result.planned.attack):
+        return not_applicable("the attack has no steps")
+    return _gained(exam, result, more, "with twice the steps", "Use more steps, or another step size")
+
+
+def restarted(exam: Exam, result: Result) -> Found:
+    """B7: as many restarts again break no more."""
+    if result.ball is None:
+        return not_applicable("the attack has no budget")
+    tries = max(len({v.restart for v in stage.variants}) for stage in result.stages)
+    more = Restarts(result.planned.attack, 2)
+    return _gained(exam, result, more, f"with {2 * tries} restarts instead of {tries}", "Use more restarts")
+
+
+def step_size(exam: Exam, result: Result) -> Found:
+    """B8: half and twice the step size break no more."""
+    if result.ball is None:
+        return not_applicable("the attack has no budget")
+    for factor, words in ((0.5, "half"), (2.0, "twice")):
+        other = with_step_size(result.planned.attack, factor)
+        if repr(other) == repr(result.planned.attack):
+            return not_applicable("the attack chooses its step size by itself")
+        found = _gained(exam, result, other, f"with {words} the step size", "Choose the step size by trying several")
+        if found.level != "passed":
+            return found
+    return passed("neither half nor twice the step size breaks more", 0.0, GAIN, about=result.label)
+
+
+def spent(exam: Exam, result: Result) -> Found:
+    """B9: what it cost. For information."""
+    outcome = result.outcome
+    n = max(len(outcome) - outcome.count(Status.NOT_RUN), 1)
+    return passed(f"{int(outcome.forwards.sum()) / n:.1f} forward and {int(outcome.backwards.sum()) / n:.1f} backward "
+                  f"passes a sample, {1000 * outcome.seconds / n:.1f} ms", about=result.label)  # fmt: skip
+
+
+def complete(exam: Exam, result: Result) -> Found:
+    """B10: no exception, no NaN and no interruption is hidden."""
+    outcome = result.outcome
+    total = sum(outcome.counts.values())
+    if total != len(outcome):
+        return issue(f"the six counts add up to {total} of {len(outcome)}", float(total), float(len(outcome)),
+                     about=result.label)  # fmt: skip
+    odd = {s.label: outcome.count(s) for s in (Status.INVALID, Status.ERROR, Status.NOT_RUN) if outcome.count(s)}
+    if odd:
+        told = ", ".join(f"{count} {label}" for label, count in odd.items())
+        at = (outcome.status >= int(Status.INVALID)).nonzero().squeeze(1)
+        return issue(f"{told} of {len(outcome)} samples: they are neither robust nor broken", float(sum(odd.values())),
+                     0.0, tuple(at.tolist()[:100]), result.label)  # fmt: skip
+    return passed("every sample ended as wrong, broken or survived", about=result.label)
+
+
+def moved(exam: Exam, result: Result) -> Found:
+    """B11: the attack changed images at all."""
+    outcome = result.outcome
+    tried = outcome.status == int(Status.SURVIVED)
+    attacked = tried | broken(outcome)
+    if not int(attacked.sum()):
+        return not_applicable("no sample was attacked")
+    spent_none = attacked & (outcome.forwards + outcome.backwards == 0)
+    still = tried & (outcome.norm("linf") == 0)
+    if int(spent_none.sum()) or (
+        int(tried.sum()) and int(still.sum()) == int(tried.sum()) and not _keeps_start(result)
+    ):
+        count = max(int(spent_none.sum()), int(still.sum()))
+        return issue(f"{count} of {int(attacked.sum())} attacked images were left as they were", float(count), 0.0,
+                     about=result.label)  # fmt: skip
+    share = int(still.sum()) / int(attacked.sum())
+    if share > 0.5:
+        return warning(f"{100 * share:.0f} % of attacked images end as they began", share, 0.5, about=result.label)
+    return passed(f"{int(still.sum())} of {int(attacked.sum())} attacked images end as they began", share, 0.5,
+                  about=result.label)  # fmt: skip
+
+
+def _keeps_start(result: Result) -> bool:
+    """Whether what is kept of a survivor is its clean image, for want of anything nearer to the goal."""
+    return result.ball is None
+
+
+def _images(exam: Exam, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples that were broken and whose images were kept, and those images; at most four times the chosen number."""
+    at = broken(result.outcome).nonzero().squeeze(1)
+    found = [(i, image) for i in at.tolist()[: 4 * exam.samples] if (image := result.image(i)) is not None]
+    if not found:
+        return torch.zeros(0, dtype=torch.int64), exam.x[:0]
+    return torch.tensor([i for i, _ in found]), torch.stack([image for _, image in found])
+
+
+def _gained(exam: Exam, result: Result, more: object, how: str, advice: str) -> Found:
+    """Whether another form of the attack breaks samples that every claimed attack left."""
+    left = exam.survivors()
+    n = len(exam.chosen)
+    if not len(left):
+        return passed(f"no sample of {n} is left that it could break {how}", 0.0, GAIN, about=result.label)
+    found = exam.attacked(more, left)  # type: ignore[arg-type]
+    new = left[broken(found)]
+    share = len(new) / n
+    if share > max(GAIN, 1 / n):
+        return warning(f"{how} it breaks {len(new)} of {n} samples that all attacks had left: it had not converged. "
+                       f"{advice}", share, GAIN, tuple(new.tolist()), result.label)  # fmt: skip
+    return passed(f"{how} it breaks {len(new)} more of {n} samples", share, GAIN, about=result.label)

@@ -1,0 +1,75 @@
+"""Honest models, and planted failures: fake defences and broken evaluations."""
+
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from assay.attacks.registry import plan
+from assay.core.run import attack
+from assay.data import load
+from assay.defences import adaptation_of, defend
+from assay.models import build
+from assay.training import Recipe, train
+from assay.trust import Exam, Result
+
+EPS = 4 / 255
+ATTACKS = ("apgd:steps=60", "apgd:steps=60,loss=dlr", "square:queries=300")
+
+
+@lru_cache
+def data(count=64):
+    found = load("scenes:size=16,count=1200", limit=count)
+    return found.images(), found.y
+
+
+@lru_cache
+def trained(objective="clean", arch="tiny-cnn", epochs=5):
+    import tempfile
+
+    images = load("scenes:size=16,count=1200", split="train")
+    robust = {} if objective == "clean" else {"eps": EPS, "attack_steps": 3}
+    recipe = Recipe(arch=arch, objective=objective, epochs=epochs, batch=64, rate=3e-3, **robust)
+    return train(images, recipe, tempfile.mkdtemp()).model.eval()
+
+
+def examined(model, attacks=ATTACKS, *, eps=EPS, adapted=True, norm="linf", count=64, **more):
+    """A model after the attacks of an evaluation, as the checks look at it."""
+    x, y = more.pop("x", data(count)[0]), more.pop("y", data(count)[1])
+    how = adaptation_of(model) if adapted else None
+    results = []
+    for spec in attacks:
+        planned = plan(spec, eps=eps, norm=norm) if isinstance(spec, str) else spec
+        what = planned.attack if how is None else how.adapt(planned.attack)
+        outcome = attack(model, x, y, what, preflight=False, errors="record",
+                         surrogate=None if how is None else how.surrogate,
+                         test=None if how is None else how.test)  # fmt: skip
+        results.append(Result(planned, outcome, lambda i, o=outcome: o.images[i], adapted=adapted))
+    recorded = dict.fromkeys(("model", "data", "code", "torch", "seed"), "known")
+    return Exam(model, x, y, tuple(results), recorded=recorded, **more)
+
+
+def linear():
+    """A linear classifier, fitted."""
+    x, y = data(600)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 8))
+    rule = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-3)
+    for _ in range(150):
+        rule.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        rule.step()
+    return model.eval()
+
+
+HONEST = {
+    "clean": lambda: trained(),
+    "pgd-at": lambda: trained("pgd-at"),
+    "without normalisation layers": lambda: trained(arch="strattack-cnn", epochs=12),
+    "linear": linear,
+    "jpeg, attacked past it": lambda: defend(trained(), "jpeg:quality=60"),
+    "smoothed, attacked in expectation": lambda: defend(trained(), "smoothing:sigma=0.03"),
+}
+
+
+def initial():
+    return build("tiny-cnn", channels=3, classes=8, size=16).eval()

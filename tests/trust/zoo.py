@@ -1,0 +1,226 @@
+"""Planted failures: fake defences and broken evaluations, each with the check that has to find it."""
+
+import torch
+from torch import nn
+
+from assay.attacks import PGD
+from assay.attacks.registry import Planned, plan
+from assay.core.combinators import unfold
+from assay.core.objectives import CrossEntropy
+from assay.core.outcome import Status
+from assay.defences import defend
+from trust.cases import EPS, data, examined, trained
+
+
+class Wrapped(nn.Module):
+    """A model with something done to what goes in or comes out."""
+
+    def __init__(self, before=lambda x: x, after=lambda z: z):
+        super().__init__()
+        self.model, self.before, self.after = trained(), before, after
+
+    def forward(self, x):
+        return self.after(self.model(self.before(x)))
+
+
+class Training(Wrapped):
+    """Puts itself back into training mode."""
+
+    def forward(self, x):
+        self.model.train()
+        return self.model(x)
+
+
+class Dropping(Wrapped):
+    """Dropout at inference, and nobody said so."""
+
+    def forward(self, x):
+        return self.model(nn.functional.dropout(x, 0.1, training=True))
+
+
+class NotANumber(Wrapped):
+    """No number for bright images."""
+
+    def forward(self, x):
+        z = self.model(x)
+        return torch.where((x.mean((1, 2, 3)) > 0.5)[:, None], torch.nan, z)
+
+
+class Optimising(Wrapped):
+    """Descends on the image before it answers."""
+
+    def forward(self, x):
+        with torch.enable_grad():
+            moved = x.detach().clone().requires_grad_()
+            (grad,) = torch.autograd.grad(self.model(moved).logsumexp(1).sum(), moved)
+        return self.model((x + 0.001 * grad.sign()).clamp(0, 1))
+
+
+class ByBatch(Wrapped):
+    """Normalises by the batch it is given."""
+
+    def forward(self, x):
+        z = self.model(x)
+        return 3 * (z - z.mean(0)) / (z.std(0) + 1e-3) if len(x) > 1 else z
+
+
+class Counting(Wrapped):
+    """Changes with every pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        self.passes += 1
+        return self.model(x) + 0 * self.passes
+
+
+class WrongSlope(torch.autograd.Function):
+    """The identity, with another gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad.flip(2)
+
+
+def negated():
+    """PGD that goes downhill."""
+    loss = -1.0 * CrossEntropy()
+    return Planned(PGD(EPS, steps=20, loss=loss), "PGD", "4/255", EPS)
+
+
+def told(exam, change):
+    """The exam with results that say something else."""
+    for result in exam.results:
+        change(result.outcome)
+    return exam
+
+
+def beyond(outcome):
+    outcome.images[:] = (outcome.clean + 3 * (outcome.images - outcome.clean)).clamp(0, 1)
+
+
+def lying(outcome):
+    """Survivors are said to be broken."""
+    outcome.status[outcome.status == int(Status.SURVIVED)] = int(Status.BROKEN)
+    outcome.margin[:] = 1.0
+
+
+def unmoved(outcome):
+    outcome.images[:] = outcome.clean
+    outcome.status[outcome.status == int(Status.BROKEN)] = int(Status.SURVIVED)
+
+
+def mixed(outcome):
+    """What was wrong before is counted as broken."""
+    outcome.status[outcome.status == int(Status.MISCLASSIFIED)] = int(Status.BROKEN)
+
+
+def small(name, **more):
+    """Few attacks, so that the tests are quick."""
+    return lambda: examined(name() if callable(name) and not isinstance(name, nn.Module) else name,
+                            ("apgd:steps=30", "square:queries=100"), **more)  # fmt: skip
+
+
+def permuted():
+    y = data()[1]
+    return examined(trained(), ("pgd:steps=5",), y=(y + 3) % 8)
+
+
+ZOO = {
+    "masked by scaling": ("A6", small(lambda: Wrapped(after=saturated))),
+    "masked by rounding": ("A5", small(lambda: Wrapped(before=lambda x: (x * 8).round() / 8))),
+    "masked by a softmax": ("A4", small(lambda: Wrapped(after=lambda z: z.softmax(1)))),
+    "probabilities": ("A4", small(lambda: Wrapped(after=lambda z: (5 * z).softmax(1)))),
+    "random, without expectation": ("A2", small(Dropping)),
+    "training mode": ("A1", small(Training)),
+    "a state that passes change": ("A1", small(Counting)),
+    "no numbers": ("B10", small(NotANumber)),
+    "normalised twice": ("A10", small(lambda: Wrapped(before=lambda x: x / 255))),
+    "normalised before the model": ("A10", small(lambda: Wrapped(before=lambda x: x * 0.226 + 0.45))),
+    "labels in another order": ("A11", permuted),
+    "an attack that has not converged": ("B6", lambda: examined(trained(), ("bim:steps=3,step_size=0.0026",))),
+    "a step size that is too small": ("B8", lambda: examined(trained(), ("bim:steps=4,step_size=0.0012",))),
+    "an optimisation inside": ("A9", small(Optimising)),
+    "a detector that is ignored": ("D3", lambda: unadapted("squeezing:threshold=0.4")),
+    "a budget in grey levels": ("E3b", lambda: examined(trained(), ("pgd:steps=3",), eps=4.0)),
+    "a budget divided by 255 twice": ("E3b", lambda: examined(trained(), ("pgd:steps=3",), eps=4 / 255 / 255)),
+    "targets the wrong way round": ("C6", lambda: examined(trained(), (negated(),))),
+    "an attack that does nothing": ("B11", lambda: told(examined(trained(), ("pgd:steps=3",)), unmoved)),
+    "an answer that depends on the batch": ("A3", small(ByBatch)),
+    "a gradient that is wrong": ("A7", small(lambda: Wrapped(before=WrongSlope.apply))),
+    "a gradient that is cut off": ("A5", small(lambda: Wrapped(before=lambda x: x.detach()))),
+    "images beyond the budget": ("B2", lambda: told(examined(trained(), ("pgd:steps=10",)), beyond)),
+    "an attack that lies": ("B1", lambda: told(examined(trained("pgd-at"), ("pgd:steps=10",)), lying)),
+    "clean errors counted as broken": ("B4", lambda: told(examined(trained(), ("pgd:steps=3",)), mixed)),
+    "gradients that know less than queries": ("C5", lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8),
+                                                                          ("bim:steps=10",))),
+    "an attack of one kind": ("C10", lambda: examined(trained(), ("pgd:steps=10",))),
+    "half precision": ("E6", lambda: half()),
+    "a defence attacked unadapted": ("D5", lambda: unadapted("bits:bits=3")),
+    "a rough surface": ("A8", small(lambda: Wrapped(before=lambda x: (x + 0.5 * (2000 * x).sin()).clamp(0, 1)))),
+    "planted examples that are not found": ("C11", lambda: examined(Wrapped(before=lambda x: x.detach() + 0 * x),
+                                                                    ("pgd:steps=5",))),
+    "an attack that ignores its budget": ("C2", lambda: examined(trained("pgd-at"), (stuck(),))),
+    "nothing written down": ("E3", lambda: unrecorded()),
+    "a clean accuracy that is not known": ("A12", lambda: examined(trained(), ("pgd:steps=3",), reference=0.99)),
+}  # fmt: skip
+
+
+def stuck():
+    import dataclasses
+
+    planned = plan("noise:draws=1", eps=EPS)
+
+    @dataclasses.dataclass(frozen=True)
+    class Fixed:
+        eps: float = EPS
+        norm: str = "linf"
+
+        @property
+        def inner(self):
+            return unfold(plan("noise:draws=1", eps=1e-4).attack)[0].attack
+
+        @property
+        def geometry(self):
+            return unfold(planned.attack)[0].attack.geometry
+
+        @property
+        def needs(self):
+            return self.inner.needs
+
+        def init(self, rows, rng):
+            return self.inner.init(rows, rng)
+
+        def step(self, rows, state, oracle, rng):
+            return self.inner.step(rows, state, oracle, rng)
+
+        def describe(self):
+            return "Fixed linf 4/255"
+
+    return Planned(Fixed(), "Fixed", "4/255", EPS)
+
+
+def unadapted(defence):
+    return examined(defend(trained(), defence), ("pgd:steps=10",), adapted=False)
+
+
+def saturated(z):
+    return 9 * (100 * (z - z.mean(1, keepdim=True))).tanh()
+
+
+def half():
+    model = Wrapped()
+    model.extra = nn.Parameter(torch.zeros(1, dtype=torch.float16))
+    return examined(model, ("pgd:steps=3",))
+
+
+def unrecorded():
+    import dataclasses
+
+    return dataclasses.replace(examined(trained(), ("pgd:steps=3",)), recorded={})

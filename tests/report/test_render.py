@@ -83,8 +83,8 @@ def test_only_our_own_parts_are_trusted_markup():
     marked = []
     for entry in files("assay.report").iterdir():
         if entry.name.endswith(".py"):
-            marked += re.findall(r"Markup\(([^\n]*?)\)(?:,|  #)", entry.read_text(encoding="utf-8"))
-    assert sorted(marked) == ["draw(curve, key)", "script", "style", "style"]
+            marked += re.findall(r"Markup\(((?:[^()\n]|\([^()\n]*\))+)\)", entry.read_text(encoding="utf-8"))
+    assert sorted(marked) == ["_draw(points, prefix, label)", "draw(curve, key)", "figure", "script", "style", "style"]
 
 
 def test_all_six_counts_interval_and_cost_are_shown():
@@ -237,6 +237,6 @@ def test_sixty_cards_of_96_pixels_stay_under_four_megabytes():
 
 def test_public_names():
     assert sorted(assay.report.__all__) == [
-        "Answered", "Cell", "Checked", "Pick", "Study", "Verdict", "choose", "render", "summary", "verdicts",
-        "write_report",
+        "Answered", "Cell", "Checked", "Claimed", "Extras", "Finding", "Pick", "Study", "Verdict", "choose", "render",
+        "summary", "verdicts", "write_report",
     ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from assay.core.outcome import Status
+from assay.report.board import leaderboard, plane
 from assay.report.figures import Curve, curves, draw
 from assay.report.gallery import gallery, slug
 from assay.report.spread import by_class, distributions
@@ -32,6 +33,8 @@ class Chapter:
         by_class: clean and worst-case accuracy of each class.
         distributions: histograms over samples.
         gallery: cards and filters.
+        board: the models in order, where there are several.
+        plane: cost and strength of the attacks, where there are several.
     """
 
     number: int
@@ -47,6 +50,8 @@ class Chapter:
     by_class: dict[str, Any]
     distributions: list[dict[str, Any]]
     gallery: dict[str, Any]
+    board: list[dict[str, Any]]
+    plane: dict[str, Any] | None
 
 
 def chapters(studies: tuple[Study, ...], cards: int | None = None) -> list[Chapter]:
@@ -79,6 +84,8 @@ def _chapter(study: Study, number: int, total: int, cards: int | None) -> Chapte
         by_class=by_class(study, judged),
         distributions=distributions(study),
         gallery=gallery(study, cards, among=total),
+        board=leaderboard(study, judged),
+        plane=plane(study, prefix),
     )
 
 

@@ -1,9 +1,7 @@
 """Answers of the diagnostics as one HTML file that needs nothing else."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,35 +10,12 @@ from markupsafe import Markup
 
 from assay.core.files import atomic_write
 from assay.report import svg
+from assay.report.extras import Finding, findings_shown
 from assay.report.page import environment, part, policy
 from assay.report.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SHOWN = 60
-"""Most rows of a table on the page."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One answer.
-
-    Attributes:
-        key: unique on the page, letters and dashes.
-        title: heading.
-        question: what was asked.
-        verdict: the answer in a sentence.
-        figures: ``<svg>`` elements made by `embedded`.
-        frame: one record a row.
-    """
-
-    key: str
-    title: str
-    question: str
-    verdict: str
-    figures: tuple[str, ...]
-    frame: tuple[Mapping[str, Any], ...]
 
 
 def embedded(figure: "Figure", key: str, label: str) -> str:
@@ -83,17 +58,9 @@ def render_diagnosis(
         One HTML document without references to anything outside it and without scripts.
     """
     style = part("report.css")
-    shown = [
-        {"key": f.key, "title": f.title, "question": f.question, "verdict": plain(f.verdict, 900),
-         "count": len(f.frame),
-         "columns": [plain(str(c)) for c in f.frame[0]] if f.frame else [],
-         "figures": [Markup(figure) for figure in f.figures],  # noqa: S704 (drawn by `embedded`)
-         "rows": [[_cell(v) for v in row.values()] for row in f.frame[:SHOWN]]}
-        for f in findings
-    ]  # fmt: skip
     return environment().get_template("diagnosis.html.j2").render(
         policy=policy(style, ""), style=Markup(style), title=plain(title),  # noqa: S704 (our own file)
-        notes=[plain(note, 300) for note in notes], findings=shown, command=plain(command, 4000),
+        notes=[plain(note, 300) for note in notes], findings=findings_shown(findings), command=plain(command, 4000),
         facts=dict(facts or {}),
     )  # fmt: skip
 
@@ -101,9 +68,3 @@ def render_diagnosis(
 def write_diagnosis(findings: Sequence[Finding], path: str | os.PathLike[str], **told: Any) -> Path:
     """Write the page to a file, whole or not at all; see `render_diagnosis`."""
     return atomic_write(Path(path), render_diagnosis(findings, **told))
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else plain(str(value))

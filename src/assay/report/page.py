@@ -12,12 +12,19 @@ from markupsafe import Markup
 
 from assay.core.files import atomic_write
 from assay.report.chapter import chapters
+from assay.report.extras import Extras, claims_shown, findings_shown
 from assay.report.numbers import summary
 from assay.report.study import Study, gathered, shown
 from assay.report.text import compact, levels, percent, plain
 
 
-def render(studies: Study | Sequence[Study], *, title: str | None = None, cards: int | None = None) -> str:
+def render(
+    studies: Study | Sequence[Study],
+    *,
+    title: str | None = None,
+    cards: int | None = None,
+    extras: Extras | None = None,
+) -> str:
     """Make the page.
 
     Args:
@@ -26,6 +33,7 @@ def render(studies: Study | Sequence[Study], *, title: str | None = None, cards:
         title: heading of the page; None for the title of the one study, or a count of several.
         cards: most images in the gallery of each study; see `assay.report.choose`. By default several studies share
             what one page can hold.
+        extras: claims of a paper, and answers of diagnostics.
 
     Returns:
         One HTML document without references to anything outside it. Its content policy allows its own style sheet and
@@ -35,7 +43,7 @@ def render(studies: Study | Sequence[Study], *, title: str | None = None, cards:
         TypeError: something that is not a study.
         ValueError: no study, or ``cards`` below 0.
     """
-    told = tuple(shown(study) for study in gathered(studies))
+    told, extras = tuple(shown(study) for study in gathered(studies)), extras or Extras()
     style, script = part("report.css"), part("report.js")
     page = environment().get_template("report.html.j2")
     return page.render(
@@ -46,6 +54,9 @@ def render(studies: Study | Sequence[Study], *, title: str | None = None, cards:
         chapters=chapters(told, cards),
         attacks=sum(len(study.cells) for study in told),
         summary=summary(told[0] if len(told) == 1 else told),
+        about=plain(extras.about, 2000) if extras.about else "",
+        claims=claims_shown(extras.claims),
+        findings=findings_shown(extras.findings),
     )
 
 
@@ -55,6 +66,7 @@ def write_report(
     *,
     title: str | None = None,
     cards: int | None = None,
+    extras: Extras | None = None,
 ) -> Path:
     """Write the page to a file, whole or not at all.
 
@@ -63,6 +75,7 @@ def write_report(
         path: the file, ``….html``; an existing one is replaced, missing folders are made.
         title: heading of the page; see `render`.
         cards: most images in the gallery of each study; see `assay.report.choose`.
+        extras: see `render`.
 
     Returns:
         The path.
@@ -71,7 +84,7 @@ def write_report(
         TypeError: something that is not a study.
         ValueError: no study, or ``cards`` below 0.
     """
-    return atomic_write(Path(path), render(studies, title=title, cards=cards))
+    return atomic_write(Path(path), render(studies, title=title, cards=cards, extras=extras))
 
 
 def policy(style: str, script: str) -> str:

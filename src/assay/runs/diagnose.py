@@ -12,7 +12,8 @@ from assay.core.files import atomic_write, sweep
 from assay.diagnostics.case import Case
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import digest
-from assay.report.diagnosis import Finding, embedded, write_diagnosis
+from assay.report.diagnosis import embedded, write_diagnosis
+from assay.report.extras import Finding
 from assay.runs.answers import rows_of
 from assay.runs.facts import code_digest, facts
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from assay.core.files import atomic_write
 from assay.core.outcome import Status
-from assay.report import Study, summary, write_report
+from assay.report import Extras, Finding, Study, summary, write_report
+from assay.runs.claims import judged
 from assay.runs.faults import crossing
 from assay.runs.ledger import Entry, Ledger
 from assay.runs.pictures import DATA, FOLDER, sha256
@@ -60,8 +61,21 @@ def report_of(folder: Path, ledger: Ledger, studies: tuple[Study, ...] | None = 
     """Write the page anew."""
     studies = studies_of(folder, ledger) if studies is None else studies
     told: Mapping[str, Any] = ledger.meta("told") or {}
-    title = told.get("title") or None
-    return write_report(studies if len(studies) > 1 else studies[0], folder / "report.html", title=title)
+    return write_report(studies if len(studies) > 1 else studies[0], folder / "report.html",
+                        title=told.get("title") or None, extras=_extras(ledger, studies))  # fmt: skip
+
+
+def _extras(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:
+    """What a study tells besides its attacks."""
+    answers = [found for key in ledger.meta("answers") or () if (found := ledger.answer(key)) is not None]
+    names = [about["name"] for about in ledger.data().values()]
+    by_data = dict(zip([n for n in names if any(w.data == n for _, w in ledger.plan())], studies, strict=True))
+    findings = tuple(
+        Finding(f"answer-{i + 1}", a["title"], a["question"], a["verdict"], tuple(a["figures"]), tuple(a["frame"]),
+                "the ledger")
+        for i, a in enumerate(answers)
+    )  # fmt: skip
+    return Extras(ledger.meta("about") or "", judged(ledger.meta("claims") or (), by_data, answers), findings)
 
 
 def write_manifest(folder: Path) -> Path:

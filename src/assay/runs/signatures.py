@@ -12,7 +12,8 @@ from assay.core.files import atomic_write, sweep
 from assay.data import Dataset
 from assay.diagnostics import Answer
 from assay.diagnostics.trail import Told, quiet
-from assay.report.diagnosis import Finding, embedded, write_diagnosis
+from assay.report.diagnosis import embedded, write_diagnosis
+from assay.report.extras import Finding
 from assay.runs.answers import rows_of
 from assay.runs.facts import code_digest, facts
 from assay.signatures import (

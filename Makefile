@@ -36,6 +36,7 @@ test-browser: setup
 	$(PYTEST) $(ONLY) -m browser
 
 test-kill: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"
 	$(PYTEST) $(ONLY) -m kill
 
 test-gpu: setup

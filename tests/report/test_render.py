@@ -84,7 +84,15 @@ def test_only_our_own_parts_are_trusted_markup():
     for entry in files("assay.report").iterdir():
         if entry.name.endswith(".py"):
             marked += re.findall(r"Markup\(((?:[^()\n]|\([^()\n]*\))+)\)", entry.read_text(encoding="utf-8"))
-    assert sorted(marked) == ["_draw(points, prefix, label)", "draw(curve, key)", "figure", "script", "style", "style"]
+    assert sorted(marked) == [
+        "_draw(points, prefix, label)",
+        "draw(curve, key)",
+        "figure",
+        "script",
+        "style",
+        "style",
+        "style",
+    ]
 
 
 def test_all_six_counts_interval_and_cost_are_shown():

@@ -20,14 +20,15 @@ from assay.cli.listing import ls
 from assay.cli.output import complain
 from assay.cli.run import run
 from assay.cli.runs import compare, export, report, status, verify
+from assay.cli.serve import serve
 from assay.cli.signatures import identify, signatures
 from assay.cli.train import train
 from assay.runs.facts import package_version
 
 INTERRUPTED = 130
 COMMANDS = (
-    demo, evaluate, check, run, status, verify, compare, export, report, diagnose, signatures, identify, corruptions,
-    train, fit, ls, doctor,
+    demo, evaluate, check, run, status, verify, compare, export, report, serve, diagnose, signatures, identify,
+    corruptions, train, fit, ls, doctor,
 )  # fmt: skip
 
 

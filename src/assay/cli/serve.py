@@ -1,0 +1,33 @@
+"""``assay serve``: browse runs on this machine."""
+
+from pathlib import Path
+
+from assay.cli.output import note, say
+from assay.core.arguments import whole
+from assay.runs.serving import serve as serve_runs
+
+
+def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False) -> int:
+    """Browse the reports of many runs, on this machine alone.
+
+    Parameters
+    ----------
+    runs
+        A folder with runs in it, at any depth.
+    port
+        To listen on, on the loopback address; 0 for any that is free.
+    once
+        Answer one request and end.
+    """
+    if not runs.is_dir():
+        raise FileNotFoundError(f"runs: expected a folder, but there is none at {runs}")
+    with serve_runs(runs, whole("port", port)) as server:
+        say(f"runs: http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)")
+        if once:
+            server.handle_request()
+            return 0
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            note("ended")
+    return 0

@@ -67,7 +67,7 @@ def demo(
             curve=curve,
             command=f"assay demo --out {out} --seed {seed}" + (" --small" if small else ""),
         )
-        settings = Settings(seed=seed)
+        settings = Settings(seed=seed, checked=24)
         with watched(quiet=quiet or json) as progress:
             result = run_evaluation(
                 models, question, out / chapter.name, settings=settings, progress=progress, notice=_silent

@@ -47,8 +47,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="scaling-"))
-    subprocess.run(assay("train", "--data", "scenes:size=32,count=2400", "-o", folder / "net", "--epochs", 4, "--quiet"),
-                   check=True, capture_output=True)  # fmt: skip
+    train = assay("train", "--data", "scenes:size=32,count=2400", "-o", folder / "net", "--epochs", 4, "--quiet")
+    subprocess.run(train, check=True, capture_output=True)
     big, empty = folder / "big.yaml", folder / "empty.yaml"
     big.write_text(STUDY.format(folder=folder, limit=512, steps=100, shard=32))
     empty.write_text(STUDY.format(folder=folder, limit=256, steps=1, shard=4))  # orders that cost next to nothing
@@ -64,8 +64,11 @@ def main():
                     print(rows[-1], file=sys.stderr)
     found = {}
     for kind in kinds:
-        best = {(name, w): min(r["whole_s"] for r in rows if r["executor"] == kind and r["workers"] == w
-                               and r["study"] == name) for name in ("attack", "empty orders") for w in (1, 2)}  # fmt: skip
+        best = {
+            (name, workers): min(row["whole_s"] for row in rows
+                                 if (row["executor"], row["study"], row["workers"]) == (kind, name, workers))
+            for name in ("attack", "empty orders") for workers in (1, 2)
+        }  # fmt: skip
         least = min(r["busy_s"] for r in rows if r["executor"] == kind and r["study"] == "empty orders")
         orders = next(r["orders"] for r in rows if r["study"] == "empty orders")
         found[kind] = {"speedup_whole": round(best["attack", 1] / best["attack", 2], 2),

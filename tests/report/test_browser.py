@@ -1,13 +1,16 @@
+import html
 import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from assay.report import write_report
+from assay.report import Answered, Checked, Claimed, Extras, Finding, write_report
 
 from .hostile import PAYLOADS, poisoned
 from .made import rich
@@ -210,3 +213,33 @@ def test_a_phone_scrolls_up_and_down_only(browse, chapters):
     document, _ = browse(page, "--dump-dom", "--window-size=500,844")
     width, inner = json.loads(re.search(r"<title>(.*?)</title>", document)[1])
     assert width <= inner
+
+
+AXE = Path(sys.prefix) / "axe.min.js"
+_RUN = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}).then((found) => {
+  const told = document.createElement("pre");
+  told.id = "axe";
+  told.textContent = JSON.stringify(found.violations.map((v) => [v.id, v.impact, v.nodes.map((n) => n.html)]));
+  document.body.append(told);
+});"""
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core beside the interpreter: make test-browser fetches it")
+@pytest.mark.parametrize("options", [(), ("--blink-settings=preferredColorScheme=0",), ("--window-size=390,800",)],
+                         ids=["light", "dark", "phone"])  # fmt: skip
+def test_axe_finds_nothing(browse, tmp_path, options):
+    """The page of a study with grades, claims and answers, by the rules of WCAG 2.1 A and AA and best practice."""
+    answers = (Answered("B6", "converged", "warning", "twice the steps break more", "PGD"),
+               Answered("A4", "logits", "passed", "unbounded"))  # fmt: skip
+    checked = {"plain": Checked("weak", ("B6",), answers), "trained": Checked("unusable", ("A4",), answers)}
+    extras = Extras("About it.", (Claimed("So it is.", "table 1", "1", "2", True), Claimed("Not.", "2", "", "3", False)),
+                    (Finding("answer-1", "Gradients", "Where?", "There.", (), ({"a": 1},)),))  # fmt: skip
+    path = write_report(rich(checked=checked, warnings=("Careful.",)), tmp_path / "report.html", extras=extras)
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
+    axe = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    copy = path.with_name("axe.html")
+    copy.write_text(text.replace("</body>", f"<script>{axe}</script><script>{_RUN}</script></body>"), encoding="utf-8")
+    document, _ = browse(copy, "--dump-dom", "--virtual-time-budget=20000", *options)
+    told = re.search(r'<pre id="axe">(.*?)</pre>', document, re.DOTALL)
+    assert told, "axe did not run"
+    assert json.loads(html.unescape(told[1])) == []

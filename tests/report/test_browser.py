@@ -224,7 +224,7 @@ _RUN = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa
 });"""
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core beside the interpreter: make test-browser fetches it")
+@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: make test-browser fetches it")
 @pytest.mark.parametrize("options", [(), ("--blink-settings=preferredColorScheme=0",), ("--window-size=390,800",)],
                          ids=["light", "dark", "phone"])  # fmt: skip
 def test_axe_finds_nothing(browse, tmp_path, options):

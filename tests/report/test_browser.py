@@ -232,7 +232,8 @@ def test_axe_finds_nothing(browse, tmp_path, options):
     answers = (Answered("B6", "converged", "warning", "twice the steps break more", "PGD"),
                Answered("A4", "logits", "passed", "unbounded"))  # fmt: skip
     checked = {"plain": Checked("weak", ("B6",), answers), "trained": Checked("unusable", ("A4",), answers)}
-    extras = Extras("About it.", (Claimed("So it is.", "table 1", "1", "2", True), Claimed("Not.", "2", "", "3", False)),
+    claims = (Claimed("So it is.", "table 1", "1", "2", True), Claimed("Not.", "2", "", "3", False))
+    extras = Extras("About it.", claims,
                     (Finding("answer-1", "Gradients", "Where?", "There.", (), ({"a": 1},)),))  # fmt: skip
     path = write_report(rich(checked=checked, warnings=("Careful.",)), tmp_path / "report.html", extras=extras)
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from assay.runs.database import FORMAT, NAME
 from assay.runs.drive import missing
-from assay.runs.ledger import FORMAT, NAME, Entry, Ledger
+from assay.runs.ledger import Entry, Ledger
 from assay.runs.records import COLUMNS, Words
 from runs.made import columns, part
 

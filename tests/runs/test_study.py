@@ -13,9 +13,10 @@ from assay.attacks.registry import plan
 from assay.cli import main
 from assay.data import Dataset
 from assay.runs import Question, Settings, evaluate, storage
+from assay.runs.database import NAME
 from assay.runs.executors import Inline, Local
 from assay.runs.identity import MEANINGS
-from assay.runs.ledger import NAME, Ledger
+from assay.runs.ledger import Ledger
 from assay.runs.records import COLUMNS
 from assay.runs.study import run_study
 from assay.runs.verify import verify

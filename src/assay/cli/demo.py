@@ -8,8 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from torch import nn
 
-from assay.cli.evaluate import planned, show_cells
+from assay.cli.evaluate import planned
 from assay.cli.output import emit, note, say
+from assay.cli.results import show_cells
 from assay.cli.train import tell
 from assay.core.numbers import parse_number
 from assay.core.progress import watched

@@ -1,7 +1,6 @@
 """``assay evaluate``: the main job."""
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +10,14 @@ from cyclopts import Parameter
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
 from assay.cli.models import named
-from assay.cli.output import emit, note, say, table, teller
+from assay.cli.output import note, teller
+from assay.cli.results import refused, show
 from assay.core.arguments import described, one_of, reject
 from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
 from assay.data import load as load_data
-from assay.runs import Evaluation, Question, Settings
+from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Local
 from assay.runs.foreground import with_foreground
@@ -202,43 +202,6 @@ def planned(
         if budgets:
             points += curve_of([*budgets, own], vary, eps=radius, norm=norm, eps_background=background)
     return plans, points
-
-
-def show(found: Evaluation, *, json: bool) -> int:
-    """Print a result; the exit code."""
-    if json:
-        emit(found.summary)
-    else:
-        show_cells(found)
-    if not found.complete:
-        note("interrupted; the same command goes on")
-        return 128 + found.signal
-    if not json:
-        say(f"report: {found.report}")
-    return 0
-
-
-def refused(grades: Mapping[str, str], require: str | None) -> int:
-    """3 where a grade is below the one that is required, else 0."""
-    below = [name for name, grade in grades.items() if require and GRADES.index(grade) < GRADES.index(require)]
-    for name in below:
-        note(f"{name}: grade {grades[name]}, required {require}")
-    return 3 if below else 0
-
-
-def show_cells(found: Evaluation) -> None:
-    """Print one line for each model and attack."""
-    rows = []
-    for cell in found.study.cells:
-        low, high = cell.outcome.interval()
-        passes = (cell.outcome.forwards + cell.outcome.backwards).float().mean() if len(cell.outcome) else 0.0
-        checked = found.study.checked.get(cell.model)
-        rows.append([
-            cell.model, cell.attack, f"{100 * cell.outcome.clean_accuracy:.1f} %",
-            f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}",
-            str(len(cell.outcome)), f"{float(passes):.1f}", "–" if checked is None else checked.grade,
-        ])  # fmt: skip
-    table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "grade"))
 
 
 def _number(name: str, text: str) -> float:

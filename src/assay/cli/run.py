@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.evaluate import refused
 from assay.cli.output import command_line, emit, note, say, table, teller
+from assay.cli.results import refused
 from assay.core.arguments import one_of, reject, whole
 from assay.core.progress import Callback, watched
 from assay.runs.executors import Executor, Inline, Local

@@ -53,7 +53,7 @@ def status(run: Path, /, *, json: bool = False) -> int:
     return 0
 
 
-def verify(run: Path, /, *, no_models: bool = False, json: bool = False) -> int:
+def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: bool = False) -> int:
     """Check a run: the hashes of its files, its ledger, and every adversarial image against its model anew.
 
     Parameters
@@ -62,10 +62,12 @@ def verify(run: Path, /, *, no_models: bool = False, json: bool = False) -> int:
         Its folder.
     no_models
         Load no model: only hashes, sizes and the ledger.
+    trust
+        Run the code and ask the hubs that the ledger names to get models; without, only weights files are loaded.
     json
         Print what was found as JSON.
     """
-    found = verify_run(run, models=not no_models, notice=lambda text: note(f"checking {text}"))
+    found = verify_run(run, models=not no_models, trust=trust, notice=lambda text: note(f"checking {text}"))
     if json:
         emit({"faults": list(found.faults), "files": found.files, "measured": found.measured,
               "flipped": found.flipped, "skipped": list(found.skipped)})  # fmt: skip

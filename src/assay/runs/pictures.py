@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from assay.core.arguments import one_of
+from assay.core.arguments import one_of, reject
 from assay.core.outcome import Status
 from assay.core.tensors import read_tensors, write_tensors
 from assay.data import Dataset
@@ -16,6 +16,18 @@ from assay.runs.ledger import Part
 FOLDER, DATA = "images", "data"
 KEEP = ("all", "broken", "none")
 """Which images are kept: all that were attacked, those of broken samples, none."""
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of a run by the name that its ledger gives it.
+
+    Raises:
+        ValueError: the name leads out of the folder: the ledger is not one that assay wrote.
+    """
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        reject("run", "files inside the run's folder", name)
+    return path
 
 
 def kept(images: Tensor, status: Tensor, keep: str) -> tuple[Tensor, Tensor]:
@@ -50,23 +62,24 @@ def looker(folder: Path, parts: list[Part]) -> Callable[[int], Tensor | None]:
     def look(sample: int) -> Tensor | None:
         for part in parts:
             if part.images is not None and part.first <= sample < part.first + part.count:
-                return _from(folder / part.images, sample - part.first)
+                return _from(inside(folder, part.images), sample - part.first)
         return None
 
     return look
 
 
 def _from(path: Path, row: int) -> Tensor | None:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            at = (file.get_tensor("sample") == row).nonzero().squeeze(1)
+            if not len(at):
+                return None
+            found: Tensor = file.get_slice("images")[int(at[0])]
+            return found
+    except (SafetensorError, OSError):  # lost or damaged, which `verify` tells: the numbers are in the ledger
         return None
-    with safe_open(str(path), framework="pt") as file:
-        at = (file.get_tensor("sample") == row).nonzero().squeeze(1)
-        if not len(at):
-            return None
-        found: Tensor = file.get_slice("images")[int(at[0])]
-        return found
 
 
 def store_data(folder: Path, data: Dataset) -> str:

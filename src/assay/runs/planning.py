@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assay.runs.cells import Wanted, wanted
+from assay.runs.database import NAME
 from assay.runs.identity import MEANINGS, differences
-from assay.runs.ledger import NAME, Entry, Ledger, Part
+from assay.runs.ledger import Entry, Ledger, Part
 from assay.runs.records import Words
 from assay.runs.schema import Config
 from assay.runs.study import areas_of, settings_of

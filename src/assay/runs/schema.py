@@ -1,6 +1,5 @@
 """What a study file may say. Every field is checked, and every error is told, with its place."""
 
-from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -11,6 +10,7 @@ from assay.core.numbers import parse_number
 from assay.data.registry import check as check_data
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
+from assay.runs.names import wrong_names
 from assay.runs.pictures import KEEP
 from assay.training.recipe import Recipe
 
@@ -269,62 +269,7 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _names(self) -> "Config":
-        wrong = [*_of_models(self), *_of_attacks(self), *_of_diagnostics(self), *_of_claims(self)]
+        wrong = list(wrong_names(self))
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
-
-
-def _of_models(config: Config) -> Iterator[str]:
-    """Sentences about names that the models use and the study does not have."""
-    trained: list[str] = []
-    for name, model in config.models.items():
-        for used in model.data or ():
-            yield from _unknown(f"models.{name}.data", used, config.data)
-        if model.train is not None:
-            yield from _unknown(f"models.{name}.train.data", model.train.data, config.data)
-            if model.train.start is not None and model.train.start not in trained:
-                yield f"models.{name}.train.start: expected a model trained before, got {model.train.start!r}"
-            trained.append(name)
-
-
-def _of_attacks(config: Config) -> Iterator[str]:
-    """About attacks that cannot be made with a budget."""
-    for i, spec in enumerate(config.attacks):
-        for j, threat in enumerate(config.budgets):
-            try:
-                make(spec, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
-            except ValueError as error:
-                yield f"attacks[{i}] with budgets[{j}]: {error}"
-
-
-def _of_diagnostics(config: Config) -> Iterator[str]:
-    """About names that diagnostics and signatures use."""
-    for i, asked in enumerate(config.diagnostics):
-        place = f"diagnostics[{i}]"
-        for used in asked.models or ():
-            yield from _unknown(f"{place}.models", used, config.models)
-        yield from _unknown(f"{place}.data", asked.data, config.data)
-        yield from _unknown(f"{place}.over", asked.over, config.models)
-        if asked.over in config.models and not getattr(config.models[asked.over].train, "trail", False):
-            yield f"{place}.over: expected a model trained with `trail: true`, got {asked.over!r}"
-        if asked.data is None and len(config.data) > 1:
-            yield f"{place}.data: expected a name, as there are several data sets"
-    if config.signatures is not None:
-        for used in config.signatures.victims:
-            yield from _unknown("signatures.victims", used, config.models)
-        yield from _unknown("signatures.data", config.signatures.data, config.data)
-
-
-def _of_claims(config: Config) -> Iterator[str]:
-    """About names that claims use."""
-    for i, claim in enumerate(config.claims):
-        for part in (claim.ours, claim.less, claim.over):
-            if part is not None:
-                yield from _unknown(f"claims[{i}]", part.clean or part.robust, config.models)
-                yield from _unknown(f"claims[{i}]", part.data, config.data)
-
-
-def _unknown(place: str, name: str | None, known: Collection[str]) -> Iterator[str]:
-    if name is not None and name not in known:
-        yield f"{place}: expected one of {', '.join(known)}, got {name!r}{nearest(name, known)}"

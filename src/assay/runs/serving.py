@@ -12,7 +12,7 @@ from typing import Any
 from assay.core.outcome import Status
 from assay.report.index import Entry, render_index
 from assay.report.text import plain
-from assay.runs.ledger import NAME
+from assay.runs.database import NAME
 from assay.runs.status import RunStatus, status_of
 
 _DEPTH = 4

@@ -17,10 +17,11 @@ from assay.data import Dataset
 from assay.models import digest
 from assay.runs.finish import MANIFEST
 from assay.runs.ledger import Entry, Ledger, Part
-from assay.runs.pictures import load_data, sha256
+from assay.runs.pictures import inside, load_data, sha256
 from assay.runs.records import Words
 from assay.runs.work import Source
 
+_WEIGHTS = (".safetensors", ".pt", ".pth")
 _BATCH = 37
 """Images at once, another number than any attack has used: what depends on the batch shows."""
 
@@ -44,12 +45,16 @@ class Verified:
     skipped: tuple[str, ...]
 
 
-def verify(folder: str | Path, *, models: bool = True, notice: Callable[[str], None] = lambda _: None) -> Verified:
+def verify(
+    folder: str | Path, *, models: bool = True, trust: bool = False, notice: Callable[[str], None] = lambda _: None
+) -> Verified:
     """Check a run's folder.
 
     Args:
         folder: the run's.
         models: measure adversarial images anew with the models; without, only hashes and sizes.
+        trust: run code that the ledger names to get models (``package.module:factory``) and ask hubs for them; without,
+            only weights files are loaded, which cannot execute anything.
         notice: told what is being checked.
 
     Returns:
@@ -71,8 +76,8 @@ def verify(folder: str | Path, *, models: bool = True, notice: Callable[[str], N
         parts = ledger.parts()
         for (model, data), cells in _by_model(ledger).items():
             notice(f"{model} on {data}")
-            found = _model(folder, model, data, sources, cells, skipped) if models else None
-            images = load_data(folder / ledger.data()[cells[0][0].data]["file"])
+            found = _model(folder, model, data, sources, cells, skipped, trust=trust) if models else None
+            images = load_data(inside(folder, ledger.data()[cells[0][0].data]["file"]))
             for entry, words in cells:
                 wrong, count, near = _cell(folder, ledger, entry, words, parts.get(entry.id, []), images, found)
                 faults += wrong
@@ -112,10 +117,20 @@ def _by_model(ledger: Ledger) -> dict[tuple[str, str], list[tuple[Entry, Words]]
 
 
 def _model(
-    folder: Path, name: str, data: str, sources: Mapping[str, Any], cells: list[tuple[Entry, Words]], skipped: list[str]
+    folder: Path,
+    name: str,
+    data: str,
+    sources: Mapping[str, Any],
+    cells: list[tuple[Entry, Words]],
+    skipped: list[str],
+    *,
+    trust: bool,
 ) -> nn.Module | None:
     """The model that a run attacked, if it can be had and is still the same."""
     told = sources.get(f"{data}/{name}")
+    if told is not None and not trust and not str(told["spec"]).endswith(_WEIGHTS):
+        skipped.append(f"{name}: {told['spec']} is code or a download; --trust gets it and shows it its images again")
+        return None
     if told is None:
         skipped.append(f"{name}: it was handed over in memory, so its images are not shown to it again")
         return None
@@ -143,10 +158,14 @@ def _cell(
     faults += [f"{label}: sample {i} is broken by a perturbation of {columns['size'][i]:.4g} budgets"
                for i in np.flatnonzero(over)]  # fmt: skip
     for part in parts:
-        path = folder / (part.images or "")
+        path = inside(folder, part.images or "")
         if part.images is None or not path.is_file():
             continue
-        _, tensors = read_tensors(path, "assay-images", "images")
+        try:
+            _, tensors = read_tensors(path, "assay-images", "images")
+        except ValueError as error:
+            faults.append(f"{part.images}: {error}")
+            continue
         at = tensors["sample"] + part.first
         broken = torch.from_numpy(columns["status"][at.numpy()] == int(Status.BROKEN))
         images, index = tensors["images"][broken], at[broken]

@@ -12,7 +12,7 @@ from assay.core.outcome import Status
 from assay.masks import SpectralResidual
 from assay.report import Answered, Cell, Checked, Study
 from assay.runs.ledger import Entry, Ledger, Part
-from assay.runs.pictures import load_data, looker
+from assay.runs.pictures import inside, load_data, looker
 from assay.runs.records import Words, outcome_of
 from assay.trust.registry import CHECKS
 
@@ -67,7 +67,7 @@ def _study(
     plan: Sequence[tuple[Entry, Words]],
     parts: Mapping[int, list[Part]],
 ) -> Study:
-    data = load_data(folder / about["file"])
+    data = load_data(inside(folder, about["file"]))
     shape = tuple(data.x.shape[1:])
     cells = [_with_labels(cell_of(folder, ledger, entry, words, parts.get(entry.id, []), shape), data.y)
              for entry, words in plan]  # fmt: skip

@@ -1,0 +1,44 @@
+"""How an evaluation ended, in lines and exit codes."""
+
+from collections.abc import Mapping
+
+from assay.cli.output import emit, note, say, table
+from assay.runs import Evaluation
+from assay.trust.grade import GRADES
+
+
+def show(found: Evaluation, *, json: bool) -> int:
+    """Print a result; the exit code."""
+    if json:
+        emit(found.summary)
+    else:
+        show_cells(found)
+    if not found.complete:
+        note("interrupted; the same command goes on")
+        return 128 + found.signal
+    if not json:
+        say(f"report: {found.report}")
+    return 0
+
+
+def refused(grades: Mapping[str, str], require: str | None) -> int:
+    """3 where a grade is below the one that is required, else 0."""
+    below = [name for name, grade in grades.items() if require and GRADES.index(grade) < GRADES.index(require)]
+    for name in below:
+        note(f"{name}: grade {grades[name]}, required {require}")
+    return 3 if below else 0
+
+
+def show_cells(found: Evaluation) -> None:
+    """Print one line for each model and attack."""
+    rows = []
+    for cell in found.study.cells:
+        low, high = cell.outcome.interval()
+        passes = (cell.outcome.forwards + cell.outcome.backwards).float().mean() if len(cell.outcome) else 0.0
+        checked = found.study.checked.get(cell.model)
+        rows.append([
+            cell.model, cell.attack, f"{100 * cell.outcome.clean_accuracy:.1f} %",
+            f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}",
+            str(len(cell.outcome)), f"{float(passes):.1f}", "–" if checked is None else checked.grade,
+        ])  # fmt: skip
+    table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "grade"))

@@ -11,7 +11,7 @@ import torch
 
 from assay.attacks.registry import plan
 from assay.cli import main
-from assay.data import Dataset
+from assay.data import Dataset, load
 from assay.runs import Question, Settings, evaluate, storage
 from assay.runs.database import NAME
 from assay.runs.executors import Inline, Local
@@ -119,6 +119,26 @@ def test_what_decides_no_verdict_is_not(copy, change, capsys):
     folder, file = copy
     assert main(["run", str(file), "-o", str(folder), "--explain", "--set", change]) == 0
     assert capsys.readouterr().out.count("kept") == 4
+
+
+def test_weights_that_change_under_the_same_name_are_another_model(tmp_path, capsys):
+    """In one process, where models are kept between orders: the new weights are attacked, not the old ones."""
+    from assay.models import build, save
+
+    recipe = {"arch": "tiny-cnn", "channels": 3, "classes": 8, "size": 16, "normalize": "half"}
+    told = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save(build(**recipe), tmp_path / "m.safetensors", recipe)
+        words = ["evaluate", "--model", str(tmp_path / "m.safetensors"), "--data", "scenes:size=16,count=40", "--quiet"]
+        assert main([*words, "-o", str(tmp_path / f"run{seed}"), "--attack", "pgd:steps=2", "--checks", "none"]) == 0
+        told.append([row["predicted_clean"] for row in rows_of(tmp_path / f"run{seed}")])
+        fresh = build(**recipe)
+        fresh.load_state_dict(Source(str(tmp_path / "m.safetensors")).make().state_dict())
+        data = load("scenes:size=16,count=40")
+        with torch.no_grad():
+            assert told[-1] == [str(c) for c in fresh.eval()(data.images()).argmax(1).tolist()]
+    assert told[0] != told[1]
 
 
 def test_a_renamed_model_is_the_same(copy, capsys):

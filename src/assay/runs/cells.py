@@ -143,7 +143,7 @@ def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wan
                 own = replace(settings, seed=seed, adaptive=adaptive)
                 fields = fields_of(subject.identity, data, code, what, how=subject.how, stop=own.stop,
                                    search=own.search, seed=seed, budget=own.budget, device=own.device)  # fmt: skip
-                order = Order(subject.model, file or area.data, planned, own, 0, n)
+                order = Order(subject.model, file or area.data, planned, own, 0, n, subject.identity)
                 words = _words(subject, area, planned, seed, on_curve=planned in area.curve)
                 found.append(Wanted(key_of(fields), fields, data, n, what.describe(), stages, order, words))
     return found

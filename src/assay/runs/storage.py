@@ -1,6 +1,7 @@
 """The folder of a run: who may write to it, and what kind of disk it is on."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ def held(folder: Path) -> Iterator[None]:
         reject("out", "a folder that no other process is writing to (assay status only reads)",
                described(f"{folder}, which {who} holds"))  # fmt: skip
     try:
-        atomic_write(folder / _HOLDER, f"process {os.getpid()} on {os.uname().nodename}")
+        atomic_write(folder / _HOLDER, f"process {os.getpid()} on {platform.node()}")
         yield
         (folder / _HOLDER).unlink(missing_ok=True)
     finally:

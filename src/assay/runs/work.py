@@ -1,6 +1,7 @@
 """The work of a run: some samples, one attack, one model. The same function here, in a worker and on a cluster."""
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay.attacks.registry import Planned
+from assay.core.arguments import described, reject
 from assay.core.combinators import unfold
 from assay.core.outcome import Status
 from assay.core.progress import Callback
@@ -19,6 +21,7 @@ from assay.core.rng import content_keys
 from assay.core.run import INTERRUPTED, attack
 from assay.data import Dataset
 from assay.defences import adaptation_of, defend
+from assay.models import digest
 from assay.models import load as load_model
 from assay.runs.pictures import kept, load_data
 from assay.runs.records import columns_of
@@ -69,6 +72,7 @@ class Order:
         settings: how to run.
         first: index of the first sample.
         count: samples.
+        identity: digest of the model that is meant.
     """
 
     model: Source | nn.Module
@@ -77,6 +81,7 @@ class Order:
     settings: Settings
     first: int
     count: int
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def carry_out(order: Order, progress: Callback | None = None) -> Done:
         KeyboardInterrupt: it was interrupted; of the order nothing is kept.
     """
     settings = order.settings
-    model = order.model if isinstance(order.model, nn.Module) else _model(order.model, settings.device)
+    model = order.model if isinstance(order.model, nn.Module) else _model(order.model, settings.device, order.identity)
     model = model.to(settings.device)
     data = order.data if isinstance(order.data, Dataset) else _data(order.data)
     part = slice(order.first, order.first + order.count)
@@ -146,7 +151,7 @@ def carry_out(order: Order, progress: Callback | None = None) -> Done:
         raise KeyboardInterrupt
     images, at = kept(outcome.images, outcome.status, settings.images)
     return Done(columns_of(outcome), images, at, outcome.errors, outcome.seconds, outcome.events,
-                f"{os.uname().nodename}:{os.getpid()}")  # fmt: skip
+                f"{platform.node()}:{os.getpid()}")  # fmt: skip
 
 
 def shifted(progress: Callback | None, done: int, total: int) -> Callback | None:
@@ -157,8 +162,12 @@ def shifted(progress: Callback | None, done: int, total: int) -> Callback | None
 
 
 @lru_cache(maxsize=2)
-def _model(source: Source, device: str) -> nn.Module:
-    return source.make().to(torch.device(device))
+def _model(source: Source, device: str, identity: str) -> nn.Module:
+    """The model that is meant: a file that has changed since would be recorded under another's name."""
+    model = source.make()
+    if digest(model) != identity:
+        reject("model", f"the weights that {source.spec} had when the run began", described("others"))
+    return model.to(torch.device(device))
 
 
 @lru_cache(maxsize=2)

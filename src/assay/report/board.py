@@ -1,18 +1,17 @@
 """Models in the order of their robustness, and attacks by what they cost and how far they get."""
 
 import math
-from io import StringIO
 from typing import Any
 
 from markupsafe import Markup
 
 from assay.report import svg
+from assay.report.sketch import percent_axis, sketch
 from assay.report.study import Study
 from assay.report.table import columns
 from assay.report.text import compact
 from assay.report.verdict import Verdict, passes, robust_share
 
-_WIDTH, _HEIGHT = 8.0, 4.2
 _MARKERS = "osD^vPX*<>hd"
 
 
@@ -75,43 +74,24 @@ def plane(study: Study, prefix: str) -> dict[str, Any] | None:
 
 
 def _draw(points: list[tuple[int, int, float, float]], prefix: str, label: str) -> str:
-    # Imported here: matplotlib takes a second. No pyplot: it would keep the figure and choose a window system.
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    key, file = f"{prefix}plane", StringIO()
-    plain: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": key, "text.parse_math": False, "font.size": 11,
-                             "font.family": ["DejaVu Sans"]}  # fmt: skip
-    with rc_context(plain):
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), facecolor="none")
-        axes = figure.add_axes((0.08, 0.165, 0.895, 0.805), facecolor="none")
+    def drawn(axes: Any) -> None:
         for attack, series, cost, share in points:
             axes.plot([cost], [100 * share], color=svg.series(series), marker=_MARKERS[attack % len(_MARKERS)],
                       markersize=8, linestyle="none", alpha=0.9)  # fmt: skip
         _frame(axes, [cost for _, _, cost, _ in points])
-        canvas: Any = FigureCanvasSVG(figure)
-        canvas.print_svg(file, metadata={"Date": None})
-    return svg.tidy(file.getvalue(), key, label)
+
+    return sketch(drawn, f"{prefix}plane", label)
 
 
 def _frame(axes: Any, costs: list[float]) -> None:
     low, high = math.log10(min(costs)), math.log10(max(costs))
     room = 0.06 * max(high - low, 0.5)
+    percent_axis(axes)
     axes.set_xscale("log")
     axes.set_xlim(10 ** (low - room), 10 ** (high + room))
-    axes.set_ylim(-3, 103)
-    axes.set_yticks(range(0, 101, 25))
-    axes.set_yticklabels([f"{v} %" if v == 100 else f"{v}" for v in range(0, 101, 25)])
     ticks = [t * 10**e for e in range(math.floor(low), math.ceil(high) + 1) for t in (1, 2, 5)]
     ticks = [t for t in ticks if 10 ** (low - room) <= t <= 10 ** (high + room)]
     axes.set_xticks(ticks)
     axes.set_xticks([], minor=True)
     axes.set_xticklabels([compact(tick) for tick in ticks])
     axes.set_xlabel("passes per sample, forward and backward", color=svg.ink(), labelpad=9)
-    axes.grid(axis="y", color=svg.rule(), linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, labelcolor=svg.ink())
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(svg.rule())

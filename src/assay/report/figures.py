@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from io import StringIO
 from typing import Any
 
 from assay.core.outcome import Status
 from assay.report import svg
+from assay.report.sketch import percent_axis, sketch
 from assay.report.study import Cell, Study
 from assay.report.text import levels
 from assay.report.verdict import Share, clean_right, worst
 
-_WIDTH, _HEIGHT = 8.0, 4.2  # inches of 72 units
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _MARKERS = "osD^vPX*"
 
@@ -91,28 +90,14 @@ def draw(curve: Curve, key: str) -> str:
         An ``<svg>`` element that follows the page's colours. It holds numbers only, no text from outside but the label,
         which is escaped.
     """
-    # Imported here: matplotlib takes a second. No pyplot: it would keep the figure and choose a window system.
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
-    plain: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": key,
-        "text.parse_math": False,
-        "path.simplify": False,
-    }
-    file = StringIO()
-    with rc_context({**plain, "font.size": 11, "axes.linewidth": 0.8, "font.family": ["DejaVu Sans"]}):
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), facecolor="none")
-        axes = figure.add_axes((0.08, 0.165, 0.895, 0.805), facecolor="none")
+    def drawn(axes: Any) -> None:
         for line in curve.lines:
             _line(axes, line)
         _frame(axes, curve)
-        canvas: Any = FigureCanvasSVG(figure)
-        canvas.print_svg(file, metadata={"Date": None})
+
     models = ", ".join(line.model for line in curve.lines)
-    return svg.tidy(file.getvalue(), key, f"Accuracy against budget, {curve.name}: {models}")
+    return sketch(drawn, key, f"Accuracy against budget, {curve.name}: {models}")
 
 
 def _line(axes: Any, line: Line) -> None:
@@ -128,20 +113,12 @@ def _line(axes: Any, line: Line) -> None:
 
 def _frame(axes: Any, curve: Curve) -> None:
     found = sorted({eps for line in curve.lines for eps, _ in line.points})
-    axes.set_ylim(-2, 102)
+    percent_axis(axes)
     axes.set_xlim(-0.015 * found[-1], 1.03 * found[-1])
-    axes.set_yticks(range(0, 101, 25))
-    axes.set_yticklabels([f"{v} %" if v == 100 else f"{v}" for v in range(0, 101, 25)])
     ticks = _ticks(found)
     axes.set_xticks(ticks)
     axes.set_xticklabels([_tick(eps, found) for eps in ticks])
     axes.set_xlabel("budget ε", color=svg.ink(), labelpad=9)
-    axes.grid(axis="y", color=svg.rule(), linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, labelcolor=svg.ink())
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(svg.rule())
 
 
 def _ticks(found: list[float]) -> list[float]:

@@ -1,5 +1,6 @@
 """The checks: every planted failure is found by its own check, and honest models raise no alarm."""
 
+import dataclasses
 import json
 
 import pytest
@@ -48,7 +49,7 @@ def test_scaled_logits_do_not_mask_our_losses():
 def test_a_failure_elsewhere_does_not_silence_its_check():
     """All checks together: the planted failure is among what was found, and the grade falls."""
     name, make = ZOO["masked by rounding"]
-    found = examine(make())
+    found = examine(dataclasses.replace(make(), samples=24))
     assert worst(found[name]).level is Level.WARNING
     assert grade(found).grade in ("weak", "unusable")
     assert grade(examine(ZOO["no numbers"][1]())).grade == "unusable"

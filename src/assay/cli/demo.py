@@ -68,7 +68,7 @@ def demo(
             curve=curve,
             command=f"assay demo --out {out} --seed {seed}" + (" --small" if small else ""),
         )
-        settings = Settings(seed=seed, checked=24)
+        settings = Settings(seed=seed, checked=24, checks="fast" if small else "full")
         with watched(quiet=quiet or json) as progress:
             result = run_evaluation(
                 models, question, out / chapter.name, settings=settings, progress=progress, notice=_silent

@@ -68,8 +68,9 @@ def report_of(folder: Path, ledger: Ledger, studies: tuple[Study, ...] | None = 
 def _extras(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:
     """What a study tells besides its attacks."""
     answers = [found for key in ledger.meta("answers") or () if (found := ledger.answer(key)) is not None]
-    names = [about["name"] for about in ledger.data().values()]
-    by_data = dict(zip([n for n in names if any(w.data == n for _, w in ledger.plan())], studies, strict=True))
+    used = {entry.data for entry, _ in ledger.plan()}
+    names = [about["name"] for digest, about in ledger.data().items() if digest in used]
+    by_data = dict(zip(names, studies, strict=True))
     findings = tuple(
         Finding(f"answer-{i + 1}", a["title"], a["question"], a["verdict"], tuple(a["figures"]), tuple(a["frame"]),
                 "the ledger")

@@ -25,6 +25,8 @@ CASES = [
     ({"ours": {"answer": "learning", "column": "accuracy", "where": {"epoch": 5}}}, "85.0\N{NO-BREAK SPACE}%", None),
     ({"ours": {"answer": "learning", "column": "accuracy", "where": {"part": "test"}, "take": "last"}, "unit": "plain"},
      "0.8", None),
+    ({"ours": {"answer": "learning", "column": "epoch", "take": "most"}, "unit": "percent"},
+     "5.0\N{NO-BREAK SPACE}%", None),
     ({"ours": {"answer": "nothing", "column": "accuracy"}}, "not measured", None),
     ({"ours": {"robust": "robust", "size": "linf"}, "unit": "plain"}, "0.03137", None),
 ]  # fmt: skip

@@ -52,7 +52,9 @@ def _words(value: float | None, unit: str) -> str:
         return "not measured"
     if unit == "share":
         return percent(value)
-    return {"points": f"{100 * value:+.1f} points", "times": f"{value:.2f} ×"}.get(unit, f"{value:.4g}")
+    return {"points": f"{100 * value:+.1f} points", "times": f"{value:.2f} ×", "percent": percent(value / 100)}.get(
+        unit, f"{value:.4g}"
+    )
 
 
 def _value(asked: Quantity, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]) -> float | None:

@@ -228,7 +228,9 @@ class Claim(Strict):
     ours: Quantity
     less: Quantity | None = Field(None, description="taken off: the number is a difference")
     over: Quantity | None = Field(None, description="divided by: the number is a ratio")
-    unit: Literal["share", "points", "plain", "times"] = "share"
+    unit: Literal["share", "points", "percent", "plain", "times"] = Field(
+        "share", description="share and points of a number from 0 to 1; percent of one from 0 to 100"
+    )
     least: Number | None = Field(None, description="the claim holds here from this value on")
     most: Number | None = Field(None, description="the claim holds here up to this value")
     note: str = Field("", description="why the numbers may differ")

@@ -68,6 +68,16 @@ def test_nothing_else_is_served(served, path):
     assert body == "no such page"
 
 
+def test_a_damaged_ledger_is_told_and_the_others_are_shown(served):
+    port, root = served
+    (root / "broken").mkdir()
+    (root / "broken" / "ledger.sqlite").write_text("no ledger " * 500)
+    _, body = ask(port, "/")
+    assert "3 runs" in body
+    assert "ledger unreadable: ValueError: run: expected a ledger written by assay" in body
+    assert "report of one" in ask(port, "/2/report")[1]
+
+
 def test_other_hosts_and_methods_are_refused(served):
     assert ask(served[0], "/", host="evil.example")[0].status == 403
     assert ask(served[0], "/", host="localhost:1234")[0].status == 200

@@ -80,12 +80,33 @@ def answers(**levels):
     ({"A3": Level.ISSUE, "B6": Level.WARNING}, ("unusable", ("A3",))),
     ({"B6": Level.WARNING}, ("weak", ("B6",))),
     ({"C11": Level.NOT_APPLICABLE}, ("standard", ("C11",))),
+    (dict.fromkeys(("C4", "C5", "C6"), Level.NOT_APPLICABLE), ("weak", ("C4", "C5", "C6"))),
+    (dict.fromkeys(("C4", "C5"), Level.NOT_APPLICABLE), ("strong", ())),
     ({"D1": Level.NOT_APPLICABLE, "A12": Level.NOT_APPLICABLE}, ("strong", ())),
 ])  # fmt: skip
 def test_the_ladder(levels, expected):
     found = grade(answers(**levels))
     assert (found.grade, found.why) == expected
     assert found.grade in GRADES
+
+
+class Single(Wrapped):
+    """Takes float32 alone."""
+
+    def forward(self, x):
+        if x.dtype != torch.float32:
+            raise TypeError("float32 only")
+        return self.model(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [(trained, "in float64"), (Single, "in float32, as float64 cannot be had")]
+)
+def test_the_precision_of_the_slope_is_told(model, words):
+    x, y = data()
+    (found,) = examine(Exam(model(), x, y), only=("A7",))["A7"]
+    assert found.level is Level.PASSED
+    assert words in found.text
 
 
 def test_what_was_not_asked_is_no_pass():

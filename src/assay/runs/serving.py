@@ -3,6 +3,7 @@
 Pages are found by number in a list that the server makes itself: no part of a request is ever used as a path.
 """
 
+import sqlite3
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -36,12 +37,14 @@ class Shown:
         name: its place below the folder that is served.
         status: how far it is; None where only pages are there.
         pages: its pages, by name.
+        unreadable: why its ledger cannot be read; empty where it can, or where there is none.
     """
 
     folder: Path
     name: str
     status: RunStatus | None
     pages: dict[str, Path]
+    unreadable: str = ""
 
 
 def found(root: Path) -> list[Shown]:
@@ -49,14 +52,14 @@ def found(root: Path) -> list[Shown]:
     runs = []
     for folder in sorted(_folders(root, _DEPTH)):
         pages = {name: folder / file for name, file in _PAGES.items() if _own(folder / file, root)}
-        status = None
+        status, unreadable = None, ""
         if _own(folder / NAME, root):
             try:
                 status = status_of(folder)
-            except Exception:  # a damaged ledger is no reason to show nothing
-                status = None
-        if pages or status is not None:
-            runs.append(Shown(folder, folder.relative_to(root).as_posix(), status, pages))
+            except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:  # the other runs are shown
+                unreadable = f"ledger unreadable: {type(error).__name__}: {error}"
+        if pages or unreadable or status is not None:
+            runs.append(Shown(folder, folder.relative_to(root).as_posix(), status, pages, unreadable))
     return runs
 
 
@@ -108,8 +111,7 @@ def index(runs: list[Shown]) -> str:
         status = run.status
         done = sum(cell.done for cell in status.cells) if status else 0
         total = sum(cell.n for cell in status.cells) if status else 0
-        state = "" if status is None else f"running ({status.holder})" if status.holder else (
-            "finished" if status.finished else "not finished")  # fmt: skip
+        state = _state(run)
         models = tuple(dict.fromkeys(cell.words.model for cell in status.cells)) if status else ()
         survived = [cell.counts.get(Status.SURVIVED.label, 0) / cell.done for cell in (status.cells if status else ())
                     if cell.done and cell.words.curve is None]  # fmt: skip
@@ -120,6 +122,15 @@ def index(runs: list[Shown]) -> str:
             pages=tuple((name, f"/{number}/{name}") for name in run.pages),
         ))  # fmt: skip
     return render_index(entries)
+
+
+def _state(run: Shown) -> str:
+    """How far a run is, in a word or two; why its ledger cannot be read; nothing where only pages are there."""
+    if run.unreadable or run.status is None:
+        return plain(run.unreadable, 300) if run.unreadable else ""
+    if run.status.holder:
+        return f"running ({run.status.holder})"
+    return "finished" if run.status.finished else "not finished"
 
 
 def _page(runs: list[Shown], words: list[str]) -> Path | None:

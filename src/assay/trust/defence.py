@@ -54,8 +54,7 @@ def detector_counts(exam: Exam) -> Found:
         return not_applicable("the model refuses nothing")
     if not all(result.adapted for result in exam.results):
         return warning("the model can refuse images, but the attacks did not know it: a refused image counts as "
-                       "withstood. "
-                       "Attack classifier and detector together")  # fmt: skip
+                       "withstood. Attack classifier and detector together")  # fmt: skip
     return passed(f"the attacks evade the detector, too: {how.how}")
 
 
@@ -72,8 +71,7 @@ def without_it(exam: Exam) -> Found:
     kept = float((result.outcome.status[index] == int(Status.SURVIVED)).float().mean())
     if left > kept + 0.1 and left > 0.2:
         return warning(f"without the defence {100 * left:.0f} % survive {result.label}, with it {100 * kept:.0f} %: "
-                       f"the "
-                       "attack is weak on the bare model already", left, kept)  # fmt: skip
+                       "the attack is weak on the bare model already", left, kept)  # fmt: skip
     return passed(
         f"without the defence {100 * left:.0f} % survive {result.label}, with it {100 * kept:.0f} %", left, kept
     )
@@ -87,5 +85,4 @@ def declared(exam: Exam) -> Found:
     if all(result.adapted for result in exam.results):
         return passed(f"attacked in full knowledge of the defence: {how.how}")
     return warning(f"attacked without knowledge of the defence, so the number is no bound on its robustness: it asks "
-                   f"for "
-                   f"{how.how}")  # fmt: skip
+                   f"for {how.how}")  # fmt: skip

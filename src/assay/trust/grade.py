@@ -13,6 +13,8 @@ STANDARD = tuple(
     name for name in CHECKS if name[0] in "AB" or name in ("C1", "C2", "C3", "C4", "C5", "C6", "C9", "C10")
 )
 STRONG = ("C7", "C11", "C12", "D1", "D2", "D3", "D4", "D5", "E3", "E6")
+RIVALS = ("C4", "C5", "C6")
+"""Of these at least one must have had something to compare: attacks without a budget are compared with nothing."""
 _LEFT_OUT = "left out"
 
 
@@ -52,8 +54,10 @@ def grade(found: Mapping[str, tuple[Found, ...]]) -> Grade:
         return Grade("unusable", issues)
     doubts = tuple(name for name, answer in verdicts.items() if answer.level is Level.WARNING)
     unasked = tuple(name for name in STANDARD if name not in verdicts or _left_out(verdicts[name]))
-    if doubts or unasked:
-        return Grade("weak", (*doubts, *unasked))
+    rivals = [verdicts[name] for name in RIVALS if name in verdicts]
+    alone = RIVALS if all(answer.level is Level.NOT_APPLICABLE for answer in rivals) else ()
+    if doubts or unasked or alone:
+        return Grade("weak", tuple(dict.fromkeys((*doubts, *unasked, *alone))))
     short = tuple(name for name in STRONG if name not in verdicts or _left_out(verdicts[name]))
     planted = verdicts.get("C11")
     if planted is not None and planted.level is not Level.PASSED and "C11" not in short:

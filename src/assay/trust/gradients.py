@@ -70,7 +70,7 @@ def correct(exam: Exam) -> Found:
     how = exam.adaptation
     if how is not None and how.surrogate is not None and all(result.adapted for result in exam.results):
         return not_applicable(f"the gradient is a stand-in, as the defence declares: {how.how}")
-    model, dtype = _doubled(exam)
+    model, dtype, how_measured = _doubled(exam)
     x, y = exam.images[:16].to(dtype), exam.labels[:16]
     generator = torch.Generator().manual_seed(exam.seed)
     with untouched(model):
@@ -90,10 +90,9 @@ def correct(exam: Exam) -> Found:
     value = float(torch.where(flat, 1.0, agreement).median())
     if value < _AGREE:
         return warning(f"over {_DIRECTIONS} directions the gradient and the slope measured over ±{_STEP * 255:g}/255 "
-                       f"have "
-                       f"a cosine of {value:.2f}: the gradient does not show where the loss rises (masking, or a wrong "
-                       "backward pass)", value, _AGREE)  # fmt: skip
-    return passed(f"the gradient is the slope that is measured (cosine {value:.3f})", value, _AGREE)
+                       f"have a cosine of {value:.2f} ({how_measured}): the gradient does not show where the loss "
+                       "rises (masking, or a wrong backward pass)", value, _AGREE)  # fmt: skip
+    return passed(f"the gradient is the slope that is measured (cosine {value:.3f}, {how_measured})", value, _AGREE)
 
 
 def rough(exam: Exam) -> Found:
@@ -174,15 +173,16 @@ def _gradients(exam: Exam, x: Tensor, y: Tensor) -> Tensor | None:
         return torch.autograd.grad(out.gather(1, y[:, None]).sum(), leaf, allow_unused=True)[0]
 
 
-def _doubled(exam: Exam) -> tuple[nn.Module, torch.dtype]:
-    """The model in float64, where it can be had; else as it is."""
+def _doubled(exam: Exam) -> tuple[nn.Module, torch.dtype, str]:
+    """The model in float64, where it can be had; else as it is. And words for the answer: which of the two, and why."""
     try:
         model = copy.deepcopy(exam.model).double()
         with torch.no_grad():
             model.eval()(exam.images[:2].double())
-        return model, torch.float64
-    except Exception:
-        return exam.model, exam.images.dtype
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        kind = str(exam.images.dtype).removeprefix("torch.")
+        return exam.model, exam.images.dtype, f"in {kind}, as float64 cannot be had: {str(error)[:80]}"
+    return model, torch.float64, "in float64"
 
 
 def _margins(logits: Tensor, y: Tensor) -> Tensor:

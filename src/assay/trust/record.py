@@ -34,8 +34,7 @@ def seeds(exam: Exam) -> Found:
     spread = max(float(torch.stack([b.float().mean() for b in found]).max()
                        - torch.stack([b.float().mean() for b in found]).min()) for found in several)  # fmt: skip
     return passed(f"over {len(several[0])} seeds the share that breaks differs by at most {100 * spread:.1f} points; "
-                  f"the "
-                  "verdict counts a sample as broken if any seed broke it", spread)  # fmt: skip
+                  "the verdict counts a sample as broken if any seed broke it", spread)  # fmt: skip
 
 
 def written_down(exam: Exam) -> Found:
@@ -56,8 +55,7 @@ def units(exam: Exam, result: Result) -> Found:
     grey = ball.eps / {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm]
     if ball.eps >= 0.5 * whole:
         return issue(f"a budget of {ball.eps:g} in {ball.norm} turns any image into any other or into grey: images "
-                     f"lie in "
-                     "[0, 1], so that 8 of 255 levels are 8/255", ball.eps, 0.5 * whole,
+                     "lie in [0, 1], so that 8 of 255 levels are 8/255", ball.eps, 0.5 * whole,
                      about=result.label)  # fmt: skip
     if 0 < grey < 0.25 / 255:
         return issue(f"a budget of {ball.eps:g} in {ball.norm} is less than a quarter of a grey level a pixel: was it "
@@ -92,7 +90,6 @@ def precision(exam: Exam) -> Found:
     half = kinds & {torch.float16, torch.bfloat16}
     if half:
         return warning(f"the model computes in {', '.join(str(k).removeprefix('torch.') for k in half)}: gradients "
-                       f"vanish "
-                       "where float32 still has some. Attack it in float32 as well")  # fmt: skip
+                       "vanish where float32 still has some. Attack it in float32 as well")  # fmt: skip
     search = exam.recorded.get("search", "float32")
     return passed(f"searched in {search}, every hit measured in float32")

@@ -44,8 +44,7 @@ def monotone(exam: Exam, result: Result) -> Found:
     lost = index[half & left]
     if len(lost) > max(1, 0.03 * len(index)):
         return issue(f"{len(lost)} of {len(index)} samples are broken at half the budget, and survive every attack "
-                     f"at all "
-                     "of it: the attacks do not use the budget that they have", float(len(lost)), 1.0,
+                     "at all of it: the attacks do not use the budget that they have", float(len(lost)), 1.0,
                      tuple(lost.tolist()), result.label)  # fmt: skip
     wide = broken(exam.attacked(with_radius(result.planned.attack, 4 * ball.eps), index))
     right = int((result.outcome.status[index] != int(Status.MISCLASSIFIED)).sum())
@@ -147,8 +146,7 @@ def per_sample(exam: Exam) -> Found:
     if worst > least + 1e-9:
         return issue("the worst case over attacks is above the lowest single attack", worst, least)
     return passed(f"robust accuracy counts samples that survive every attack ({100 * worst:.1f} %), not the lowest "
-                  f"single "
-                  f"attack ({100 * least:.1f} %)", worst, least)  # fmt: skip
+                  f"single attack ({100 * least:.1f} %)", worst, least)  # fmt: skip
 
 
 def diverse(exam: Exam) -> Found:

@@ -65,12 +65,10 @@ def known_model(exam: Exam, result: Result) -> Found:
         return not_applicable("it does not run on the known model")
     if kind_of(result.stages[0].attack) != "gradient":
         return passed(f"on a linear model it breaks {100 * share:.0f} % of what can be broken and nothing else (a "
-                      f"random "
-                      "search need not find all)", share, about=result.label)  # fmt: skip
+                      "random search need not find all)", share, about=result.label)  # fmt: skip
     if share < _NEEDED:
         return issue(f"on a linear model it breaks {100 * share:.0f} % of the samples that can be broken: it does "
-                     f"not do "
-                     "what it is meant to", share, _NEEDED, about=result.label)  # fmt: skip
+                     "not do what it is meant to", share, _NEEDED, about=result.label)  # fmt: skip
     return passed(f"on a linear model it breaks {100 * share:.0f} % of what can be broken and nothing else", share,
                   _NEEDED, about=result.label)  # fmt: skip
 

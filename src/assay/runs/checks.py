@@ -103,19 +103,16 @@ def _exam(
     others = [made for wanted, entry in all_ if wanted.words.model != subject.name and wanted.words.curve is None
               for made in (cell(entry, wanted.words),)]  # fmt: skip
     recorded = {**own[0][1].fields, "search": own[0][0].order.settings.search}
-    return Exam(model, area.data.images(), area.data.y, tuple(results), masks=_masks(area),
+    return Exam(model, area.data.images(), area.data.y, tuple(results), masks=area.data.masks,
                 others=_foreign(others), samples=samples, recorded=recorded)  # fmt: skip
 
 
-def _masks(area: Area) -> Tensor | None:
-    return None if area.data.masks is None else area.data.masks
-
-
 def _foreign(cells: Sequence[Any]) -> list[tuple[int, Tensor]]:
-    """Adversarial images that were made on other models."""
+    """Adversarial images that were made on other models, `_OTHERS` in all at most, of each attack as many."""
     found: list[tuple[int, Tensor]] = []
-    for cell in cells:
-        for sample in (cell.outcome.status == int(Status.BROKEN)).nonzero().squeeze(1).tolist()[:_OTHERS]:
+    share = max(1, _OTHERS // max(len(cells), 1))
+    for cell in cells[:_OTHERS]:
+        for sample in (cell.outcome.status == int(Status.BROKEN)).nonzero().squeeze(1).tolist()[:share]:
             image = cell.image(sample)
             if image is not None:
                 found.append((sample, image))

@@ -76,6 +76,17 @@ def test_the_same_command_keeps_everything(whole, capsys):
     assert {p.name: p.stat().st_mtime_ns for p in (folder / "images").iterdir()} == images
 
 
+def test_claims_are_in_the_summary(copy):
+    folder, file = copy
+    claiming = file.with_name("claiming.yaml")
+    claiming.write_text(STUDY + "claims:\n  - {says: It is right., source: here, ours: {clean: clean}, least: 2}\n")
+    assert main(["run", str(claiming), "-o", str(folder), "--quiet"]) == 0
+    (claim,) = json.loads((folder / "summary.json").read_text())["claims"]
+    assert claim["says"] == "It is right."
+    assert claim["ours"].endswith("%")
+    assert claim["holds"] is False
+
+
 @pytest.mark.parametrize("how", ["two workers", "other slots", "other shards", "no images"])
 def test_the_verdicts_do_not_depend_on_how_it_is_run(whole, tmp_path, how):
     words = {

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Finished:
 
     Attributes:
         report: the page.
-        summary: as in ``summary.json``.
+        summary: as in ``summary.json``; ``claims`` where the study makes any: ``says``, ``source``, ``theirs``,
+            ``ours``, ``holds`` (None: not asked, or not measured) and ``note`` of each.
         tables: ``samples.csv``, and ``samples.parquet`` where pyarrow is there.
     """
 
@@ -46,23 +47,29 @@ def finish(folder: Path, ledger: Ledger) -> Finished:
     """
     (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
     studies = studies_of(folder, ledger)
+    extras = _extras(ledger, studies)
     told = summary(studies[0] if len(studies) == 1 else studies)
+    told |= {"claims": [asdict(claim) for claim in extras.claims]} if extras.claims else {}
     atomic_write(folder / "summary.json", json.dumps(told, indent=1, allow_nan=False))
     crossing("summary-written")
     tables = [_csv(folder, ledger), _parquet(folder, ledger)]
     crossing("tables-written")
-    report = report_of(folder, ledger, studies)
+    report = _report(folder, ledger, studies, extras)
     crossing("report-written")
     write_manifest(folder)
     return Finished(report, told, tuple(table for table in tables if table is not None))
 
 
-def report_of(folder: Path, ledger: Ledger, studies: tuple[Study, ...] | None = None) -> Path:
+def report_of(folder: Path, ledger: Ledger) -> Path:
     """Write the page anew."""
-    studies = studies_of(folder, ledger) if studies is None else studies
+    studies = studies_of(folder, ledger)
+    return _report(folder, ledger, studies, _extras(ledger, studies))
+
+
+def _report(folder: Path, ledger: Ledger, studies: tuple[Study, ...], extras: Extras) -> Path:
     told: Mapping[str, Any] = ledger.meta("told") or {}
     return write_report(studies if len(studies) > 1 else studies[0], folder / "report.html",
-                        title=told.get("title") or None, extras=_extras(ledger, studies))  # fmt: skip
+                        title=told.get("title") or None, extras=extras)  # fmt: skip
 
 
 def _extras(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:

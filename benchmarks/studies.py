@@ -1,0 +1,52 @@
+"""The five small studies one after another, as somebody runs them: seconds of each, and each claim with our number.
+
+python studies.py            # --workers 2, which is what a machine with two cores has
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import HERE, record
+
+
+def ran(study, out, workers):
+    """Seconds of the command, and what its summary says."""
+    command = [sys.executable, "-m", "assay", "run", study, "-o", out, "--workers", str(workers), "--quiet"]
+    began = time.perf_counter()
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - began
+    told = json.loads((out / "summary.json").read_text())
+    parts = told.get("studies", [told])
+    return {
+        "study": study.stem,
+        "seconds": round(seconds, 1),
+        "grades": {row["model"]: row["grade"] and row["grade"]["grade"] for part in parts for row in part["models"]},
+        "claims": [{key: claim[key] for key in ("says", "theirs", "ours", "holds")} for claim in told["claims"]],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="keep the runs here")
+    arguments = parser.parse_args()
+    out = arguments.out or Path(tempfile.mkdtemp(prefix="studies-"))
+    rows = []
+    for study in sorted((HERE.parent / "studies" / "small").glob("*.yaml")):
+        rows.append(ran(study, out / study.stem, arguments.workers))
+        print(json.dumps(rows[-1], indent=1), file=sys.stderr)
+    claims = [claim for row in rows for claim in row["claims"]]
+    record("studies", {
+        "workers": arguments.workers, "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "claims": len(claims), "measured": sum(claim["ours"] != "not measured" for claim in claims),
+        "hold": sum(claim["holds"] is True for claim in claims), "rows": rows,
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

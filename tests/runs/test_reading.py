@@ -99,6 +99,26 @@ NAMES = {
     "an object": ("seeds: [0, 1]", "seeds: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
     "not a number": ("rate: 1e-3", "rate: .nan", "finite"),
     "below zero": ("eps: [1/255, 2/255]", "eps: [-1/255]", "curve.eps[0]: expected greater than or equal to 0"),
+    "an architecture": ("objective: clean,", "objective: clean, arch: tiny-cn,", "train: arch: expected one"),
+    "another scale": ("objective: clean,", "objective: clean, normalize: haf,", "train: normalize: expected"),
+    "an objective's value": ("objective: clean,", "objective: 'clean:heat=2',", "models.clean.train: "),
+    "an inner attack": ("attack_steps: 5", "attack: 'pgdd:steps=5'", "robust.train.attack: attack: expected"),
+    "no teacher": ("objective: clean,", "objective: distillation,", "distillation:teacher: expected the weights"),
+    "a teacher of nobody": ("start: clean", "start: clean, teacher: loaded", "got 'teacher=loaded'"),
+    "a teacher that comes later": (
+        "objective: clean,", "objective: distillation, teacher: robust,",
+        "models.clean.train.teacher: expected a model trained before",
+    ),
+    "a start on other data": (
+        "epochs: 3, trail: true, milestones: [2], rate: 1e-3}}", "epochs: 3, trail: true}, data: [digits]}",
+        "models.robust.train.start: expected a model on the same data",
+    ),
+    "a kind of attack": ("kinds: [pgd, deepfool]", "kinds: [pgdd]", "signatures.kinds[0]: expected one of deepfool"),
+    "a column of a table": ("kinds: [pgd,", "columns: [imag], kinds: [pgd,", "signatures.columns[0]: expected one of"),
+    "an architecture to learn with": ("kinds: [pgd,", "arch: vgg, kinds: [pgd,", "signatures.arch: arch: expected one"),
+    "no victims": ("victims: [clean, robust]", "victims: []", "signatures.victims: "),
+    "an answer that nobody asked for": ("answer: learning", "answer: profile", "claims[1] (answer): expected one of"),
+    "a device": ("device: cpu", "device: cuda0", "run.device: expected auto, cpu"),
     "another version": ("version: 1", "version: 2", "version: expected 1, got 2"),
 }  # fmt: skip
 

@@ -152,6 +152,59 @@ def test_weights_that_change_under_the_same_name_are_another_model(tmp_path, cap
     assert told[0] != told[1]
 
 
+def test_what_is_asked_for_twice_is_done_once(copy, capsys):
+    """The claimed attack is on the curve, too."""
+    folder, file = copy
+    curve = file.with_name("curve.yaml")
+    curve.write_text(STUDY.replace('"pgd:steps=5", ', '"pgd:steps=20", ') + "curve: {eps: [4/255]}\n")
+    assert main(["run", str(curve), "-o", str(folder)]) == 0
+    assert capsys.readouterr().err.count("PGD-20 linf 8/255: robust accuracy") == 2
+    names = [row["attack"] for row in rows_of(folder) if row["sample"] == "0"]
+    assert names.count("PGD-20 linf 8/255") == 4
+    with Ledger(folder) as ledger:
+        assert all(sum(part.count for part in parts) == 24 for parts in ledger.parts().values())
+
+
+def test_a_moved_run_goes_on(tmp_path, capsys):
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY.replace("seed: 1}}", "seed: 1, start: clean}}"))
+    assert main(["run", str(file), "-o", str(tmp_path / "here"), "--quiet", "--set", "run.checks=none"]) == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    capsys.readouterr()
+    assert main(["run", str(file), "-o", str(tmp_path / "there"), "--set", "run.checks=none"]) == 0
+    assert capsys.readouterr().err.count("kept from before") == 4
+
+
+def test_a_question_that_could_not_be_answered_is_asked_again(copy, monkeypatch, capsys):
+    folder, file = copy
+    asking = file.with_name("asking.yaml")
+    asking.write_text(STUDY + "diagnostics:\n  - {ask: [gradients], limit: 4}\n")
+    from assay.runs import questions
+
+    def missing(name, case):
+        raise ImportError("captum is not installed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(questions, "asked", missing)
+        assert main(["run", str(asking), "-o", str(folder)]) == 0
+    assert "gradients: Not answered: captum" in capsys.readouterr().err
+    assert main(["run", str(asking), "-o", str(folder)]) == 0
+    assert "gradients: Of the gradient" in capsys.readouterr().err
+    assert main(["run", str(asking), "-o", str(folder)]) == 0
+    assert "(kept from before)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_a_ledger_that_is_none(tmp_path, command, capsys):
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / NAME).write_bytes(bytes(range(256)) * 20)
+    words = ["run", str(file), "-o", str(tmp_path / "run")] if command == "run" else ["status", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "run: expected a ledger written by assay" in capsys.readouterr().err
+
+
 def test_a_renamed_model_is_the_same(copy, capsys):
     folder, file = copy
     renamed = file.with_name("renamed.yaml")

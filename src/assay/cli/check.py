@@ -14,6 +14,7 @@ from assay.data import load as load_data
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.foreground import with_foreground
+from assay.runs.settings import device_of
 from assay.runs.work import Source
 
 _DEFAULT = ("apgd", "square:queries=1000")
@@ -89,8 +90,9 @@ def check(
     question = Question(f"Check of {name}", loaded, plans, command=command_line("check", [model], flags))
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(
-            {name: source.make()}, question, out, settings=Settings(seed=seed, device=device), progress=progress,
-            notice=(lambda _: None) if quiet or json else note, sources={name: source}, told=teller(quiet or json),
+            {name: source.make()}, question, out, settings=Settings(seed=seed, device=device_of(device)),
+            progress=progress, notice=(lambda _: None) if quiet or json else note, sources={name: source},
+            told=teller(quiet or json),
         )  # fmt: skip
     if not found.complete:
         note("interrupted; the same command goes on")

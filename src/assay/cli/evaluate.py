@@ -4,7 +4,6 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from cyclopts import Parameter
 
 from assay.attacks.registry import SUITES, Planned, plan
@@ -12,7 +11,7 @@ from assay.attacks.registry import curve as curve_of
 from assay.cli.models import named
 from assay.cli.output import note, teller
 from assay.cli.results import refused, show
-from assay.core.arguments import described, one_of, reject
+from assay.core.arguments import one_of, reject
 from assay.core.combinators import unfold
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
@@ -21,6 +20,7 @@ from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Local
 from assay.runs.foreground import with_foreground
+from assay.runs.settings import device_of
 from assay.runs.work import Source
 from assay.trust.grade import GRADES
 
@@ -160,7 +160,7 @@ def evaluate(
         search=search,
         stop=stop,
         seed=seed,
-        device=_device(device),
+        device=device_of(device),
         budget=budget,
         adaptive=not unadapted,
         checks=checks,
@@ -209,16 +209,6 @@ def _number(name: str, text: str) -> float:
         return parse_number(text)
     except ValueError:
         return reject(name, "a number or a fraction such as 8/255", text)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reject("device", "auto, cpu, or an accelerator that is there", described(f"{name!r} ({str(error)[:80]})"))
-    return name
 
 
 def _flags(*values: object) -> dict[str, object]:

@@ -14,12 +14,13 @@ from assay.core.progress import Callback, watched
 from assay.runs.executors import Executor, Inline, Local
 from assay.runs.planning import Foreseen, foresee
 from assay.runs.reading import read_study, schema
+from assay.runs.rehearsal import rehearsed
 from assay.runs.schema import Config
+from assay.runs.settings import device_of
 from assay.runs.study import StudyRun, limited, run_study
 from assay.trust.grade import GRADES
 
 EXECUTORS = ("local", "ray")
-_TRIED = 8
 
 
 def run(
@@ -100,8 +101,8 @@ def run(
     with watched(quiet=quiet or json) as progress:
         found = run_study(
             config, out, command=command, progress=progress, notice=(lambda _: None) if quiet else note,
-            executor=_executor(executor, workers, threads, address, progress), accept_stale=accept_stale,
-            told=teller(quiet or json),
+            executor=_executor(executor, workers, threads, address, device_of(config.run.device), progress),
+            accept_stale=accept_stale, told=teller(quiet or json),
         )  # fmt: skip
     return _told(found, require, json=json)
 
@@ -120,12 +121,14 @@ def _told(found: StudyRun, require: str | None, *, json: bool) -> int:
     return 1 if found.conducted.failures else refused(found.conducted.grades, require)
 
 
-def _executor(kind: str, workers: int, threads: int | None, address: str | None, progress: Callback | None) -> Executor:
+def _executor(
+    kind: str, workers: int, threads: int | None, address: str | None, device: str, progress: Callback | None
+) -> Executor:
     whole("workers", workers)
     if kind == "ray":
         from assay.runs.cluster import OnRay
 
-        return OnRay(address=address, workers=workers or None, threads=threads or 1)
+        return OnRay(address=address, workers=workers or None, threads=threads or 1, device=device)
     if address is not None:
         reject("address", "none without --executor ray", address)
     return Local(workers, threads) if workers else Inline(progress)
@@ -133,15 +136,9 @@ def _executor(kind: str, workers: int, threads: int | None, address: str | None,
 
 def _tried(config: Config, *, quiet: bool) -> int:
     """The whole way on a few images, which leaves nothing."""
-    small = limited(config, _TRIED)
-    models = {
-        name: model if model.train is None
-        else model.model_copy(update={"train": model.train.model_copy(update={"epochs": min(1, model.train.epochs),
-                                                                              "limit": 64, "milestones": ()})})
-        for name, model in config.models.items()
-    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, watched(quiet=quiet) as progress:
-        found = run_study(small.model_copy(update={"models": models}), folder, progress=progress, notice=note)
+        found = run_study(rehearsed(config), folder, progress=progress,
+                          notice=(lambda _: None) if quiet else note)  # fmt: skip
     for failure in found.conducted.failures:
         note(f"failed: {failure.label}: {failure.error}")
     say("dry run: " + ("something failed" if found.conducted.failures else "everything works"))

@@ -15,6 +15,7 @@ from assay.core.spec import names_of
 from assay.data import load as load_data
 from assay.data.decode import stacked
 from assay.models import load as load_model
+from assay.runs.settings import device_of
 from assay.runs.signatures import Held, Lesson, learn_signatures
 from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
 
@@ -144,7 +145,7 @@ def signatures(
         extractor=f"{words}, convolution {layer}",
         plan=Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer,
                   seed=seed),
-        columns=asked, held=held, refused=refused, seed=seed, device=device,
+        columns=asked, held=held, refused=refused, seed=seed, device=device_of(device),
     )  # fmt: skip
     flags = {
         "--data": data, "--kinds": kinds, "--eps": eps, "--sides": sides, "--steps": steps,

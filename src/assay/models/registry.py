@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from assay.core.arguments import described, nearest, reject, whole
+from assay.core.arguments import described, nearest, one_of, reject, whole
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.resnet import preactresnet18, resnet18, resnet34
@@ -41,15 +41,28 @@ def build(arch: str, *, channels: int, classes: int, size: int, normalize: str =
         >>> build("tiny-cnn", channels=1, classes=10, size=8)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    name, plus, extra = arch.partition("+")
-    if name not in ARCHITECTURES:
-        reject("arch", "one of " + ", ".join(ARCHITECTURES), described(f"{arch!r}{nearest(name, ARCHITECTURES)}"))
-    if plus and extra != "noise":
-        reject("arch", f"nothing or +noise after {name}", arch)
-    if normalize not in STATISTICS:
-        reject("normalize", "one of " + ", ".join(STATISTICS), normalize)
+    name, extra = parted(arch)
+    one_of("normalize", normalize, STATISTICS)
     whole("channels", channels, least=1)
     whole("classes", classes, least=2)
     network = ARCHITECTURES[name](channels, classes, whole("size", size, least=1))
     network = with_noise_layers(network) if extra else network
     return nn.Sequential(Normalize(*STATISTICS[normalize]), network)
+
+
+def parted(arch: str) -> tuple[str, str]:
+    """The name of an architecture and what is added to it.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> parted("tiny-cnn+noise")
+        ('tiny-cnn', 'noise')
+    """
+    name, plus, extra = arch.partition("+")
+    if name not in ARCHITECTURES:
+        reject("arch", "one of " + ", ".join(ARCHITECTURES), described(f"{arch!r}{nearest(name, ARCHITECTURES)}"))
+    if plus and extra != "noise":
+        reject("arch", f"nothing or +noise after {name}", arch)
+    return name, extra

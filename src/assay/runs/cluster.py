@@ -16,6 +16,9 @@ from assay.runs.executors import Found
 from assay.runs.pictures import load_data
 from assay.runs.work import Done, Order, Source, carry_out
 
+_KEPT = 6
+"""Models and data sets that stay in the object store: orders come model by model."""
+
 
 class OnRay:
     """An executor on Ray. Models and data travel through Ray's object store: no shared disk is needed.
@@ -43,7 +46,9 @@ class OnRay:
             raise ImportError("executor: expected Ray for --executor ray: pip install 'assay[ray]'") from None
         whole("threads", threads, least=1)
         self.ray, self.threads = ray, threads
-        if not ray.is_initialized():
+        self.started = not ray.is_initialized()
+        """Whether the connection is this executor's, to be ended with it."""
+        if self.started:
             _connect(ray, address, workers, threads)
         gpus = 0 if torch.device(device).type == "cpu" else 1
         there = ray.cluster_resources()
@@ -95,13 +100,16 @@ class OnRay:
                 self.ray.cancel(reference, force=True)
         self._under_way.clear()
         self._kept.clear()
-        self.ray.shutdown()
+        if self.started:
+            self.ray.shutdown()
 
     def _put(self, what: Source | nn.Module | Path | Dataset) -> Any:
-        """A model or data in the object store, once."""
+        """A model or data in the object store; the last few stay, and all that orders under way need."""
         key = what if isinstance(what, Source | Path) else id(what)
         if key not in self._kept:
             made = what.make() if isinstance(what, Source) else load_data(what) if isinstance(what, Path) else what
+            while len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
             self._kept[key] = self.ray.put(made)
         return self._kept[key]
 

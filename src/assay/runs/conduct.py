@@ -107,7 +107,8 @@ def conduct(
         cell for area in areas
         for cell in wanted(area, settings, None if here else data_file(ledger, out, area.data))
     ]  # fmt: skip
-    cells = [_entered(ledger, cell, notice if accept_stale else None) for cell in asked_for]
+    known = {entry.key: entry for entry in ledger.cells()}
+    cells = [_entered(ledger, cell, known, notice if accept_stale else None) for cell in asked_for]
     ledger.arrange((job.entry.id, words) for job, words in cells)
     with heeded() as asked:
         reused, failures = _completed(cells, ledger, out, executor, asked, progress, notice, strict=strict)
@@ -170,27 +171,32 @@ def _completed(
         if progress is not None and not isinstance(executor, Inline):
             progress(Progress(job.label, done, job.entry.n, 0, 0))
 
-    left = [job for job, _ in cells if unreached(ledger, job.entry)]
+    left: dict[int, Job] = {}  # by cell: what is asked for twice, as on a curve, is done once
     for job, _ in cells:
-        if job not in left:
+        if unreached(ledger, job.entry):
+            left.setdefault(job.entry.id, job)
+        else:
             told(job, before=True)
     failures: list[Failure] = []
     if left:
         with suppress(KeyboardInterrupt):  # the second signal: what was committed is kept
-            failures = drive(left, ledger, out, executor, asked, completed=told, progressed=progressed, strict=strict)
-    return len(cells) - len(left), failures
+            failures = drive(list(left.values()), ledger, out, executor, asked, completed=told, progressed=progressed,
+                             strict=strict)  # fmt: skip
+    return sum(job.entry.id not in left for job, _ in cells), failures
 
 
 VERSIONS = frozenset({"code", "torch"})
 """The fields of an identity in which a result may differ and be kept all the same, where that was asked for."""
 
 
-def _entered(ledger: Ledger, cell: Wanted, accept: Notice | None) -> tuple[Job, Words]:
-    """A cell's place in the ledger: its own, or with ``accept`` that of one which only versions tell from it."""
-    entries = {entry.key: entry for entry in ledger.cells()}
-    entry = entries.get(cell.key)
+def _entered(ledger: Ledger, cell: Wanted, known: dict[str, Entry], accept: Notice | None) -> tuple[Job, Words]:
+    """A cell's place in the ledger: its own, or with ``accept`` that of one which only versions tell from it.
+
+    ``known`` are the entries of the ledger by key; a new one is added.
+    """
+    entry = known.get(cell.key)
     if entry is None and accept is not None:
-        near = [old for old in entries.values() if set(differences(cell.fields, old.fields)) <= VERSIONS]
+        near = [old for old in known.values() if set(differences(cell.fields, old.fields)) <= VERSIONS]
         entry = near[-1] if near else None
         if entry is not None:
             changed = " and ".join(MEANINGS[name] for name in differences(cell.fields, entry.fields))
@@ -199,7 +205,7 @@ def _entered(ledger: Ledger, cell: Wanted, accept: Notice | None) -> tuple[Job, 
             accept(text)
     if entry is None:
         number = ledger.enter(cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
-        entry = Entry(number, cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
+        entry = known[cell.key] = Entry(number, cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
     return Job(entry, cell.order, cell.label), cell.words
 
 

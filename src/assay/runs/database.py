@@ -45,14 +45,15 @@ def connected(path: Path, *, write: bool) -> sqlite3.Connection:
     where = path.resolve().as_uri()
     if write:
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-        connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path.parent) else 'WAL'}")
-        connection.execute("PRAGMA synchronous = FULL")
     else:
         # A read-only folder has no room for the files that a reader of a write-ahead log needs.
         fixed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
         connection = sqlite3.connect(f"{where}?mode=ro" + ("&immutable=1" if fixed else ""), uri=True, timeout=30)
     try:
         _check_format(connection, path, write=write)
+        if write:
+            connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path.parent) else 'WAL'}")
+            connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
         connection.close()
         raise

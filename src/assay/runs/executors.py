@@ -131,7 +131,7 @@ class Local:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            threads = self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+            threads = self.threads or max(1, processors() // self.workers)
             self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _begin, (threads, os.getpid()))
         return self._pool
 
@@ -142,6 +142,11 @@ class Local:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+
+def processors() -> int:
+    """Processors that this process may use: a job of a cluster is often given some of a machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _plain(error: BaseException) -> Exception:

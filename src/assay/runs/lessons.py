@@ -6,7 +6,7 @@ from assay.data import load as load_data
 from assay.runs.schema import Config
 from assay.runs.signatures import Lesson
 from assay.runs.trained import Origin
-from assay.signatures import Grid, Helpers, Plan, settings
+from assay.signatures import Helpers, settings
 
 
 def lesson_of(config: Config, where: Mapping[tuple[str, str], Origin]) -> Lesson:
@@ -23,13 +23,10 @@ def lesson_of(config: Config, where: Mapping[tuple[str, str], Origin]) -> Lesson
     victims = {name: where[name, data].source.make() for name in asked.victims}
     train = load_data(source.load, split="train", limit=asked.limit, seed=asked.seed)
     test = load_data(source.load, split="test", limit=asked.test_limit, seed=asked.seed)
-    grid = Grid(eps=asked.eps, sides=asked.sides, steps=asked.steps, carlini_steps=asked.carlini_steps)
     first, last = asked.victims[0], asked.victims[-1]
     return Lesson(
-        victims, train, test, settings(min(train.x.shape[2:]), grid, asked.kinds),
+        victims, train, test, settings(min(train.x.shape[2:]), asked.grid(), asked.kinds),
         helpers=Helpers(victims[first], victims[last]),
         extractor=f"{last}, trained on such images, convolution {asked.layer}",
-        plan=Plan(epochs=asked.epochs, warmup=asked.warmup, rate=asked.rate, arch=asked.arch, width=asked.width,
-                  blocks=asked.blocks, layer=asked.layer, seed=asked.seed),
-        columns=asked.columns, seed=asked.seed,
+        plan=asked.plan(), columns=asked.columns, seed=asked.seed,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from assay.attacks.registry import make
 from assay.core.arguments import nearest
+from assay.runs.signatures import LEARNED
 
 if TYPE_CHECKING:
     from assay.runs.schema import Config
@@ -30,9 +31,17 @@ def _of_models(config: "Config") -> Iterator[str]:
             yield from _unknown(f"models.{name}.data", used, config.data)
         if model.train is not None:
             yield from _unknown(f"models.{name}.train.data", model.train.data, config.data)
-            if model.train.start is not None and model.train.start not in trained:
-                yield f"models.{name}.train.start: expected a model trained before, got {model.train.start!r}"
+            for field in ("start", "teacher"):
+                used = getattr(model.train, field)
+                if used is not None and used not in trained:
+                    yield f"models.{name}.train.{field}: expected a model trained before, got {used!r}"
+                elif used is not None and not _data_of(config, name) <= _data_of(config, used):
+                    yield f"models.{name}.train.{field}: expected a model on the same data, got {used!r}"
             trained.append(name)
+
+
+def _data_of(config: "Config", model: str) -> set[str]:
+    return set(config.models[model].data or config.data)
 
 
 def _of_attacks(config: "Config") -> Iterator[str]:
@@ -65,13 +74,16 @@ def _of_diagnostics(config: "Config") -> Iterator[str]:
 
 def _of_claims(config: "Config") -> Iterator[str]:
     """About names that claims use."""
+    asked = [name for question in config.diagnostics for name in question.ask]
+    asked += LEARNED if config.signatures is not None else ()
     for i, claim in enumerate(config.claims):
         for part in (claim.ours, claim.less, claim.over):
             if part is not None:
                 yield from _unknown(f"claims[{i}]", part.clean or part.robust, config.models)
                 yield from _unknown(f"claims[{i}]", part.data, config.data)
+                yield from _unknown(f"claims[{i}] (answer)", part.answer, asked)
 
 
 def _unknown(place: str, name: str | None, known: Collection[str]) -> Iterator[str]:
     if name is not None and name not in known:
-        yield f"{place}: expected one of {', '.join(known)}, got {name!r}{nearest(name, known)}"
+        yield f"{place}: expected one of {', '.join(known) or 'none'}, got {name!r}{nearest(name, known)}"

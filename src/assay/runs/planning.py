@@ -50,11 +50,11 @@ def foresee(
         costs: whether to try each cell that is not done on four images.
         notice: told what is trained.
     """
-    out = Path(out)
+    out, settings = Path(out), settings_of(config)
     out.mkdir(parents=True, exist_ok=True)
     areas = areas_of(config, out, notice)
     known, parts = _known(out)
-    return [_foreseen(cell, known, parts, costs=costs) for area in areas for cell in wanted(area, settings_of(config))]
+    return [_foreseen(cell, known, parts, costs=costs) for area in areas for cell in wanted(area, settings)]
 
 
 def _known(out: Path) -> tuple[dict[str, Entry], dict[int, list[Part]]]:

@@ -46,7 +46,7 @@ def answer_questions(
         for name in question.ask:
             key = hashlib.sha256(f"{identity(case)}\n{name}".encode()).hexdigest()[:24]
             found, told = ledger.answer(key), " (kept from before)"
-            if found is None:
+            if found is None or found.get("failed"):  # what was missing then may be there now
                 found, told = _answered(name, case), ""
                 ledger.add_answer(key, "diagnostic", found)
             notice(f"{name}: {found['verdict']}{told}")
@@ -64,7 +64,7 @@ def _answered(name: str, case: Case) -> dict[str, Any]:
     try:
         found = asked(name, case)
     except (ImportError, ValueError) as error:
-        found = {"verdict": f"Not answered: {error}", "figures": [], "frame": []}
+        found = {"verdict": f"Not answered: {error}", "figures": [], "frame": [], "failed": True}
     return {"name": name, "title": entry.title, "question": entry.question, **found}
 
 

@@ -2,104 +2,27 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+import torch
+from pydantic import AfterValidator, Field, model_validator
 
-from assay.attacks.registry import SUITES, make
-from assay.core.arguments import nearest
-from assay.core.numbers import parse_number
+from assay.attacks.registry import SUITES
 from assay.data.registry import check as check_data
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
+from assay.runs.fields import Attack, Budget, Name, Number, Seed, Strict, Whole, known
 from assay.runs.names import wrong_names
+from assay.runs.parts import Signatures, Training
 from assay.runs.pictures import KEEP
-from assay.training.recipe import Recipe
 
 VERSION = 1
 
 
-def _number(value: Any) -> Any:
-    return parse_number(value) if isinstance(value, str) else value
-
-
-def _attack(spec: str) -> str:
+def _device(name: str) -> str:
     try:
-        make(spec, eps=0.1)
-    except ValueError:
-        try:
-            make(spec, eps=8.0)  # a number of values
-        except ValueError:
-            pass
-        else:
-            return spec
-        raise
-    return spec
-
-
-def _known(value: str, known: Any) -> str:
-    if value not in known:
-        raise ValueError(f"expected one of {', '.join(known)}, got {value!r}{nearest(value, known)}")
-    return value
-
-
-def _name(value: str) -> str:
-    if not value.strip() or len(value) > 120 or any(ord(c) < 32 for c in value):
-        raise ValueError(f"expected a name of 1 to 120 characters, got {value!r}")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Budget = Annotated[Number, Field(ge=0)]
-Name = Annotated[str, AfterValidator(_name)]
-Attack = Annotated[str, AfterValidator(_attack)]
-Whole = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
-
-
-class Strict(BaseModel):
-    """A part of a study: no field that is not known, and none that changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
-
-
-class Training(Strict):
-    """How a model of the study is trained, as ``assay train`` does it (see there)."""
-
-    data: Name | None = Field(None, description="name of the data; by default those that the model is attacked on")
-    limit: Whole | None = Field(None, description="training images at most")
-    arch: str = "tiny-cnn"
-    normalize: str = "half"
-    objective: str = "clean"
-    eps: Budget | None = None
-    eps_background: Budget | None = None
-    norm: Literal["linf", "l2", "l1"] = "linf"
-    attack_steps: Whole = 10
-    attack: str | None = None
-    epochs: Annotated[int, Field(ge=0)] = 10
-    batch: Whole = 128
-    optimiser: str = "adam"
-    rate: Number = 1e-3
-    schedule: str = "step"
-    milestones: tuple[int, ...] = ()
-    drop: Number = 0.1
-    decay: Number = 0.0
-    flip: bool = False
-    average: Number = 0.0
-    precision: str = "float32"
-    validate_: Annotated[Number, Field(alias="validate")] = 0.0
-    patience: int = 0
-    start: Name | None = Field(None, description="a model of the study, trained before, whose weights it begins from")
-    seed: Seed = 0
-    trail: bool = Field(False, description="keep the weights of every epoch, for diagnostics over time")
-
-    @model_validator(mode="after")
-    def _whole_recipe(self) -> "Training":
-        self.recipe()
-        return self
-
-    def recipe(self) -> Recipe:
-        """The recipe; where it begins is filled in later."""
-        given = self.model_dump(by_alias=True, exclude={"data", "limit", "start", "trail"})
-        return Recipe(**given)
+        torch.device("cpu" if name == "auto" else name)
+    except RuntimeError:
+        raise ValueError(f"expected auto, cpu, cuda or cuda:1, got {name!r}") from None
+    return name
 
 
 class Model(Strict):
@@ -148,7 +71,7 @@ class Curve(Strict):
 class Diagnosis(Strict):
     """Questions asked of models, or of the training of one."""
 
-    ask: tuple[Annotated[str, AfterValidator(lambda v: _known(v, DIAGNOSTICS))], ...]
+    ask: tuple[Annotated[str, AfterValidator(lambda v: known(v, DIAGNOSTICS))], ...]
     models: tuple[Name, ...] | None = None
     over: Name | None = Field(None, description="a model trained with a trail: the questions are about its training")
     data: Name | None = None
@@ -168,29 +91,6 @@ class Diagnosis(Strict):
             if DIAGNOSTICS[name].trail and self.over is None:
                 raise ValueError(f"expected `over`, a model trained with a trail, which {name} needs")
         return self
-
-
-class Signatures(Strict):
-    """Learning which attack made an image, as ``assay signatures`` does it (see there)."""
-
-    victims: tuple[Name, ...]
-    data: Name | None = None
-    limit: Whole = 400
-    test_limit: Whole = 200
-    kinds: tuple[str, ...] = ("deepfool", "pgd", "cw-l2", "cw-linf", "patch")
-    eps: tuple[Budget, ...] = (4 / 255, 8 / 255, 16 / 255)
-    sides: tuple[Whole, ...] = (4, 8)
-    steps: Whole = 20
-    carlini_steps: Whole = 100
-    columns: tuple[str, ...] = ("image", "redrl", "truth")
-    arch: str = "tiny-cnn"
-    width: Whole = 16
-    blocks: Whole = 4
-    layer: Whole = 3
-    epochs: Whole = 20
-    warmup: Annotated[int, Field(ge=0)] = 2
-    rate: Number = 2e-3
-    seed: Seed = 0
 
 
 class Quantity(Strict):
@@ -244,11 +144,11 @@ class Execution(Strict):
     passes: Whole | None = Field(None, description="forward passes that an attack may spend on a sample")
     slots: Whole = 256
     shard: Whole | None = None
-    images: Annotated[str, AfterValidator(lambda v: _known(v, KEEP))] = "all"
+    images: Annotated[str, AfterValidator(lambda v: known(v, KEEP))] = "all"
     errors: Literal["raise", "record"] = "record"
     checks: Literal["full", "fast", "none"] = "full"
     checked: Whole = Field(64, description="samples that the checks look at again")
-    device: str = "cpu"
+    device: Annotated[str, AfterValidator(_device)] = Field("cpu", description="cpu, cuda, cuda:1 …, or auto")
 
 
 class Config(Strict):
@@ -259,7 +159,7 @@ class Config(Strict):
     about: str = ""
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     data: Annotated[dict[Name, Data], Field(min_length=1)]
-    suite: Annotated[str, AfterValidator(lambda v: _known(v, SUITES))] | None = None
+    suite: Annotated[str, AfterValidator(lambda v: known(v, SUITES))] | None = None
     attacks: tuple[Attack, ...] = ()
     budgets: tuple[Threat, ...] = (Threat(eps=8 / 255),)
     curve: Curve = Curve()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from assay.core.arguments import one_of, whole
+from assay.core.arguments import described, one_of, reject, whole
 from assay.core.run import STOPS
 from assay.runs.pictures import KEEP
 
@@ -12,6 +12,21 @@ _SHARD = {"cpu": 128}
 _ON_DEVICE = 1024
 CHECKING = ("full", "fast", "none")
 """How much is checked: everything; without what attacks anew; nothing."""
+
+
+def device_of(name: str) -> str:
+    """A device that is there; ``"auto"`` is an accelerator if there is one.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reject("device", "auto, cpu, or an accelerator that is there", described(f"{name!r} ({str(error)[:80]})"))
+    return name
 
 
 @dataclass(frozen=True)

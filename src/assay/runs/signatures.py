@@ -36,6 +36,9 @@ TABLES = {
     "ablation": ("What each loss adds", ("A", "B", "C", "redrl")),
 }
 
+LEARNED = (*TABLES, "restoration", "confusion")
+"""The names of the answers, but for those about what was held out."""
+
 
 @dataclass(frozen=True)
 class Held:

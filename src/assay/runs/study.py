@@ -21,7 +21,7 @@ from assay.runs.foreground import with_foreground
 from assay.runs.ledger import Ledger
 from assay.runs.questions import answer_questions
 from assay.runs.schema import Config, Data
-from assay.runs.settings import Settings
+from assay.runs.settings import Settings, device_of
 from assay.runs.storage import held
 from assay.runs.trained import Origin, origins
 
@@ -69,7 +69,7 @@ def run_study(
     Raises:
         ValueError: another process is writing to the folder, or a part cannot be had.
     """
-    out = Path(out)
+    out, settings = Path(out), settings_of(config)
     with held(out), Ledger(out, write=True) as ledger:
         atomic_write(out / STUDY, canonical(config))
         parts, where = _loaded(config, out, notice)
@@ -77,7 +77,7 @@ def run_study(
         said = tuple(dict.fromkeys(text for area in areas for text in tell(area.subjects, notice)))
         headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
         about = Told(config.title, command, said, headline)
-        done = conduct(areas, about, out, settings_of(config), ledger, executor=executor, progress=progress,
+        done = conduct(areas, about, out, settings, ledger, executor=executor, progress=progress,
                        notice=notice, accept_stale=accept_stale, told_checks=told)  # fmt: skip
         for failure in done.failures:
             notice(f"{failure.label}: failed: {failure.error}")
@@ -117,7 +117,7 @@ def limited(config: Config, limit: int) -> Config:
 def settings_of(config: Config) -> Settings:
     """How a study is run."""
     run = config.run
-    return Settings(slots=run.slots, search=run.search, stop=run.stop, device=run.device, errors=run.errors,
+    return Settings(slots=run.slots, search=run.search, stop=run.stop, device=device_of(run.device), errors=run.errors,
                     budget=run.passes, shard=run.shard, images=run.images, checks=run.checks,
                     checked=run.checked)  # fmt: skip
 
@@ -156,9 +156,10 @@ def test_part(config: Config, source: Data) -> Dataset:
 
 
 def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str], Origin]) -> Area:
+    device = device_of(config.run.device)
     chosen: dict[str, Any] = {model: origin for (model, used), origin in where.items() if used == name}
     subjects = [
-        looked_at(model, origin.source, data, adaptive=config.models[model].adaptive, device=config.run.device)
+        looked_at(model, origin.source, data, adaptive=config.models[model].adaptive, device=device)
         for model, origin in chosen.items()
     ]
     title = config.title if len(config.data) == 1 else name

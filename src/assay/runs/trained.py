@@ -50,8 +50,8 @@ def origins(
             if model.train is None:
                 found[name, data] = Origin(_loaded(model, parts[data]))
                 continue
-            begin = found.get((model.train.start or "", data))
-            folder = _train(config, name, model.train.data or data, begin, out, notice)
+            folder = _train(config, name, model.train.data or data, {n: found[n, data] for n, d in found if d == data},
+                            out, notice)  # fmt: skip
             found[name, data] = Origin(Source(str(folder / "model.safetensors"), (), model.defence), folder)
     return found
 
@@ -62,20 +62,20 @@ def _loaded(model: Model, data: Dataset) -> Source:
 
 
 def _train(
-    config: Config, name: str, data: str, begin: Origin | None, out: Path, notice: Callable[[str], None]
+    config: Config, name: str, data: str, before: Mapping[str, Origin], out: Path, notice: Callable[[str], None]
 ) -> Path:
     """Train a model in a folder named after all that decides it, or take it from there."""
     training, source = config.models[name].train, config.data[data]
     if training is None:
         raise ValueError(f"models.{name}: expected `train`")
-    recipe: Recipe = training.recipe()
-    if begin is not None:
-        recipe = replace(recipe, start=begin.source.spec)
+    used = {field: before[getattr(training, field)].source.spec for field in ("start", "teacher")
+            if getattr(training, field) is not None}  # fmt: skip
+    recipe: Recipe = training.recipe(**used)
     images = load_data(source.load, split="train", limit=training.limit, seed=source.seed)
     if "dual" in f"{recipe.objective}{recipe.attack}":
         images = with_foreground(images, source.foreground)
-    start = "" if begin is None else Path(begin.source.spec).parent.name
-    decided = "\n".join((replace(recipe, start=None).canonical(), start, images.digest))
+    named = {field: Path(spec).parent.name for field, spec in used.items()}  # the folder may be moved
+    decided = "\n".join((replace(training.recipe(), start=None).canonical(), *named.values(), images.digest))
     folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(decided.encode()).hexdigest()[:8]}"
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
     if not (folder / "model.safetensors").is_file():

@@ -45,7 +45,7 @@ class Source:
     def within(self, folder: Path) -> dict[str, Any]:
         """What JSON can hold; a file inside a folder by its place there, so that the folder may be moved."""
         path = Path(self.spec).absolute()
-        inside = path.is_relative_to(folder.absolute())
+        inside = path.is_file() and path.is_relative_to(folder.absolute())
         spec = path.relative_to(folder.absolute()).as_posix() if inside else self.spec
         return {"spec": spec, "recipe": list(self.recipe), "defence": self.defence, "inside": inside}
 

@@ -4,15 +4,19 @@ import dataclasses
 import inspect
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from assay.core.arguments import described, nearest, number, one_of, reject, whole
+from assay.models.normalize import STATISTICS
+from assay.models.registry import parted
 from assay.training.objectives import OBJECTIVES
 
 OPTIMISERS = ("adam", "sgd")
 SCHEDULES = ("step", "cosine")
 PRECISIONS = ("float32", "bfloat16", "float16")
+_TEACHER = re.compile("teacher=[^,]*")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        parted(self.arch)
+        one_of("normalize", self.normalize, STATISTICS)
         one_of("optimiser", self.optimiser, OPTIMISERS)
         one_of("schedule", self.schedule, SCHEDULES)
         one_of("precision", self.precision, PRECISIONS)
@@ -120,16 +126,19 @@ class Recipe:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     def difference(self, canonical: str) -> str:
-        """What another recipe, in its canonical form, had else, but for the number of epochs; empty for nothing.
+        """What another recipe, in its canonical form, had else; empty for nothing.
 
-        A field that was not there yet counts as having its default.
+        The number of epochs may differ, and where the start and the teacher are: what they are, a run's checkpoint
+        knows by their digests. A field that was not there yet counts as having its default.
         """
         theirs: dict[str, Any] = json.loads(canonical)
         changed = []
         for field in dataclasses.fields(self):
             mine = json.loads(json.dumps(getattr(self, field.name)))
             old = theirs.get(field.name, json.loads(json.dumps(field.default)))
-            irrelevant = field.name == "epochs" and self.schedule == "step"
+            irrelevant = (field.name == "epochs" and self.schedule == "step") or field.name == "start"
+            if field.name == "objective":
+                mine, old = (_TEACHER.sub("teacher", spec) for spec in (mine, old))
             if mine != old and not irrelevant:
                 changed.append(f"{field.name} was {old!r}, is {mine!r}")
         return ", ".join(changed)

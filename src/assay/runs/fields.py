@@ -1,0 +1,58 @@
+"""The kinds of values that a study file holds."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from assay.attacks.registry import make
+from assay.core.arguments import nearest
+from assay.core.numbers import parse_number
+
+
+class Strict(BaseModel):
+    """A part of a study: no field that is not known, and none that changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
+
+
+def known(value: str, names: Any) -> str:
+    """The value, if it is among the names.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value not in names:
+        raise ValueError(f"expected one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
+    return value
+
+
+def _number(value: Any) -> Any:
+    return parse_number(value) if isinstance(value, str) else value
+
+
+def _attack(spec: str) -> str:
+    try:
+        make(spec, eps=0.1)
+    except ValueError:
+        try:
+            make(spec, eps=8.0)  # a number of values
+        except ValueError:
+            pass
+        else:
+            return spec
+        raise
+    return spec
+
+
+def _name(value: str) -> str:
+    if not value.strip() or len(value) > 120 or any(ord(c) < 32 for c in value):
+        raise ValueError(f"expected a name of 1 to 120 characters, got {value!r}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Budget = Annotated[Number, Field(ge=0)]
+Name = Annotated[str, AfterValidator(_name)]
+Attack = Annotated[str, AfterValidator(_attack)]
+Whole = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]

@@ -50,6 +50,44 @@ def test_code_that_a_ledger_names_is_not_run(run, capsys):
         raise_of(run)
 
 
+def test_code_that_a_study_names_is_not_run(tmp_path, capsys):
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY.replace("clean: {train: {epochs: 1, arch: tiny-cnn}}",
+                                  "clean: {load: 'runs.test_hostile:factory'}"))  # fmt: skip
+    for more in ([], ["--plan"], ["--dry-run"], ["--explain"]):
+        assert main(["run", str(file), "-o", str(tmp_path / "run"), *more]) == 2
+        assert "models.clean.load: expected a weights file or a hub, or --trust" in capsys.readouterr().err
+    assert RAN == []
+    assert main(["run", str(file), "-o", str(tmp_path / "run"), "--trust"]) == 1
+    assert "code from a ledger was run" in capsys.readouterr().err
+
+
+FIGURES = {
+    "<svg><path d='M0 0'/><script>alert(1)</script></svg>": False,
+    "<svg onload='alert(1)'><path d='M0 0'/></svg>": False,
+    "<svg><a href='https://example.org'><path d='M0 0'/></a></svg>": False,
+    "<svg><use href='https://example.org/x.svg#a'/></svg>": False,
+    "<svg><rect fill='url(https://example.org/x)'/></svg>": False,
+    "<svg><rect style='background: url(x)'/></svg>": False,
+    "<svg><foreignObject><p>text</p></foreignObject></svg>": False,
+    "<meta http-equiv='refresh' content='0;url=https://example.org'/>": False,
+    "<!DOCTYPE svg [<!ENTITY a 'aaaa'>]><svg>&a;</svg>": False,
+    "<svg></svg><p>more</p>": False,
+    "<svg><path d='M0 0 L1 1' stroke='currentColor'/><text x='1'>a</text></svg>": True,
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=range(len(FIGURES)))
+def test_only_drawings_are_drawn(run, figure, capsys):
+    answer = {"name": "x", "title": "x", "question": "x", "verdict": "x", "figures": [figure], "frame": []}
+    change(run, "INSERT INTO answer VALUES ('key', 'diagnostic', ?)", json.dumps(answer))
+    change(run, "INSERT OR REPLACE INTO meta VALUES ('answers', '[\"key\"]')")
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert (figure in page) == FIGURES[figure]
+    assert "example.org" not in page
+
+
 def raise_of(run):
     from assay.runs.verify import verify
 

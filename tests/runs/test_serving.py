@@ -68,6 +68,16 @@ def test_nothing_else_is_served(served, path):
     assert body == "no such page"
 
 
+def test_pages_stand_in_an_origin_of_their_own(served):
+    port, _ = served
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/0/report")
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert answer.getheader("Content-Security-Policy").startswith("sandbox allow-scripts; default-src 'none'")
+    connection.close()
+
+
 def test_a_damaged_ledger_is_told_and_the_others_are_shown(served):
     port, root = served
     (root / "broken").mkdir()

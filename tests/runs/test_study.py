@@ -205,6 +205,70 @@ def test_a_ledger_that_is_none(tmp_path, command, capsys):
     assert "run: expected a ledger written by assay" in capsys.readouterr().err
 
 
+def test_budgets_that_look_alike_are_three():
+    from assay.core.geometry import fraction
+    from assay.report.text import levels
+
+    near = (8 / 255, 0.031, 0.03137)
+    assert len({repr(plan("pgd", eps=eps).attack) for eps in near}) == 3
+    assert len({fraction(eps) for eps in near}) == len({levels(eps) for eps in near}) == 3
+
+
+FORWARD = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+    def forward(self, x):
+        return self.layer({x}.flatten(1))
+"""
+
+
+def test_another_forward_is_another_model(tmp_path, monkeypatch):
+    """The same weights and the same words for the structure."""
+    import importlib
+    import sys
+
+    from assay.models import digest
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    found = []
+    for body in ("x", "x / 255", "x"):
+        (tmp_path / "net_of_mine.py").write_text(FORWARD.replace("{x}", f"({body})"))
+        sys.modules.pop("net_of_mine", None)
+        importlib.invalidate_caches()
+        torch.manual_seed(0)
+        found.append(digest(importlib.import_module("net_of_mine").Net()))
+    assert found[0] == found[2] != found[1]
+    sys.modules.pop("net_of_mine")
+
+
+@pytest.mark.parametrize(("kind", "network"), [("nfs4", True), ("ext4", False), ("fuse.sshfs", True)])
+def test_disks_of_other_machines_are_known(tmp_path, monkeypatch, kind, network):
+    lines = f"/dev/a / ext4 rw 0 0\nserver:/b {tmp_path} {kind} rw 0 0\n"
+    real = storage.Path.read_text
+    monkeypatch.setattr(storage.Path, "read_text",
+                        lambda path, **how: lines if str(path) == "/proc/mounts" else real(path, **how))  # fmt: skip
+    assert storage.on_network(tmp_path) is network
+    assert not storage.on_network(tmp_path.parent)
+
+
+def test_a_model_that_cannot_be_checked_loses_nothing(tmp_path, monkeypatch, capsys):
+    from assay.runs import checks
+
+    def raising(*_):
+        raise KeyError("odd")
+
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    monkeypatch.setattr(checks, "_exam", raising)
+    assert main(["run", str(file), "-o", str(tmp_path / "run")]) == 0
+    assert "cannot be checked: KeyError" in capsys.readouterr().err
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_a_renamed_model_is_the_same(copy, capsys):
     folder, file = copy
     renamed = file.with_name("renamed.yaml")

@@ -90,6 +90,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path, monkeypatch):
+    """A gradient of the last step that is not finite shows in no loss."""
+    from assay.training import trainer
+
+    def spoiled(model, recipe):
+        class Spoiling(torch.optim.SGD):
+            def step(self, closure=None):
+                super().step(closure)
+                self.param_groups[0]["params"][0].data.fill_(float("nan"))
+
+        return Spoiling(model.parameters(), lr=0.0)
+
+    monkeypatch.setattr(trainer, "_optimiser", spoiled)
+    with pytest.raises(ValueError, match="rate: expected a learning rate at which the weights stay finite"):
+        train(DATA, Recipe(**(SMALL | {"epochs": 1, "batch": len(DATA)})), tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_inner_attack_uses_the_budget_and_leaves_training_mode():
     from assay.models import build
 

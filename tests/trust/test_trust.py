@@ -10,10 +10,10 @@ from assay.attacks.registry import plan
 from assay.cli import main
 from assay.core.run import attack
 from assay.trust import CHECKS, GRADES, Exam, Found, Level, examine, grade
+from assay.trust.answer import worst
 from assay.trust.changed import with_radius, with_step_size, with_steps
 from assay.trust.grade import STANDARD, STRONG
 from assay.trust.planted import planted
-from assay.trust.registry import worst
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained
 from trust.zoo import ZOO, Wrapped
 
@@ -80,6 +80,10 @@ def answers(**levels):
     ({"A3": Level.ISSUE, "B6": Level.WARNING}, ("unusable", ("A3",))),
     ({"B6": Level.WARNING}, ("weak", ("B6",))),
     ({"C11": Level.NOT_APPLICABLE}, ("standard", ("C11",))),
+    ({"C12": Level.NOT_APPLICABLE}, ("standard", ("C12",))),
+    ({"A10": Level.OPEN}, ("weak", ("A10",))),
+    ({"D4": Level.OPEN}, ("standard", ("D4",))),
+    ({"B3": Level.OPEN}, ("weak", ("B3",))),
     (dict.fromkeys(("C4", "C5", "C6"), Level.NOT_APPLICABLE), ("weak", ("C4", "C5", "C6"))),
     (dict.fromkeys(("C4", "C5"), Level.NOT_APPLICABLE), ("strong", ())),
     ({"D1": Level.NOT_APPLICABLE, "A12": Level.NOT_APPLICABLE}, ("strong", ())),
@@ -125,6 +129,121 @@ def test_parameters_are_changed_wherever_they_are():
     assert with_step_size(pgd, 2) != pgd
 
 
+def test_what_raises_is_open_and_loses_nothing(monkeypatch):
+    from assay.trust import registry
+
+    def raising(exam):
+        raise KeyError("nobody thought of this")
+
+    asked = {**CHECKS, "A4": dataclasses.replace(CHECKS["A4"], ask=raising)}
+    monkeypatch.setattr(registry, "CHECKS", asked)
+    x, y = data()
+    (found,) = examine(Exam(trained(), x, y), only=("A4",))["A4"]
+    assert found.level is Level.OPEN
+    assert "could not be carried out: KeyError" in found.text
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_models_of_other_precisions_are_asked_too(kind):
+    import copy
+
+    exam = examined(copy.deepcopy(trained()).to(kind), ("pgd:steps=5",), count=32)
+    found = examine(exam, fast=True)
+    assert not [n for n, answers in found.items() if "could not be carried out" in worst(answers).text]
+    assert (found["E6"][0].level is Level.WARNING) == (kind is torch.bfloat16)
+
+
+class Told(torch.nn.Module):
+    """Reads its answer off the first pixel of an image."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x):
+        at = (x[:, 0, 0, 0] * 1000).round().long()
+        return 5.0 * torch.nn.functional.one_hot(at, self.classes).float() + 0 * x.sum((1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize(("classes", "share"), [(1000, 0.7), (1000, 0.5), (100, 0.6), (10, 0.5)])
+def test_many_classes_are_no_other_order_of_classes(classes, share):
+    draw = torch.Generator().manual_seed(0)
+    y = torch.randint(0, classes, (128,), generator=draw)
+    answer = torch.where(torch.rand(128, generator=draw) < share, y, torch.randint(0, classes, (128,), generator=draw))
+    x = torch.zeros(128, 1, 4, 4)
+    x[:, 0, 0, 0] = answer / 1000
+    honest = Exam(Told(classes), x, y, samples=128)
+    assert examine(honest, only=("A11",))["A11"][0].level in (Level.PASSED, Level.WARNING)
+    shifted = dataclasses.replace(honest, y=(y + 1) % classes)
+    assert examine(shifted, only=("A11",))["A11"][0].level is Level.ISSUE
+
+
+def test_a_small_l2_budget_is_one():
+    x = torch.zeros(4, 3, 224, 224)
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4)).eval()
+    exam = examined(model, ("pgd:steps=1",), eps=0.25, norm="l2", x=x, y=torch.zeros(4, dtype=torch.int64))
+    assert examine(exam, only=("E3b",))["E3b"][0].level is Level.PASSED
+
+
+def test_too_few_images_are_no_pass():
+    found = examine(examined(trained(), ("apgd:steps=20", "square:queries=50"), count=8), fast=True)
+    assert worst(found["A10"]).level is Level.OPEN
+    assert "A10" in grade(found).why
+
+
+def test_a_refused_image_is_no_success():
+    from assay.defences import defend
+
+    exam = examined(defend(trained(), "squeezing:threshold=0.0"), ("pgd:steps=5",), count=16)
+    index = torch.arange(4)
+    noise = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert not exam.fools(index, noise).any()
+    assert (exam.logits(noise).argmax(1).cpu() != exam.y[index]).all()
+    (found,) = examine(exam, only=("D3",))["D3"]
+    assert "it refuses 100 % of clean images" in found.text
+
+
+def test_random_models_are_shown_their_images_several_times():
+    exam = examined(ZOO["random, without expectation"][1]().model, ("pgd:steps=10",))
+    (found,) = examine(exam, only=("B1",))["B1"]
+    assert "of the time" in found.text
+
+
+def test_images_that_were_not_kept_cannot_be_shown_again():
+    exam = examined(trained(), ("pgd:steps=10",))
+    blind = dataclasses.replace(exam, results=tuple(dataclasses.replace(r, image=lambda _: None) for r in exam.results))
+    found = examine(blind, only=("B1", "B2"))
+    assert found["B1"][0].level is Level.OPEN
+    assert "no image was kept" in found["B2"][0].text
+
+
+def test_memory_that_runs_out_is_no_answer():
+    class Small(Wrapped):
+        def forward(self, x):
+            if len(x) > 5:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.model(x)
+
+    x, y = data()
+    exam = Exam(Small(), x, y)
+    assert torch.allclose(exam.clean, Exam(trained(), x, y).clean, atol=1e-5)
+
+
+def test_another_librarys_attack_gets_another_budget():
+    from assay.attacks.peers import Peer
+    from assay.trust.rivals import kind_of
+
+    def remake(eps):
+        return lambda model, x, y, target: x + eps
+
+    peer = Peer("foolbox:BoundaryAttack", remake(0.1), eps=0.1, remake=remake)
+    x = torch.zeros(2, 1, 4, 4)
+    assert float(with_radius(peer, 0.3).run(None, x, None, None).max()) == pytest.approx(0.3)
+    fixed = Peer("foolbox:LinfPGD", remake(0.1), eps=0.1)
+    assert with_radius(fixed, 0.3) is fixed
+    assert (kind_of(peer), kind_of(fixed)) == ("labels", "gradient")
+
+
 def test_a_planted_example_is_within_the_budget_and_a_strong_attack_finds_it():
     """The test has an answer: an exhaustive attack succeeds where one step of an eighth of the budget does not."""
     strong = planted(examined(trained(), ("apgd:steps=60",)))
@@ -168,3 +287,5 @@ def test_a_required_grade_decides_the_exit_code(tmp_path, capsys):
     assert "required strong" in capsys.readouterr().err
     assert main([*words, "--require", "string"]) == 2
     assert main([*words, "--checks", "none"]) == 0
+    assert main([*words, "--checks", "none", "--require", "weak"]) == 3
+    assert "no model has a grade" in capsys.readouterr().err

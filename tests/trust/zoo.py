@@ -1,5 +1,7 @@
 """Planted failures: fake defences and broken evaluations, each with the check that has to find it."""
 
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -132,6 +134,27 @@ def permuted():
     return examined(trained(), ("pgd:steps=5",), y=(y + 3) % 8)
 
 
+class Writing(Wrapped):
+    """Normalises the very tensor that it is given."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            x.sub_(0.01)
+        return self.model(x + 0.01)
+
+
+def weakly(model):
+    return examined(model, ("bim:steps=2,step_size=0.0005",))
+
+
+def transferred():
+    """What breaks the network breaks the network behind a wall of steps, which the attack on it does not pass."""
+    masked = examined(Wrapped(before=lambda x: (x * 8).round() / 8), ("bim:steps=5",))
+    plain = examined(trained(), ("pgd:steps=20",)).results[0].outcome
+    images = (plain.clean + 2 * (plain.images - plain.clean)).clamp(0, 1)
+    return dataclasses.replace(masked, others=[(i, images[i]) for i in range(len(images))])
+
+
 ZOO = {
     "masked by scaling": ("A6", small(lambda: Wrapped(after=saturated))),
     "masked by rounding": ("A5", small(lambda: Wrapped(before=lambda x: (x * 8).round() / 8))),
@@ -167,14 +190,21 @@ ZOO = {
     "planted examples that are not found": ("C11", lambda: examined(Wrapped(before=lambda x: x.detach() + 0 * x),
                                                                     ("pgd:steps=5",))),
     "an attack that ignores its budget": ("C2", lambda: examined(trained("pgd-at"), (stuck(),))),
+    "images that the model writes into": ("A1", small(Writing)),
+    "an attack that fails at any budget": ("C3", lambda: examined(trained(), (negated(),))),
+    "worse than its own first step": ("C4", lambda: examined(trained(), (negated(),))),
+    "queries that were asked, and not compared": ("C5", lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8),
+                                                                         ("bim:steps=10", "square:queries=300"))),
+    "images that transfer": ("C7", transferred),
+    "an attack that fails where the answer is known": ("C12", lambda: examined(trained(), (negated(),))),
+    "no way past a part without gradients": ("D2", lambda: unadapted("bits:bits=3")),
+    "an attack that fails without the defence": ("D4", lambda: weakly(defend(trained(), "bits:bits=6"))),
     "nothing written down": ("E3", lambda: unrecorded()),
     "a clean accuracy that is not known": ("A12", lambda: examined(trained(), ("pgd:steps=3",), reference=0.99)),
 }  # fmt: skip
 
 
 def stuck():
-    import dataclasses
-
     planned = plan("noise:draws=1", eps=EPS)
 
     @dataclasses.dataclass(frozen=True)
@@ -221,6 +251,4 @@ def half():
 
 
 def unrecorded():
-    import dataclasses
-
     return dataclasses.replace(examined(trained(), ("pgd:steps=3",)), recorded={})

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,13 @@ from assay.core.types import Count, Images, Labels
 
 Run = Callable[[nn.Module, Images, Labels, Labels | None], Images]
 LIBRARIES = ("foolbox", "torchattacks", "art")
+
+
+_KINDS = MappingProxyType({
+    "labels": ("boundary", "hopskip", "geoda", "signopt", "sign_opt", "pointwise", "blended", "contrast", "threshold"),
+    "scores": ("square", "zoo", "simba", "onepixel", "pixle", "pixelattack", "genattack", "nes"),
+    "noise": ("noise", "saltandpepper", "gaussianblur"),
+})  # fmt: skip
 
 
 class PeerState(NamedTuple):
@@ -39,15 +47,20 @@ class Peer:
         run: from model, images, labels and targets (or None) to images.
         norm: of the budget.
         eps: the budget, or None.
+        remake: the same for another budget, so that ``dataclasses.replace(peer, eps=…)`` is an attack with that budget;
+            None where that cannot be had.
     """
 
     name: str
     run: Run = field(repr=False)
     norm: str = "linf"
     eps: float | None = None
+    remake: Callable[[float | None], Run] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         budget(self.norm, self.eps)
+        if self.remake is not None:
+            object.__setattr__(self, "run", self.remake(self.eps))
 
     @property
     def geometry(self) -> Geometry | None:
@@ -58,6 +71,12 @@ class Peer:
     def needs(self) -> tuple[str, ...]:
         """Nothing beyond the image."""
         return ()
+
+    @property
+    def goes_by(self) -> str:
+        """``"gradient"``, ``"scores"``, ``"labels"`` or ``"noise"``, by the name that its library gives it."""
+        name = self.name.partition(":")[2].lower()
+        return next((kind for kind, words in _KINDS.items() if any(word in name for word in words)), "gradient")
 
     def init(self, rows: Rows, rng: Rng) -> PeerState:
         """Not run yet."""
@@ -134,7 +153,11 @@ def peer(spec: str, eps: float | None = None, *, norm: str = "linf", **arguments
     library, _, name = spec.partition(":")
     one_of("spec", library, LIBRARIES)
     make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[library]
-    return Peer(spec, make(name, eps, norm, arguments), norm, eps)
+
+    def remake(eps: float | None) -> Run:
+        return make(name, eps, norm, arguments)
+
+    return Peer(spec, remake(eps), norm, eps, remake)
 
 
 def _lookup(module: Any, library: str, name: str) -> Any:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from assay.cli.evaluate import planned
 from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, table, teller
+from assay.core.arguments import number
 from assay.core.combinators import unfold
 from assay.core.progress import watched
 from assay.data import load as load_data
@@ -35,6 +36,7 @@ def check(
     arch: str | None = None,
     seed: int = 0,
     device: str = "cpu",
+    accuracy: float | None = None,
     all_: Annotated[bool, Parameter(name="--all")] = False,
     json: bool = False,
     quiet: bool = False,
@@ -70,6 +72,8 @@ def check(
         Of all draws.
     device
         Such as cpu or cuda:0.
+    accuracy
+        Clean accuracy that is known of the model, from 0 to 1, to compare with.
     all_
         Also print what passed.
     json
@@ -92,6 +96,7 @@ def check(
         found = run_evaluation(
             {name: source.make()}, question, out, settings=Settings(seed=seed, device=device_of(device)),
             progress=progress, notice=(lambda _: None) if quiet or json else note, sources={name: source},
+            references={} if accuracy is None else {name: number("accuracy", accuracy, least=0, most=1)},
             told=teller(quiet or json),
         )  # fmt: skip
     if not found.complete:
@@ -101,11 +106,13 @@ def check(
     if json:
         emit({"grade": checked.grade, "why": list(checked.why), "answers": [vars(a) for a in checked.answers]})
     else:
-        shown = [a for a in checked.answers if all_ or a.level in ("issue", "warning")]
+        shown = [a for a in checked.answers if all_ or a.level in ("issue", "warning", "open")]
         if shown:
             table([(a.check, a.level, f"{a.title}{' · ' + a.about if a.about else ''}: {a.text}") for a in shown],
                   ("check", "level", "answer"))  # fmt: skip
-        counts = {level: sum(a.level == level for a in checked.answers) for level in ("passed", "not applicable")}
+        counts = {
+            level: sum(a.level == level for a in checked.answers) for level in ("open", "passed", "not applicable")
+        }
         why = f" ({', '.join(checked.why)})" if checked.why else ""
         say(f"grade: {checked.grade}{why}; " + ", ".join(f"{count} {level}" for level, count in counts.items()))
         say(f"report: {found.report}")

@@ -1,11 +1,14 @@
 """The application: commands, errors as sentences, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted (the same command goes on).
+Exit codes: 0 done, 1 failed, 2 wrong input, 3 done and refused, 130 and 143 interrupted (the same command goes on).
 """
 
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 
 from cyclopts import App
 
@@ -25,7 +28,7 @@ from assay.cli.signatures import identify, signatures
 from assay.cli.train import train
 from assay.runs.facts import package_version
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 COMMANDS = (
     demo, evaluate, check, run, status, verify, compare, export, report, serve, diagnose, signatures, identify,
     corruptions, train, fit, ls, doctor,
@@ -57,9 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    before = signal.signal(signal.SIGTERM, _terminated) if _is_default() else None
     try:
         code = app()(words, exit_on_error=False, print_error=True, result_action="return_value")
         return code if isinstance(code, int) else 0
+    except Terminated:
+        complain("terminated; the same command goes on")
+        return TERMINATED
     except KeyboardInterrupt:
         complain("interrupted; the same command goes on")
         return INTERRUPTED
@@ -69,6 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return _explain(error)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: an interrupt like that of Ctrl-C."""
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _is_default() -> bool:
+    """Whether SIGTERM would end this process at once, and may be given a handler."""
+    here = threading.current_thread() is threading.main_thread()
+    return here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def _explain(error: Exception) -> int:

@@ -76,6 +76,6 @@ def command_line(command: str, words: Sequence[str], flags: Mapping[str, Any]) -
         for flag, value in flags.items()
         for one in (value if isinstance(value, list) else [value])
         if one is not None
-        for word in (flag, str(one))
+        for word in ((flag,) if one is True else (flag, str(one)))
     ]
     return shlex.join(["assay", command, *words, *given])

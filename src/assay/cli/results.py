@@ -23,10 +23,14 @@ def show(found: Evaluation, *, json: bool) -> int:
 
 def refused(grades: Mapping[str, str], require: str | None) -> int:
     """3 where a grade is below the one that is required, else 0."""
-    below = [name for name, grade in grades.items() if require and GRADES.index(grade) < GRADES.index(require)]
+    if require is None:
+        return 0
+    below = [name for name, grade in grades.items() if grade not in GRADES[GRADES.index(require) :]]
     for name in below:
         note(f"{name}: grade {grades[name]}, required {require}")
-    return 3 if below else 0
+    if not grades:
+        note(f"no model has a grade, required {require}: checks were left out")
+    return 3 if below or not grades else 0
 
 
 def show_cells(found: Evaluation) -> None:

@@ -17,7 +17,7 @@ from assay.runs.reading import read_study, schema
 from assay.runs.rehearsal import rehearsed
 from assay.runs.schema import Config
 from assay.runs.settings import device_of
-from assay.runs.study import StudyRun, limited, run_study
+from assay.runs.study import StudyRun, limited, refuse_code, run_study
 from assay.trust.grade import GRADES
 
 EXECUTORS = ("local", "ray")
@@ -39,6 +39,7 @@ def run(
     threads: int | None = None,
     address: str | None = None,
     require: str | None = None,
+    trust: bool = False,
     json_schema: bool = False,
     json: bool = False,
     quiet: bool = False,
@@ -74,6 +75,9 @@ def run(
         Of a Ray cluster, such as auto or ray://head:10001; by default Ray is started here.
     require
         Exit with 3 if a model's grade is below this: weak, standard or strong.
+    trust
+        Run the code that the study names to get models (package.module:function), as evaluate does for models that are
+        named on the command line. Somebody else's study could name anything.
     json_schema
         Print the JSON Schema of study files, for editors.
     json
@@ -89,6 +93,8 @@ def run(
     if require is not None:
         one_of("require", require, GRADES)
     config = read_study(study, set_ or ())
+    if not trust:
+        refuse_code(config)
     if limit is not None:
         config = limited(config, whole("limit", limit, least=1))
     one_of("executor", executor, EXECUTORS)
@@ -96,7 +102,8 @@ def run(
         return _show_plan(foresee(config, out, costs=plan, notice=note), costs=plan)
     if dry_run:
         return _tried(config, quiet=quiet)
-    flags = {"--out": out, "--set": set_, "--limit": limit, "--accept-stale": accept_stale or None}
+    flags = {"--out": out, "--set": set_, "--limit": limit, "--accept-stale": accept_stale or None,
+             "--trust": trust or None}  # fmt: skip
     command = command_line("run", [str(study)], flags)
     with watched(quiet=quiet or json) as progress:
         found = run_study(

@@ -8,14 +8,15 @@ import torch
 
 T = TypeVar("T")
 
-_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED")
+_MESSAGES = ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED",
+             "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out (the few known forms only; any other error is a bug to show)."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)
 
 
 def attempt(work: Callable[[], T], tolerate: Callable[[Exception], bool]) -> tuple[T | None, Exception | None]:

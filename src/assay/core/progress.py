@@ -72,7 +72,8 @@ def _lines(every: float) -> Callback:
     def show(now: Progress) -> None:
         if time.monotonic() - last["at"] >= every:
             last["at"] = time.monotonic()
-            sys.stderr.write(f"{now.name}: {now.done}/{now.total} samples, {now.broken} broken, {now.passes} passes\n")
+            name = "".join(c if c.isprintable() else "?" for c in now.name)  # no escape sequence from a model's name
+            sys.stderr.write(f"{name}: {now.done}/{now.total} samples, {now.broken} broken, {now.passes} passes\n")
             sys.stderr.flush()
 
     return show

@@ -43,7 +43,8 @@ class Guarded(nn.Module):
         """Misclassified and not refused, by one objective for both."""
         seen = self.score.smooth() if isinstance(self.score, Squeezing) else self.score
         surrogate = None if seen is self.score else Guarded(self.model, seen)
-        return Adaptation("joint attack: wrong and not refused (classifier and detector in one objective)",
+        past = "" if surrogate is None else ", past the squeezers by BPDA"
+        return Adaptation(f"joint attack: wrong and not refused (classifier and detector in one objective){past}",
                           surrogate=surrogate, test=accepted, objective=Evasion())  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Architectures the papers use, normalisation, and loading by spec."""
 
-from assay.models.load import digest, load, save
+from assay.models.load import digest, is_factory, load, save
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import Normalize
 from assay.models.query import QueryModel, from_onnx
@@ -13,6 +13,7 @@ __all__ = [
     "build",
     "digest",
     "from_onnx",
+    "is_factory",
     "load",
     "save",
     "with_noise_layers",

@@ -59,13 +59,18 @@ def from_hf(name: str) -> nn.Module:
     processor = AutoImageProcessor.from_pretrained(repository, revision=revision or "main")
     mean = getattr(processor, "image_mean", None) or STATISTICS["none"][0]
     std = getattr(processor, "image_std", None) or STATISTICS["none"][1]
-    return nn.Sequential(Normalize(mean, std), _LogitsOf(model))
+    commit = str(getattr(model.config, "_commit_hash", None) or revision or "unknown")
+    return nn.Sequential(Normalize(mean, std), _LogitsOf(model, commit))
 
 
 class _LogitsOf(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, commit: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.commit = model, commit
+
+    def extra_repr(self) -> str:
+        """The commit, so that it is part of what is recorded."""
+        return f"commit={self.commit}"
 
     def forward(self, x: Images) -> Logits:
         logits: Logits = self.model(pixel_values=x).logits

@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +48,24 @@ def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
         from assay.models import hubs
 
         return {"timm": hubs.from_timm, "torchvision": hubs.from_torchvision, "hf": hubs.from_hf}[prefix](rest).eval()
-    if rest and prefix.replace(".", "").replace("_", "").isalnum():
+    if is_factory(spec):
         return _from_factory(prefix, rest)
     return reject(
         "model", "a .safetensors or .pt file, package.module:factory, timm:NAME, torchvision:NAME or hf:ORG/NAME", spec
     )
+
+
+def is_factory(spec: str) -> bool:
+    """Whether loading a spec runs a function that it names.
+
+    Example:
+        >>> is_factory("package.module:build"), is_factory("net.safetensors"), is_factory("timm:resnet18")
+        (True, False, False)
+    """
+    prefix, _, rest = spec.partition(":")
+    if spec.endswith((".safetensors", ".pt", ".pth")) or prefix in ("timm", "torchvision", "hf"):
+        return False
+    return bool(rest) and prefix.replace(".", "").replace("_", "").isalnum()
 
 
 def save(model: nn.Module, path: str | Path, recipe: Recipe) -> None:
@@ -65,12 +80,30 @@ def save(model: nn.Module, path: str | Path, recipe: Recipe) -> None:
 
 
 def digest(model: nn.Module) -> str:
-    """SHA-256 over the structure (as ``repr`` shows it) and the names, types, shapes and bytes of all weights."""
+    """SHA-256 over the structure (as ``repr`` shows it) and the names, types, shapes and bytes of all weights.
+
+    Of classes that are neither PyTorch's nor assay's, also over the files that define them: a changed ``forward`` is
+    another model. What such a file imports is not looked at.
+    """
     found = hashlib.sha256(repr(model).encode())
+    for file in _sources(model):
+        found.update(Path(file).read_bytes())
     for name, tensor in sorted(model.state_dict().items()):
         found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
+
+
+def _sources(model: nn.Module) -> list[str]:
+    """The files that define a model's own classes."""
+    found = set()
+    for kind in {type(part) for part in model.modules()}:
+        if kind.__module__.partition(".")[0] not in ("torch", "assay"):
+            with suppress(TypeError, OSError):  # made in an interactive session
+                file = inspect.getsourcefile(kind)
+                if file is not None and Path(file).is_file():
+                    found.add(file)
+    return sorted(found, key=lambda file: (Path(file).name, file))
 
 
 def _from_file(path: Path, recipe: Recipe) -> nn.Module:

@@ -122,7 +122,7 @@ def _checked(study: Study, model: str) -> dict[str, Any] | None:
     found = study.checked.get(model)
     if found is None:
         return None
-    order = ("issue", "warning", "passed", "not applicable")
+    order = ("issue", "warning", "open", "passed", "not applicable")
     answers = sorted(found.answers, key=lambda a: order.index(a.level) if a.level in order else 0)
     counts = {level: sum(a.level == level for a in answers) for level in order}
     return {"grade": found.grade, "why": ", ".join(found.why), "counts": counts,

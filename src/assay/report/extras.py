@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from assay.report.svg import harmless
 from assay.report.text import plain
 
 SHOWN = 60
@@ -84,7 +85,7 @@ def findings_shown(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         {"key": f.key, "title": plain(f.title), "question": plain(f.question), "verdict": plain(f.verdict, 900),
          "count": len(f.frame), "kept": f.kept or f"{f.key}.json",
          "columns": [plain(str(c)) for c in f.frame[0]] if f.frame else [],
-         "figures": [Markup(figure) for figure in f.figures],  # noqa: S704 (drawn by `embedded`)
+         "figures": [Markup(figure) for figure in f.figures if harmless(figure)],  # noqa: S704 (looked through)
          "rows": [[_cell(v) for v in row.values()] for row in f.frame[:SHOWN]]}
         for f in findings
     ]  # fmt: skip

@@ -54,7 +54,7 @@ class Answered:
     Attributes:
         check: its name, such as ``A6``.
         title: in a few words.
-        level: ``issue``, ``warning``, ``passed`` or ``not applicable``.
+        level: ``issue``, ``warning``, ``open``, ``passed`` or ``not applicable``.
         text: the answer.
         about: the attack that it is about; empty for the model.
     """

@@ -73,6 +73,44 @@ def tidy(text: str, prefix: str, label: str) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+_ELEMENTS = frozenset({"svg", "g", "defs", "path", "clipPath", "rect", "use", "text", "tspan", "image", "title", "desc",
+                       "circle", "ellipse", "line", "polyline", "polygon", "linearGradient", "radialGradient", "stop",
+                       "pattern", "mask"})  # fmt: skip
+
+
+def harmless(text: str) -> bool:
+    """Whether text is one drawing that loads, runs and links to nothing; a ledger may be somebody else's.
+
+    Args:
+        text: what should be an ``<svg>`` element.
+
+    Example:
+        >>> harmless('<svg><path d="M0 0"/></svg>'), harmless('<svg onload="x()"></svg>'), harmless("<p>no drawing</p>")
+        (True, False, False)
+    """
+    if "<!" in text or "<?" in text:  # no entities, comments or instructions
+        return False
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 (without a document type there are no entities)
+    except ElementTree.ParseError:
+        return False
+    return root.tag.removeprefix(_NAMESPACE) == "svg" and all(_is_drawing(element) for element in root.iter())
+
+
+def _is_drawing(element: ElementTree.Element) -> bool:
+    if element.tag.removeprefix(_NAMESPACE) not in _ELEMENTS:
+        return False
+    for name, value in element.attrib.items():
+        plain = name.rpartition("}")[2].lower()
+        if plain.startswith("on") or plain == "style":
+            return False
+        if plain in ("href", "src") and not value.startswith(("#", "data:image/png;base64,")):
+            return False
+        if "url(" in value and not value.startswith("url(#"):
+            return False
+    return True
+
+
 def _presentation(style: str) -> dict[str, str]:
     """The declarations of a style attribute as attributes; of a font only the size stays."""
     found = {}

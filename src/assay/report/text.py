@@ -121,7 +121,10 @@ def levels(value: float | None) -> str:
         return "0"
     grey = 255 * value
     near = round(grey)
-    return f"{near}/255" if near and abs(grey - near) < 0.005 else f"{grey:.{_DIGITS}g}/255"
+    if near and abs(grey - near) < 1e-4:
+        return f"{near}/255"
+    short = f"{grey:.{_DIGITS}g}"
+    return f"{grey:.6g}/255" if float(short) == near else f"{short}/255"  # 0.03137 is not 8/255
 
 
 def finite(value: float) -> float | None:

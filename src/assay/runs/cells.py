@@ -33,6 +33,7 @@ class Subject:
         label: what a table adds to the name of an attack on it.
         said: a sentence about how its defence is attacked, or empty.
         findings: what is odd about it.
+        reference: clean accuracy that is known of it, as a share; None for none.
     """
 
     name: str
@@ -42,9 +43,18 @@ class Subject:
     label: str
     said: str
     findings: tuple[Finding, ...]
+    reference: float | None = None
 
 
-def looked_at(name: str, model: Source | nn.Module, data: Dataset, *, adaptive: bool, device: str = "cpu") -> Subject:
+def looked_at(
+    name: str,
+    model: Source | nn.Module,
+    data: Dataset,
+    *,
+    adaptive: bool,
+    device: str = "cpu",
+    reference: float | None = None,
+) -> Subject:
     """Look a model over before it is attacked.
 
     Args:
@@ -53,6 +63,7 @@ def looked_at(name: str, model: Source | nn.Module, data: Dataset, *, adaptive: 
         data: images that it should classify.
         adaptive: attack a defence in the way that it declares.
         device: where.
+        reference: clean accuracy that is known of it, as a share.
     """
     made = (model if isinstance(model, nn.Module) else model.make()).to(device)
     part = data.take(slice(0, 64))
@@ -63,7 +74,7 @@ def looked_at(name: str, model: Source | nn.Module, data: Dataset, *, adaptive: 
         label = NOT_ADAPTED
         said = f"{name}: not attacked adaptively, so the numbers flatter it. It asks for: {declared.how}"
     findings = inspect(made, part.images(), part.y)
-    return Subject(name, model, digest(made), declared if adaptive else None, label, said, findings)
+    return Subject(name, model, digest(made), declared if adaptive else None, label, said, findings, reference)
 
 
 @dataclass(frozen=True)

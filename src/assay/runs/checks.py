@@ -1,6 +1,7 @@
 """The checks of a run: asked once all attacks are done, kept in the ledger, shown beside the numbers."""
 
 import hashlib
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.core.outcome import Status
 from assay.runs.cells import Area, Subject, Wanted
-from assay.runs.facts import code_digest
+from assay.runs.facts import code_digest, package_version
 from assay.runs.ledger import Entry, Ledger
 from assay.runs.records import Words
 from assay.runs.view import cell_of
@@ -55,15 +56,17 @@ def check(
             own = [(cell, entry) for cell, entry in mine if cell.words.model == subject.name]
             if not own:
                 continue
-            key = _key(subject, area, own, how, samples)
+            key = _key(subject, area, own, mine, how, samples)
             found = ledger.answer(key)
             if found is None:
-                exam = _exam(subject, area, own, mine, ledger, out, samples, device)
-                answers = examine(exam, fast=how == "fast", told=told)
-                verdict = grade(answers)
-                found = {"grade": verdict.grade, "why": list(verdict.why), "checks": [
-                    {"check": name, **_plain(asdict(answer))} for name, given in answers.items() for answer in given
-                ]}  # fmt: skip
+                try:
+                    exam = _exam(subject, area, own, mine, ledger, out, samples, device)
+                except (OSError, sqlite3.Error):
+                    raise
+                except Exception as error:  # of the model: no reason to lose tables and report
+                    notice(f"{subject.name} on {area.name}: cannot be checked: {type(error).__name__}: {error}")
+                    continue
+                found = _examined(exam, fast=how == "fast", told=told)
                 ledger.add_answer(key, "checks", found)
             keys[f"{area.name}/{subject.name}"] = key
             grades[f"{area.name}/{subject.name}"] = found["grade"]
@@ -73,9 +76,26 @@ def check(
     return grades
 
 
-def _key(subject: Subject, area: Area, own: Sequence[tuple[Wanted, Entry]], how: str, samples: int) -> str:
-    parts = [subject.identity, area.data.digest, how, str(samples), code_digest("trust", "defences"), torch.__version__]
+def _examined(exam: Exam, *, fast: bool, told: Callable[[str, int, int], None]) -> dict[str, Any]:
+    answers = examine(exam, fast=fast, told=told)
+    verdict = grade(answers)
+    checks = [{"check": name, **_plain(asdict(answer))} for name, given in answers.items() for answer in given]
+    return {"grade": verdict.grade, "why": list(verdict.why), "checks": checks}
+
+
+def _key(
+    subject: Subject,
+    area: Area,
+    own: Sequence[tuple[Wanted, Entry]],
+    all_: Sequence[tuple[Wanted, Entry]],
+    how: str,
+    samples: int,
+) -> str:
+    """A name for all that the answers depend on: also what other models' images and other libraries there are."""
+    parts = [subject.identity, area.data.digest, how, str(samples), code_digest("trust"), torch.__version__]
+    parts += [package_version(name) for name in ("torchattacks", "foolbox")] + [str(subject.reference)]
     parts += sorted(f"{entry.key} {cell.words.curve or ''}" for cell, entry in own)
+    parts += ["others", *sorted(entry.key for cell, entry in all_ if cell.words.model != subject.name)]
     return "checks-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
@@ -104,7 +124,8 @@ def _exam(
               for made in (cell(entry, wanted.words),)]  # fmt: skip
     recorded = {**own[0][1].fields, "search": own[0][0].order.settings.search}
     return Exam(model, area.data.images(), area.data.y, tuple(results), masks=area.data.masks,
-                others=_foreign(others), samples=samples, recorded=recorded)  # fmt: skip
+                others=_foreign(others), reference=subject.reference, samples=samples,
+                recorded=recorded)  # fmt: skip
 
 
 def _foreign(cells: Sequence[Any]) -> list[tuple[int, Tensor]]:

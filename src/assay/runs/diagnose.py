@@ -91,7 +91,7 @@ def identity(case: Case) -> str:
     told = [f"{name} {digest(model)}" for name, model in models.items()]
     told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
     told.append(repr(case.search_steps))
-    told += [code_digest("corruptions", "defences", "diagnostics", "report"), torch.__version__]
+    told += [code_digest("corruptions", "diagnostics", "report"), torch.__version__]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 

@@ -79,6 +79,7 @@ def evaluate(
     notice: Callable[[str], None] = lambda _: None,
     executor: Executor | None = None,
     sources: Mapping[str, Source] | None = None,
+    references: Mapping[str, float] | None = None,
     told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> Evaluation:
     """Attack each model with each attack; results are kept as they come, and reused by the same call.
@@ -93,6 +94,7 @@ def evaluate(
         notice: called with a sentence when something is worth telling.
         executor: who does it; by default this process.
         sources: where other processes get the models from, for an executor that has some.
+        references: clean accuracies that are known, as shares, by name of the model.
         told: progress of the checks.
 
     Returns:
@@ -104,7 +106,7 @@ def evaluate(
     out, settings = Path(out), settings or Settings()
     subjects = [
         looked_at(name, (sources or {}).get(name, model), question.data, adaptive=settings.adaptive,
-                  device=settings.device)
+                  device=settings.device, reference=(references or {}).get(name))
         for name, model in models.items()
     ]  # fmt: skip
     said = tell(subjects, notice)
@@ -128,5 +130,5 @@ def evaluate(
         findings,
         done.reused,
         done.signal,
-        {name.partition("/")[2]: grade for name, grade in done.grades.items()},
+        {name.removeprefix(f"{area.name}/"): grade for name, grade in done.grades.items()},
     )

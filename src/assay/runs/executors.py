@@ -16,6 +16,7 @@ import torch
 
 from assay.core.arguments import whole
 from assay.core.progress import Callback
+from assay.runs.signals import HEEDED
 from assay.runs.work import Done, Order, carry_out, shifted
 
 Found = Done | Exception | None
@@ -155,7 +156,8 @@ def _plain(error: BaseException) -> Exception:
 
 def _begin(threads: int, parent: int) -> None:
     """Set a worker up: signals are the driver's business, and a worker does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in HEEDED:
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
     threading.Thread(target=_follow, args=(parent, os.getppid), daemon=True).start()
 

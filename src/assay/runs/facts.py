@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+DECIDING = ("attacks", "core", "defences", "masks", "models")
+"""The parts of assay that decide a verdict."""
+
 
 def facts() -> dict[str, str]:
     """Versions, hardware and date, as words for a report."""
@@ -24,10 +27,10 @@ def facts() -> dict[str, str]:
 
 
 def code_digest(*more: str) -> str:
-    """SHA-256 over the sources that decide a verdict: the core, the attacks, the masks, and ``more`` folders."""
+    """SHA-256 over the sources that decide a verdict: `DECIDING`, and ``more`` folders."""
     root = Path(__file__).resolve().parent.parent
     found = hashlib.sha256()
-    for folder in ("attacks", "core", "masks", *more):
+    for folder in (*DECIDING, *more):
         for path in sorted((root / folder).rglob("*.py")):
             found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()

@@ -45,13 +45,14 @@ def _attack(spec: str) -> str:
 
 
 def _name(value: str) -> str:
-    if not value.strip() or len(value) > 120 or any(ord(c) < 32 for c in value):
-        raise ValueError(f"expected a name of 1 to 120 characters, got {value!r}")
+    if not value.strip() or len(value) > 120 or not value.isprintable():
+        raise ValueError(f"expected a name of 1 to 120 characters that can be printed, got {value!r}")
     return value
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Budget = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 Name = Annotated[str, AfterValidator(_name)]
 Attack = Annotated[str, AfterValidator(_attack)]
 Whole = Annotated[int, Field(ge=1)]

@@ -9,7 +9,7 @@ from assay.attacks.registry import SUITES
 from assay.data.registry import check as check_data
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.runs.fields import Attack, Budget, Name, Number, Seed, Strict, Whole, known
+from assay.runs.fields import Attack, Budget, Name, Number, Seed, Share, Strict, Whole, known
 from assay.runs.names import wrong_names
 from assay.runs.parts import Signatures, Training
 from assay.runs.pictures import KEEP
@@ -34,6 +34,7 @@ class Model(Strict):
     defence: Annotated[str, AfterValidator(check_defence)] | None = Field(None, description="around the model")
     adaptive: bool = Field(True, description="attack the defence in the way that it declares")
     data: tuple[Name, ...] | None = Field(None, description="names of the data that it is attacked on; all by default")
+    accuracy: Share | None = Field(None, description="clean accuracy that is known of it, from 0 to 1, to compare with")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Model":

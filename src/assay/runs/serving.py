@@ -4,10 +4,12 @@ Pages are found by number in a list that the server makes itself: no part of a r
 """
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from assay.core.outcome import Status
@@ -25,6 +27,12 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_NONE: Mapping[str, str] = MappingProxyType({})
+_FOREIGN: Mapping[str, str] = MappingProxyType({
+    "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'",
+})  # fmt: skip
+"""Of pages that somebody else may have made: on top of their own policy, alone in an origin of their own."""
 _HOSTS = ("127.0.0.1", "localhost")
 
 
@@ -89,11 +97,12 @@ def serve(root: Path, port: int) -> HTTPServer:
             if page is None:
                 self._send(HTTPStatus.NOT_FOUND, b"no such page", "text/plain")
                 return
-            self._send(HTTPStatus.OK, page.read_bytes(), "text/html; charset=utf-8")
+            self._send(HTTPStatus.OK, page.read_bytes(), "text/html; charset=utf-8", _FOREIGN)
 
-        def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        def _send(self, status: HTTPStatus, body: bytes, kind: str, more: Mapping[str, str] = _NONE) -> None:
             self.send_response(status)
-            for name, value in {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
+            told = {**_HEADERS, **more, "Content-Type": kind, "Content-Length": str(len(body))}
+            for name, value in told.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)

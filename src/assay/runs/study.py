@@ -8,11 +8,13 @@ from typing import Any
 
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
+from assay.core.arguments import reject
 from assay.core.combinators import unfold
 from assay.core.files import atomic_write
 from assay.core.progress import Callback
 from assay.data import Dataset
 from assay.data import load as load_data
+from assay.models import is_factory
 from assay.runs.cells import Area, looked_at
 from assay.runs.conduct import Conducted, Told, conduct, tell
 from assay.runs.executors import Executor
@@ -102,6 +104,18 @@ def _loaded(
     return parts, origins(config, parts, out, notice)
 
 
+def refuse_code(config: Config) -> None:
+    """See that no model of a study is had by running a function that the study names.
+
+    Raises:
+        ValueError: one is.
+    """
+    for name, model in config.models.items():
+        if model.load is not None and is_factory(model.load):
+            reject(f"models.{name}.load", "a weights file or a hub, or --trust, which lets a study name code to be run",
+                   model.load)  # fmt: skip
+
+
 def canonical(config: Config) -> str:
     """A configuration as JSON, sorted."""
     return json.dumps(config.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False)
@@ -159,7 +173,14 @@ def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str],
     device = device_of(config.run.device)
     chosen: dict[str, Any] = {model: origin for (model, used), origin in where.items() if used == name}
     subjects = [
-        looked_at(model, origin.source, data, adaptive=config.models[model].adaptive, device=device)
+        looked_at(
+            model,
+            origin.source,
+            data,
+            adaptive=config.models[model].adaptive,
+            device=device,
+            reference=config.models[model].accuracy,
+        )
         for model, origin in chosen.items()
     ]
     title = config.title if len(config.data) == 1 else name

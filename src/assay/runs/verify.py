@@ -14,7 +14,9 @@ from assay.core.guard import untouched
 from assay.core.outcome import TOLERANCE, Status
 from assay.core.tensors import read_tensors
 from assay.data import Dataset
+from assay.defences import adaptation_of
 from assay.models import digest
+from assay.runs.cells import NOT_ADAPTED
 from assay.runs.finish import MANIFEST
 from assay.runs.ledger import Entry, Ledger, Part
 from assay.runs.pictures import inside, load_data, sha256
@@ -169,14 +171,22 @@ def _cell(
         at = tensors["sample"] + part.first
         broken = torch.from_numpy(columns["status"][at.numpy()] == int(Status.BROKEN))
         images, index = tensors["images"][broken], at[broken]
-        wrong, near = _measured(label, images, index, columns, data, model)
+        wrong, near = _measured(label, images, index, columns, data, model,
+                                adapted=NOT_ADAPTED not in words.attack)  # fmt: skip
         faults += wrong
         measured, flipped = measured + len(index), flipped + near
     return faults, measured, flipped
 
 
 def _measured(
-    label: str, images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset, model: nn.Module | None
+    label: str,
+    images: Tensor,
+    index: Tensor,
+    columns: Mapping[str, Any],
+    data: Dataset,
+    model: nn.Module | None,
+    *,
+    adapted: bool,
 ) -> tuple[list[str], int]:
     faults, flipped = [], 0
     delta = (images.double() - data.images(index).double()).flatten(1)
@@ -195,8 +205,12 @@ def _measured(
         logits = torch.cat([model(part) for part in images.split(_BATCH)])
     target = torch.from_numpy(columns["target"][index.numpy()])
     right = torch.where(target < 0, logits.argmax(1) != data.y[index], logits.argmax(1) == target)
+    how = adaptation_of(model) if adapted else None
+    if how is not None and how.test is not None:  # a refused image is no success
+        right = right & how.test(logits, images)
+    clear = 1e-3 * float(logits.std(1).median())
     for place in (~right).nonzero().squeeze(1).tolist():
-        if columns["margin"][int(index[place])] > 1e-3:
+        if columns["margin"][int(index[place])] > clear:
             faults.append(f"{label}: the image of sample {int(index[place])} does not fool the model")
         flipped += 1
     return faults, flipped

@@ -65,7 +65,8 @@ def train(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    sweep(out)
+    for folder in (out, out / "trail"):
+        sweep(folder)
     objective = make(
         recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
         steps=recipe.attack_steps, attack=recipe.attack, load=load_model,
@@ -224,6 +225,8 @@ class _Run:
         return Trained(model.cpu().eval(), path, tuple(self.history), kept, best)
 
     def _save(self) -> None:
+        if not all(bool(t.isfinite().all()) for t in self._bare().state_dict().values() if t.is_floating_point()):
+            reject("rate", "a learning rate at which the weights stay finite", self.recipe.rate)
         scaler = self.accelerator.scaler
         state: dict[str, Any] = {
             **self.identity,

@@ -11,6 +11,8 @@ class Level(StrEnum):
     """The number is not about what it claims to be about."""
     WARNING = "warning"
     """The number may well be too high."""
+    OPEN = "open"
+    """It could not be looked for, though there is something to be asked: no pass."""
     PASSED = "passed"
     """Nothing was found."""
     NOT_APPLICABLE = "not applicable"
@@ -65,6 +67,17 @@ def issue(
     return Found(Level.ISSUE, text, value, threshold, samples, about)
 
 
+def unanswered(text: str, about: str = "") -> Found:
+    """It could not be looked for."""
+    return Found(Level.OPEN, text, about=about)
+
+
 def not_applicable(text: str) -> Found:
     """There is nothing to be asked here."""
     return Found(Level.NOT_APPLICABLE, text)
+
+
+def worst(found: tuple[Found, ...]) -> Found:
+    """The worst of several answers of one check; of equal ones the first."""
+    order = [Level.ISSUE, Level.WARNING, Level.OPEN, Level.PASSED, Level.NOT_APPLICABLE]
+    return min(found, key=lambda answer: order.index(answer.level))

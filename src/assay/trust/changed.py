@@ -29,13 +29,14 @@ def changed(part: Any, change: Change) -> Any:
 
 
 def with_steps(attack: Any, factor: float) -> Any:
-    """The attack with so many times the steps; itself where it has none."""
+    """The attack with so many times the steps, or the queries or draws; itself where it has none."""
 
     def change(part: Any) -> Any:
-        steps = getattr(part, "steps", None)
-        if not isinstance(steps, int) or isinstance(steps, bool):
-            return None
-        return dataclasses.replace(part, steps=max(1, round(factor * steps)))
+        for name in ("steps", "queries", "draws"):
+            count = getattr(part, name, None)
+            if isinstance(count, int) and not isinstance(count, bool):
+                return dataclasses.replace(part, **{name: max(1, round(factor * count))})
+        return None
 
     return changed(attack, change)
 
@@ -57,4 +58,5 @@ def with_step_size(attack: Any, factor: float) -> Any:
 
 
 def _has_radius(part: Any) -> bool:
-    return isinstance(getattr(part, "eps", None), float) and hasattr(part, "norm")
+    fixed = getattr(part, "remake", part) is None  # another library's, that cannot be made for another budget
+    return isinstance(getattr(part, "eps", None), float) and hasattr(part, "norm") and not fixed

@@ -2,12 +2,15 @@
 
 from torch import nn
 
+from assay.attacks import APGD
 from assay.core.expectation import Expectation
 from assay.core.outcome import Status
-from assay.trust.answer import Found, not_applicable, passed, warning
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.exam import Exam, broken
-from assay.trust.relations import kind_of
 from assay.trust.results import GAIN
+from assay.trust.rivals import kind_of
+
+_STEPS, _MISSED = 50, 0.05
 
 
 def enough_draws(exam: Exam) -> Found:
@@ -15,22 +18,25 @@ def enough_draws(exam: Exam) -> Found:
     seen = exam.seen
     if not isinstance(seen, Expectation) or not exam.claims:
         return not_applicable("the model is not attacked in expectation")
+    by_gradient = [r for r in exam.claims if kind_of(r.stages[0].attack) == "gradient"]
+    if not by_gradient:
+        return not_applicable("no attack takes gradients of the expectation")
     left = exam.survivors()
     if not len(left):
         return passed("no sample survives that more draws could break")
     before = seen.draws
     try:
         seen.draws = 2 * before
-        found = exam.attacked(exam.claims[-1].planned.attack, left)
+        found = exam.attacked(by_gradient[-1].planned.attack, left)
     finally:
         seen.draws = before
     new = left[broken(found)]
-    share = len(new) / len(exam.chosen)
-    if share > max(GAIN, 1.5 / len(exam.chosen)):
+    share, threshold = len(new) / len(exam.chosen), max(GAIN, 1.5 / len(exam.chosen))
+    if share > threshold:
         return warning(f"with {2 * before} draws instead of {before} it breaks {len(new)} more of "
                        f"{len(exam.chosen)}: the "
-                       "expectation is taken over too few", share, GAIN, tuple(new.tolist()))  # fmt: skip
-    return passed(f"with {2 * before} draws instead of {before} it breaks {len(new)} more", share, GAIN)
+                       "expectation is taken over too few", share, threshold, tuple(new.tolist()))  # fmt: skip
+    return passed(f"with {2 * before} draws instead of {before} it breaks {len(new)} more", share, threshold)
 
 
 def no_way_round(exam: Exam) -> Found:
@@ -38,7 +44,7 @@ def no_way_round(exam: Exam) -> Found:
     how = exam.adaptation
     if how is None or "BPDA" not in how.how:
         return not_applicable("no part declares that it lets no gradient through")
-    if not all(result.adapted for result in exam.results):
+    if not exam.adapted:
         return warning(f"attacked through a part without gradients as if it had some; it asks for: {how.how}")
     kinds = {kind_of(stage.attack) for result in exam.claims for stage in result.stages}
     if not kinds & {"scores", "labels"}:
@@ -52,29 +58,40 @@ def detector_counts(exam: Exam) -> Found:
     how = exam.adaptation
     if how is None or how.test is None:
         return not_applicable("the model refuses nothing")
-    if not all(result.adapted for result in exam.results):
-        return warning("the model can refuse images, but the attacks did not know it: a refused image counts as "
-                       "withstood. Attack classifier and detector together")  # fmt: skip
-    return passed(f"the attacks evade the detector, too: {how.how}")
+    accepted = how.test(exam.clean, exam.images)
+    refused = 1 - float(accepted.float().mean()) if len(exam.chosen) else 0.0
+    told = f"it refuses {100 * refused:.0f} % of clean images"
+    if not exam.adapted:
+        return issue("the model can refuse images, but the attacks did not know it: an image that is refused counts as "
+                     f"broken, and one that evades both was not looked for; {told}. Attack classifier and detector "
+                     "together", refused)  # fmt: skip
+    return passed(f"the attacks evade the detector, too: {how.how}; {told}", refused)
 
 
 def without_it(exam: Exam) -> Found:
-    """D4: without the defence the attack succeeds; else it is the attack that fails."""
+    """D4: without the defence the attack succeeds; else it is the attack that fails.
+
+    A model that withstands the attack by itself is told from an attack that fails by APGD, on what is left.
+    """
     inner = getattr(exam.model, "model", None)
-    if exam.adaptation is None or not isinstance(inner, nn.Module) or not exam.claims:
+    result = next((r for r in exam.claims if r.ball is not None and kind_of(r.stages[0].attack) == "gradient"), None)
+    if exam.adaptation is None or not isinstance(inner, nn.Module):
         return not_applicable("there is no defence to take off")
-    result = next((r for r in exam.claims if r.ball is not None), exam.claims[0])
-    index = exam.chosen
+    if result is None or result.ball is None:
+        return unanswered("no attack by gradients has a budget")
     bare = Exam(inner, exam.x, exam.y, masks=exam.masks, samples=exam.samples, seed=exam.seed)
-    outcome = bare.attacked(result.planned.attack, index)
-    left = outcome.count(Status.SURVIVED) / max(len(index), 1)
-    kept = float((result.outcome.status[index] == int(Status.SURVIVED)).float().mean())
-    if left > kept + 0.1 and left > 0.2:
-        return warning(f"without the defence {100 * left:.0f} % survive {result.label}, with it {100 * kept:.0f} %: "
-                       "the attack is weak on the bare model already", left, kept)  # fmt: skip
-    return passed(
-        f"without the defence {100 * left:.0f} % survive {result.label}, with it {100 * kept:.0f} %", left, kept
-    )
+    found = bare.attacked(result.planned.attack, exam.chosen)
+    left, right = exam.chosen[found.status == int(Status.SURVIVED)], int((found.predicted_clean == found.y).sum())
+    told = f"without the defence {len(left)} of {right} samples survive {result.label}"
+    if len(left) <= max(1, 0.05 * right):
+        return passed(told, len(left) / max(right, 1))
+    strong = APGD(result.ball.eps, norm=result.ball.norm, steps=_STEPS)
+    more = left[broken(bare.attacked(strong, left))]
+    share = len(more) / max(right, 1)
+    if len(more) > max(1, _MISSED * right):
+        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attack is weak on the bare model "
+                       "already", share, _MISSED, tuple(more.tolist()), result.label)  # fmt: skip
+    return passed(f"{told}, of which APGD-{_STEPS} breaks {len(more)}", share, _MISSED)
 
 
 def declared(exam: Exam) -> Found:
@@ -82,7 +99,7 @@ def declared(exam: Exam) -> Found:
     how = exam.adaptation
     if how is None:
         return not_applicable("the model declares no defence")
-    if all(result.adapted for result in exam.results):
+    if exam.adapted:
         return passed(f"attacked in full knowledge of the defence: {how.how}")
     return warning(f"attacked without knowledge of the defence, so the number is no bound on its robustness: it asks "
                    f"for {how.how}")  # fmt: skip

@@ -12,9 +12,9 @@ from assay.attacks.registry import Planned
 from assay.core.combinators import AnyAttack, Stage, unfold
 from assay.core.expectation import Expectation
 from assay.core.geometry import Ball
-from assay.core.guard import model_device, untouched
+from assay.core.guard import model_device, model_dtype, untouched
+from assay.core.memory import attempt, is_out_of_memory
 from assay.core.outcome import Outcome, Status
-from assay.core.preflight import randomness
 from assay.core.run import INTERRUPTED, attack
 from assay.core.types import Images, Labels, Logits
 from assay.defences import Adaptation, adaptation_of
@@ -98,8 +98,8 @@ class Exam:
 
     @property
     def images(self) -> Images:
-        """The chosen images, on the model's device."""
-        return self.x[self.chosen].to(self.device)
+        """The chosen images, as the model takes them."""
+        return self.x[self.chosen].to(self.device, model_dtype(self.model))
 
     @property
     def labels(self) -> Labels:
@@ -150,29 +150,71 @@ class Exam:
     def logits(self, x: Images, batch: int = 64) -> Logits:
         """Logits, in evaluation mode, the model left as it was."""
         with untouched(self.model), torch.no_grad():
-            return torch.cat([self.model(part.to(self.device)).float() for part in x.split(batch)])
+            return torch.cat([self._answers(part) for part in x.split(batch)])
 
     def passes(self, count: int) -> list[Logits]:
         """Logits of the chosen images, several times; draws go on from pass to pass."""
         with untouched(self.model), torch.no_grad():
-            return [self.model(self.images).float() for _ in range(count)]
+            return [self._answers(self.images) for _ in range(count)]
+
+    def _answers(self, x: Images) -> Logits:
+        """Logits; where memory runs out, of one half after the other."""
+        part = x.to(self.device, model_dtype(self.model))
+        found: Logits | None
+        found, failure = attempt(lambda: self.model(part).float(), is_out_of_memory)
+        if found is not None:
+            return found
+        if len(x) < 2 and failure is not None:
+            raise failure
+        return torch.cat([self._answers(half) for half in x.chunk(2)])
+
+    @property
+    def adapted(self) -> bool:
+        """Whether every attack knew of the defence."""
+        return all(result.adapted for result in self.results)
+
+    def fools(self, index: Tensor, images: Images, target: Tensor | None = None, batch: int = 64) -> Tensor:
+        """Whether images are a success on the samples that they belong to: wrong, and accepted by a detector.
+
+        Args:
+            index: the samples, ``(m,)``.
+            images: one for each.
+            target: the class that each is to get, or -1 for any other.
+            batch: images a pass.
+        """
+        logits = self.logits(images, batch).cpu()
+        predicted = logits.argmax(1)
+        done = predicted != self.y[index]
+        if target is not None:
+            done = torch.where(target < 0, done, predicted == target)
+        test = self.adaptation.test if self.adaptation is not None and self.adapted else None
+        fooled: Tensor = done if test is None else done & test(logits, images.cpu())
+        return fooled
 
     @cached_property
     def random(self) -> bool:
         """Whether answers change from pass to pass."""
-        return self.in_expectation or randomness(self.model, self.passes(3)) is not None
+        first, *more = self.passes(3)
+        return any(not torch.allclose(z, first, rtol=1e-4, atol=1e-6, equal_nan=True) for z in more)
 
-    def survivors(self, within: Tensor | None = None) -> Tensor:
-        """Indices of samples that every claimed attack left unbroken, of the chosen ones."""
+    def survivors(self, within: Tensor | None = None, ball: Ball | None = None) -> Tensor:
+        """Indices of samples that every claimed attack left unbroken.
+
+        Args:
+            within: of these; of the chosen ones by default.
+            ball: only attacks count whose budget lies within this one.
+        """
         index = self.chosen if within is None else within
-        if not self.claims:
+        counted = [r for r in self.claims if ball is None or (r.ball is not None and r.ball.norm == ball.norm
+                                                              and r.ball.eps <= ball.eps)]  # fmt: skip
+        if not counted:
             return index
-        standing = torch.stack([result.outcome.status[index] == int(Status.SURVIVED) for result in self.claims]).all(0)
+        standing = torch.stack([result.outcome.status[index] == int(Status.SURVIVED) for result in counted]).all(0)
         return index[standing]
 
     def attacked(self, what: AnyAttack, index: Tensor, **more: Any) -> Outcome:
         """Attack some samples as the evaluation did: adaptively where the defence declares how."""
-        how = self.adaptation if all(result.adapted for result in self.results) else None
+        how = self.adaptation if self.adapted else None
         what = what if how is None else how.adapt(what)
         given: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
         outcome = attack(

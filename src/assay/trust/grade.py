@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from assay.trust.answer import Found, Level
-from assay.trust.registry import CHECKS, worst
+from assay.trust.answer import Found, Level, worst
+from assay.trust.registry import CHECKS
 
 GRADES = ("unusable", "weak", "standard", "strong")
 """From bad to good. No source defines this ladder; it is our proposal (docs/trust.md)."""
@@ -15,7 +15,8 @@ STANDARD = tuple(
 STRONG = ("C7", "C11", "C12", "D1", "D2", "D3", "D4", "D5", "E3", "E6")
 RIVALS = ("C4", "C5", "C6")
 """Of these at least one must have had something to compare: attacks without a budget are compared with nothing."""
-_LEFT_OUT = "left out"
+FOUND = ("C11", "C12")
+"""Of these nothing less than a pass is strong: there has to be something that was found."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def grade(found: Mapping[str, tuple[Found, ...]]) -> Grade:
 
     Returns:
         ``unusable`` if a check has found that the number is not about what it claims; ``weak`` if one has found that it
-        may well be too high, or if none of the checks that look for that was asked; ``standard`` if none has;
+        may well be too high, or if one of those that look for that could not be answered; ``standard`` if none has;
         ``strong`` if the planted vulnerabilities are found, the attack works where the answer is known, and a defence
         was attacked as it asks for.
 
@@ -53,17 +54,15 @@ def grade(found: Mapping[str, tuple[Found, ...]]) -> Grade:
     if issues:
         return Grade("unusable", issues)
     doubts = tuple(name for name, answer in verdicts.items() if answer.level is Level.WARNING)
-    unasked = tuple(name for name in STANDARD if name not in verdicts or _left_out(verdicts[name]))
+    unasked = tuple(name for name in STANDARD if _is_open(verdicts.get(name)))
     rivals = [verdicts[name] for name in RIVALS if name in verdicts]
-    alone = RIVALS if all(answer.level is Level.NOT_APPLICABLE for answer in rivals) else ()
+    alone = RIVALS if all(answer.level in (Level.NOT_APPLICABLE, Level.OPEN) for answer in rivals) else ()
     if doubts or unasked or alone:
         return Grade("weak", tuple(dict.fromkeys((*doubts, *unasked, *alone))))
-    short = tuple(name for name in STRONG if name not in verdicts or _left_out(verdicts[name]))
-    planted = verdicts.get("C11")
-    if planted is not None and planted.level is not Level.PASSED and "C11" not in short:
-        short = (*short, "C11")
+    short = tuple(name for name in STRONG if _is_open(verdicts.get(name)) or
+                  (name in FOUND and verdicts[name].level is not Level.PASSED))  # fmt: skip
     return Grade("standard", short) if short else Grade("strong", ())
 
 
-def _left_out(answer: Found) -> bool:
-    return answer.level is Level.NOT_APPLICABLE and answer.text.startswith(_LEFT_OUT)
+def _is_open(answer: Found | None) -> bool:
+    return answer is None or answer.level is Level.OPEN

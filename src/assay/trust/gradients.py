@@ -5,12 +5,13 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from assay.core.guard import untouched
+from assay.core.expectation import Expectation
+from assay.core.guard import model_dtype, untouched
 from assay.core.objectives import DLR, CrossEntropy, Margin, Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import content_keys
 from assay.core.rows import Rows, untargeted
-from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.exam import Exam
 from assay.trust.model_state import calls
 
@@ -20,6 +21,7 @@ _AGREE = 0.8
 _NOISE = 4 / 255
 _DRAWS = 32
 _ROUGH = 0.5
+_AT_ONCE = 16
 
 
 def differentiable(exam: Exam) -> Found:
@@ -47,10 +49,14 @@ def vanishing(exam: Exam) -> Found:
     part = exam.right.nonzero().squeeze(1)
     x, y = exam.images[part.to(exam.device)], exam.labels[part.to(exam.device)]
     shares = {name: _zero_share(exam, make(), x, y) for name, make in _LOSSES.items()}
-    used = _used(exam) & shares.keys() or {"cross-entropy"}
-    best = min(used, key=shares.__getitem__)
-    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-    share = shares[best]
+    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
+    if exam.claims and not _used(exam):
+        return not_applicable(f"no attack here uses a gradient (share of images with a zero one: {told})")
+    used = [(share, name) for name, share in shares.items()
+            if share is not None and name in (_used(exam) or {"cross-entropy"})]  # fmt: skip
+    if not used:
+        return unanswered(f"the losses that the attacks use cannot be computed here ({told})")
+    share, best = min(used)
     if share > 0.2:
         return issue(f"the gradient is exactly zero on {100 * share:.0f} % of images for {best}, which the attacks use "
                      f"({told}): they stand still there. Use a loss that does not saturate", share, 0.2)  # fmt: skip
@@ -65,10 +71,10 @@ def correct(exam: Exam) -> Found:
     """A7: the gradient is the slope that is measured by going a little way."""
     if not exam.differentiable or len(exam.chosen) < 4:
         return not_applicable("there is no gradient to compare")
-    if exam.random:
+    if exam.random or isinstance(exam.model, Expectation):
         return not_applicable("the model is random: its slope cannot be measured by two passes")
     how = exam.adaptation
-    if how is not None and how.surrogate is not None and all(result.adapted for result in exam.results):
+    if how is not None and how.surrogate is not None and exam.adapted:
         return not_applicable(f"the gradient is a stand-in, as the defence declares: {how.how}")
     model, dtype, how_measured = _doubled(exam)
     x, y = exam.images[:16].to(dtype), exam.labels[:16]
@@ -97,7 +103,9 @@ def correct(exam: Exam) -> Found:
 
 def rough(exam: Exam) -> Found:
     """A8: how much the output jumps within 4/255 of an image."""
-    if not len(exam.chosen) or exam.random:
+    if not len(exam.chosen):
+        return not_applicable("there are no images")
+    if exam.random:
         return not_applicable("the model is random, so jumps cannot be told from noise")
     x, y = exam.images[:16], exam.labels[:16]
     generator = torch.Generator().manual_seed(exam.seed)
@@ -134,8 +142,8 @@ def _used(exam: Exam) -> set[str]:
 
 
 def _without(exam: Exam, told: str) -> Found:
-    how, adapted = exam.adaptation, all(result.adapted for result in exam.results)
-    if how is not None and how.surrogate is not None and adapted:
+    how = exam.adaptation
+    if how is not None and how.surrogate is not None and exam.adapted:
         return passed(f"{told}; attacked as the defence declares: {how.how}")
     asked = any("scores" in stage.attack.needs or not _by_gradient(stage.attack)
                 for result in exam.claims for stage in result.stages)  # fmt: skip
@@ -147,25 +155,29 @@ def _by_gradient(attack: object) -> bool:
     return type(attack).__module__.partition("attacks.")[2].partition(".")[0] not in ("blackbox", "noise", "spatial")
 
 
-def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float:
-    """Share of images whose gradient is exactly zero at the image or at a random point within 8/255 of it."""
+def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float | None:
+    """Share of images whose gradient is exactly zero at the image or at a random point within 8/255 of it.
+
+    None where the loss cannot be computed, as with too few classes.
+    """
     noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(exam.seed)).to(x)
     zeros = []
     oracle = Oracle(exam.seen, device=exam.device)
     try:
         with untouched(exam.seen):
-            for images in (x, (x + 8 / 255 * (2 * noise - 1)).clamp(0, 1)):
-                rows = Rows(images, untargeted(y), content_keys(images, y).to(images.device))
-                oracle.start(len(images))
-                grad = oracle.evaluate(objective, images, rows).grad
-                zeros.append((grad == 0).flatten(1).all(1))
+            for whole in (x, (x + 8 / 255 * (2 * noise - 1)).clamp(0, 1)):
+                for images, labels in zip(whole.split(_AT_ONCE), y.split(_AT_ONCE), strict=True):
+                    rows = Rows(images, untargeted(labels), content_keys(images, labels).to(images.device))
+                    oracle.start(len(images))
+                    grad = oracle.evaluate(objective, images, rows).grad
+                    zeros.append((grad == 0).flatten(1).all(1))
     except ValueError:  # too few classes for this loss
-        return 1.0
+        return None
     return float(torch.cat(zeros).float().mean())
 
 
 def _gradients(exam: Exam, x: Tensor, y: Tensor) -> Tensor | None:
-    leaf = x.detach().clone().requires_grad_()
+    leaf = x.detach().clone().to(model_dtype(exam.seen)).requires_grad_()
     with untouched(exam.seen), torch.enable_grad():
         out = exam.seen(leaf)
         if not out.requires_grad:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from assay.core.guard import model_dtype, untouched
 from assay.core.preflight import randomness, training_mode
 from assay.trust.answer import Found, issue, not_applicable, passed, warning
 from assay.trust.exam import Exam
@@ -22,14 +23,16 @@ def frozen(exam: Exam) -> Found:
     modes = [(part, part.training) for part in model.modules()]
     try:
         model.eval()
+        images = exam.images[:8].clone()
         with torch.no_grad():
-            model(exam.images[:8])
+            model(images)
         again = [name for name, part in model.named_modules() if part.training]
-        changed = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])]
+        changed = [name for name, buffer in model.named_buffers() if not _same(buffer, before.get(name))]
     finally:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
-                buffer.copy_(before[name])
+                if name in before and not _same(buffer, before[name]):
+                    buffer.copy_(before[name])
         for part, mode in modes:
             part.training = mode
     if again:
@@ -39,8 +42,15 @@ def frozen(exam: Exam) -> Found:
     if changed:
         return issue(f"a forward pass changes {len(changed)} buffers (first: {changed[0]}): the model that is attacked "
                      "last is not the one that was attacked first", float(len(changed)), 0.0)  # fmt: skip
+    if not torch.equal(images, exam.images[:8]):
+        return issue("a forward pass writes into the images that it is given: whoever measures them afterwards "
+                     "measures others. Change a copy (x = x - mean instead of x.sub_(mean))")  # fmt: skip
     found = training_mode(model)
     return passed("in evaluation mode, and no forward pass changes it") if found is None else issue(found.text)
+
+
+def _same(now: Tensor, before: Tensor | None) -> bool:
+    return before is not None and now.shape == before.shape and torch.equal(now, before)
 
 
 def deterministic(exam: Exam) -> Found:
@@ -49,8 +59,7 @@ def deterministic(exam: Exam) -> Found:
     found = randomness(exam.model, passes)
     if found is None:
         return passed(f"{_PASSES} passes over {len(exam.chosen)} images give the same logits")
-    adapted = all(result.adapted for result in exam.results)
-    if exam.in_expectation and adapted:
+    if exam.in_expectation and exam.adapted:
         return passed(f"random, and attacked in expectation: {exam.adaptation.how if exam.adaptation else 'EOT'}")
     return warning(found.text)
 
@@ -107,8 +116,8 @@ _FLAT = frozenset({"round", "round_", "floor", "floor_", "ceil", "ceil_", "trunc
 def calls(model: nn.Module, x: Tensor) -> Seen:
     """What a forward pass of a model calls, with a gradient asked for."""
     seen = Seen()
-    leaf = x.detach().clone().requires_grad_()
-    with torch.enable_grad(), seen:
+    leaf = x.detach().clone().to(model_dtype(model)).requires_grad_()
+    with untouched(model), torch.enable_grad(), seen:
         model(leaf)
     return seen
 
@@ -119,7 +128,7 @@ def no_optimisation(exam: Exam) -> Found:
     if not seen.optimising:
         return passed("the forward pass calls no automatic differentiation")
     told = f"the forward pass differentiates {len(seen.optimising)} times: it optimises something at inference"
-    if exam.adaptation is not None and all(result.adapted for result in exam.results):
+    if exam.adaptation is not None and exam.adapted:
         return passed(f"{told}; attacked as the defence declares: {exam.adaptation.how}")
     return warning(
         f"{told}. Attack it through that (unrolled, or by BPDA), and by queries", float(len(seen.optimising)), 0.0

@@ -1,11 +1,12 @@
 """A4, A10, A11, A12: are the outputs logits, the inputs pixels and the labels labels?"""
 
 import torch
+from torch import Tensor
 
 from assay.core.guard import untouched
 from assay.core.preflight import input_range, non_finite, probabilities
 from assay.core.statistics import exact_interval
-from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.exam import Exam
 
 _GAIN = 0.25
@@ -17,7 +18,9 @@ def logits(exam: Exam) -> Found:
     found = non_finite(exam.clean)
     if found is not None:
         return issue(found.text)
-    told = probabilities(exam.clean) if exam.differentiable else None
+    if not exam.differentiable:
+        return not_applicable("the model can only be asked: nothing is lost if its scores are probabilities")
+    told = probabilities(exam.clean)
     if told is not None:
         return issue(told.text)
     return passed("outputs are unbounded scores")
@@ -29,7 +32,7 @@ def pixels(exam: Exam) -> Found:
     if low < 0 or high > 1:
         return issue(f"pixels from {low:.4g} to {high:.4g}, expected [0, 1]", high, 1.0)
     if len(exam.chosen) < _ENOUGH:
-        return not_applicable(f"{len(exam.chosen)} images are too few to compare input ranges")
+        return unanswered(f"{len(exam.chosen)} images are too few to compare input ranges")
     with untouched(exam.model), torch.no_grad():
         found = input_range(exam.model, exam.images, exam.labels, exam.clean)
     if found is not None:
@@ -38,8 +41,11 @@ def pixels(exam: Exam) -> Found:
 
 
 def labels(exam: Exam) -> Found:
-    """A11: better than chance, and not much better under another naming of the classes."""
-    from scipy.optimize import linear_sum_assignment
+    """A11: better than chance, and not much better under another naming of the classes.
+
+    The other naming is the best one for every second sample, and judged on the rest: what fits best by chance where
+    classes outnumber samples is no evidence.
+    """
     from scipy.stats import binomtest
 
     predicted, y = exam.clean.argmax(1).cpu(), exam.y[exam.chosen]
@@ -49,27 +55,37 @@ def labels(exam: Exam) -> Found:
         break
     n, classes = len(y), max(int(y.max()) + 1 if len(y) else 0, exam.clean.shape[1])
     if n < _ENOUGH:
-        return not_applicable(f"{n} images are too few to judge labels")
+        return unanswered(f"{n} images are too few to judge labels")
     right = int((predicted == y).sum())
-    table = torch.zeros(classes, classes, dtype=torch.int64)
-    table.index_put_((y, predicted), torch.ones_like(y), accumulate=True)
-    rows, columns = linear_sum_assignment(-table.numpy())
-    best = int(table[rows, columns].sum())
-    present = len(y.unique())
-    if (best - right) / n >= _GAIN and best / n > 2 / max(present, 1):
-        return issue(f"{100 * right / n:.0f} % of clean images are right, but {100 * best / n:.0f} % would be if the "
-                     "classes had other names: labels and outputs are not in the same order", best / n,
-                     right / n)  # fmt: skip
+    present, plain = len(y.unique()), int((predicted == y)[1::2].sum()) / (n // 2)
+    best = float((_renamed(y[::2], predicted[::2], classes)[predicted[1::2]] == y[1::2]).float().mean())
+    if best - plain >= _GAIN and best > 2 / max(present, 1):
+        return issue(f"{100 * plain:.0f} % of clean images are right, but {100 * best:.0f} % would be if the classes "
+                     "had other names (chosen on half of them, judged on the rest): labels and outputs are not in the "
+                     "same order", best, plain)  # fmt: skip
     if binomtest(right, n, 1 / max(present, 2), alternative="greater").pvalue > 0.01:
         return issue(f"{100 * right / n:.0f} % of {n} clean images are right, which is chance among {present} classes: "
                      "there is nothing to attack", right / n, 1 / max(present, 2))  # fmt: skip
-    counts, hits = torch.bincount(y, minlength=classes), table.diagonal()
+    counts = torch.bincount(y, minlength=classes)
+    hits = torch.bincount(y[predicted == y], minlength=classes)
     never = [int(c) for c in ((counts >= 5) & (hits == 0)).nonzero().squeeze(1)]
     if never:
         return warning(f"{len(never)} classes are never recognised (first: {never[0]}): is the list of classes whole?",
                        float(len(never)), 0.0)  # fmt: skip
     return passed(f"{100 * right / n:.0f} % of {n} clean images are right; no other order of classes is better",
                   right / n)  # fmt: skip
+
+
+def _renamed(y: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """For each output the label that it stands for, if outputs are named so that most are right."""
+    from scipy.optimize import linear_sum_assignment
+
+    table = torch.zeros(classes, classes, dtype=torch.int64)
+    table.index_put_((y, predicted), torch.ones_like(y), accumulate=True)
+    rows, columns = linear_sum_assignment(-table.numpy())
+    found = torch.zeros(classes, dtype=torch.int64)
+    found[torch.from_numpy(columns)] = torch.from_numpy(rows)
+    return found
 
 
 def reference(exam: Exam) -> Found:

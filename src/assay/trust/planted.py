@@ -15,10 +15,10 @@ from assay.core.rng import Rng, content_keys
 from assay.core.rows import Rows, untargeted
 from assay.core.run import attack
 from assay.core.types import Images, Logits
-from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.changed import changed
 from assay.trust.exam import Exam, Result
-from assay.trust.relations import kind_of
+from assay.trust.rivals import kind_of
 
 Features = Callable[[Images], Tensor]
 SAMPLES = 16
@@ -72,6 +72,8 @@ def planted(exam: Exam) -> Found:
     balls = sorted((r for r in exam.claims if r.ball is not None and r.ball.eps > 0),
                    key=lambda r: kind_of(r.stages[0].attack) != "gradient")  # fmt: skip
     ball = balls[0].ball if balls else None
+    balls = [r for r in balls if r.ball is not None and ball is not None and r.ball.norm == ball.norm
+             and r.ball.eps <= ball.eps]  # fmt: skip
     if ball is None or not exam.differentiable:
         return not_applicable("no attack has a budget, or the model has no gradient")
     defended = exam.in_expectation or exam.adaptation is not None
@@ -86,10 +88,10 @@ def planted(exam: Exam) -> Found:
         tried, lucky = tried + 1, lucky + guess
         found += any(_finds(exam, result, model, x) for result in balls)
     if tried < SAMPLES // 2:
-        return not_applicable(f"a read-out separates the planted point on {tried} samples only")
+        return unanswered(f"a read-out separates the planted point on {tried} samples only")
     share = found / tried
     if lucky / tried > _LUCK:
-        return not_applicable(f"random points find {lucky} of {tried} planted points: too easy to tell anything")
+        return unanswered(f"random points find {lucky} of {tried} planted points: too easy to tell anything")
     told = f"{found} of {tried} adversarial examples that were planted within the budget"
     if share < 0.5:
         return issue(f"the attacks find {told}: they cannot find what is there, so what they did not find says nothing",

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from assay.trust import defence, gradients, model_state, outputs, record, relations, results
-from assay.trust.answer import Found, Level, not_applicable, warning
+from assay.trust import defence, gradients, model_state, outputs, record, relations, results, rivals
+from assay.trust.answer import Found, not_applicable, unanswered
 from assay.trust.exam import Exam, Result
 from assay.trust.planted import planted
 from assay.trust.selftest import known_model, other_library
@@ -78,10 +78,10 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "C1": _each(relations.no_budget, "no budget, no success", "torchattacks issues 124, 172", slow=True),
         "C2": _each(relations.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
         "C3": _all(relations.unbounded, "any image allowed", f"{_CARLINI}; {_PINTOR}", slow=True),
-        "C4": _all(relations.beats_one_step, "better than one step", _ATHALYE, slow=True),
-        "C5": _all(relations.beats_queries, "better than queries", _ATHALYE, slow=True),
-        "C6": _all(relations.beats_noise, "better than noise", _CARLINI, slow=True),
-        "C7": _all(relations.beats_transfer, "better than transfer", _CARLINI),
+        "C4": _all(rivals.beats_one_step, "better than one step", _ATHALYE, slow=True),
+        "C5": _all(rivals.beats_queries, "better than queries", _ATHALYE, slow=True),
+        "C6": _all(rivals.beats_noise, "better than noise", _CARLINI, slow=True),
+        "C7": _all(rivals.beats_transfer, "better than transfer", _CARLINI),
         "C8": _all(relations.all_targets, "targets", _CARLINI),
         "C9": _all(relations.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
         "C10": _all(relations.diverse, "attacks of several kinds", _CARLINI),
@@ -130,7 +130,7 @@ def examine(
     for number, (name, check) in enumerate(asked.items()):
         told(f"{name}: {check.title}", number, len(asked))
         if check.slow and fast:
-            found[name] = (not_applicable("left out: it attacks anew"),)
+            found[name] = (unanswered("left out: it attacks anew"),)
         elif not check.each:
             found[name] = (_asked(check, exam),)
         else:
@@ -141,12 +141,6 @@ def examine(
     return found
 
 
-def worst(found: tuple[Found, ...]) -> Found:
-    """The worst of several answers of one check; of equal ones the first."""
-    order = [Level.ISSUE, Level.WARNING, Level.PASSED, Level.NOT_APPLICABLE]
-    return min(found, key=lambda answer: order.index(answer.level))
-
-
 def _of(found: Found, result: Result) -> Found:
     return found if found.about else replace(found, about=result.label)
 
@@ -154,5 +148,5 @@ def _of(found: Found, result: Result) -> Found:
 def _asked(check: Check, *given: Any) -> Found:
     try:
         return check.ask(*given)
-    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        return warning(f"could not be carried out: {type(error).__name__}: {str(error)[:200]}")
+    except Exception as error:  # whatever a model raises: a check is no reason to lose the results
+        return unanswered(f"could not be carried out: {type(error).__name__}: {str(error)[:200]}")

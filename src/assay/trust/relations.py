@@ -1,35 +1,34 @@
-"""C1 to C10: what must hold between attacks and budgets, whatever the model is."""
+"""C1 to C3, C8 to C10: what must hold between attacks and budgets, whatever the model is."""
 
 import math
 
 import torch
+from torch import Tensor
 
-from assay.attacks import FGSM, Square
-from assay.attacks.fgsm import FGM
-from assay.attacks.noise import UniformNoise
-from assay.core.geometry import Ball
 from assay.core.outcome import Status
-from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.changed import with_radius
 from assay.trust.exam import Exam, Result, broken
-from assay.trust.results import GAIN
+from assay.trust.rivals import kind_of
 
 _FEW, _SMALL = 8, 32
-_DRAWS = 500
-_QUERIES = 300
+_ANY = 0.1
+"""Share of samples that may survive where any image is allowed: an attack need not find its way across the box."""
 
 
 def no_budget(exam: Exam, result: Result) -> Found:
     """C1: with a budget of 0 nothing is broken."""
     if result.ball is None:
         return not_applicable("the attack has no budget")
-    index = exam.chosen[:_FEW]
-    outcome = exam.attacked(with_radius(result.planned.attack, 0.0), index)
-    count = outcome.count(Status.BROKEN)
-    if count and not exam.in_expectation:
-        return issue(f"with a budget of 0 it breaks {count} of {len(index)} samples", float(count), 0.0,
-                     about=result.label)  # fmt: skip
-    return passed(f"with a budget of 0 it breaks none of {len(index)}", float(count), 0.0, about=result.label)
+    none = with_radius(result.planned.attack, 0.0)
+    if repr(none) == repr(result.planned.attack) and result.ball.eps:
+        return unanswered("its budget cannot be changed from outside", result.label)
+    index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
+    count = exam.attacked(none, index).count(Status.BROKEN)
+    told = f"with a budget of 0 it breaks {count} of {len(index)} samples"
+    if count and not exam.random:
+        return issue(told, float(count), 0.0, about=result.label)
+    return passed(told + (" (the model is random)" if count else ""), float(count), 0.0, about=result.label)
 
 
 def monotone(exam: Exam, result: Result) -> Found:
@@ -38,7 +37,10 @@ def monotone(exam: Exam, result: Result) -> Found:
     if ball is None or ball.eps <= 0:
         return not_applicable("the attack has no budget")
     index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
-    half = broken(exam.attacked(with_radius(result.planned.attack, ball.eps / 2), index))
+    less = with_radius(result.planned.attack, ball.eps / 2)
+    if repr(less) == repr(result.planned.attack):
+        return unanswered("its budget cannot be changed from outside", result.label)
+    half = broken(exam.attacked(less, index))
     full = broken(result.outcome)[index]
     left = torch.isin(index, exam.survivors(index))
     lost = index[half & left]
@@ -56,76 +58,39 @@ def monotone(exam: Exam, result: Result) -> Found:
 
 
 def unbounded(exam: Exam) -> Found:
-    """C3: with a budget that allows any image, next to nothing survives all attacks."""
+    """C3: where a grey image is allowed no more survive than by chance, where any image is next to nothing."""
     balls = [result for result in exam.claims if result.ball is not None]
+    index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
+    index = index[exam.y[index] == exam.clean.argmax(1).cpu()[torch.isin(exam.chosen, index)]]
+    n, classes = len(index), exam.clean.shape[1]
     if not balls:
         return not_applicable("no attack has a budget")
-    index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
-    n, size, classes = len(index), math.prod(exam.x.shape[1:]), exam.clean.shape[1]
-    left, right = index, 0
-    for result in balls:
-        ball = result.ball or balls[0].ball
-        if ball is None or not len(left):
-            break
-        wide = {"linf": 0.5, "l2": 0.5 * math.sqrt(size), "l1": 0.5 * size}[ball.norm]
-        outcome = exam.attacked(with_radius(result.planned.attack, max(wide, ball.eps)), left)
-        right = right or int((outcome.predicted_clean == outcome.y).sum())
-        left = left[outcome.status == int(Status.SURVIVED)]
-    if len(left) / n > 1 / classes + 2 / math.sqrt(n * classes):
-        return issue(f"even with a budget that allows a grey image {len(left)} of {right} samples survive every "
-                     f"attack: the "
-                     "attacks fail, it is not that the model withstands them (masked gradients, or a wrong loss)",
-                     len(left) / n, 1 / classes, tuple(left.tolist()))  # fmt: skip
-    return passed(f"with a budget that allows a grey image {len(left)} of {right} samples survive", len(left) / n,
-                  1 / classes)  # fmt: skip
+    if n < _FEW:
+        return unanswered(f"{n} samples that were right before are too few")
+    grey = _left(exam, balls, index, 0.5)
+    chance = 1 / classes + 2 * math.sqrt((1 - 1 / classes) / (classes * n))
+    if len(grey) / n > chance:
+        return issue(f"even with a budget that allows a grey image {len(grey)} of {n} samples survive every attack: "
+                     "the attacks fail, it is not that the model withstands them (masked gradients, or a wrong loss)",
+                     len(grey) / n, chance, tuple(grey.tolist()))  # fmt: skip
+    free = _left(exam, balls, grey, 1.0)
+    if len(free) / n > _ANY:
+        return warning(f"even with a budget that allows any image {len(free)} of {n} samples survive every attack: "
+                       "steps of this size lead nowhere", len(free) / n, _ANY, tuple(free.tolist()))  # fmt: skip
+    return passed(f"with a budget that allows a grey image {len(grey)} of {n} samples survive, with one that allows "
+                  f"any image {len(free)}", len(grey) / n, chance)  # fmt: skip
 
 
-def beats_one_step(exam: Exam) -> Found:
-    """C4: one step finds nothing that the attacks have missed."""
-    ball = _ball(exam)
-    if ball is None or not exam.differentiable:
-        return not_applicable("no attack with a budget, or no gradient")
-    one = FGSM(ball.eps) if ball.norm == "linf" else FGM(ball.eps, norm=ball.norm)
-    return _missed(exam, one, "one gradient step breaks", "an iterated attack that does worse than its first step goes "
-                   "the wrong way: look at its loss, its targets and its step size")  # fmt: skip
-
-
-def beats_queries(exam: Exam) -> Found:
-    """C5: a search without gradients finds nothing that attacks with gradients have missed."""
-    ball = _ball(exam)
-    if ball is None or ball.norm not in ("linf", "l2"):
-        return not_applicable("no attack with an linf or l2 budget")
-    return _missed(exam, Square(ball.eps, norm=ball.norm, queries=_QUERIES), f"{_QUERIES} random queries (Square) "
-                                                                             f"break",
-                   "gradients that know less than queries are masked")  # fmt: skip
-
-
-def beats_noise(exam: Exam) -> Found:
-    """C6: random noise of the same size finds nothing that the attacks have missed."""
-    ball = _ball(exam)
-    if ball is None or ball.norm == "l1":
-        return not_applicable("no attack with an linf or l2 budget")
-    return _missed(exam, UniformNoise(ball.eps, norm=ball.norm, draws=_DRAWS), f"{_DRAWS} draws of noise break",
-                   "an attack that does worse than noise does not attack")  # fmt: skip
-
-
-def beats_transfer(exam: Exam) -> Found:
-    """C7: images made on other models find nothing that the attacks have missed."""
-    left = set(exam.survivors(torch.arange(len(exam.x))).tolist())
-    pairs = [(sample, image) for sample, image in exam.others if sample in left][: 4 * exam.samples]
-    if not exam.others:
-        return not_applicable("no other model was attacked on the same images")
-    if not pairs:
-        return passed("no image made on another model is about a sample that survives here", 0.0, GAIN)
-    index = torch.tensor([sample for sample, _ in pairs])
-    fooled = exam.logits(torch.stack([image for _, image in pairs])).argmax(1).cpu() != exam.y[index]
-    new = index[fooled].unique()
-    share = len(new) / max(len(index.unique()), 1)
-    if share > max(GAIN, 1 / max(len(index.unique()), 1)) and len(new) > 1:
-        return warning(f"images made on other models break {len(new)} of {len(index.unique())} samples that every "
-                       f"attack "
-                       "on this one had left: its gradients mislead", share, GAIN, tuple(new.tolist()))  # fmt: skip
-    return passed(f"images made on other models break {len(new)} of {len(index.unique())} survivors", share, GAIN)
+def _left(exam: Exam, results: list[Result], index: Tensor, share: float) -> Tensor:
+    """Samples that survive every attack with a budget of this share of the box."""
+    size = math.prod(exam.x.shape[1:])
+    for result in results:
+        if result.ball is None or not len(index):
+            continue
+        wide = share * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[result.ball.norm]
+        outcome = exam.attacked(with_radius(result.planned.attack, max(wide, result.ball.eps)), index)
+        index = index[outcome.status == int(Status.SURVIVED)]
+    return index
 
 
 def all_targets(exam: Exam) -> Found:
@@ -163,37 +128,3 @@ def diverse(exam: Exam) -> Found:
         return passed("the model has no gradients; attacked by queries", float(len(kinds)), 1.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"
     return warning(f"all attacks are of one kind; add an {lacking}", float(len(kinds)), 2.0)
-
-
-def kind_of(attack: object) -> str:
-    """``"gradient"``, ``"scores"``, ``"labels"`` or ``"noise"``: what an attack goes by."""
-    place = type(attack).__module__.partition("attacks.")[2]
-    if place.startswith("blackbox"):
-        return "scores" if "scores" in getattr(attack, "needs", ()) else "labels"
-    return "noise" if place.startswith(("noise", "spatial")) else "gradient"
-
-
-def _ball(exam: Exam) -> Ball | None:
-    """The largest budget that is claimed, of the first norm that is."""
-    balls = [result.ball for result in exam.claims if result.ball is not None]
-    if not balls:
-        return None
-    return max((ball for ball in balls if ball.norm == balls[0].norm), key=lambda ball: ball.eps)
-
-
-def _missed(exam: Exam, attack: object, words: str, why: str) -> Found:
-    ball = _ball(exam)
-    within = [r for r in exam.claims if ball is not None and r.ball is not None and r.ball.norm == ball.norm
-              and r.ball.eps >= ball.eps]  # fmt: skip
-    index = exam.chosen
-    if within:
-        standing = torch.stack([r.outcome.status[index] == int(Status.SURVIVED) for r in within]).all(0)
-        index = index[standing]
-    if not len(index):
-        return passed("no sample survives that it could break", 0.0, GAIN)
-    new = index[broken(exam.attacked(attack, index))]  # type: ignore[arg-type]
-    share = len(new) / len(exam.chosen)
-    if share > max(GAIN, 1.5 / len(exam.chosen)):
-        return warning(f"{words} {len(new)} of {len(exam.chosen)} samples that every attack had left: {why}", share,
-                       GAIN, tuple(new.tolist()))  # fmt: skip
-    return passed(f"{words} {len(new)} of {len(index)} survivors", share, GAIN)

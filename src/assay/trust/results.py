@@ -4,13 +4,14 @@ import torch
 
 from assay.core.combinators import Restarts
 from assay.core.outcome import TOLERANCE, Status
-from assay.trust.answer import Found, issue, not_applicable, passed, warning
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.changed import with_step_size, with_steps
 from assay.trust.exam import Exam, Result, broken
 
 GAIN = 0.005
-"""Share of samples that more effort may still break: half a point."""
+"""Share of samples that more effort may still break: half a point, and of few samples one."""
 _CLEAR = 1e-3
+_TRIES, _OFTEN = 10, 0.5
 _BATCH = 37
 
 
@@ -18,13 +19,19 @@ def reverified(exam: Exam, result: Result) -> Found:
     """B1: adversarial images still fool the model, in float32 and in another batch."""
     index, images = _images(exam, result)
     if not len(index):
-        return not_applicable("no adversarial image was kept")
-    logits = exam.logits(images, batch=_BATCH)
-    target = result.outcome.target[index].to(logits.device)
-    y = exam.y[index].to(logits.device)
-    fools = torch.where(target < 0, logits.argmax(1) != y, logits.argmax(1) == target).cpu()
-    clear = result.outcome.margin[index] > _CLEAR
-    wrong = index[:0] if exam.random else index[~fools & clear]
+        return _without_images(result)
+    target = result.outcome.target[index]
+    if exam.random:
+        share = float(torch.stack([exam.fools(index, images, target, _BATCH).float() for _ in range(_TRIES)]).mean())
+        if share < _OFTEN:
+            return issue(f"the model is random, and images that are said to fool it do so {100 * share:.0f} % of the "
+                         "time: luck was counted", share, _OFTEN, about=result.label)  # fmt: skip
+        return passed(f"{len(index)} adversarial images were shown to the model again {_TRIES} times: they fool it "
+                      f"{100 * share:.0f} % of the time", share, _OFTEN, about=result.label)  # fmt: skip
+    fools = exam.fools(index, images, target, _BATCH)
+    spread = float(exam.clean.std(1).median()) if len(exam.chosen) else 1.0
+    clear = result.outcome.margin[index] > _CLEAR * spread
+    wrong = index[~fools & clear]
     if len(wrong):
         return issue(f"{len(wrong)} of {len(index)} images that are said to fool the model do not",
                      float(len(wrong)), 0.0, tuple(wrong.tolist()), result.label)  # fmt: skip
@@ -57,7 +64,12 @@ def inside(exam: Exam, result: Result) -> Found:
             if most > ball.eps * (1 + TOLERANCE) + 1e-6:
                 return issue(f"a perturbation measures {most:.6g}, the budget is {ball.eps:.6g}", most, ball.eps,
                              about=result.label)  # fmt: skip
-    return passed("every perturbation that counts is finite, inside the budget and inside [0, 1]", about=result.label)
+        return passed("every perturbation that counts is finite, inside the budget and inside [0, 1]",
+                      about=result.label)  # fmt: skip
+    if broken(result.outcome).any():
+        return passed("every perturbation that counts is inside the budget, as it was measured then (no image was "
+                      "kept)", about=result.label)  # fmt: skip
+    return not_applicable("no sample was broken")
 
 
 def as_bytes(exam: Exam, result: Result) -> Found:
@@ -66,7 +78,7 @@ def as_bytes(exam: Exam, result: Result) -> Found:
     if not len(index):
         return not_applicable("no adversarial image was kept")
     rounded = (images * 255).round() / 255
-    fools = (exam.logits(rounded).argmax(1).cpu() != exam.y[index]).sum()
+    fools = exam.fools(index, rounded, result.outcome.target[index]).sum()
     return passed(f"{int(fools)} of {len(index)} adversarial images still fool it when rounded to 8 bits",
                   int(fools) / len(index), about=result.label)  # fmt: skip
 
@@ -84,18 +96,18 @@ def apart(exam: Exam, result: Result) -> Found:
 
 
 def best_kept(exam: Exam, result: Result) -> Found:
-    """B5: the best image on the way is kept."""
+    """B5: the best image on the way is kept. Holds by construction."""
     return passed("the engine keeps the best image on each sample's way, and measures it itself", about=result.label)
 
 
 def converged(exam: Exam, result: Result) -> Found:
-    """B6: twice the steps break no more."""
+    """B6: twice the steps, or queries, break no more."""
     if result.ball is None:
         return not_applicable("the attack has no budget")
     more = with_steps(result.planned.attack, 2)
     if repr(more) == repr(result.planned.attack):
         return not_applicable("the attack has no steps")
-    return _gained(exam, result, more, "with twice the steps", "Use more steps, or another step size")
+    return _gained(exam, result, more, "with twice the steps", "Use more of them, or another step size")
 
 
 def restarted(exam: Exam, result: Result) -> Found:
@@ -173,24 +185,36 @@ def _keeps_start(result: Result) -> bool:
 
 
 def _images(exam: Exam, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples that were broken and whose images were kept, and those images; at most four times the chosen number."""
+    """Samples that were broken and whose images were kept, and those images; at most four times the chosen number.
+
+    They are spread evenly over all that were broken.
+    """
     at = broken(result.outcome).nonzero().squeeze(1)
-    found = [(i, image) for i in at.tolist()[: 4 * exam.samples] if (image := result.image(i)) is not None]
+    most = 4 * exam.samples
+    at = at if len(at) <= most else at[torch.linspace(0, len(at) - 1, most).long()]
+    found = [(i, image) for i in at.tolist() if (image := result.image(i)) is not None]
     if not found:
         return torch.zeros(0, dtype=torch.int64), exam.x[:0]
     return torch.tensor([i for i, _ in found]), torch.stack([image for _, image in found])
 
 
+def _without_images(result: Result) -> Found:
+    if broken(result.outcome).any():
+        return unanswered("no adversarial image was kept (run.images: none): nothing can be shown again", result.label)
+    return not_applicable("no sample was broken")
+
+
 def _gained(exam: Exam, result: Result, more: object, how: str, advice: str) -> Found:
-    """Whether another form of the attack breaks samples that every claimed attack left."""
-    left = exam.survivors()
+    """Whether another form of the attack breaks samples that every claimed attack within its budget left."""
+    left = exam.survivors(ball=result.ball)
     n = len(exam.chosen)
+    threshold = max(GAIN, 1 / max(n, 1))
     if not len(left):
-        return passed(f"no sample of {n} is left that it could break {how}", 0.0, GAIN, about=result.label)
+        return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
     found = exam.attacked(more, left)  # type: ignore[arg-type]
     new = left[broken(found)]
     share = len(new) / n
-    if share > max(GAIN, 1 / n):
+    if share > threshold:
         return warning(f"{how} it breaks {len(new)} of {n} samples that all attacks had left: it had not converged. "
-                       f"{advice}", share, GAIN, tuple(new.tolist()), result.label)  # fmt: skip
-    return passed(f"{how} it breaks {len(new)} more of {n} samples", share, GAIN, about=result.label)
+                       f"{advice}", share, threshold, tuple(new.tolist()), result.label)  # fmt: skip
+    return passed(f"{how} it breaks {len(new)} more of {n} samples", share, threshold, about=result.label)

@@ -1,0 +1,175 @@
+"""C4 to C7: what is simpler, or made for another model, finds nothing that the attacks have missed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.attacks import FGSM, Square
+from assay.attacks.fgsm import FGM
+from assay.attacks.noise import UniformNoise
+from assay.core.combinators import AnyAttack
+from assay.core.geometry import Ball
+from assay.core.outcome import Status
+from assay.trust.answer import Found, not_applicable, passed, warning, worst
+from assay.trust.exam import Exam, Result
+from assay.trust.results import GAIN
+
+_DRAWS = 500
+_QUERIES = 300
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What is held against the attacks of an evaluation.
+
+    Attributes:
+        make: the rival within a budget; None where there is none.
+        is_one: whether an attack is of its kind.
+        better: whether an attack ought to find all that it finds.
+        words: what it is, before the number of samples that it breaks.
+        kind: the same for attacks of its kind that the evaluation has.
+        why: what it means if it finds more.
+    """
+
+    make: Callable[[Ball], AnyAttack | None]
+    is_one: Callable[[object], bool]
+    better: Callable[[object], bool]
+    words: str
+    kind: str
+    why: str
+
+
+def beats_one_step(exam: Exam) -> Found:
+    """C4: one gradient step finds nothing that the attacks have missed."""
+    if not exam.differentiable:
+        return not_applicable("the model has no gradient")
+    rival = Rival(
+        lambda ball: FGSM(ball.eps) if ball.norm == "linf" else FGM(ball.eps, norm=ball.norm),
+        _one_step, lambda attack: kind_of(attack) == "gradient" and not _one_step(attack),
+        "one gradient step breaks", "attacks of one step",
+        "an iterated attack that does worse than its first step goes the wrong way: look at its loss, its targets and "
+        "its step size",
+    )  # fmt: skip
+    return _held(exam, rival)
+
+
+def beats_queries(exam: Exam) -> Found:
+    """C5: a search without gradients finds nothing that attacks with gradients have missed."""
+    rival = Rival(
+        lambda ball: Square(ball.eps, norm=ball.norm, queries=_QUERIES) if ball.norm in ("linf", "l2") else None,
+        lambda attack: kind_of(attack) in ("scores", "labels"), lambda attack: kind_of(attack) == "gradient",
+        f"{_QUERIES} random queries (Square) break", "attacks by queries alone",
+        "gradients that know less than queries are masked, or the attacks by them are weak",
+    )  # fmt: skip
+    return _held(exam, rival)
+
+
+def beats_noise(exam: Exam) -> Found:
+    """C6: random noise of the same size finds nothing that the attacks have missed."""
+    rival = Rival(
+        lambda ball: None if ball.norm == "l1" else UniformNoise(ball.eps, norm=ball.norm, draws=_DRAWS),
+        lambda attack: kind_of(attack) == "noise", lambda attack: kind_of(attack) != "noise",
+        f"{_DRAWS} draws of noise break", "attacks by noise", "an attack that does worse than noise does not attack",
+    )  # fmt: skip
+    return _held(exam, rival)
+
+
+def beats_transfer(exam: Exam) -> Found:
+    """C7: images made on other models find nothing that the attacks have missed."""
+    if not exam.others:
+        return not_applicable("no other model was attacked on the same images")
+    left = set(exam.survivors(torch.arange(len(exam.x))).tolist())
+    pairs = [(sample, image) for sample, image in exam.others if sample in left][: 4 * exam.samples]
+    if not pairs:
+        return passed("no image made on another model is about a sample that survives here", 0.0, GAIN)
+    index = torch.tensor([sample for sample, _ in pairs])
+    new = index[exam.fools(index, torch.stack([image for _, image in pairs]))].unique()
+    tried = len(index.unique())
+    share, threshold = len(new) / max(tried, 1), max(GAIN, 1 / max(tried, 1))
+    if share > threshold:
+        return warning(f"images made on other models break {len(new)} of {tried} samples that every attack on this one "
+                       "had left: its gradients mislead", share, threshold, tuple(new.tolist()))  # fmt: skip
+    return passed(f"images made on other models break {len(new)} of {tried} survivors", share, threshold)
+
+
+def _one_step(attack: object) -> bool:
+    return kind_of(attack) == "gradient" and getattr(attack, "steps", None) == 1
+
+
+def kind_of(attack: object) -> str:
+    """``"gradient"``, ``"scores"``, ``"labels"`` or ``"noise"``: what an attack goes by."""
+    own = getattr(attack, "goes_by", None)
+    if isinstance(own, str):
+        return own
+    place = type(attack).__module__.partition("attacks.")[2]
+    if place.startswith("blackbox"):
+        return "scores" if "scores" in getattr(attack, "needs", ()) else "labels"
+    return "noise" if place.startswith(("noise", "spatial")) else "gradient"
+
+
+def largest(exam: Exam) -> list[Ball]:
+    """The largest budget of each norm that is claimed."""
+    found: dict[str, Ball] = {}
+    for result in exam.claims:
+        ball = result.ball
+        if ball is not None and (ball.norm not in found or ball.eps > found[ball.norm].eps):
+            found[ball.norm] = ball
+    return list(found.values())
+
+
+def _held(exam: Exam, rival: Rival) -> Found:
+    """The worst answer over the norms that are claimed."""
+    answers = [_against(exam, ball, made, rival) for ball in largest(exam)
+               for made in (rival.make(ball),) if made is not None]  # fmt: skip
+    return worst(tuple(answers)) if answers else not_applicable("no attack has a budget in which it could be compared")
+
+
+def _against(exam: Exam, ball: Ball, made: AnyAttack, rival: Rival) -> Found:
+    alone = _by_its_kind_alone(exam, ball, rival)
+    n = len(exam.x)
+    if alone is not None and len(alone) / n > max(GAIN, 1.5 / n):
+        return warning(f"{rival.kind} break {len(alone)} of {n} samples in {ball.norm} that no better informed attack "
+                       f"broke: {rival.why}", len(alone) / n, max(GAIN, 1.5 / n),
+                       tuple(alone.tolist()[:100]))  # fmt: skip
+    index, n = exam.survivors(ball=ball), len(exam.chosen)
+    threshold = max(GAIN, 1.5 / max(n, 1))
+    if not len(index):
+        return passed(f"no sample survives in {ball.norm} that it could break", 0.0, threshold)
+    outcome = exam.attacked(made, index)
+    new = index[outcome.status == int(Status.BROKEN)]
+    share = len(new) / n
+    if share > threshold:
+        return warning(f"{rival.words} {len(new)} of {n} samples in {ball.norm} that every attack had left: "
+                       f"{rival.why}", share, threshold, tuple(new.tolist()))  # fmt: skip
+    return passed(f"{rival.words} {len(new)} of {len(index)} survivors in {ball.norm}", share, threshold)
+
+
+def _by_its_kind_alone(exam: Exam, ball: Ball, rival: Rival) -> Tensor | None:
+    """Samples that attacks of the rival's kind broke in the evaluation, and none that ought to be better.
+
+    Of a cascade, whose later parts see only what the earlier ones left, a part counts where all better ones went before
+    it. None where there is nothing to compare.
+    """
+    within = [r for r in exam.claims if r.ball is not None and r.ball.norm == ball.norm]
+    whole = [r for r in within if r.ball == ball and any(rival.better(s.attack) for s in r.stages)]
+    if not whole:
+        return None
+    by_rival, by_better = (torch.zeros(len(exam.x), dtype=torch.bool) for _ in range(2))
+    for result in within:
+        better = [rival.better(stage.attack) for stage in result.stages]
+        last = max((i for i, found in enumerate(better) if found), default=-1)
+        by_better |= _broken_by(result, lambda i, better=better: better[i])  # type: ignore[misc]
+        by_rival |= _broken_by(result, lambda i, r=result, last=last: i > last and rival.is_one(r.stages[i].attack))  # type: ignore[misc]
+    return (by_rival & ~by_better).nonzero().squeeze(1)
+
+
+def _broken_by(result: Result, chosen: Callable[[int], bool]) -> Tensor:
+    """Which samples were broken by the chosen parts of an attack."""
+    outcome: Any = result.outcome
+    parts = torch.tensor([chosen(i) for i in range(len(result.stages))] + [False])
+    stage = outcome.stage.clamp(-1, len(result.stages) - 1)
+    found: Tensor = (outcome.status == int(Status.BROKEN)) & parts[stage]
+    return found

@@ -29,6 +29,19 @@ def assay(*words):
     return [sys.executable, "-m", "assay", *map(str, words)]
 
 
+def started(folder, kinds):
+    """Seconds of a command that does next to nothing, by executor and number of workers: what does not divide."""
+    study, found = folder / "one.yaml", {}
+    study.write_text(STUDY.format(folder=folder, limit=1, steps=1, shard=1))
+    for kind in kinds:
+        for workers in (1, 2):
+            out = folder / f"one-{kind}-{workers}"
+            found[kind, workers] = timed(study, out, "--executor", kind, "--workers", workers, "--threads", 1)[
+                "whole_s"
+            ]
+    return found
+
+
 def timed(study, out, *words):
     """Seconds of attacking alone, as the ledger has them, and of the whole command."""
     from assay.runs.ledger import Ledger
@@ -50,10 +63,11 @@ def main():
     train = assay("train", "--data", "scenes:size=32,count=2400", "-o", folder / "net", "--epochs", 4, "--quiet")
     subprocess.run(train, check=True, capture_output=True)
     big, empty = folder / "big.yaml", folder / "empty.yaml"
-    big.write_text(STUDY.format(folder=folder, limit=512, steps=100, shard=32))
+    big.write_text(STUDY.format(folder=folder, limit=512, steps=150, shard=32))
     empty.write_text(STUDY.format(folder=folder, limit=256, steps=1, shard=4))  # orders that cost next to nothing
     rows = []
     kinds = ("local", "ray") if arguments.ray else ("local",)
+    start = started(folder, kinds)
     for repeat in range(arguments.repeats):
         for kind in kinds:
             for workers in (1, 2):
@@ -71,8 +85,11 @@ def main():
         }  # fmt: skip
         least = min(r["busy_s"] for r in rows if r["executor"] == kind and r["study"] == "empty orders")
         orders = next(r["orders"] for r in rows if r["study"] == "empty orders")
+        net = [best["attack", workers] - start[kind, workers] for workers in (1, 2)]
         found[kind] = {"speedup_whole": round(best["attack", 1] / best["attack", 2], 2),
-                       "overhead_ms_an_order": round(1000 * (best["empty orders", 1] - least) / orders, 1)}  # fmt: skip
+                       "start_s": [start[kind, 1], start[kind, 2]], "speedup_without_start": round(net[0] / net[1], 2),
+                       "overhead_ms_an_order": round(
+                           1000 * (best["empty orders", 1] - start[kind, 1] - least) / orders, 1)}  # fmt: skip
     record("scaling", {"by": found, "rows": rows})
 
 

@@ -224,3 +224,25 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
                 assert float(value) == pytest.approx(float(theirs[name]), rel=1e-3, abs=1e-4, nan_ok=True)
             elif name not in ("l0", "pixels"):
                 assert value == theirs[name]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_training_is_an_interrupt(number, code, tmp_path, monkeypatch, capsys):
+    """Where no attack runs, the first signal ends the command; the same command goes on."""
+    from assay.training import trainer
+
+    words = ["train", "--data", "scenes:size=16,count=120", "-o", str(tmp_path / "m"), "--epochs", "2", "--quiet"]
+    real, left = trainer.updates, [3]
+
+    def struck(*given):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), number)
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "updates", struck)
+        assert main([*words, "--batch", "40"]) == code
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert main([*words, "--batch", "40"]) == 0

@@ -42,6 +42,7 @@ def app() -> App:
         help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
         version=package_version("assay"),
         help_format="markdown",
+        suppress_keyboard_interrupt=False,  # ours says that the same command goes on
     )
     for command in COMMANDS:
         found.command(command)

@@ -29,9 +29,8 @@ def test_a_planted_failure_is_found_by_its_own_check(case):
 @pytest.mark.parametrize("case", HONEST)
 def test_no_false_alarm_on_an_honest_model(case):
     few = case.startswith("smoothed")
-    exam = examined(
-        HONEST[case](), ("apgd:steps=20", "square:queries=100") if few else ATTACKS, count=32 if few else 64
-    )
+    attacks = ("apgd:steps=20", "square:queries=100") if few else ATTACKS
+    exam = examined(HONEST[case](), attacks, count=64 if case == "clean" else 32)
     found = examine(exam)
     doubts = {n: worst(a).text for n, a in found.items() if worst(a).level in (Level.ISSUE, Level.WARNING)}
     assert doubts == {}

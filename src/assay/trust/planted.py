@@ -76,8 +76,8 @@ def planted(exam: Exam) -> Found:
              and r.ball.eps <= ball.eps]  # fmt: skip
     if ball is None or not exam.differentiable:
         return not_applicable("no attack has a budget, or the model has no gradient")
-    defended = exam.in_expectation or exam.adaptation is not None
-    features = _outputs(exam.seen) if defended else _penultimate(exam.model)
+    refusing = exam.adaptation is not None and exam.adaptation.test is not None
+    features = _outputs(exam.seen) if refusing else _penultimate(exam.seen)
     found, lucky, tried = 0, 0, 0
     for sample in exam.chosen[exam.right][:SAMPLES].tolist():
         x = exam.x[sample : sample + 1].to(exam.device)
@@ -144,7 +144,7 @@ def _plant(exam: Exam, features: Features, x: Images, ball: Ball) -> tuple[Plant
 
 
 def _penultimate(model: nn.Module) -> Features:
-    """What goes into the last linear layer; the outputs where there is none."""
+    """What goes into the last linear layer, the mean over the draws of an expectation; the outputs without one."""
     layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
     if not layers:
         return _outputs(model)
@@ -157,7 +157,8 @@ def _penultimate(model: nn.Module) -> Features:
             model(x)
         finally:
             handle.remove()
-        return kept[0].flatten(1)
+        found = kept[0].flatten(1)
+        return found if len(found) == len(x) else found.reshape(-1, len(x), found.shape[1]).mean(0)
 
     return features
 

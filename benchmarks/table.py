@@ -3,6 +3,7 @@
 import json
 
 from common import HERE
+from table_runs import kills, million, scaling, studies
 from table_why import diagnostics, interpretability, over_time, signatures
 
 PAGE = HERE.parent / "docs" / "measured.md"
@@ -229,7 +230,10 @@ SECTIONS = {"overhead": ("Cost of a step", overhead), "precision": ("Search in b
             "corruptions": ("Corruptions", corruptions), "photos": ("Real photographs", photos),
             "over_time": ("Adversarial training over time", over_time),
             "interpretability": ("Interpretability", interpretability), "signatures": ("Signatures", signatures),
-            "diagnostics": ("Cost of diagnostics", diagnostics)}  # fmt: skip
+            "diagnostics": ("Cost of diagnostics", diagnostics),
+            "studies": ("The five small studies", studies), "kills-local": ("Killed, with workers", kills),
+            "kills-ray": ("Killed, on Ray", kills), "scaling": ("Two workers", scaling),
+            "million": ("A million records", million)}  # fmt: skip
 
 
 def main():
@@ -241,7 +245,7 @@ def main():
         record = load(name)
         if record is None:
             continue
-        text, body = make(record, table) if make.__module__ == "table_why" else make(record)
+        text, body = make(record, table) if make.__module__ in ("table_why", "table_runs") else make(record)
         parts += [f"## {title}", text, body, stamp(record)]
     PAGE.write_text("\n\n".join(parts) + "\n")
 

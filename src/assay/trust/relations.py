@@ -23,7 +23,7 @@ def no_budget(exam: Exam, result: Result) -> Found:
     none = with_radius(result.planned.attack, 0.0)
     if repr(none) == repr(result.planned.attack) and result.ball.eps:
         return unanswered("its budget cannot be changed from outside", result.label)
-    index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
+    index = exam.chosen[:: max(1, len(exam.chosen) // _FEW)]
     count = exam.attacked(none, index).count(Status.BROKEN)
     told = f"with a budget of 0 it breaks {count} of {len(index)} samples"
     if count and not exam.random:

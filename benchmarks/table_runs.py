@@ -1,0 +1,47 @@
+"""The tables about studies: what was claimed, killed, divided and stored."""
+
+
+def studies(record, table):
+    rows = []
+    for row in record["rows"]:
+        for claim in row["claims"]:
+            holds = {True: "yes", False: "no", None: "–"}[claim["holds"]]
+            rows.append((row["study"], claim["says"], claim["theirs"] or "–", claim["ours"], holds))
+    seconds = ", ".join(f"{row['study']} {row['seconds']:.0f} s" for row in record["rows"])
+    text = (f"`studies/small`, one after another, {record['workers']} workers: {record['seconds'] / 60:.0f} minutes "
+            f"({seconds}), checks included. Of {record['claims']} claims of the papers {record['measured']} were "
+            f"measured, {record['hold']} hold here, on made scenes with small networks.")  # fmt: skip
+    return text, table(("study", "claim", "paper", "here", "holds"), rows)
+
+
+def kills(record, table):
+    whom = {}
+    for row in record["rows"]:
+        name = row["killed"].partition(";")[0].partition(",")[0]
+        whom.setdefault(name, []).append(row)
+    text = (f"`kill -9` at random moments of a study ({record['study']}; {record['uninterrupted_s']} s when nothing "
+            "kills it), each of a fresh run, then the same command: is samples.csv that of the uninterrupted run, byte "
+            "for byte?")  # fmt: skip
+    rows = [(name, len(found), sum(r["same"] for r in found), sum(r["stray files"] for r in found))
+            for name, found in whom.items()]  # fmt: skip
+    return text, table(("killed", "times", "the same table", "stray files"), rows)
+
+
+def scaling(record, table):
+    rows = [(kind, f"{found['speedup_whole']:.2f} ×", f"{found['speedup_without_start']:.2f} ×",
+             " and ".join(f"{s:.1f}" for s in found["start_s"]), found["overhead_ms_an_order"])
+            for kind, found in record["by"].items()]  # fmt: skip
+    text = ("Two workers beside one on two cores, one thread each. The start (imports, workers, Ray) is that of a "
+            "command with one image.")  # fmt: skip
+    return text, table(("executor", "whole command", "without its start", "start with one and two, s",
+                        "an order more, ms"), rows)  # fmt: skip
+
+
+def million(record, table):
+    memory = record["memory_MiB"]
+    rows = [("inserted a second", f"{record['inserted_per_s']:,}"), ("ledger, MiB", record["ledger_MiB"]),
+            ("report, s", record["report_s"]), ("report, MiB", record["report_MiB"]),
+            ("memory with the report, MiB", memory["report"]),
+            ("tables, report and manifest, s", record["everything_s"]),
+            ("memory with the tables, MiB", memory["all"])]  # fmt: skip
+    return f"{record['records']:,} records in one ledger.", table(("", ""), rows)

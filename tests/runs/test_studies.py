@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from assay.runs.plans import curve_plans, plans
 from assay.runs.reading import read_study
-from assay.runs.study import curve_plans, plans
 
 STUDIES = Path(__file__).parents[2] / "studies"
 FILES = sorted(STUDIES.glob("*/*.yaml"))

@@ -103,7 +103,8 @@ def run(
     if dry_run:
         return _tried(config, quiet=quiet)
     flags = {"--out": out, "--set": set_, "--limit": limit, "--accept-stale": accept_stale or None,
-             "--trust": trust or None}  # fmt: skip
+             "--trust": trust or None, "--executor": None if executor == "local" else executor,
+             "--workers": workers or None, "--threads": threads, "--address": address}  # fmt: skip
     command = command_line("run", [str(study)], flags)
     with watched(quiet=quiet or json) as progress:
         found = run_study(

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ SAMPLES = 32
 """How many images are looked at."""
 
 _CHANCE = 0.001
+_FLAT = 0.2
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -28,7 +30,8 @@ class Finding:
     """One thing found.
 
     Attributes:
-        code: a stable name: ``train-mode``, ``random``, ``probabilities``, ``input-range``, ``non-finite``.
+        code: a stable name: ``train-mode``, ``random``, ``probabilities``, ``input-range``, ``non-finite``,
+            ``no-gradient``.
         text: a sentence: what, and what to do.
     """
 
@@ -73,10 +76,45 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
     return tuple(f for f in findings if f is not None)
 
 
-def warn_of(model: Classifier, x: Images, y: Labels) -> None:
-    """Warn (`ModelWarning`) of each finding of `inspect`."""
-    for finding in inspect(model, x, y):
-        warnings.warn(f"{finding.code}: {finding.text}", ModelWarning, stacklevel=3)
+def warn_of(findings: Iterable[Finding | None]) -> None:
+    """Warn (`ModelWarning`) of each finding."""
+    for finding in findings:
+        if finding is not None:
+            warnings.warn(f"{finding.code}: {finding.text}", ModelWarning, stacklevel=3)
+
+
+def no_gradient(model: Classifier, x: Images, y: Labels) -> Finding | None:
+    """Whether the gradient of the margin by the image is exactly zero on more than a fifth of some images.
+
+    Args:
+        model: maps images to logits.
+        x: images; the first eight are used.
+        y: labels.
+    """
+    leaf = x[:8].detach().clone().to(model_device(model, x.device), model_dtype(model)).requires_grad_()
+
+    def gradient() -> Tensor | None:
+        with torch.enable_grad():
+            out = model(leaf)
+            at = y[: len(leaf), None].to(out.device)
+            margin = out.scatter(1, at, -torch.inf).amax(1) - out.gather(1, at).squeeze(1)
+            if not margin.requires_grad:
+                return torch.zeros_like(leaf)
+            return torch.autograd.grad(margin.sum(), leaf, allow_unused=True, materialize_grads=True)[0]
+
+    with untouched(model):
+        found, _ = attempt(gradient, lambda _: True)
+    if found is None or not len(leaf):
+        return None
+    share = float((found == 0).flatten(1).all(1).float().mean())
+    if share <= _FLAT:
+        return None
+    return Finding(
+        "no-gradient",
+        f"the gradient is exactly zero on {100 * share:.0f} % of {len(leaf)} images: attacks by gradients stand still "
+        "there, and what they leave is not robust. Attack past what cuts the gradient off (surrogate=, "
+        "assay.defences.Transformed), or by queries (assay.Square).",
+    )
 
 
 def training_mode(model: Classifier) -> Finding | None:

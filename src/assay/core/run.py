@@ -15,7 +15,7 @@ from assay.core.guard import Classifier, model_device, untouched
 from assay.core.layout import channels_last
 from assay.core.oracle import Oracle
 from assay.core.outcome import Outcome
-from assay.core.preflight import warn_of
+from assay.core.preflight import inspect, no_gradient, warn_of
 from assay.core.problem import Problem, check_labels, make_problem
 from assay.core.progress import Callback
 from assay.core.referee import Record
@@ -112,7 +112,7 @@ def attack(
     record = Record.empty(problem)
     engine = Engine(oracle, record, settings, attack.describe())
     if preflight and len(problem.x):
-        warn_of(model, problem.x, problem.y)
+        warn_of(inspect(model, problem.x, problem.y))
     seen = model if surrogate is None else surrogate
     with untouched(model), untouched(seen), channels_last(seen, wanted=compile == "no") as oracle.layout:
         try:
@@ -124,6 +124,8 @@ def attack(
         except KeyboardInterrupt:
             engine.interrupt()
             record.events.append(INTERRUPTED)
+    if preflight and surrogate is None and bool(record.backwards.any()):  # what asked for gradients had some?
+        warn_of([no_gradient(model, problem.x, problem.y)])
     return record.outcome(
         stages=tuple(stage.attack.describe() for stage in stages),
         name=attack.describe(),

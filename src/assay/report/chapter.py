@@ -104,6 +104,7 @@ def _judged(study: Study, found: Verdict, series: int) -> dict[str, Any]:
         "high": high,
         "n": found.robust.n,
         "clean": found.clean.value,
+        "at": " and ".join(dict.fromkeys(cell.budget for cell in found.cells if cell.budget != "none")),
         "counts": [
             {"slug": kind, "label": label, "count": count}
             | {"start": 100 * start / max(total, 1), "width": 100 * count / max(total, 1)}

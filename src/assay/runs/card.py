@@ -67,6 +67,7 @@ def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experi
         for entry in told["models"]:
             with mlflow.start_run(run_name=f"{entry['model']} on {told['dataset']}"):
                 mlflow.log_params({"model": entry["model"], "data": told["dataset"], "n": entry["n"],
+                                   "grade": (entry.get("grade") or {}).get("grade", "none"),
                                    "attacks": "; ".join(entry["attacks"])[:500],
                                    "command": told["command"][:500]})  # fmt: skip
                 shares = {"clean_accuracy": entry["clean_accuracy"], "robust_accuracy": entry["robust_accuracy"],

@@ -72,8 +72,20 @@ def check(
             grades[f"{area.name}/{subject.name}"] = found["grade"]
             why = f": {', '.join(found['why'])}" if found["why"] else ""
             notice(f"{subject.name} on {area.name}: grade {found['grade']}{why}")
+            for text in _reasons(found):
+                notice(f"  {text}")
     ledger.keep(checks=keys)
     return grades
+
+
+def _reasons(found: Mapping[str, Any]) -> list[str]:
+    """Of each check that lowers a grade below standard the first of its worst answers."""
+    worst: dict[str, str] = {}
+    for level in ("issue", "warning", "open"):
+        for answer in found["checks"]:
+            if answer["level"] == level and answer["check"] in found["why"]:
+                worst.setdefault(answer["check"], f"{answer['check']}: {answer['text']}")
+    return list(worst.values()) if found["grade"] in ("unusable", "weak") else []
 
 
 def _examined(exam: Exam, *, fast: bool, told: Callable[[str, int, int], None]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from assay.attacks.registry import make
 from assay.core.arguments import nearest
+from assay.core.geometry import fraction
 from assay.core.numbers import parse_number
 
 
@@ -53,6 +54,7 @@ def _name(value: str) -> str:
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Budget = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+Written = Annotated[str, BeforeValidator(lambda v: fraction(v) if isinstance(v, int | float) else v)]
 Name = Annotated[str, AfterValidator(_name)]
 Attack = Annotated[str, AfterValidator(_attack)]
 Whole = Annotated[int, Field(ge=1)]

@@ -1,14 +1,15 @@
 """Names in a study that have to agree: of models, data and attacks with budgets."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from assay.attacks.registry import make
+from assay.attacks.registry import Planned, make
 from assay.core.arguments import nearest
+from assay.runs.plans import curve_plans, plans
 from assay.runs.signatures import LEARNED
 
 if TYPE_CHECKING:
-    from assay.runs.schema import Config
+    from assay.runs.schema import Config, Quantity
 
 
 def wrong_names(config: "Config") -> Iterator[str]:
@@ -17,10 +18,11 @@ def wrong_names(config: "Config") -> Iterator[str]:
     Args:
         config: a study whose fields are right, each for itself.
     """
+    attacks = list(_of_attacks(config))
     yield from _of_models(config)
-    yield from _of_attacks(config)
+    yield from attacks
     yield from _of_diagnostics(config)
-    yield from _of_claims(config)
+    yield from _of_claims(config, [] if attacks else [*plans(config), *curve_plans(config)])
 
 
 def _of_models(config: "Config") -> Iterator[str]:
@@ -72,16 +74,28 @@ def _of_diagnostics(config: "Config") -> Iterator[str]:
         yield from _unknown("signatures.data", config.signatures.data, config.data)
 
 
-def _of_claims(config: "Config") -> Iterator[str]:
-    """About names that claims use."""
+def _of_claims(config: "Config", made: Sequence[Planned]) -> Iterator[str]:
+    """About names that claims use; ``made`` are the attacks of the study, none if these are wrong themselves."""
     asked = [name for question in config.diagnostics for name in question.ask]
     asked += LEARNED if config.signatures is not None else ()
     for i, claim in enumerate(config.claims):
         for part in (claim.ours, claim.less, claim.over):
-            if part is not None:
-                yield from _unknown(f"claims[{i}]", part.clean or part.robust, config.models)
-                yield from _unknown(f"claims[{i}]", part.data, config.data)
-                yield from _unknown(f"claims[{i}] (answer)", part.answer, asked)
+            if part is None:
+                continue
+            yield from _unknown(f"claims[{i}]", part.clean or part.robust, config.models)
+            yield from _unknown(f"claims[{i}]", part.data, config.data)
+            yield from _unknown(f"claims[{i}] (answer)", part.answer, asked)
+            if made:
+                yield from _unplanned(f"claims[{i}]", part, made)
+
+
+def _unplanned(place: str, part: "Quantity", made: Sequence[Planned]) -> Iterator[str]:
+    """About attacks and budgets that a number asks for."""
+    budgets = list(dict.fromkeys(planned.budget for planned in made))
+    yield from _unknown(f"{place} (budget)", part.budget, budgets)
+    names = list(dict.fromkeys(planned.attack.describe() for planned in made))
+    if part.attack is not None and not any(part.attack.lower() in name.lower() for name in names):
+        yield f"{place} (attack): expected one of {', '.join(names)}, or a part of its name, got {part.attack!r}"
 
 
 def _unknown(place: str, name: str | None, known: Collection[str]) -> Iterator[str]:

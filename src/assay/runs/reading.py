@@ -164,6 +164,9 @@ def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
             for part in str(item["ctx"]["error"]).split("; ") if not item["loc"] else [str(item["ctx"]["error"])]:
                 place, colon, rest = part.partition(": ")
                 yield (place, rest) if not item["loc"] and colon else (where, plain(part, 500))
+        elif kind in ("model_type", "model_attributes_type"):
+            fields = _fields_at(item["loc"])
+            yield where, f"expected fields ({', '.join(fields[:4])} …), such as {{{fields[0]}: …}}, got {got}"
         elif kind in ("literal_error", "enum"):
             allowed = item["ctx"]["expected"]
             hint = nearest(str(item.get("input")), re.findall("'([^']*)'", allowed))

@@ -9,7 +9,7 @@ from assay.attacks.registry import SUITES
 from assay.data.registry import check as check_data
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.runs.fields import Attack, Budget, Name, Number, Seed, Share, Strict, Whole, known
+from assay.runs.fields import Attack, Budget, Name, Number, Seed, Share, Strict, Whole, Written, known
 from assay.runs.names import wrong_names
 from assay.runs.parts import Signatures, Training
 from assay.runs.pictures import KEEP
@@ -100,7 +100,7 @@ class Quantity(Strict):
     clean: Name | None = Field(None, description="clean accuracy of this model")
     robust: Name | None = Field(None, description="robust accuracy of this model, worst case over the attacks chosen")
     attack: str | None = Field(None, description="only attacks whose name has this in it")
-    budget: str | None = Field(None, description="only this budget, as the report writes it")
+    budget: Written | None = Field(None, description="only this budget, as the report writes it")
     data: Name | None = None
     size: Literal["linf", "l2", "l1", "l0", "pixels"] | None = Field(
         None, description="the median size of the perturbations that broke the model named by robust"
@@ -124,7 +124,7 @@ class Claim(Strict):
     """Something that a paper says, with the number of this study beside it."""
 
     says: str
-    source: str = Field(description="where the paper says it: section, table, figure")
+    source: str = Field("", description="where it is said: section, table, figure")
     theirs: str = Field("", description="the paper's number, as it writes it")
     ours: Quantity
     less: Quantity | None = Field(None, description="taken off: the number is a difference")

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assay.attacks.registry import SUITES, Planned, plan
-from assay.attacks.registry import curve as curve_of
 from assay.core.arguments import reject
 from assay.core.combinators import unfold
 from assay.core.files import atomic_write
@@ -21,6 +19,7 @@ from assay.runs.executors import Executor
 from assay.runs.finish import finish
 from assay.runs.foreground import with_foreground
 from assay.runs.ledger import Ledger
+from assay.runs.plans import curve_plans, plans
 from assay.runs.questions import answer_questions
 from assay.runs.schema import Config, Data
 from assay.runs.settings import Settings, device_of
@@ -88,6 +87,9 @@ def run_study(
         answer_questions(config, parts, where, ledger, out, notice)
         ledger.keep(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
         finished = finish(out, ledger)
+        for claim in finished.summary.get("claims", ()):
+            if claim["ours"] == "not measured":
+                notice(f"claim not measured: {claim['says']}")
         return StudyRun(finished.report, done, finished.summary)
 
 
@@ -134,29 +136,6 @@ def settings_of(config: Config) -> Settings:
     return Settings(slots=run.slots, search=run.search, stop=run.stop, device=device_of(run.device), errors=run.errors,
                     budget=run.passes, shard=run.shard, images=run.images, checks=run.checks,
                     checked=run.checked)  # fmt: skip
-
-
-def plans(config: Config) -> list[Planned]:
-    """The attacks of a study at each of its budgets, none twice."""
-    names = [*(SUITES[config.suite] if config.suite else ()), *config.attacks]
-    names = names or list(SUITES["quick"])
-    found: dict[str, Planned] = {}
-    for threat in config.budgets:
-        for name in names:
-            planned = plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
-            found.setdefault(repr(planned.attack), planned)
-    return list(found.values())
-
-
-def curve_plans(config: Config) -> list[Planned]:
-    """The attacks of a study's accuracy–budget curves, about its first budget."""
-    threat, found = config.budgets[0], []
-    wide = 5 * threat.eps if threat.background is None else threat.background
-    for vary, own in (("eps", threat.eps), ("background", wide), ("foreground", threat.eps)):
-        budgets = getattr(config.curve, vary)
-        if budgets:
-            found += curve_of([*budgets, own], vary, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
-    return found
 
 
 def test_part(config: Config, source: Data) -> Dataset:

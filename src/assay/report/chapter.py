@@ -12,7 +12,7 @@ from assay.report.gallery import gallery, slug
 from assay.report.spread import by_class, distributions
 from assay.report.study import Study
 from assay.report.table import table
-from assay.report.verdict import Verdict, verdict, verdicts
+from assay.report.verdict import Verdict, by_budget, verdicts
 
 
 @dataclass(frozen=True)
@@ -141,18 +141,14 @@ def _sentence(found: Verdict) -> str:
 
 def _budgets(study: Study, found: Verdict) -> list[dict[str, Any]]:
     """The worst case at each budget, where there are several."""
-    budgets = dict.fromkeys(cell.budget for cell in study.of(found.model))
-    if len(budgets) < 2:
-        return []
     rows = []
-    for budget in budgets:
-        part = verdict(found.model, tuple(c for c in study.of(found.model) if c.budget == budget), len(study))
+    for budget, part in by_budget(study, found.model).items():
         low, high = part.robust.interval
         rows.append(
             {"budget": budget, "attacks": len(part.cells), "robust": part.robust.value, "n": part.robust.n}
             | {"low": low, "high": high, "counts": budget in study.headline or not study.headline}
         )
-    return rows
+    return rows if len(rows) > 1 else []
 
 
 def _drawn(curve: Curve, key: str) -> dict[str, Any]:

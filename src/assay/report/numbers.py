@@ -5,7 +5,7 @@ from typing import Any
 
 from assay.report.study import Study, gathered
 from assay.report.text import finite
-from assay.report.verdict import Share, passes, robust_share, verdicts
+from assay.report.verdict import Share, by_budget, passes, robust_share, verdicts
 
 
 def summary(studies: Study | Sequence[Study]) -> dict[str, Any]:
@@ -16,8 +16,9 @@ def summary(studies: Study | Sequence[Study]) -> dict[str, Any]:
 
     Returns:
         Of one study ``title``, ``dataset``, ``n`` samples, ``headline``, ``warnings``, ``facts``, ``command``;
-        ``models``: the verdict of each; ``cells``: each attack on each model. A verdict and a cell hold ``n`` (samples
-        that were run), ``counts`` (all six), ``robust_accuracy``, ``interval`` (exact, 95 %; None with ``n`` 0),
+        ``models``: the verdict of each, and ``budgets``, the worst case at each claimed budget alone; ``cells``: each
+        attack on each model. A verdict and a cell hold ``n`` (samples that were run), ``counts`` (all six),
+        ``robust_accuracy``, ``interval`` (exact, 95 %; None with ``n`` 0),
         ``clean_accuracy`` and ``passes`` (forward and backward passes per sample). Of a sequence, whatever its length,
         ``studies``: that of each.
 
@@ -40,6 +41,7 @@ def _summary(study: Study) -> dict[str, Any]:
             {"model": v.model, "attacks": [cell.attack for cell in v.cells]}
             | {"skipped": [cell.attack for cell in v.skipped]}
             | _numbers(v.robust, v.counts, v.clean.value, v.passes)
+            | {"budgets": _budgets(study, v.model)}
             | _grade(study, v.model)
             for v in verdicts(study)
         ],
@@ -59,6 +61,15 @@ def _summary(study: Study) -> dict[str, Any]:
         "command": study.command,
         "facts": {str(name): str(value) for name, value in study.facts.items()},
     }
+
+
+def _budgets(study: Study, model: str) -> list[dict[str, Any]]:
+    """The worst case at each budget that is claimed, alone."""
+    return [
+        {"budget": budget, "n": v.robust.n, "robust_accuracy": v.robust.value,
+         "interval": list(v.robust.interval) if v.robust.n else None, "attacks": [cell.attack for cell in v.cells]}
+        for budget, v in by_budget(study, model).items() if budget in study.headline or not study.headline
+    ]  # fmt: skip
 
 
 def _grade(study: Study, model: str) -> dict[str, Any]:

@@ -157,3 +157,15 @@ def _per_sample(outcome: Outcome, counted: Tensor) -> float | None:
 def robust_share(outcome: Outcome) -> Share:
     """Share that survived, of the samples that were run."""
     return Share(int(outcome.robust.sum()), len(outcome) - outcome.count(Status.NOT_RUN))
+
+
+def by_budget(study: Study, model: str) -> dict[str, Verdict]:
+    """The worst case of a model at each budget alone, points of curves too.
+
+    Args:
+        study: the study.
+        model: name of the model.
+    """
+    cells = study.of(model)
+    return {budget: verdict(model, tuple(cell for cell in cells if cell.budget == budget), len(study))
+            for budget in dict.fromkeys(cell.budget for cell in cells)}  # fmt: skip

@@ -118,8 +118,9 @@ def _metadata(told: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, An
         "dataset": {"name": plain(told["dataset"]), "type": plain(told["dataset"])},
         "metrics": [
             {"type": "accuracy", "name": "clean accuracy", "value": entry["clean_accuracy"]},
-            {"type": "robust_accuracy", "name": f"robust accuracy at {', '.join(told['headline'])}, upper bound",
-             "value": entry["robust_accuracy"]},
+            *({"type": "robust_accuracy", "value": at["robust_accuracy"],
+               "name": f"robust accuracy at {plain(at['budget'])}, upper bound, n = {at['n']}"}
+              for at in entry["budgets"] if at["robust_accuracy"] is not None),
         ],
     }  # fmt: skip
 

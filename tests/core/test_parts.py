@@ -213,3 +213,25 @@ def test_findings_are_warnings_before_an_attack():
     y = predicted(model, x)
     with pytest.warns(assay.ModelWarning, match="probabilities: the model returns probabilities"):
         assay.attack(nn.Sequential(model, nn.Softmax(1)), x, y, assay.FGSM(0.01))
+
+
+class Steps(nn.Module):
+    """A network behind logits that are rounded."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = mlp()
+
+    def forward(self, x):
+        return (10 * self.model(x)).round() / 10
+
+
+def test_a_gradient_that_is_zero_is_told_after_attacks_that_asked_for_one():
+    x = images(8)
+    y = predicted(Steps(), x)
+    with pytest.warns(assay.ModelWarning, match="no-gradient: the gradient is exactly zero on 100 % of 8 images"):
+        assay.attack(Steps(), x, y, assay.PGD(0.05, steps=2))
+    assay.attack(Steps(), x, y, assay.Square(0.05, queries=5))  # which asks for none
+    seen = mlp()
+    assay.attack(Steps(), x, y, assay.PGD(0.05, steps=2), surrogate=seen)
+    assay.attack(mlp(), x, predicted(mlp(), x), assay.PGD(0.05, steps=2))

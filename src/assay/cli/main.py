@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _explain(error)
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        if before is not None:  # a process that is ending anyway is not to be struck down by a second signal
+            signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments is None else before)
 
 
 class Terminated(KeyboardInterrupt):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from assay.core.expectation import Expectation
 from assay.core.guard import Classifier, model_device, model_dtype, untouched
 from assay.core.memory import attempt
+from assay.core.rows import untargeted
 from assay.core.types import Images, Labels, Logits
 
 SAMPLES = 32
@@ -88,16 +89,18 @@ def no_gradient(model: Classifier, x: Images, y: Labels) -> Finding | None:
 
     Args:
         model: maps images to logits.
-        x: images; the first eight are used.
-        y: labels.
+        x: images, ``(n, c, h, w)`` in [0, 1]; the first eight are used.
+        y: labels, ``(n,)``.
+
+    Returns:
+        What was found; None where nothing was, or where the model raises.
     """
     leaf = x[:8].detach().clone().to(model_device(model, x.device), model_dtype(model)).requires_grad_()
 
     def gradient() -> Tensor | None:
         with torch.enable_grad():
             out = model(leaf)
-            at = y[: len(leaf), None].to(out.device)
-            margin = out.scatter(1, at, -torch.inf).amax(1) - out.gather(1, at).squeeze(1)
+            margin = untargeted(y[: len(leaf)].to(out.device)).margin(out)
             if not margin.requires_grad:
                 return torch.zeros_like(leaf)
             return torch.autograd.grad(margin.sum(), leaf, allow_unused=True, materialize_grads=True)[0]

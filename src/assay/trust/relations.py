@@ -59,12 +59,17 @@ def monotone(exam: Exam, result: Result) -> Found:
 
 def unbounded(exam: Exam) -> Found:
     """C3: where a grey image is allowed no more survive than by chance, where any image is next to nothing."""
-    balls = [result for result in exam.claims if result.ball is not None]
+    balls = [
+        result
+        for result in exam.claims
+        if result.ball is not None
+        and repr(with_radius(result.planned.attack, 2 * result.ball.eps + 1)) != repr(result.planned.attack)
+    ]
     index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
     index = index[exam.y[index] == exam.clean.argmax(1).cpu()[torch.isin(exam.chosen, index)]]
     n, classes = len(index), exam.clean.shape[1]
     if not balls:
-        return not_applicable("no attack has a budget")
+        return not_applicable("no attack has a budget that can be changed")
     if n < _FEW:
         return unanswered(f"{n} samples that were right before are too few")
     grey = _left(exam, balls, index, 0.5)

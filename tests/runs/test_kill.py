@@ -13,8 +13,8 @@ import pytest
 from runs.made import STUDY
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
-POINTS = ("images-written:1", "images-written:5", "part-committed:1", "part-committed:7", "summary-written",
-          "tables-written", "report-written")  # fmt: skip
+POINTS = ("images-written:1", "images-written:5", "part-committed:1", "part-committed:7", "check-committed:1",
+          "check-committed:9", "summary-written", "tables-written", "report-written")  # fmt: skip
 SLOW = ["--set", "attacks=['pgd:steps=300,restarts=3', 'apgd:steps=200', 'square:queries=300']", "--set",
         "run.stop=never", "--set", "run.checks=none"]  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_a_signal_ends_it_after_the_samples_under_way(file, slow, tmp_path, numb
     process.send_signal(number)
     _, told = process.communicate(timeout=120)
     assert process.returncode == code
-    assert "stopping when the samples under way are done" in told
+    assert "stopping when what is under way is done" in told
     assert "the same command goes on" in told
     status = subprocess.run(assay("status", tmp_path), capture_output=True, text=True, check=True).stdout
     assert "go on with: assay run" in status

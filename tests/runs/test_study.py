@@ -20,7 +20,7 @@ from assay.runs.ledger import Ledger
 from assay.runs.records import COLUMNS
 from assay.runs.study import run_study
 from assay.runs.verify import verify
-from assay.runs.work import Source
+from assay.runs.work import Order, Source
 from runs.made import STUDY, study
 
 
@@ -263,7 +263,7 @@ def test_a_model_that_cannot_be_checked_loses_nothing(tmp_path, monkeypatch, cap
 
     file = tmp_path / "study.yaml"
     file.write_text(STUDY)
-    monkeypatch.setattr(checks, "_exam", raising)
+    monkeypatch.setattr(checks, "exam_of", raising)
     assert main(["run", str(file), "-o", str(tmp_path / "run")]) == 0
     assert "cannot be checked: KeyError" in capsys.readouterr().err
     assert (tmp_path / "run" / "report.html").is_file()
@@ -330,9 +330,10 @@ class Failing:
 
     def next(self):
         ticket, order, *_ = self.inner.waiting[0]
-        key = (order.first, order.planned.family, str(order.model))
+        what = order.first if isinstance(order, Order) else order.asking.check
+        key = (what, str(getattr(order, "planned", "")), str(order.model))
         self.seen[key] = self.seen.get(key, 0) + 1
-        if self.seen[key] <= self.losses.get(order.first, 0):
+        if self.seen[key] <= self.losses.get(what, 0):
             self.inner.waiting.popleft()
             return ticket, None
         return self.inner.next()

@@ -1,4 +1,4 @@
-"""Orders carried out by Ray: on this machine or on a cluster. The driver stays the ledger's only writer."""
+"""Work carried out by Ray: on this machine or on a cluster. The driver stays the ledger's only writer."""
 
 import os
 from collections import deque
@@ -14,7 +14,7 @@ from assay.core.arguments import described, reject, whole
 from assay.data import Dataset
 from assay.runs.executors import Found
 from assay.runs.pictures import load_data
-from assay.runs.work import Done, Order, Source, carry_out
+from assay.runs.work import Source, Work
 
 _KEPT = 6
 """Models and data sets that stay in the object store: orders come model by model."""
@@ -64,17 +64,17 @@ class OnRay:
 
     @property
     def room(self) -> int:
-        """See `Executor`: one order waits, so that no worker does."""
+        """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, order: Order, done: int, total: int) -> None:
+    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
         """See `Executor`."""
         try:
-            model, data = self._put(order.model), self._put(order.data)
+            model, data = self._put(work.model), self._put(work.data)
         except Exception as error:
             self._refused.append((ticket, error))
             return
-        bare = replace(order, model=Source(""), data=Path())
+        bare = _with(work, Source(""), Path())
         self._under_way[self._carry_out.remote(bare, model, data, self.threads)] = ticket
 
     def next(self) -> tuple[int, Found]:
@@ -85,8 +85,7 @@ class OnRay:
         ticket = self._under_way.pop(ready)
         errors = self.ray.exceptions
         try:
-            found: Done = self.ray.get(ready)
-            return ticket, found
+            return ticket, self.ray.get(ready)
         except errors.RayTaskError as error:
             cause = error.cause
             return ticket, cause if isinstance(cause, Exception) else RuntimeError(str(error))
@@ -124,6 +123,12 @@ def _connect(ray: Any, address: str | None, workers: int | None, threads: int) -
     ray.init(num_cpus=count, _node_ip_address="127.0.0.1", **plain)
 
 
-def _carried_out(order: Order, model: nn.Module, data: Dataset, threads: int) -> Done:
+def _with(work: Work, model: Source | nn.Module, data: Path | Dataset) -> Work:
+    exchanged: Any = replace(work, model=model, data=data)  # type: ignore[type-var]
+    found: Work = exchanged
+    return found
+
+
+def _carried_out(work: Work, model: nn.Module, data: Dataset, threads: int) -> Any:
     torch.set_num_threads(threads)
-    return carry_out(replace(order, model=model, data=data))
+    return _with(work, model, data).carry_out()

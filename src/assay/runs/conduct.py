@@ -12,7 +12,7 @@ from assay.data import Dataset
 from assay.runs.cells import Area, Subject, Wanted, wanted
 from assay.runs.checks import check
 from assay.runs.drive import Failure, Job, drive, now, sweep_images, unreached
-from assay.runs.executors import Executor, Inline
+from assay.runs.executors import Executor, Inline, ended
 from assay.runs.facts import facts
 from assay.runs.identity import MEANINGS, differences
 from assay.runs.ledger import Entry, Ledger
@@ -49,7 +49,7 @@ class Conducted:
     """How a run ended.
 
     Attributes:
-        complete: whether every attack ran on every sample.
+        complete: whether every attack ran on every sample, and nothing was interrupted.
         reused: cells that were complete before.
         failures: cells that could not be completed.
         signal: that interrupted it, 0 for none.
@@ -110,17 +110,18 @@ def conduct(
     known = {entry.key: entry for entry in ledger.cells()}
     cells = [_entered(ledger, cell, known, notice if accept_stale else None) for cell in asked_for]
     ledger.arrange((job.entry.id, words) for job, words in cells)
-    with heeded() as asked:
+    reused, failures, grades, ended_by_itself = 0, list[Failure](), dict[str, str](), False
+    with heeded() as asked, suppress(KeyboardInterrupt), ended(executor):  # the second signal: what is there is kept
         reused, failures = _completed(cells, ledger, out, executor, asked, progress, notice, strict=strict)
-    complete = all(not unreached(ledger, job.entry) for job, _ in cells)
-    grades: dict[str, str] = {}
-    if not asked.signal:
-        bad = {failure.label for failure in failures}  # what killed a worker is not tried here
-        suspect = {(cell.words.data, cell.words.model) for cell in asked_for if cell.label in bad}
-        entries = [(cell, job.entry) for cell, (job, _) in zip(asked_for, cells, strict=True)
-                   if (cell.words.data, cell.words.model) not in suspect]  # fmt: skip
-        grades = check(areas, entries, ledger, out, how=settings.checks, samples=settings.checked,
-                       device=settings.device, notice=notice, told=told_checks)  # fmt: skip
+        if not asked.signal:
+            bad = {failure.label for failure in failures}  # what killed a worker is not tried here
+            suspect = {(cell.words.data, cell.words.model) for cell in asked_for if cell.label in bad}
+            entries = [(cell, job.entry) for cell, (job, _) in zip(asked_for, cells, strict=True)
+                       if (cell.words.data, cell.words.model) not in suspect]  # fmt: skip
+            grades = check(areas, entries, ledger, out, settings, executor, asked, notice=notice,
+                           told=told_checks)  # fmt: skip
+        ended_by_itself = not asked.signal
+    complete = ended_by_itself and all(not unreached(ledger, job.entry) for job, _ in cells)
     return Conducted(complete, reused, tuple(failures), asked.signal, grades)
 
 
@@ -179,9 +180,8 @@ def _completed(
             told(job, before=True)
     failures: list[Failure] = []
     if left:
-        with suppress(KeyboardInterrupt):  # the second signal: what was committed is kept
-            failures = drive(list(left.values()), ledger, out, executor, asked, completed=told, progressed=progressed,
-                             strict=strict)  # fmt: skip
+        failures = drive(list(left.values()), ledger, out, executor, asked, completed=told, progressed=progressed,
+                         strict=strict)  # fmt: skip
     return sum(job.entry.id not in left for job, _ in cells), failures
 
 

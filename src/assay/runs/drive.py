@@ -10,13 +10,11 @@ import numpy as np
 
 from assay.runs.executors import Executor
 from assay.runs.faults import crossing
+from assay.runs.handing import ATTEMPTS, Ticket, handed_out
 from assay.runs.ledger import Entry, Ledger, Part
 from assay.runs.pictures import FOLDER, whole_file, write_part
 from assay.runs.signals import Asked
 from assay.runs.work import Done, Order
-
-ATTEMPTS = 3
-"""How often an order is tried whose worker is lost."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +46,23 @@ class Failure:
 
 
 @dataclass
-class _Ticket:
-    """One order: which samples of which cell, and how often its worker was lost."""
-
-    job: Job
-    order: Order
-    lost: int = 0
-
-
-@dataclass
 class _State:
-    """What the loop knows."""
+    """What the loop knows: how many samples of each cell are there, how many of its orders are not."""
 
-    todo: deque[_Ticket]
+    todo: deque[Ticket[Job, Order]]
     done: dict[int, int]
     left: dict[int, int]
-    under_way: dict[int, _Ticket] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    next: int = 0
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """A cell cannot be completed."""
+        self.failures.append(Failure(job.label, error))
 
     def withdraw(self, job: Job) -> None:
         """No more orders of a cell that has failed."""
-        self.todo = deque(ticket for ticket in self.todo if ticket.job is not job)
+        others = [ticket for ticket in self.todo if ticket.job is not job]
+        self.todo.clear()
+        self.todo.extend(others)
 
 
 def drive(
@@ -102,26 +95,17 @@ def drive(
         KeyboardInterrupt: an end was asked for twice. What is under way is lost, all else kept.
     """
     state = _begun(jobs, ledger)
-    try:
-        while state.under_way or (state.todo and not asked.signal):
-            _hand_out(state, executor, asked)
-            number, found = executor.next()
-            ticket = state.under_way.pop(number)
-            if found is None:
-                _lost(ticket, state, ledger)
-            elif isinstance(found, Exception):
-                if strict:
-                    raise found
-                state.failures.append(Failure(ticket.job.label, found))
-                state.withdraw(ticket.job)
-                continue
-            else:
-                _keep(ticket, found, ledger, folder)
-                _account(ticket, state, completed, progressed)
-    except BaseException:
-        executor.close(now=True)
-        raise
-    executor.close()
+    for ticket, found in handed_out(state.todo, executor, asked, lambda t: (state.done[t.job.entry.id], t.job.entry.n)):
+        if found is None:
+            _lost(ticket, state, ledger)
+        elif isinstance(found, Exception):
+            if strict:
+                raise found
+            state.fail(ticket.job, found)
+            state.withdraw(ticket.job)
+        else:
+            _keep(ticket, found, ledger, folder)
+            _account(ticket, state, completed, progressed)
     return state.failures
 
 
@@ -177,43 +161,27 @@ def now() -> str:
 
 
 def _begun(jobs: Sequence[Job], ledger: Ledger) -> _State:
-    parts, todo, done, left = ledger.parts(), deque[_Ticket](), {}, {}
+    parts, todo, done, left = ledger.parts(), deque[Ticket[Job, Order]](), {}, {}
     for job in jobs:
         there = parts.get(job.entry.id, [])
         done[job.entry.id] = sum(part.count for part in there)
         shards = list(missing(job.entry, there, job.order.settings.together))
         left[job.entry.id] = len(shards)
-        todo.extend(_Ticket(job, replace(job.order, first=first, count=count)) for first, count in shards)
+        todo.extend(Ticket(job, replace(job.order, first=first, count=count)) for first, count in shards)
     return _State(todo, done, left)
 
 
-def _hand_out(state: _State, executor: Executor, asked: Asked) -> None:
-    """Give the executor what it has room for. What lost a worker before is tried alone: nothing else goes with it."""
-    while state.todo and len(state.under_way) < executor.room and not asked.signal:
-        if any(ticket.lost for ticket in state.under_way.values()):
-            return
-        if state.todo[0].lost and state.under_way:
-            return
-        ticket = state.todo.popleft()
-        state.under_way[state.next] = ticket
-        executor.submit(state.next, ticket.order, state.done[ticket.job.entry.id], ticket.job.entry.n)
-        state.next += 1
-
-
-def _lost(ticket: _Ticket, state: _State, ledger: Ledger) -> None:
-    ticket.lost += 1
-    last = ticket.order.first + ticket.order.count - 1
-    where = f"{ticket.job.label}, samples {ticket.order.first} to {last}"
+def _lost(ticket: Ticket[Job, Order], state: _State, ledger: Ledger) -> None:
+    order = ticket.work
+    where = f"{ticket.job.label}, samples {order.first} to {order.first + order.count - 1}"
     ledger.tell(now(), f"{where}: the worker was lost, time {ticket.lost}")
-    if ticket.lost < ATTEMPTS:
-        state.todo.appendleft(ticket)
-        return
-    text = f"the worker process ended {ATTEMPTS} times on {where} (killed, out of memory?)"
-    state.failures.append(Failure(ticket.job.label, RuntimeError(text)))  # other samples of the cell may be harmless
+    if ticket.given_up:  # other samples of the cell may be harmless
+        text = f"the worker process ended {ATTEMPTS} times on {where} (killed, out of memory?)"
+        state.fail(ticket.job, RuntimeError(text))
 
 
-def _keep(ticket: _Ticket, found: Done, ledger: Ledger, folder: Path) -> None:
-    entry, order = ticket.job.entry, ticket.order
+def _keep(ticket: Ticket[Job, Order], found: Done, ledger: Ledger, folder: Path) -> None:
+    entry, order = ticket.job.entry, ticket.work
     images = digest = None
     if len(found.at):
         images, digest = write_part(folder, f"{entry.key}-{order.first}", found.images, found.at)
@@ -225,10 +193,10 @@ def _keep(ticket: _Ticket, found: Done, ledger: Ledger, folder: Path) -> None:
 
 
 def _account(
-    ticket: _Ticket, state: _State, completed: Callable[[Job], None], progressed: Callable[[Job, int], None]
+    ticket: Ticket[Job, Order], state: _State, completed: Callable[[Job], None], progressed: Callable[[Job, int], None]
 ) -> None:
     cell = ticket.job.entry.id
-    state.done[cell] += ticket.order.count
+    state.done[cell] += ticket.work.count
     state.left[cell] -= 1
     progressed(ticket.job, state.done[cell])
     if not state.left[cell]:

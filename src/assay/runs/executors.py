@@ -1,42 +1,43 @@
-"""Where orders are carried out: in this process, or in worker processes of this machine."""
+"""Where work is carried out: in this process, or in worker processes of this machine."""
 
 import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from assay.core.arguments import whole
 from assay.core.progress import Callback
 from assay.runs.signals import HEEDED
-from assay.runs.work import Done, Order, carry_out, shifted
+from assay.runs.work import Work, shifted
 
-Found = Done | Exception | None
-"""What became of an order: its result, the exception that it raised, or None: its worker was lost."""
+Found = Any
+"""What became of some work: what it found, the exception that it raised, or None: its worker was lost."""
 
 
 class Executor(Protocol):
-    """Carries out orders."""
+    """Carries out work."""
 
     @property
     def room(self) -> int:
-        """How many orders it takes at once."""
+        """How much work it takes at once."""
         ...
 
-    def submit(self, ticket: int, order: Order, done: int, total: int) -> None:
-        """Take an order; ``done`` of the cell's ``total`` samples are there already."""
+    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
+        """Take some work, which is a part of a whole: ``done`` of its ``total`` samples are there already."""
         ...
 
     def next(self) -> tuple[int, Found]:
-        """Wait until something has become of an order."""
+        """Wait until something has become of some work."""
         ...
 
     def close(self, *, now: bool = False) -> None:
@@ -45,7 +46,7 @@ class Executor(Protocol):
 
 
 class Inline:
-    """In this process, one order after the other.
+    """In this process, one after the other.
 
     Args:
         progress: called by the engine.
@@ -55,17 +56,17 @@ class Inline:
 
     def __init__(self, progress: Callback | None = None) -> None:
         self.progress = progress
-        self.waiting: deque[tuple[int, Order, int, int]] = deque()
+        self.waiting: deque[tuple[int, Work, int, int]] = deque()
 
-    def submit(self, ticket: int, order: Order, done: int, total: int) -> None:
+    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
         """See `Executor`."""
-        self.waiting.append((ticket, order, done, total))
+        self.waiting.append((ticket, work, done, total))
 
     def next(self) -> tuple[int, Found]:
         """See `Executor`."""
-        ticket, order, done, total = self.waiting.popleft()
+        ticket, work, done, total = self.waiting.popleft()
         try:
-            return ticket, carry_out(order, shifted(self.progress, done, total))
+            return ticket, work.carry_out(shifted(self.progress, done, total))
         except Exception as error:
             return ticket, error
 
@@ -77,7 +78,7 @@ class Inline:
 class Local:
     """In worker processes of this machine.
 
-    A worker that dies (out of memory, killed) takes its orders with it, and others with them; the pool is made anew.
+    A worker that dies (out of memory, killed) takes its work with it, and that of others; the pool is made anew.
 
     Args:
         workers: how many.
@@ -87,7 +88,7 @@ class Local:
     workers: int
     threads: int | None = None
     _pool: ProcessPoolExecutor | None = None
-    _under_way: dict[Future[Done], int] = field(default_factory=dict)
+    _under_way: dict[Future[Any], int] = field(default_factory=dict)
     _lost: deque[int] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -95,16 +96,16 @@ class Local:
 
     @property
     def room(self) -> int:
-        """See `Executor`: one order waits, so that no worker does."""
+        """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, order: Order, done: int, total: int) -> None:
+    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
         """See `Executor`."""
         try:
-            future = self._started().submit(carry_out, order)
+            future = self._started().submit(_carried_out, work)
         except BrokenProcessPool:
             self._abandon()
-            future = self._started().submit(carry_out, order)
+            future = self._started().submit(_carried_out, work)
         self._under_way[future] = ticket
 
     def next(self) -> tuple[int, Found]:
@@ -145,9 +146,24 @@ class Local:
             self._pool = None
 
 
+@contextmanager
+def ended(executor: Executor) -> Iterator[None]:
+    """Close an executor afterwards; after an exception, also what is under way is ended."""
+    try:
+        yield
+    except BaseException:
+        executor.close(now=True)
+        raise
+    executor.close()
+
+
 def processors() -> int:
     """Processors that this process may use: a job of a cluster is often given some of a machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _carried_out(work: Work) -> Any:
+    return work.carry_out()
 
 
 def _plain(error: BaseException) -> Exception:

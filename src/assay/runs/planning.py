@@ -12,7 +12,6 @@ from assay.runs.ledger import Entry, Ledger, Part
 from assay.runs.records import Words
 from assay.runs.schema import Config
 from assay.runs.study import areas_of, settings_of
-from assay.runs.work import carry_out
 
 _TRIED = 4
 
@@ -74,7 +73,7 @@ def _foreseen(
     state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
     if done == cell.n or not costs:
         return Foreseen(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)
-    tried = carry_out(replace(cell.order, count=min(_TRIED, cell.n)))
+    tried = replace(cell.order, count=min(_TRIED, cell.n)).carry_out()
     share = (cell.n - done) / max(len(tried.columns["status"]), 1)
     passes = float(tried.columns["forwards"].sum() + tried.columns["backwards"].sum())
     return Foreseen(cell.words, cell.n, done, state, share * passes, share * tried.seconds)

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 HEEDED = (signal.SIGINT, signal.SIGTERM)
-_WORDS = b"\nstopping when the samples under way are done; once more to stop at once (they are then repeated)\n"
+_WORDS = b"\nstopping when what is under way is done; once more to stop at once (it is then repeated)\n"
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The work of a run: some samples, one attack, one model. The same function here, in a worker and on a cluster."""
+"""The work of a run: some samples, one attack, one model. It is done alike here, in a worker and on a cluster."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -61,9 +61,27 @@ class Source:
         return model if self.defence is None else defend(model, self.defence)
 
 
+class Work(Protocol):
+    """What an executor carries out; a frozen dataclass, so that a cluster can exchange model and data for its own."""
+
+    @property
+    def model(self) -> Source | nn.Module:
+        """The model, or where to get it."""
+        ...
+
+    @property
+    def data(self) -> Path | Dataset:
+        """The data, or the file that `assay.runs.pictures.store_data` wrote."""
+        ...
+
+    def carry_out(self, progress: Callback | None = None) -> Any:
+        """Do it: what was found, which a worker can send back."""
+        ...
+
+
 @dataclass(frozen=True)
 class Order:
-    """What to do.
+    """Some samples to be attacked.
 
     Attributes:
         model: the model, or where to get it.
@@ -82,6 +100,49 @@ class Order:
     first: int
     count: int
     identity: str = ""
+
+    def carry_out(self, progress: Callback | None = None) -> "Done":
+        """Attack the samples.
+
+        Args:
+            progress: called by the engine.
+
+        Returns:
+            What was found.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; of the order nothing is kept.
+        """
+        settings = self.settings
+        model, data = model_of(self.model, settings.device, self.identity), data_of(self.data)
+        part = slice(self.first, self.first + self.count)
+        x, y = data.images(part), data.y[part]
+        how = adaptation_of(model) if settings.adaptive else None
+        what = self.planned.attack if how is None else how.adapt(self.planned.attack)
+        needs = {need for stage in unfold(self.planned.attack) for need in stage.attack.needs}
+        outcome = attack(
+            model,
+            x,
+            y,
+            what,
+            mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
+            stop=settings.stop,
+            slots=settings.slots,
+            search=settings.search,
+            seed=settings.seed,
+            ids=content_keys(x, y),
+            budget=settings.budget,
+            surrogate=None if how is None else how.surrogate,
+            test=None if how is None else how.test,
+            errors=settings.errors,
+            preflight=False,
+            progress=progress,
+        )
+        if outcome.count(Status.NOT_RUN) or INTERRUPTED in outcome.events:
+            raise KeyboardInterrupt
+        images, at = kept(outcome.images, outcome.status, settings.images)
+        return Done(columns_of(outcome), images, at, outcome.errors, outcome.seconds, outcome.events,
+                    f"{platform.node()}:{os.getpid()}")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,53 +168,6 @@ class Done:
     worker: str
 
 
-def carry_out(order: Order, progress: Callback | None = None) -> Done:
-    """Attack the samples of an order.
-
-    Args:
-        order: what to do.
-        progress: called by the engine.
-
-    Returns:
-        What was found.
-
-    Raises:
-        KeyboardInterrupt: it was interrupted; of the order nothing is kept.
-    """
-    settings = order.settings
-    model = order.model if isinstance(order.model, nn.Module) else _model(order.model, settings.device, order.identity)
-    model = model.to(settings.device)
-    data = order.data if isinstance(order.data, Dataset) else _data(order.data)
-    part = slice(order.first, order.first + order.count)
-    x, y = data.images(part), data.y[part]
-    how = adaptation_of(model) if settings.adaptive else None
-    what = order.planned.attack if how is None else how.adapt(order.planned.attack)
-    needs = {need for stage in unfold(order.planned.attack) for need in stage.attack.needs}
-    outcome = attack(
-        model,
-        x,
-        y,
-        what,
-        mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
-        stop=settings.stop,
-        slots=settings.slots,
-        search=settings.search,
-        seed=settings.seed,
-        ids=content_keys(x, y),
-        budget=settings.budget,
-        surrogate=None if how is None else how.surrogate,
-        test=None if how is None else how.test,
-        errors=settings.errors,
-        preflight=False,
-        progress=progress,
-    )
-    if outcome.count(Status.NOT_RUN) or INTERRUPTED in outcome.events:
-        raise KeyboardInterrupt
-    images, at = kept(outcome.images, outcome.status, settings.images)
-    return Done(columns_of(outcome), images, at, outcome.errors, outcome.seconds, outcome.events,
-                f"{platform.node()}:{os.getpid()}")  # fmt: skip
-
-
 def shifted(progress: Callback | None, done: int, total: int) -> Callback | None:
     """A callback for a part of a whole: ``done`` of ``total`` samples were done before."""
     if progress is None:
@@ -161,8 +175,23 @@ def shifted(progress: Callback | None, done: int, total: int) -> Callback | None
     return lambda now: progress(replace(now, done=done + now.done, total=total))
 
 
+def model_of(model: Source | nn.Module, device: str, identity: str) -> nn.Module:
+    """The model that an order is about, where it is to run; the last two that were loaded are kept.
+
+    Raises:
+        ValueError: the source has other weights now than those that are meant.
+    """
+    found = model if isinstance(model, nn.Module) else _made(model, device, identity)
+    return found.to(device)
+
+
+def data_of(data: Path | Dataset) -> Dataset:
+    """The data that an order is about; the last two that were read are kept."""
+    return data if isinstance(data, Dataset) else _read(data)
+
+
 @lru_cache(maxsize=2)
-def _model(source: Source, device: str, identity: str) -> nn.Module:
+def _made(source: Source, device: str, identity: str) -> nn.Module:
     """The model that is meant: a file that has changed since would be recorded under another's name."""
     model = source.make()
     if digest(model) != identity:
@@ -171,5 +200,5 @@ def _model(source: Source, device: str, identity: str) -> nn.Module:
 
 
 @lru_cache(maxsize=2)
-def _data(path: Path) -> Dataset:
+def _read(path: Path) -> Dataset:
     return load_data(path)

@@ -3,6 +3,20 @@
 from assay.trust.answer import Found, Level
 from assay.trust.exam import Exam, Result
 from assay.trust.grade import GRADES, Grade, grade
-from assay.trust.registry import CHECKS, Check, examine
+from assay.trust.registry import CHECKS, Asking, Check, askings, by_check, examine
 
-__all__ = ["CHECKS", "GRADES", "Check", "Exam", "Found", "Grade", "Level", "Result", "examine", "grade"]
+__all__ = [
+    "CHECKS",
+    "GRADES",
+    "Asking",
+    "Check",
+    "Exam",
+    "Found",
+    "Grade",
+    "Level",
+    "Result",
+    "askings",
+    "by_check",
+    "examine",
+    "grade",
+]

@@ -30,6 +30,7 @@ class Found:
         threshold: what it was held against.
         samples: the samples that it is about, by index in the data.
         about: the attack that it is about; empty for the model.
+        failed: whether it is open because asking raised an exception: it may be asked again.
     """
 
     level: Level
@@ -38,6 +39,7 @@ class Found:
     threshold: float | None = None
     samples: tuple[int, ...] = ()
     about: str = ""
+    failed: bool = False
 
 
 def passed(text: str, value: float | None = None, threshold: float | None = None, about: str = "") -> Found:
@@ -70,6 +72,11 @@ def issue(
 def unanswered(text: str, about: str = "") -> Found:
     """It could not be looked for."""
     return Found(Level.OPEN, text, about=about)
+
+
+def failed(text: str, about: str = "") -> Found:
+    """Asking raised an exception, or lost its process."""
+    return Found(Level.OPEN, f"could not be carried out: {text}", about=about, failed=True)
 
 
 def not_applicable(text: str) -> Found:

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 from assay.trust import defence, gradients, model_state, outputs, record, relations, results, rivals
-from assay.trust.answer import Found, not_applicable, unanswered
-from assay.trust.exam import Exam, Result
+from assay.trust.answer import Found, failed, not_applicable, unanswered
+from assay.trust.exam import Exam
 from assay.trust.planted import planted
 from assay.trust.selftest import known_model, other_library
 
@@ -105,6 +104,76 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 """Every check, in the order in which it is asked."""
 
 
+@dataclass(frozen=True)
+class Asking:
+    """One thing to be asked of an exam.
+
+    Attributes:
+        check: a name of `CHECKS`.
+        of: which of the results whose budgets are claimed it is about; None for all of them, or the model.
+    """
+
+    check: str
+    of: int | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Whether something is attacked anew."""
+        return CHECKS[self.check].slow
+
+    @property
+    def title(self) -> str:
+        """Name and a few words."""
+        return f"{self.check}: {CHECKS[self.check].title}"
+
+    def answer(self, exam: Exam) -> Found:
+        """Ask it. What raises is told as such: a check is no reason to lose the results."""
+        check = CHECKS[self.check]
+        result = None if self.of is None else exam.claims[self.of]
+        try:
+            found = check.ask(exam) if result is None else check.ask(exam, result)
+        except Exception as error:  # whatever a model raises
+            found = failed(f"{type(error).__name__}: {str(error)[:200]}")
+        return found if result is None or found.about else replace(found, about=result.label)
+
+
+def askings(claims: int, *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()) -> tuple[Asking, ...]:
+    """All that is asked, in order: each check once, or once for each result whose budget is claimed.
+
+    Args:
+        claims: how many such results there are.
+        before: only what can be asked before anything is attacked.
+        fast: leave out what attacks anew.
+        only: names of `CHECKS`; all by default.
+    """
+    return tuple(
+        Asking(name, at)
+        for name, check in _chosen(before, only).items()
+        if not (check.slow and fast)
+        for at in (range(claims) if check.each else (None,))
+    )
+
+
+def by_check(
+    answers: Mapping[Asking, Found], *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()
+) -> dict[str, tuple[Found, ...]]:
+    """Answers by name of the check; a check that had nothing to be asked of, or was left out, has one that says so.
+
+    Args:
+        answers: to all `askings`, in their order.
+        before: as given there; so are the others.
+        fast: see there.
+        only: see there.
+    """
+    found: dict[str, tuple[Found, ...]] = {}
+    for name, check in _chosen(before, only).items():
+        mine = tuple(answer for asking, answer in answers.items() if asking.check == name)
+        omitted = check.slow and fast
+        none = unanswered("left out: it attacks anew") if omitted else not_applicable("nothing was attacked")
+        found[name] = mine or (none,)
+    return found
+
+
 def examine(
     exam: Exam,
     *,
@@ -123,30 +192,16 @@ def examine(
     Returns:
         By name of the check: one answer, or one for each result. What cannot be carried out says why.
     """
-    asked = {name: check for name, check in CHECKS.items() if not only or name in only}
-    if not exam.results:
-        asked = {name: check for name, check in asked.items() if check.before}
-    found: dict[str, tuple[Found, ...]] = {}
-    for number, (name, check) in enumerate(asked.items()):
-        told(f"{name}: {check.title}", number, len(asked))
-        if check.slow and fast:
-            found[name] = (unanswered("left out: it attacks anew"),)
-        elif not check.each:
-            found[name] = (_asked(check, exam),)
-        else:
-            found[name] = tuple(_of(_asked(check, exam, result), result) for result in exam.claims) or (
-                not_applicable("nothing was attacked"),
-            )
+    before, found = not exam.results, {}
+    asked = askings(len(exam.claims), before=before, fast=fast, only=only)
+    for number, asking in enumerate(asked):
+        told(asking.title, number, len(asked))
+        found[asking] = asking.answer(exam)
     told("checks", len(asked), len(asked))
-    return found
+    return by_check(found, before=before, fast=fast, only=only)
 
 
-def _of(found: Found, result: Result) -> Found:
-    return found if found.about else replace(found, about=result.label)
-
-
-def _asked(check: Check, *given: Any) -> Found:
-    try:
-        return check.ask(*given)
-    except Exception as error:  # whatever a model raises: a check is no reason to lose the results
-        return unanswered(f"could not be carried out: {type(error).__name__}: {str(error)[:200]}")
+def _chosen(before: bool, only: tuple[str, ...]) -> dict[str, Check]:
+    return {
+        name: check for name, check in CHECKS.items() if (not only or name in only) and (check.before or not before)
+    }

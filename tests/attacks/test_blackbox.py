@@ -216,9 +216,26 @@ def test_onnx_file(tmp_path):
         [value("z", onnx.TensorProto.FLOAT, [None, 3])], [onnx.numpy_helper.from_array(weight, "w")],
     )  # fmt: skip
     path = tmp_path / "model.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(whole, path)
     model = from_onnx(path)
     x = images(5)
     assert torch.allclose(model(x), x.flatten(1) @ torch.from_numpy(weight), atol=1e-5)
     with pytest.raises(FileNotFoundError, match="path: no file"):
+        from_onnx(tmp_path / "none.onnx")
+
+    # weights in a file beside it, or anywhere: not without a word of the user
+    onnx.save(whole, tmp_path / "apart.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(ValueError, match=r"path: expected a file that holds its weights itself.*'weights.bin'"):
+        from_onnx(tmp_path / "apart.onnx")
+    assert torch.allclose(from_onnx(tmp_path / "apart.onnx", external=True)(x), model(x))
+    constant = onnx.TensorProto(name="c", dims=[72, 3], data_type=onnx.TensorProto.FLOAT)
+    constant.data_location = onnx.TensorProto.EXTERNAL
+    constant.external_data.add(key="location", value="../../secret")
+    graph.node.append(helper.make_node("Constant", [], ["c"], value=constant))
+    (tmp_path / "hidden.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(ValueError, match=r"'\.\./\.\./secret'"):
+        from_onnx(tmp_path / "hidden.onnx")
+    (tmp_path / "none.onnx").write_bytes(b"<html>404</html>")
+    with pytest.raises(ValueError, match="path: expected an ONNX file"):
         from_onnx(tmp_path / "none.onnx")

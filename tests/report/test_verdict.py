@@ -47,6 +47,23 @@ def test_counts_add_up_to_the_samples():
     assert (found.clean.part, found.clean.n) == (4, 5)
 
 
+def test_what_is_unknown_is_read_both_ways():
+    """Samples that came out invalid or raised an error are no robustness, and may be some: the interval covers both."""
+    found = only(cell([S, S, B, INVALID, ERROR, N]), cell([S, B, B, S, S, N]))
+    assert (found.robust.part, found.robust.n, found.robust.unknown) == (1, 5, 2)
+    assert (found.robust.value, found.robust.most) == (0.2, 0.6)
+    assert found.robust.interval == (exact_interval(1, 5)[0], exact_interval(3, 5)[1])
+    one = outcome([S, INVALID, B, N])
+    assert one.readings == (1 / 3, 2 / 3)
+    assert one.interval() == found.robust.__class__(1, 3, 1).interval
+    assert "(66.7 % if 1 unknown samples are robust)" in str(one)
+    assert "unknown" not in str(outcome([S, B]))
+    told = summary(study(cell([S, INVALID, B])))
+    assert told["models"][0]["readings"] == [1 / 3, 2 / 3]
+    assert told["cells"][0]["readings"] == [1 / 3, 2 / 3]
+    assert summary(study(cell([N, N])))["cells"][0]["readings"] is None
+
+
 def test_the_headline_chooses_the_budgets_of_the_verdict():
     cells = cell([S, S]), cell([B, S], attack="PGD 64/255", budget="64/255")
     assert only(*cells).robust.value == 0.5

@@ -132,6 +132,67 @@ def test_what_pydantic_cannot_know(case):
     assert message in str(caught.value)
 
 
+FIELDS = {
+    "epochs: 3, trail: true": "epochs: many, trail: true",
+    "limit: 64, seed": "limt: 64, seed",
+    "norm: linf,": "norm: linff,",
+    "seeds: [0, 1]": "seeds: [0, x]",
+    "unit: points": "unit: pints",
+    "ask: [gradients, transfer]": "ask: [gradients, transfr]",
+    "search: bfloat16": "search: bfloat17",
+    "kinds: [pgd, deepfool]": "kinds: [pgdd, deepfool]",
+    "source: table 1": "source: table 1\n    sorce: table 2",
+    "title: Everything": "about2: x",
+    "load: digits,": "load: digit,",
+    "apgd:steps=20": "apdg:steps=20",
+    "\nmodels:": "\nmodels: 3\nmodel:",
+    "claims:": "claims: 3\nclaim:",
+    "- says: Robust training helps.": "- sais: Robust training helps.",
+    "curve: {eps: [1/255, 2/255]": "curve: {eps: [x, 2/255]",
+}  # fmt: skip
+TOLD = {"title: Everything": 2, "\nmodels:": 2, "claims:": 2, "- says: Robust training helps.": 2}
+
+
+@pytest.mark.parametrize("old", FIELDS)
+def test_a_wrong_field_is_no_reason_to_find_fault_with_names(old):
+    """One mistake is told as one (two where it is two), whatever is said of names beside it."""
+    assert old in FULL
+    with pytest.raises(StudyError) as caught:
+        parse_study(FULL.replace(old, FIELDS[old]))
+    assert str(caught.value).count("\n- ") == TOLD.get(old, 0)
+
+
+def test_names_are_looked_at_beside_wrong_fields():
+    """All in one round: a field, a model that is not there, a claim about nobody, an attack without its budget."""
+    wrong = FULL.replace("search: bfloat16", "search: bfloat17").replace("over: clean", "over: cleam")
+    wrong = wrong.replace("victims: [clean, robust]", "victims: [clean, robst]")
+    wrong = wrong.replace("answer: learning", "answer: profile").replace(
+        "attack: apgd, data: scenes}\n    unit", "attack: apdg, data: scenes}\n    unit"
+    )
+    with pytest.raises(StudyError) as caught:
+        parse_study(wrong)
+    text = str(caught.value)
+    assert "5 errors" in text
+    for place in (
+        "run.search",
+        "diagnostics[0].over",
+        "signatures.victims",
+        "claims[1] (answer)",
+        "claims[0] (attack)",
+    ):
+        assert f"- {place}: expected" in text
+
+
+def test_what_hangs_on_a_wrong_field_is_not_told():
+    """Of a model whose training is wrong nobody knows whether it has a trail; of wrong budgets, what claims mean."""
+    wrong = FULL.replace("epochs: 3, trail: true", "epochs: 3, trail: perhaps").replace("norm: linf,", "norm: linff,")
+    wrong = wrong.replace("ours: {robust: robust, attack: apgd", "ours: {robust: robust, attack: apdg")
+    with pytest.raises(StudyError) as caught:
+        parse_study(wrong.replace("data: digits, limit: 32", "data: digts, limit: 32"))
+    told = sorted(line.partition(": ")[0] for line in str(caught.value).split("\n- ")[1:])
+    assert told == ["budgets[0].norm", "diagnostics[1].data", "models.clean.train.trail"]
+
+
 JUNK = (
     None,
     -1,

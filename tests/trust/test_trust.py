@@ -12,6 +12,7 @@ from assay.core.run import attack
 from assay.trust import CHECKS, GRADES, Exam, Found, Level, examine, grade
 from assay.trust.answer import worst
 from assay.trust.changed import with_radius, with_step_size, with_steps
+from assay.trust.defence import Frozen
 from assay.trust.grade import STANDARD, STRONG
 from assay.trust.planted import planted
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained
@@ -206,6 +207,23 @@ def test_random_models_are_shown_their_images_several_times():
     exam = examined(ZOO["random, without expectation"][1]().model, ("pgd:steps=10",))
     (found,) = examine(exam, only=("B1",))["B1"]
     assert "of the time" in found.text
+
+
+def test_frozen_draws_are_frozen_and_nothing_is_drawn_meanwhile():
+    """One image gets one answer, and the process goes on as if nothing had been drawn."""
+    model, x = ZOO["random, without expectation"][1]().model, data()[0][:1]
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    frozen = Frozen(model, 0)
+    assert torch.equal(frozen(x), frozen(x))
+    assert not torch.equal(frozen(x), Frozen(model, 1)(x))
+    assert torch.equal(torch.rand(2), expected)
+    strong = examine(examined(model, ("apgd:steps=20",)), only=("D1b",))["D1b"][0]
+    assert strong.level is Level.PASSED
+    assert "with its draws frozen" in strong.text
+    plain = examine(examined(trained(), ("pgd:steps=3",)), only=("D1b",))["D1b"][0]
+    assert plain.level is Level.NOT_APPLICABLE
 
 
 def test_images_that_were_not_kept_cannot_be_shown_again():

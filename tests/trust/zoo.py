@@ -199,12 +199,16 @@ ZOO = {
     "an attack that fails where the answer is known": ("C12", lambda: examined(trained(), (negated(),))),
     "no way past a part without gradients": ("D2", lambda: unadapted("bits:bits=3")),
     "an attack that fails without the defence": ("D4", lambda: weakly(defend(trained(), "bits:bits=6"))),
+    "an attack that fails with the draws frozen": ("D1b", lambda: weakly(noisy())),
+    "a start that decides": ("B7", lambda: examined(trained(), ("square:queries=10",), eps=16 / 255)),
+    "a budget of 0 that is not one": ("C1", lambda: examined(trained(), (stuck("pgd:steps=10", EPS),))),
     "nothing written down": ("E3", lambda: unrecorded()),
     "a clean accuracy that is not known": ("A12", lambda: examined(trained(), ("pgd:steps=3",), reference=0.99)),
 }  # fmt: skip
 
 
-def stuck():
+def stuck(spec="noise:draws=1", eps=1e-4):
+    """An attack that does the same whatever its budget."""
     planned = plan("noise:draws=1", eps=EPS)
 
     @dataclasses.dataclass(frozen=True)
@@ -214,7 +218,7 @@ def stuck():
 
         @property
         def inner(self):
-            return unfold(plan("noise:draws=1", eps=1e-4).attack)[0].attack
+            return unfold(plan(spec, eps=eps).attack)[0].attack
 
         @property
         def geometry(self):
@@ -234,6 +238,10 @@ def stuck():
             return "Fixed linf 4/255"
 
     return Planned(Fixed(), "Fixed", "4/255", EPS)
+
+
+def noisy():
+    return Wrapped(before=lambda x: x + 0.01 * torch.randn_like(x))
 
 
 def unadapted(defence):

@@ -49,6 +49,24 @@ def untouched(model: Classifier) -> Iterator[None]:
         _restore_process(process)
 
 
+@contextmanager
+def seeded(seed: int, devices: set[torch.device]) -> Iterator[None]:
+    """Let PyTorch, NumPy and Python draw what they draw after a seed; afterwards go on as if nothing had been drawn.
+
+    Args:
+        seed: of all three.
+        devices: accelerators whose random state counts.
+    """
+    process = _process_state(devices)
+    try:
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        yield
+    finally:
+        _restore_process(process)
+
+
 def model_dtype(model: Classifier) -> torch.dtype:
     """The floating type of a model's parameters; float32 if it has none."""
     if isinstance(model, nn.Module):

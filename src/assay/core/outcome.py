@@ -123,9 +123,20 @@ class Outcome:
     def robust_accuracy(self) -> float:
         """Share of samples that survived, of those that were run. An upper bound on robustness; NaN if none was run.
 
-        Invalid and errored samples count in the denominator and never as robust.
+        Invalid and errored samples count in the denominator and never as robust; `readings` has both ways to count.
         """
         return _share(self.robust, self.status != int(Status.NOT_RUN))
+
+    @property
+    def unknown(self) -> int:
+        """How many samples came out invalid or raised an error: nobody knows whether they are robust."""
+        return self.count(Status.INVALID) + self.count(Status.ERROR)
+
+    @property
+    def readings(self) -> tuple[float, float]:
+        """Robust accuracy with unknown samples read as broken, and read as robust; equal where there are none."""
+        n, robust = len(self) - self.count(Status.NOT_RUN), int(self.robust.sum())
+        return (robust / n, (robust + self.unknown) / n) if n else (float("nan"), float("nan"))
 
     @property
     def success_rate(self) -> float:
@@ -134,7 +145,7 @@ class Outcome:
         return _share(self.status == int(Status.BROKEN), attacked)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Exact (Clopper–Pearson) confidence interval of the robust accuracy.
+        """Exact (Clopper–Pearson) confidence interval of the robust accuracy, over both `readings`.
 
         Args:
             confidence: coverage, in (0, 1).
@@ -142,7 +153,8 @@ class Outcome:
         Returns:
             Lower and upper end, as shares; (0, 1) when nothing was run.
         """
-        return exact_interval(int(self.robust.sum()), len(self) - self.count(Status.NOT_RUN), confidence)
+        n, robust = len(self) - self.count(Status.NOT_RUN), int(self.robust.sum())
+        return exact_interval(robust, n, confidence, unknown=self.unknown)
 
     def norm(self, norm: str = "linf") -> PerRow:
         """Size of each perturbation ``images - clean``.
@@ -240,8 +252,10 @@ class Outcome:
         if bool(self.size.isnan().all()) and self.count(Status.BROKEN):  # no budget: a distance is what was asked for
             found = self.norm("l2")[self.status == int(Status.BROKEN)]
             counts += f"; median l2 distance {found.median().item():.4g}"
+        least, most = self.readings
+        either = f" ({100 * most:.1f} % if {self.unknown} unknown samples are robust)" if most > least else ""
         return (
-            f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} % "
+            f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} %{either} "
             f"[{100 * low:.1f}, {100 * high:.1f}] of n = {len(self)} ({counts}); {passes:.1f} passes a sample"
         )
 

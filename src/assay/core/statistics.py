@@ -1,13 +1,14 @@
 """Intervals for shares."""
 
 
-def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def exact_interval(successes: int, n: int, confidence: float = 0.95, *, unknown: int = 0) -> tuple[float, float]:
     """Exact binomial confidence interval of a share.
 
     Args:
         successes: how many of ``n``.
         n: how many were tried.
         confidence: coverage, in (0, 1).
+        unknown: how many of the others may be successes too: the interval reaches over both readings.
 
     Returns:
         Lower and upper end, as shares; (0, 1) when nothing was tried.
@@ -16,6 +17,9 @@ def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[fl
         >>> low, high = exact_interval(5, 10)
         >>> round(low, 3), round(high, 3)
         (0.187, 0.813)
+        >>> low, high = exact_interval(5, 10, unknown=2)
+        >>> round(low, 3), round(high, 3)
+        (0.187, 0.933)
 
     Source: Clopper & Pearson 1934, Biometrika 26(4).
     """
@@ -23,5 +27,5 @@ def exact_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[fl
 
     if n == 0:
         return (0.0, 1.0)
-    found = binomtest(successes, n).proportion_ci(confidence, method="exact")
-    return (float(found.low), float(found.high))
+    least, most = (binomtest(k, n).proportion_ci(confidence, method="exact") for k in (successes, successes + unknown))
+    return (float(least.low), float(most.high))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from assay.core.arguments import described, one_of, reject, whole
 from assay.core.types import Images, Logits
+from assay.models.onnx import named_files
 
 GIVES = ("logits", "probabilities", "labels")
 LAYOUTS = ("nchw", "nhwc")
@@ -92,25 +93,37 @@ class QueryModel:
         return scores.clamp_min(_FLOOR).log() if self.gives == "probabilities" else scores
 
 
-def from_onnx(path: str | Path, *, gives: str = "logits", layout: str = "nchw", threads: int = 0) -> QueryModel:
+def from_onnx(
+    path: str | Path, *, gives: str = "logits", layout: str = "nchw", threads: int = 0, external: bool = False
+) -> QueryModel:
     """A classifier in an ONNX file, run by ONNX Runtime (``pip install assay[onnx]``).
+
+    A file may name others that hold its weights, anywhere on this machine; of somebody else's file that is not read.
 
     Args:
         path: the file; its first input takes images in [0, 1], its first output is what ``gives`` says.
         gives: ``"logits"`` or ``"probabilities"``.
         layout: ``"nchw"`` or ``"nhwc"``.
         threads: threads of the runtime; 0 for its own choice.
+        external: read weights from other files, too, where the file names some.
 
     Raises:
-        ImportError: ONNX Runtime is not installed.
+        ImportError: ONNX or ONNX Runtime is not installed.
         FileNotFoundError: no such file.
+        ValueError: not an ONNX file, or one that names other files, without ``external``.
     """
     try:
-        import onnxruntime  # type: ignore[import-not-found,unused-ignore]
+        import onnx  # noqa: F401
+        import onnxruntime
     except Exception as failure:
-        raise ImportError(f"reading ONNX files needs onnxruntime (pip install 'assay[onnx]'): {failure}") from failure
+        raise ImportError(f"reading ONNX files needs onnx and onnxruntime (pip install 'assay[onnx]'): "
+                          f"{failure}") from failure  # fmt: skip
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: no file {path}")
+    named = named_files(Path(path))
+    if named and not external:
+        told = described(f"one that names {len(named)} others, such as {named[0]!r}")
+        reject("path", "a file that holds its weights itself, or external=True for one whose source you trust", told)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

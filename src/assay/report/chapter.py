@@ -136,7 +136,16 @@ def _sentence(found: Verdict) -> str:
         return "No sample was reached by every attack, so there is no verdict."
     attacks = {1: "the one attack", 2: "both attacks"}.get(len(found.cells), f"all {len(found.cells)} attacks")
     before = f" Without an attack it was right on {found.clean.part}." if found.clean.n == found.robust.n else ""
-    return f"Still right on {found.robust.part} of {found.robust.n} images after {attacks}.{before}"
+    return f"Still right on {found.robust.part} of {found.robust.n} images after {attacks}.{before}{_unknown(found)}"
+
+
+def _unknown(found: Verdict) -> str:
+    """What the number would be if samples of which nobody knows were robust; empty where there are none."""
+    share, count = found.robust, found.robust.unknown
+    if not count or share.most is None:
+        return ""
+    return (f" {count} came out invalid or raised an error: if they were robust, it would be "
+            f"{100 * share.most:.1f} %; the interval reaches over both readings.")  # fmt: skip
 
 
 def _budgets(study: Study, found: Verdict) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ def summary(studies: Study | Sequence[Study]) -> dict[str, Any]:
         Of one study ``title``, ``dataset``, ``n`` samples, ``headline``, ``warnings``, ``facts``, ``command``;
         ``models``: the verdict of each, and ``budgets``, the worst case at each claimed budget alone; ``cells``: each
         attack on each model. A verdict and a cell hold ``n`` (samples that were run), ``counts`` (all six),
-        ``robust_accuracy``, ``interval`` (exact, 95 %; None with ``n`` 0),
+        ``robust_accuracy``, ``readings`` (samples that came out invalid or raised an error read as broken, and as
+        robust), ``interval`` (exact, 95 %, over both readings; None with ``n`` 0),
         ``clean_accuracy`` and ``passes`` (forward and backward passes per sample). Of a sequence, whatever its length,
         ``studies``: that of each.
 
@@ -86,6 +87,7 @@ def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: f
         "n": robust.n,
         "counts": counts,
         "robust_accuracy": robust.value,
+        "readings": [robust.value, robust.most] if robust.n else None,
         "interval": list(robust.interval) if robust.n else None,
         "clean_accuracy": clean,
         "passes": cost,

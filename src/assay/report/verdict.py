@@ -24,10 +24,12 @@ class Share:
     Attributes:
         part: how many.
         n: of how many.
+        unknown: of how many others nobody knows: they came out invalid or raised an error.
     """
 
     part: int
     n: int
+    unknown: int = 0
 
     @property
     def value(self) -> float | None:
@@ -35,9 +37,14 @@ class Share:
         return self.part / self.n if self.n else None
 
     @property
+    def most(self) -> float | None:
+        """The share with what is unknown counted in; None when ``n`` is 0."""
+        return (self.part + self.unknown) / self.n if self.n else None
+
+    @property
     def interval(self) -> tuple[float, float]:
-        """Exact 95 % interval."""
-        return exact_interval(self.part, self.n)
+        """Exact 95 % interval, over both readings of what is unknown."""
+        return exact_interval(self.part, self.n, unknown=self.unknown)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,9 @@ def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
     skipped = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) >= n)
     status = worst(tuple(cell.outcome for cell in ran), n)
     right, known = clean_right(ran, n)
-    robust = Share(int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()))
+    unknown = (status == int(Status.INVALID)) | (status == int(Status.ERROR))
+    robust = Share(int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()),
+                   int(unknown.sum()))  # fmt: skip
     return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), robust)
 
 
@@ -156,7 +165,7 @@ def _per_sample(outcome: Outcome, counted: Tensor) -> float | None:
 
 def robust_share(outcome: Outcome) -> Share:
     """Share that survived, of the samples that were run."""
-    return Share(int(outcome.robust.sum()), len(outcome) - outcome.count(Status.NOT_RUN))
+    return Share(int(outcome.robust.sum()), len(outcome) - outcome.count(Status.NOT_RUN), outcome.unknown)
 
 
 def by_budget(study: Study, model: str) -> dict[str, Verdict]:

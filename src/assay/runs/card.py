@@ -90,7 +90,8 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
             grade = (entry.get("grade") or {}).get("grade", "–")
             results.append(_metadata(told, entry))
             rows.append(f"| {_cell(told['dataset'])} | {_cell('; '.join(told['headline']))} | "
-                        f"{_percent(entry['clean_accuracy'])} | ≤ {_percent(entry['robust_accuracy'])} | "
+                        f"{_percent(entry['clean_accuracy'])} | "
+                        f"≤ {_percent(entry['robust_accuracy'])}{_unknown(entry)} | "
                         f"{_percent(low)} – {_percent(high)} | {entry['n']} | {grade} | "
                         f"{_cell(', '.join(entry['attacks']))} |")  # fmt: skip
     head = yaml.safe_dump({"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": results}]},
@@ -123,6 +124,12 @@ def _metadata(told: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, An
               for at in entry["budgets"] if at["robust_accuracy"] is not None),
         ],
     }  # fmt: skip
+
+
+def _unknown(entry: Mapping[str, Any]) -> str:
+    """What else the number could be, where samples came out invalid or raised an error."""
+    least, most = entry.get("readings") or (None, None)
+    return "" if most is None or most == least else f" ({_percent(most)} if unknown samples are robust)"
 
 
 def _percent(share: float | None) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from assay.core.arguments import nearest
 from assay.report.text import plain
+from assay.runs.beside import names_beside
 from assay.runs.schema import Config
 
 LARGEST = 2**20
@@ -64,7 +65,7 @@ def parse_study(text: str, changes: Sequence[str] = (), *, name: str = "study") 
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        lines = sorted({f"{where}: {what}" for where, what in _sentences(error)})
+        lines = sorted({f"{where}: {what}" for where, what in _sentences(error)} | set(names_beside(content, error)))
         told = lines[0] if len(lines) == 1 else f"{len(lines)} errors\n- " + "\n- ".join(lines)
         raise StudyError(f"{name}: {told}") from None
 

@@ -4,13 +4,16 @@ from torch import nn
 
 from assay.attacks import APGD
 from assay.core.expectation import Expectation
+from assay.core.guard import Classifier, seeded
 from assay.core.outcome import Status
+from assay.core.types import Images, Logits
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.exam import Exam, broken
 from assay.trust.results import GAIN
 from assay.trust.rivals import kind_of
 
 _STEPS, _MISSED = 50, 0.05
+_FROZEN = 16
 
 
 def enough_draws(exam: Exam) -> Found:
@@ -37,6 +40,57 @@ def enough_draws(exam: Exam) -> Found:
                        f"{len(exam.chosen)}: the "
                        "expectation is taken over too few", share, threshold, tuple(new.tolist()))  # fmt: skip
     return passed(f"with {2 * before} draws instead of {before} it breaks {len(new)} more", share, threshold)
+
+
+class Frozen(nn.Module):
+    """A model that draws the same random numbers at every pass.
+
+    The numbers that an image gets depend on its place in the batch, so it is asked about one image at a time.
+
+    Args:
+        model: the classifier, or a surrogate of one.
+        seed: of the draws.
+    """
+
+    def __init__(self, model: Classifier, seed: int) -> None:
+        super().__init__()
+        self.model, self.seed = model, seed
+
+    def forward(self, x: Images) -> Logits:
+        """Logits, ``(b, k)``."""
+        with seeded(self.seed, {x.device}):
+            return self.model(x)
+
+
+def frozen_draws(exam: Exam) -> Found:
+    """D1b: with its draws frozen, the model is broken by the attack; else it is the attack that fails.
+
+    A model that withstands it without being random is told from an attack that fails by APGD, on what is left. The
+    first part of a cascade is tried, on 16 samples one by one.
+    """
+    if not (exam.random or isinstance(exam.seen, Expectation)):
+        return not_applicable("the model draws no random numbers")
+    result = next((r for r in exam.claims if r.ball is not None and kind_of(r.stages[0].attack) == "gradient"), None)
+    if result is None or result.ball is None or not exam.differentiable:
+        return unanswered("no attack by gradients has a budget")
+
+    def frozen(model: Classifier) -> Classifier:
+        return Frozen(model, exam.seed)
+
+    index = exam.chosen[exam.right][:_FROZEN]
+    first = result.stages[0].attack
+    found = exam.attacked(first, index, through=frozen, slots=1)
+    left, right = index[found.status == int(Status.SURVIVED)], int((found.predicted_clean == found.y).sum())
+    told = f"with its draws frozen {len(left)} of {right} samples survive {first.describe()}"
+    if len(left) <= max(1, _MISSED * right):
+        return passed(told, len(left) / max(right, 1))
+    strong = APGD(result.ball.eps, norm=result.ball.norm, steps=_STEPS)
+    more = left[broken(exam.attacked(strong, left, through=frozen, slots=1))]
+    share = len(more) / max(right, 1)
+    if len(more) > max(1, _MISSED * right):
+        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attack fails where nothing is random "
+                       "already", share, _MISSED, tuple(more.tolist()), result.label)  # fmt: skip
+    return passed(f"{told}, of which APGD-{_STEPS} breaks {len(more)}", share, _MISSED)
 
 
 def no_way_round(exam: Exam) -> Found:

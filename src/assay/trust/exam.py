@@ -12,7 +12,7 @@ from assay.attacks.registry import Planned
 from assay.core.combinators import AnyAttack, Stage, unfold
 from assay.core.expectation import Expectation
 from assay.core.geometry import Ball
-from assay.core.guard import model_device, model_dtype, untouched
+from assay.core.guard import Classifier, model_device, model_dtype, untouched
 from assay.core.memory import attempt, is_out_of_memory
 from assay.core.outcome import Outcome, Status
 from assay.core.run import INTERRUPTED, attack
@@ -212,15 +212,29 @@ class Exam:
         standing = torch.stack([result.outcome.status[index] == int(Status.SURVIVED) for result in counted]).all(0)
         return index[standing]
 
-    def attacked(self, what: AnyAttack, index: Tensor, **more: Any) -> Outcome:
-        """Attack some samples as the evaluation did: adaptively where the defence declares how."""
+    def attacked(
+        self,
+        what: AnyAttack,
+        index: Tensor,
+        *,
+        through: Callable[[Classifier], Classifier] = lambda model: model,
+        **more: Any,
+    ) -> Outcome:
+        """Attack some samples as the evaluation did: adaptively where the defence declares how.
+
+        Args:
+            what: the attack.
+            index: the samples, ``(m,)``.
+            through: changes the model, and the surrogate that attacks see.
+            more: as `assay.attack` takes it.
+        """
         how = self.adaptation if self.adapted else None
         what = what if how is None else how.adapt(what)
         given: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
         outcome = attack(
-            self.model, self.x[index], self.y[index], what,
+            through(self.model), self.x[index], self.y[index], what,
             mask=None if self.masks is None else self.masks[index],
-            surrogate=None if how is None else how.surrogate,
+            surrogate=None if how is None or how.surrogate is None else through(how.surrogate),
             test=None if how is None else how.test,
             **given,
         )  # fmt: skip

@@ -12,7 +12,7 @@ GRADES = ("unusable", "weak", "standard", "strong")
 STANDARD = tuple(
     name for name in CHECKS if name[0] in "AB" or name in ("C1", "C2", "C3", "C4", "C5", "C6", "C9", "C10")
 )
-STRONG = ("C7", "C11", "C12", "D1", "D2", "D3", "D4", "D5", "E3", "E6")
+STRONG = ("C7", "C11", "C12", "D1", "D1b", "D2", "D3", "D4", "D5", "E3", "E6")
 RIVALS = ("C4", "C5", "C6")
 """Of these at least one must have had something to compare: attacks without a budget are compared with nothing."""
 FOUND = ("C11", "C12")

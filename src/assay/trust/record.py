@@ -16,10 +16,14 @@ def interval(exam: Exam) -> Found:
     """E1: n and an exact interval."""
     if not exam.claims:
         return not_applicable("nothing was attacked")
-    survived = torch.stack([r.outcome.status == int(Status.SURVIVED) for r in exam.claims]).all(0)
-    n, k = len(survived), int(survived.sum())
-    low, high = exact_interval(k, n)
-    return passed(f"{k} of {n} survive every attack, exact 95 % interval {100 * low:.1f} to {100 * high:.1f} %",
+    every = torch.stack([r.outcome.status for r in exam.claims])
+    odd = ((every == int(Status.INVALID)) | (every == int(Status.ERROR))).any(0)
+    lost = ((every == int(Status.BROKEN)) | (every == int(Status.MISCLASSIFIED))).any(0)
+    n, k = every.shape[1], int((every == int(Status.SURVIVED)).all(0).sum())
+    unknown = int((odd & ~lost).sum())
+    low, high = exact_interval(k, n, unknown=unknown)
+    both = f" over both readings of {unknown} that are unknown" if unknown else ""
+    return passed(f"{k} of {n} survive every attack, exact 95 % interval {100 * low:.1f} to {100 * high:.1f} %{both}",
                   high - low)  # fmt: skip
 
 

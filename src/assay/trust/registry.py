@@ -88,6 +88,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "C12": _each(known_model, "works where the answer is known", _CARLINI, slow=True),
         "C13": _all(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
         "D1": _all(defence.enough_draws, "enough draws", _CARLINI, slow=True),
+        "D1b": _all(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
         "D2": _all(defence.no_way_round, "past what has no gradient", _ATHALYE),
         "D3": _all(defence.detector_counts, "detector evaded, too", "Tramèr et al. 2020"),
         "D4": _all(defence.without_it, "defence taken off", _CARLINI, slow=True),

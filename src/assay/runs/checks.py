@@ -23,7 +23,7 @@ from assay.runs.ledger import Ledger
 from assay.runs.settings import Settings
 from assay.runs.signals import Asked
 from assay.trust import Asking, Found, Level, askings, by_check, grade
-from assay.trust.answer import failed
+from assay.trust.answer import LEFT_OUT, failed
 
 Told = Callable[[str, int, int], None]
 
@@ -234,11 +234,11 @@ def _tell(case: _Case, found: Mapping[str, Any], notice: Callable[[str], None]) 
 
 
 def _reasons(found: Mapping[str, Any]) -> list[str]:
-    """Of each check that lowers a grade below standard the first of its worst answers."""
+    """Of each check that lowers a grade below standard the first of its worst answers; not what was to be left out."""
     worst: dict[str, str] = {}
     for level in ("issue", "warning", "open"):
         for answer in found["checks"]:
-            if answer["level"] == level and answer["check"] in found["why"]:
+            if answer["level"] == level and answer["check"] in found["why"] and answer["text"] != LEFT_OUT:
                 worst.setdefault(answer["check"], f"{answer['check']}: {answer['text']}")
     return list(worst.values()) if found["grade"] in ("unusable", "weak") else []
 

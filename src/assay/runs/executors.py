@@ -147,10 +147,10 @@ class Local:
 
 
 @contextmanager
-def ended(executor: Executor) -> Iterator[None]:
+def ended(executor: Executor) -> Iterator[Executor]:
     """Close an executor afterwards; after an exception, also what is under way is ended."""
     try:
-        yield
+        yield executor
     except BaseException:
         executor.close(now=True)
         raise

@@ -19,6 +19,10 @@ class Level(StrEnum):
     """There is nothing to be asked here."""
 
 
+LEFT_OUT = "left out: it attacks anew"
+"""What is said of a check that attacks anew, where that was not wanted."""
+
+
 @dataclass(frozen=True)
 class Found:
     """The answer of a check.

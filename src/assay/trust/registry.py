@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from assay.trust import defence, gradients, model_state, outputs, record, relations, results, rivals
-from assay.trust.answer import Found, failed, not_applicable, unanswered
+from assay.trust.answer import LEFT_OUT, Found, failed, not_applicable, unanswered
 from assay.trust.exam import Exam
 from assay.trust.planted import planted
 from assay.trust.selftest import known_model, other_library
@@ -170,7 +170,7 @@ def by_check(
     for name, check in _chosen(before, only).items():
         mine = tuple(answer for asking, answer in answers.items() if asking.check == name)
         omitted = check.slow and fast
-        none = unanswered("left out: it attacks anew") if omitted else not_applicable("nothing was attacked")
+        none = unanswered(LEFT_OUT) if omitted else not_applicable("nothing was attacked")
         found[name] = mine or (none,)
     return found
 

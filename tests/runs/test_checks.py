@@ -132,6 +132,8 @@ def test_an_end_between_two_checks_keeps_those_before(copy, monkeypatch, asked, 
         found = run_study(study(text=ONE), copy)
     assert (found.conducted.signal, found.conducted.complete, found.report) == (2, False, None)
     assert not (copy / "report.html").exists()
+    with Ledger(copy) as ledger:
+        assert ledger.meta("checks") == {}  # no grade of half the checks, nor of an earlier plan
     first = list(asked)
     assert len(first) == 5
     asked.clear()

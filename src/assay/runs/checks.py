@@ -62,10 +62,10 @@ class _Case:
         return askings(sum(cell.words.curve is None for cell, _ in self.own), fast=self.fast)
 
     def key(self, kind: str, *more: str) -> str:
-        """A name for all that an answer depends on, and ``more``."""
+        """A name for all that an answer depends on (the order of attacks, too), and ``more``."""
         parts = [self.subject.identity, self.area.data.digest, str(self.settings.checked), code_digest("trust"),
                  torch.__version__, *(package_version(name) for name in ("torchattacks", "foolbox")),
-                 *sorted(f"{entry.key} {cell.words.curve or ''}" for cell, entry in self.own), *more]  # fmt: skip
+                 *(f"{entry.key} {cell.words.curve or ''}" for cell, entry in self.own), *more]  # fmt: skip
         return f"{kind}-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def key_of(self, asking: Asking) -> str:
@@ -181,6 +181,8 @@ def _completed(
         if not missing:
             yield case, answers
     total = done = len(todo)
+    if todo:
+        told(f"{todo[0].job.name}, {todo[0].work.asking.title}", 0, total)
     for ticket, found in handed_out(todo, executor, asked):
         if found is None and not ticket.given_up:
             continue

@@ -21,10 +21,10 @@ def kills(record, table):
         whom.setdefault(name, []).append(row)
     text = (f"`kill -9` at random moments of a study ({record['study']}; {record['uninterrupted_s']} s when nothing "
             "kills it), each of a fresh run, then the same command: is samples.csv that of the uninterrupted run, byte "
-            "for byte?")  # fmt: skip
-    rows = [(name, len(found), sum(r["same"] for r in found), sum(r["stray files"] for r in found))
-            for name, found in whom.items()]  # fmt: skip
-    return text, table(("killed", "times", "the same table", "stray files"), rows)
+            "for byte, and does every check answer the same?")  # fmt: skip
+    rows = [(name, len(found), sum(r["same"] for r in found), sum(r["same answers"] for r in found),
+             sum(r["stray files"] for r in found)) for name, found in whom.items()]  # fmt: skip
+    return text, table(("killed", "times", "the same table", "the same answers", "stray files"), rows)
 
 
 def scaling(record, table):

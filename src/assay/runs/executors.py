@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +19,9 @@ from assay.core.arguments import whole
 from assay.core.progress import Callback
 from assay.runs.signals import HEEDED
 from assay.runs.work import Work, shifted
+
+_PATIENCE = 5.0
+"""Seconds that workers get to end by themselves."""
 
 Found = Any
 """What became of some work: what it found, the exception that it raised, or None: its worker was lost."""
@@ -122,14 +125,22 @@ class Local:
 
     def close(self, *, now: bool = False) -> None:
         """See `Executor`."""
+        self._end(0.0 if now else _PATIENCE)
+
+    def _end(self, patience: float) -> None:
+        """End the pool. A worker that has not ended in time is killed: nothing is under way in it.
+
+        One that waits for the lock of a worker that was killed would wait for ever, and the end of this process for it.
+        """
         if self._pool is None:
             return
-        workers = list((self._pool._processes or {}).values())
-        if now:
-            for worker in workers:
-                worker.kill()
-        self._pool.shutdown(wait=not now, cancel_futures=True)
-        self._pool = None
+        pool, self._pool = self._pool, None
+        workers = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + patience
+        for worker in workers:
+            connection.wait([worker.sentinel], max(0.0, until - time.monotonic()))
+            worker.kill()
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -141,9 +152,7 @@ class Local:
         """Give up a pool that has lost a worker, with all that it had taken."""
         self._lost.extend(self._under_way.values())
         self._under_way.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        self._end(0.0)
 
 
 @contextmanager

@@ -22,9 +22,14 @@ def kills(record, table):
     text = (f"`kill -9` at random moments of a study ({record['study']}; {record['uninterrupted_s']} s when nothing "
             "kills it), each of a fresh run, then the same command: is samples.csv that of the uninterrupted run, byte "
             "for byte, and does every check answer the same?")  # fmt: skip
-    rows = [(name, len(found), sum(r["same"] for r in found), sum(r["same answers"] for r in found),
+    rows = [(name, len(found), sum(r["same"] for r in found), _answers(found),
              sum(r["stray files"] for r in found)) for name, found in whom.items()]  # fmt: skip
     return text, table(("killed", "times", "the same table", "the same answers", "stray files"), rows)
+
+
+def _answers(rows):
+    """How often the checks answered the same; a record of before they were compared says nothing."""
+    return sum(r["same answers"] for r in rows) if all("same answers" in r for r in rows) else "–"
 
 
 def scaling(record, table):

@@ -40,7 +40,7 @@ def demo(
 ) -> int:
     """Train clean, PGD-AT and AT-Dual models on scenes and digits, attack them all, write one report.
 
-    Three to five minutes on two cores, of which each gets a process. After an interrupt the same command goes on.
+    Three to six minutes on two cores, of which each gets a process. After an interrupt the same command goes on.
 
     Parameters
     ----------

@@ -79,14 +79,17 @@ def test_started_here_it_listens_to_nobody_else(made):
 
 
 def test_few_models_stay_in_the_object_store(made, tmp_path):
-    from assay.models import build, save
+    from assay.models import build, digest, save
 
     made()
     executor = OnRay(workers=1)
     recipe = {"arch": "tiny-cnn", "channels": 3, "classes": 8, "size": 16, "normalize": "half"}
     for seed in range(9):
         torch.manual_seed(seed)
-        save(build(**recipe), tmp_path / f"{seed}.safetensors", recipe)
-        executor._put(Source(str(tmp_path / f"{seed}.safetensors")))
+        model = build(**recipe)
+        save(model, tmp_path / f"{seed}.safetensors", recipe)
+        executor._put(Source(str(tmp_path / f"{seed}.safetensors")), digest(model))
     assert len(executor._kept) <= 6
     assert Source(str(tmp_path / "8.safetensors")) in executor._kept
+    with pytest.raises(ValueError, match=r"the weights that .* had when the run began"):
+        executor._put(Source(str(tmp_path / "0.safetensors")), "of others")  # a file that has changed since

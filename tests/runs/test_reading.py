@@ -193,6 +193,23 @@ def test_what_hangs_on_a_wrong_field_is_not_told():
     assert told == ["budgets[0].norm", "diagnostics[1].data", "models.clean.train.trail"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("signatures: {victims: [clean, robust],", "signatures: {"),  # which its answer hangs on
+        ("limit: 64, train_limit: 500}", "limit: 64}\n  more: {limit: 3}"),  # data without their place
+    ],
+)
+def test_what_is_left_out_with_a_wrong_part_is_no_mistake_of_another(old, new):
+    text = FULL.replace("{answer: learning, column: accuracy, where: {epoch: 3}}",
+                        "{answer: restoration, column: accuracy}")  # fmt: skip
+    assert old in text
+    with pytest.raises(StudyError) as caught:
+        parse_study(text.replace(old, new))
+    assert "(answer)" not in str(caught.value)
+    assert "same data" not in str(caught.value)
+
+
 JUNK = (
     None,
     -1,

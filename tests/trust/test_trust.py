@@ -16,7 +16,7 @@ from assay.trust.defence import Frozen
 from assay.trust.grade import STANDARD, STRONG
 from assay.trust.planted import planted
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained
-from trust.zoo import ZOO, Wrapped
+from trust.zoo import ZOO, Wrapped, noisy
 
 
 @pytest.mark.parametrize("case", ZOO, ids=lambda name: name.replace(" ", "-"))
@@ -224,6 +224,38 @@ def test_frozen_draws_are_frozen_and_nothing_is_drawn_meanwhile():
     assert "with its draws frozen" in strong.text
     plain = examine(examined(trained(), ("pgd:steps=3",)), only=("D1b",))["D1b"][0]
     assert plain.level is Level.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("name", ["C11", "C12", "D1b", "B6"])
+def test_an_interrupt_inside_an_attack_is_no_answer(monkeypatch, name):
+    """The engine ends an attack at Ctrl-C and says so; a check that counted what was there would be kept for good."""
+    exam = examined(noisy() if name == "D1b" else trained("pgd-at"), ("pgd:steps=3",))
+    for module in ("exam", "planted", "selftest"):
+        monkeypatch.setattr(f"assay.trust.{module}.attack", lambda *a, **k: exam.results[0].outcome.merge(
+            dataclasses.replace(exam.results[0].outcome, events=("interrupted",)), torch.arange(64)))  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        examine(exam, only=(name,))
+
+
+@pytest.mark.parametrize("name", ["C4", "C6", "D1b"])
+def test_samples_that_raise_have_not_survived(monkeypatch, name):
+    """A model that raises while it is attacked anew: the check is open, and no pass."""
+    model = noisy()
+    exam = examined(model, ("bim:steps=2,step_size=0.0005",))
+    exam.random, exam.clean  # noqa: B018 (asked before it raises)
+
+    def raising(x):
+        raise ValueError("odd")
+
+    model.before = raising
+    found = examine(exam, only=(name,))[name][0]
+    assert found.failed
+    assert "samples raised, the first: ValueError: odd" in found.text
+
+
+def test_a_better_attack_among_the_claims_is_no_false_alarm():
+    exam = examined(noisy(), ("bim:steps=2,step_size=0.0005", "apgd:steps=50"))
+    assert examine(exam, only=("D1b",))["D1b"][0].level is Level.PASSED
 
 
 def test_images_that_were_not_kept_cannot_be_shown_again():

@@ -102,7 +102,10 @@ def check(
     if not found.complete:
         note("interrupted; the same command goes on")
         return 128 + found.signal
-    checked = found.study.checked[name]
+    checked = found.study.checked.get(name)
+    if checked is None:
+        note(f"{name}: could not be checked; assay doctor, or a look at the model, may tell why")
+        return 1
     if json:
         emit({"grade": checked.grade, "why": list(checked.why), "answers": [vars(a) for a in checked.answers]})
     else:

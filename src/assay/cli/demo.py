@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -59,7 +59,7 @@ def demo(
     lessons = {(chapter.name, name): _lesson(chapter, name, out, small=small, seed=seed)
                for chapter in CHAPTERS for name in MODELS}  # fmt: skip
     with ended(_executor(small)) as executor:
-        learned(lessons, executor)
+        learned(lessons, executor, (lambda _: None) if quiet or json else note)
     found = []
     for chapter in CHAPTERS:
         test = _images(chapter, "test", small=small)
@@ -175,11 +175,13 @@ class Lesson:
         data: the training images.
         recipe: how.
         folder: where to.
+        identity: see `Work`: nobody knows it before.
     """
 
     data: Dataset
     recipe: Recipe
     folder: Path
+    identity: str = ""
 
     @property
     def passes(self) -> int:
@@ -202,7 +204,7 @@ class Lesson:
         return self.folder
 
 
-def learned(lessons: Mapping[tuple[str, str], Lesson], executor: Executor) -> None:
+def learned(lessons: Mapping[tuple[str, str], Lesson], executor: Executor, notice: Callable[[str], None]) -> None:
     """Train the models, as many at once as the executor has room for.
 
     Raises:
@@ -210,14 +212,14 @@ def learned(lessons: Mapping[tuple[str, str], Lesson], executor: Executor) -> No
     """
     longest_first = sorted(lessons.items(), key=lambda item: -len(item[1].data) * item[1].passes)
     todo = deque(Ticket(" ".join(name), lesson) for name, lesson in longest_first)
-    note(f"training {len(todo)} models: {', '.join(ticket.job for ticket in todo)}")
+    notice(f"training, or taking as they are, {len(todo)} models: {', '.join(ticket.job for ticket in todo)}")
     for ticket, found in handed_out(todo, executor, Asked()):
         if isinstance(found, Exception):
             raise found
         if found is None and ticket.given_up:
             raise RuntimeError(f"{ticket.job}: its process ended again and again (killed, out of memory?)")
         if found is not None:
-            note(f"trained: {ticket.job}")
+            notice(f"trained: {ticket.job}")
 
 
 def _executor(small: bool, progress: Callback | None = None) -> Executor:

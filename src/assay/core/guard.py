@@ -59,7 +59,11 @@ def seeded(seed: int, devices: set[torch.device]) -> Iterator[None]:
     """
     process = _process_state(devices)
     try:
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         yield

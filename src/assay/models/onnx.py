@@ -23,7 +23,7 @@ def named_files(path: Path) -> list[str]:
     import onnx
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except Exception as failure:  # the decoder's errors have no public names
         reject("path", "an ONNX file", described(f"{path.name} ({str(failure)[:80]})"))
     external = onnx.TensorProto.EXTERNAL

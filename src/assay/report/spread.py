@@ -50,7 +50,8 @@ def _strength(row: dict[str, Any]) -> float:
 def _point(here: Tensor, right: Tensor, known: Tensor, status: Tensor) -> dict[str, Any]:
     clean = Share(int((right & here).sum()), int((known & here).sum()))
     reached = here & (status != int(Status.NOT_RUN))
-    robust = Share(int((here & (status == int(Status.SURVIVED))).sum()), int(reached.sum()))
+    unknown = here & ((status == int(Status.INVALID)) | (status == int(Status.ERROR)))
+    robust = Share(int((here & (status == int(Status.SURVIVED))).sum()), int(reached.sum()), int(unknown.sum()))
     low, high = robust.interval
     told = f"clean {percent(clean.value)}, worst case {percent(robust.value)}, {robust.part} of {robust.n}"
     return {

@@ -45,6 +45,10 @@ class Doubted:
         unsure = self.places & {f"{name}[" for name in _ATTACKS}
         if unsure and ("(attack)" in sentence or "(budget)" in sentence):
             return False
+        if "(answer)" in sentence and any(place.startswith(("diagnostics", "signatures")) for place in self.places):
+            return False
+        if "on the same data" in sentence and any(place.startswith("data.") for place in self.places):
+            return False
         return not sentence.startswith(tuple(self.places)) and not any(repr(name) in sentence for name in self.names)
 
 

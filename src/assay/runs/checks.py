@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from assay.runs.cells import Area, Subject
+from assay.runs.drive import now
 from assay.runs.examining import Cells, CheckOrder, evidence_of, exam_of, forget
 from assay.runs.executors import Executor
 from assay.runs.facts import code_digest, package_version
@@ -76,7 +77,7 @@ class _Case:
     @property
     def surroundings(self) -> tuple[str, ...]:
         """What else decides the answers of those that only look: what is known, and other models' images."""
-        return str(self.subject.reference), *sorted(entry.key for _, entry in self.others)
+        return str(self.subject.reference), *(f"{entry.key} {cell.words.curve or ''}" for cell, entry in self.others)
 
 
 def check(
@@ -105,7 +106,7 @@ def check(
         told: progress.
 
     Returns:
-        The grade of each model, by ``data/model``.
+        The grade of each model, by ``data/model``; ``none`` for one that could not be checked.
     """
     cases = list(_cases(areas, cells, settings)) if settings.checks != "none" else []
     keys = {case: case.key("checks", *case.surroundings, settings.checks) for case in cases}
@@ -122,7 +123,7 @@ def check(
         forget()
     known = [case for case in cases if case in there]
     ledger.keep(checks={case.name: keys[case] for case in known})
-    return {case.name: there[case]["grade"] for case in known}
+    return {case.name: there[case]["grade"] if case in there else "none" for case in cases}
 
 
 def _cases(areas: Sequence[Area], cells: Cells, settings: Settings) -> Iterator[_Case]:
@@ -169,40 +170,48 @@ def _completed(
     todo: deque[Ticket[_Case, CheckOrder]] = deque()
     left: dict[_Case, int] = {}
     for case, answers in looked.items():
-        missing = []
-        for asking in (asking for asking in case.asked if asking.slow):
-            kept = ledger.answer(case.key_of(asking))
-            if kept is None:
-                missing.append(asking)
-            else:
-                answers[asking] = _read(kept)
+        missing = _missing(case, answers, ledger)
         left[case] = len(missing)
         todo.extend(Ticket(case, order) for order in _orders(case, missing, ledger))
         if not missing:
             yield case, answers
-    total = done = len(todo)
+    total = len(todo)
     if todo:
         told(f"{todo[0].job.name}, {todo[0].work.asking.title}", 0, total)
     for ticket, found in handed_out(todo, executor, asked):
-        if found is None and not ticket.given_up:
-            continue
         asking, case = ticket.work.asking, ticket.job
+        if found is None:
+            ledger.tell(now(), f"{case.name}, {asking.title}: the worker was lost, time {ticket.lost}")
+            if not ticket.given_up:
+                continue
         looked[case][asking] = answer = _answer(found)
         if not answer.failed:
             ledger.add_answer(case.key_of(asking), "check", _plain(answer))
             crossing("check-committed")
-        done, left[case] = done - 1, left[case] - 1
-        told(f"{case.name}, {asking.title}", total - done, total)
+        left[case] -= 1
+        told(f"{case.name}, {asking.title}", total - sum(left.values()), total)
         if not left[case]:
             yield case, looked[case]
+
+
+def _missing(case: _Case, answers: dict[Asking, Found], ledger: Ledger) -> list[Asking]:
+    """What attacks anew and has no answer yet; answers that are there are added to the others."""
+    missing = []
+    for asking in (asking for asking in case.asked if asking.slow):
+        kept = ledger.answer(case.key_of(asking))
+        if kept is None:
+            missing.append(asking)
+        else:
+            answers[asking] = _read(kept)
+    return missing
 
 
 def _orders(case: _Case, missing: Sequence[Asking], ledger: Ledger) -> Iterator[CheckOrder]:
     if not missing:
         return
-    evidence, first = evidence_of(case.own, ledger), case.own[0][0].order
+    evidence, first, exam = evidence_of(case.own, ledger), case.own[0][0].order, case.key("exam")
     for asking in missing:
-        yield CheckOrder(case.key("exam"), first.model, first.data, evidence, case.subject.identity,
+        yield CheckOrder(exam, first.model, first.data, evidence, case.subject.identity,
                          case.settings.device, case.settings.checked, asking)  # fmt: skip
 
 

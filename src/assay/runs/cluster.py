@@ -14,7 +14,7 @@ from assay.core.arguments import described, reject, whole
 from assay.data import Dataset
 from assay.runs.executors import Found
 from assay.runs.pictures import load_data
-from assay.runs.work import Source, Work
+from assay.runs.work import Source, Work, model_of
 
 _KEPT = 6
 """Models and data sets that stay in the object store: orders come model by model."""
@@ -70,7 +70,7 @@ class OnRay:
     def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
         """See `Executor`."""
         try:
-            model, data = self._put(work.model), self._put(work.data)
+            model, data = self._put(work.model, work.identity), self._put(work.data)
         except Exception as error:
             self._refused.append((ticket, error))
             return
@@ -102,11 +102,18 @@ class OnRay:
         if self.started:
             self.ray.shutdown()
 
-    def _put(self, what: Source | nn.Module | Path | Dataset) -> Any:
-        """A model or data in the object store; the last few stay, and all that orders under way need."""
+    def _put(self, what: Source | nn.Module | Path | Dataset, identity: str = "") -> Any:
+        """A model or data in the object store; the last few stay, and all that orders under way need.
+
+        Raises:
+            ValueError: a model has other weights now than those that are meant.
+        """
         key = what if isinstance(what, Source | Path) else id(what)
         if key not in self._kept:
-            made = what.make() if isinstance(what, Source) else load_data(what) if isinstance(what, Path) else what
+            if isinstance(what, Source):
+                made: Any = model_of(what, "cpu", identity)
+            else:
+                made = load_data(what) if isinstance(what, Path) else what
             while len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = self.ray.put(made)

@@ -109,8 +109,8 @@ def conduct(
     ]  # fmt: skip
     known = {entry.key: entry for entry in ledger.cells()}
     cells = [_entered(ledger, cell, known, notice if accept_stale else None) for cell in asked_for]
-    ledger.arrange((job.entry.id, words) for job, words in cells)
     ledger.keep(checks={})  # grades of another plan are none of this one, should it be interrupted
+    ledger.arrange((job.entry.id, words) for job, words in cells)
     reused, failures, grades, ended_by_itself = 0, list[Failure](), dict[str, str](), False
     with heeded() as asked, suppress(KeyboardInterrupt), ended(executor):  # the second signal: what is there is kept
         reused, failures = _completed(cells, ledger, out, executor, asked, progress, notice, strict=strict)

@@ -31,7 +31,7 @@ class Evaluation:
         study: the cells and what they are about.
         report: the HTML file; None if it was interrupted before the end.
         summary: per model and attack, as in ``summary.json``.
-        complete: whether every attack ran on every sample.
+        complete: whether every attack ran on every sample, and nothing was interrupted.
         findings: what was odd about each model.
         reused: cells that an earlier call had already finished.
         signal: the signal that interrupted it, 0 for none.

@@ -18,6 +18,7 @@ from assay.runs.ledger import Entry, Ledger
 from assay.runs.pictures import looker
 from assay.runs.records import outcome_of
 from assay.runs.work import Source, data_of, model_of
+from assay.runs.work import forget as forget_parts
 from assay.trust import Asking, Exam, Found, Result
 from assay.trust.answer import failed
 
@@ -95,8 +96,9 @@ def _exam(order: CheckOrder) -> Exam:
 
 
 def forget() -> None:
-    """Let go of what was examined last in this process."""
+    """Let go of what was examined last in this process, and of models and data that it was made from."""
     _exam.cache_clear()
+    forget_parts()
 
 
 def evidence_of(own: Cells, ledger: Ledger) -> tuple[Evidence, ...]:

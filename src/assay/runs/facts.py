@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def facts() -> dict[str, str]:
     return found
 
 
+@lru_cache
 def code_digest(*more: str) -> str:
     """SHA-256 over the sources that decide a verdict: `DECIDING`, and ``more`` folders."""
     root = Path(__file__).resolve().parent.parent

@@ -74,6 +74,11 @@ class Work(Protocol):
         """The data, or the file that `assay.runs.pictures.store_data` wrote."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Digest of the model that is meant."""
+        ...
+
     def carry_out(self, progress: Callback | None = None) -> Any:
         """Do it: what was found, which a worker can send back."""
         ...
@@ -188,6 +193,12 @@ def model_of(model: Source | nn.Module, device: str, identity: str) -> nn.Module
 def data_of(data: Path | Dataset) -> Dataset:
     """The data that an order is about; the last two that were read are kept."""
     return data if isinstance(data, Dataset) else _read(data)
+
+
+def forget() -> None:
+    """Let go of the models and data that were had last in this process."""
+    _made.cache_clear()
+    _read.cache_clear()
 
 
 @lru_cache(maxsize=2)

@@ -1,9 +1,12 @@
 """D1 to D5: a defence is attacked together with what it defends."""
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from assay.attacks import APGD
 from assay.core.expectation import Expectation
+from assay.core.geometry import Ball
 from assay.core.guard import Classifier, seeded
 from assay.core.outcome import Status
 from assay.core.types import Images, Logits
@@ -56,6 +59,11 @@ class Frozen(nn.Module):
         super().__init__()
         self.model, self.seed = model, seed
 
+    @staticmethod
+    def of(exam: Exam) -> Callable[[Classifier], Classifier]:
+        """What freezes the draws of a model, or of a surrogate."""
+        return lambda model: Frozen(model, exam.seed)
+
     def forward(self, x: Images) -> Logits:
         """Logits, ``(b, k)``."""
         with seeded(self.seed, {x.device}):
@@ -65,32 +73,48 @@ class Frozen(nn.Module):
 def frozen_draws(exam: Exam) -> Found:
     """D1b: with its draws frozen, the model is broken by the attack; else it is the attack that fails.
 
-    A model that withstands it without being random is told from an attack that fails by APGD, on what is left. The
-    first part of a cascade is tried, on 16 samples one by one.
+    A model that withstands it without being random is told from an attack that fails by APGD, on what is left. Of
+    every attack by gradients the first part is tried, on 16 samples one by one.
     """
     if not (exam.random or isinstance(exam.seen, Expectation)):
         return not_applicable("the model draws no random numbers")
-    result = next((r for r in exam.claims if r.ball is not None and kind_of(r.stages[0].attack) == "gradient"), None)
-    if result is None or result.ball is None or not exam.differentiable:
+    if not exam.differentiable:
+        return not_applicable("the model has no gradient")
+    balls = [r.ball for r in exam.claims if r.ball is not None and kind_of(r.stages[0].attack) == "gradient"]
+    if not balls:
         return unanswered("no attack by gradients has a budget")
-
-    def frozen(model: Classifier) -> Classifier:
-        return Frozen(model, exam.seed)
-
-    index = exam.chosen[exam.right][:_FROZEN]
-    first = result.stages[0].attack
-    found = exam.attacked(first, index, through=frozen, slots=1)
-    left, right = index[found.status == int(Status.SURVIVED)], int((found.predicted_clean == found.y).sum())
-    told = f"with its draws frozen {len(left)} of {right} samples survive {first.describe()}"
+    ball = max((b for b in balls if b.norm == balls[0].norm), key=lambda b: b.eps)
+    found = _withstand(exam, ball)
+    if found is None:
+        return unanswered("with its draws frozen the model is right on next to no sample, or gives no numbers")
+    left, right, names = found
+    told = f"with its draws frozen {len(left)} of {right} samples survive {' and '.join(names)}"
     if len(left) <= max(1, _MISSED * right):
-        return passed(told, len(left) / max(right, 1))
-    strong = APGD(result.ball.eps, norm=result.ball.norm, steps=_STEPS)
-    more = left[broken(exam.attacked(strong, left, through=frozen, slots=1))]
-    share = len(more) / max(right, 1)
+        return passed(told, len(left) / right)
+    strong = APGD(ball.eps, norm=ball.norm, steps=_STEPS)
+    more = left[broken(exam.attacked(strong, left, through=Frozen.of(exam), slots=1))]
+    share = len(more) / right
     if len(more) > max(1, _MISSED * right):
-        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attack fails where nothing is random "
-                       "already", share, _MISSED, tuple(more.tolist()), result.label)  # fmt: skip
+        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attacks fail where nothing is random "
+                       "already", share, _MISSED, tuple(more.tolist()))  # fmt: skip
     return passed(f"{told}, of which APGD-{_STEPS} breaks {len(more)}", share, _MISSED)
+
+
+def _withstand(exam: Exam, ball: Ball) -> tuple[Tensor, int, list[str]] | None:
+    """Samples that every attack by gradients leaves with draws frozen, of how many, and the attacks; None: unknown."""
+    left = exam.chosen[exam.right][:_FROZEN]
+    right, names = 0, list[str]()
+    for result in exam.claims:
+        first = result.stages[0].attack
+        if result.ball is None or result.ball.norm != ball.norm or kind_of(first) != "gradient" or not len(left):
+            continue
+        found = exam.attacked(first, left, through=Frozen.of(exam), slots=1)
+        if found.count(Status.INVALID):
+            return None
+        right = right or int((found.predicted_clean == found.y).sum())
+        names.append(first.describe())
+        left = left[found.status == int(Status.SURVIVED)]
+    return (left, right, names) if right > 1 else None
 
 
 def no_way_round(exam: Exam) -> Found:
@@ -136,6 +160,8 @@ def without_it(exam: Exam) -> Found:
     bare = Exam(inner, exam.x, exam.y, masks=exam.masks, samples=exam.samples, seed=exam.seed)
     found = bare.attacked(result.planned.attack, exam.chosen)
     left, right = exam.chosen[found.status == int(Status.SURVIVED)], int((found.predicted_clean == found.y).sum())
+    if not right:
+        return unanswered("without the defence the model is right on no sample")
     told = f"without the defence {len(left)} of {right} samples survive {result.label}"
     if len(left) <= max(1, 0.05 * right):
         return passed(told, len(left) / max(right, 1))

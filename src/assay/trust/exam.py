@@ -12,7 +12,7 @@ from assay.attacks.registry import Planned
 from assay.core.combinators import AnyAttack, Stage, unfold
 from assay.core.expectation import Expectation
 from assay.core.geometry import Ball
-from assay.core.guard import Classifier, model_device, model_dtype, untouched
+from assay.core.guard import Classifier, model_device, model_dtype, seeded, untouched
 from assay.core.memory import attempt, is_out_of_memory
 from assay.core.outcome import Outcome, Status
 from assay.core.run import INTERRUPTED, attack
@@ -134,8 +134,9 @@ class Exam:
 
     @cached_property
     def clean(self) -> Logits:
-        """Logits of the chosen images."""
-        return self.logits(self.images)
+        """Logits of the chosen images; of a random model those of one draw, whatever was asked before."""
+        with seeded(self.seed, {self.device}):
+            return self.logits(self.images)
 
     @cached_property
     def right(self) -> Tensor:
@@ -194,7 +195,8 @@ class Exam:
     @cached_property
     def random(self) -> bool:
         """Whether answers change from pass to pass."""
-        first, *more = self.passes(3)
+        with seeded(self.seed, {self.device}):
+            first, *more = self.passes(3)
         return any(not torch.allclose(z, first, rtol=1e-4, atol=1e-6, equal_nan=True) for z in more)
 
     def survivors(self, within: Tensor | None = None, ball: Ball | None = None) -> Tensor:
@@ -227,6 +229,10 @@ class Exam:
             index: the samples, ``(m,)``.
             through: changes the model, and the surrogate that attacks see.
             more: as `assay.attack` takes it.
+
+        Raises:
+            RuntimeError: the model raised on a sample: what was not attacked has not survived.
+            KeyboardInterrupt: it was interrupted.
         """
         how = self.adaptation if self.adapted else None
         what = what if how is None else how.adapt(what)
@@ -238,9 +244,22 @@ class Exam:
             test=None if how is None else how.test,
             **given,
         )  # fmt: skip
-        if INTERRUPTED in outcome.events:
-            raise KeyboardInterrupt
+        uninterrupted(outcome)
+        if outcome.errors:
+            first = next(iter(outcome.errors.values()))
+            raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
         return outcome
+
+
+def uninterrupted(outcome: Outcome) -> Outcome:
+    """The record of an attack that went to its end.
+
+    Raises:
+        KeyboardInterrupt: it did not: an interrupt inside an attack is no answer of a check.
+    """
+    if INTERRUPTED in outcome.events:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def broken(outcome: Outcome) -> Tensor:

@@ -17,7 +17,7 @@ from assay.core.run import attack
 from assay.core.types import Images, Logits
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.changed import changed
-from assay.trust.exam import Exam, Result
+from assay.trust.exam import Exam, Result, uninterrupted
 from assay.trust.rivals import kind_of
 
 Features = Callable[[Images], Tensor]
@@ -105,7 +105,7 @@ def _finds(exam: Exam, result: Result, model: nn.Module, x: Images) -> bool:
     outcome = attack(model, x.cpu(), torch.zeros(1, dtype=torch.int64), _two_classes(result), preflight=False,
                      errors="record", seed=exam.seed,
                      mask=torch.ones(1, 1, *x.shape[2:]) if exam.masks is not None else None)  # fmt: skip
-    return bool(outcome.count(Status.BROKEN))
+    return bool(uninterrupted(outcome).count(Status.BROKEN))
 
 
 def _plant(exam: Exam, features: Features, x: Images, ball: Ball) -> tuple[Planted, int] | None:

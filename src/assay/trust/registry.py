@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from assay.core.guard import seeded
 from assay.trust import defence, gradients, model_state, outputs, record, relations, results, rivals
 from assay.trust.answer import LEFT_OUT, Found, failed, not_applicable, unanswered
 from assay.trust.exam import Exam
@@ -132,7 +133,8 @@ class Asking:
         check = CHECKS[self.check]
         result = None if self.of is None else exam.claims[self.of]
         try:
-            found = check.ask(exam) if result is None else check.ask(exam, result)
+            with seeded(exam.seed, {exam.device}):  # a random model answers alike in every process
+                found = check.ask(exam) if result is None else check.ask(exam, result)
         except Exception as error:  # whatever a model raises
             found = failed(f"{type(error).__name__}: {str(error)[:200]}")
         return found if result is None or found.about else replace(found, about=result.label)

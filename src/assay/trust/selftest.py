@@ -10,7 +10,7 @@ from assay.core.geometry import Ball
 from assay.core.outcome import Status
 from assay.core.run import attack
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
-from assay.trust.exam import Exam, Result, broken
+from assay.trust.exam import Exam, Result, broken, uninterrupted
 from assay.trust.rivals import kind_of, largest
 
 _ROOM = 1.1
@@ -49,9 +49,9 @@ def known_model(exam: Exam, result: Result) -> Found:
     model = nn.Sequential(nn.Flatten(), layer).eval()
     distance = margin / dual
     must, cannot = (distance > 0) & (distance < ball.eps / 1.05), distance > ball.eps * 1.0005
-    outcome = attack(model, x, torch.zeros(32, dtype=torch.int64), result.planned.attack, preflight=False,
+    outcome = uninterrupted(attack(model, x, torch.zeros(32, dtype=torch.int64), result.planned.attack, preflight=False,
                      errors="record", seed=exam.seed,
-                     mask=torch.ones(32, 1, *shape[1:]) if exam.masks is not None else None)  # fmt: skip
+                     mask=torch.ones(32, 1, *shape[1:]) if exam.masks is not None else None))  # fmt: skip
     hit = broken(outcome)
     if not int(must.sum()):
         return not_applicable("no sample of the known model is near enough to the boundary")

@@ -3,13 +3,20 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from assay.attacks.registry import plan
+from assay.data import Dataset
 from assay.runs.examining import CheckOrder
 from assay.runs.executors import Local
-from assay.runs.work import Source
+from assay.runs.settings import Settings
+from assay.runs.work import Order, Source
 from assay.trust import Asking
 
 NOTHING = CheckOrder("none", Source("none.safetensors"), Path("none"), (), "", "cpu", 1, Asking("A1"))
@@ -49,3 +56,39 @@ def test_an_idle_worker_that_is_killed_holds_nobody_up(which):
     assert time.monotonic() - began < 30
     time.sleep(1)
     assert not [pid for pid in (*workers, *later) if alive(pid)]
+
+
+@pytest.mark.timeout(120)
+def test_what_was_done_before_a_worker_died_is_kept():
+    executor = Local(2, threads=1)
+    executor.submit(0, NOTHING, 0, 1)
+    while not all(future.done() for future in executor._under_way):
+        time.sleep(0.1)
+    for worker in executor._pool._processes:
+        os.kill(worker, signal.SIGKILL)
+    time.sleep(0.5)
+    executor.submit(1, NOTHING, 0, 1)
+    found = dict(executor.next() for _ in range(2))
+    executor.close()
+    assert found[0].failed
+    assert found[1].failed
+
+
+class Noisy(nn.Module):
+    """A random model, as nobody has declared it."""
+
+    def forward(self, x):
+        scores = (x + 0.2 * torch.randn_like(x)).flatten(1)
+        return torch.stack([scores.sum(1), scores.abs().sum(1) + 1, scores[:, 0]], 1)
+
+
+def test_a_random_model_draws_alike_in_every_process():
+    """Whatever was drawn before: a run in workers, or after a kill, has the same table."""
+    data = Dataset(torch.rand(8, 1, 4, 4), torch.zeros(8, dtype=torch.int64), ("a", "b", "c"))
+    order = Order(Noisy(), data, plan("pgd:steps=3", eps=0.01), Settings(), 0, 8)
+    one = order.carry_out().columns
+    torch.rand(5)
+    other = order.carry_out().columns
+    later = replace(order, settings=Settings(seed=1)).carry_out().columns
+    assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one if name != "seconds")
+    assert not np.array_equal(one["margin"], later["margin"])

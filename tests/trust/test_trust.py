@@ -9,6 +9,7 @@ import torch
 from assay.attacks.registry import plan
 from assay.cli import main
 from assay.core.run import attack
+from assay.defences import defend
 from assay.trust import CHECKS, GRADES, Exam, Found, Level, examine, grade
 from assay.trust.answer import worst
 from assay.trust.changed import with_radius, with_step_size, with_steps
@@ -256,6 +257,27 @@ def test_samples_that_raise_have_not_survived(monkeypatch, name):
 def test_a_better_attack_among_the_claims_is_no_false_alarm():
     exam = examined(noisy(), ("bim:steps=2,step_size=0.0005", "apgd:steps=50"))
     assert examine(exam, only=("D1b",))["D1b"][0].level is Level.PASSED
+    exam = examined(defend(trained(), "bits:bits=6"), ("bim:steps=2,step_size=0.0005", "apgd:steps=50"))
+    assert examine(exam, only=("D4",))["D4"][0].level is Level.PASSED
+
+
+@pytest.mark.parametrize("name", ["C6", "B6"])
+def test_samples_without_numbers_have_not_survived(name):
+    """A model that gives NaN off the grid of 8-bit images: whether the samples survive is not known."""
+    exam = examined(trained(), ("bim:steps=2,step_size=0.0005",))
+    off_grid = lambda x: (255 * x - (255 * x).round()).abs().amax((1, 2, 3), keepdim=True) > 1e-2  # noqa: E731
+    model = Wrapped(before=lambda x: torch.where(off_grid(x), torch.nan, x))
+    found = examine(dataclasses.replace(exam, model=model), only=(name,))[name][0]
+    assert (found.level, found.failed) == (Level.OPEN, False)
+    assert "the model gave no numbers" in found.text
+
+
+def test_bytes_are_looked_at_as_floats_are():
+    """Eight-bit images, a quarter of the memory, get the same answers."""
+    exam = examined(trained(), ("pgd:steps=5",), count=16)
+    stored = dataclasses.replace(exam, x=(255 * exam.x).round().to(torch.uint8))
+    only = ("A4", "A10", "B1", "B2", "B6", "C4", "C11")
+    assert examine(stored, only=only) == examine(exam, only=only)
 
 
 def test_images_that_were_not_kept_cannot_be_shown_again():

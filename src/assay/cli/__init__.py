@@ -1,5 +1,5 @@
 """The command line: thin commands over the library."""
 
-from assay.cli.main import main
+from assay.cli.main import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

@@ -1,7 +1,5 @@
 """``python -m assay.cli``."""
 
-import sys
+from assay.cli.main import program
 
-from assay.cli.main import main
-
-sys.exit(main())
+program()

@@ -3,12 +3,14 @@
 Exit codes: 0 done, 1 failed, 2 wrong input, 3 done and refused, 130 and 143 interrupted (the same command goes on).
 """
 
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 from cyclopts import App
 
@@ -47,6 +49,20 @@ def app() -> App:
     for command in COMMANDS:
         found.command(command)
     return found
+
+
+def program() -> NoReturn:
+    """Run the command that the process was started with, and end the process with its exit code.
+
+    With Ray in it, it ends at once: a command whose run was whole was once seen to spin in the interpreter's own end.
+    Ray ends its workers in the same way (its pull request 18899).
+    """
+    code = main()
+    if "ray" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

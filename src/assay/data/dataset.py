@@ -18,6 +18,11 @@ from assay.data.batches import random_indices
 Index = Tensor | slice | None
 
 
+def pixels(x: Tensor) -> Tensor:
+    """Images as a classifier takes them: of uint8 ones a copy in [0, 1], others as they are."""
+    return x.to(torch.float32) / 255 if x.dtype == torch.uint8 else x
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Images, labels, class names, and foreground masks where there are any. Checked when it is made.
@@ -76,7 +81,7 @@ class Dataset:
             ValueError: a position outside the set.
         """
         chosen = self.x if index is None else self.x[self._index(index)]
-        return chosen.to(torch.float32) / 255 if chosen.dtype == torch.uint8 else chosen.clone()
+        return pixels(chosen) if chosen.dtype == torch.uint8 else chosen.clone()
 
     def take(self, index: Tensor | slice) -> "Dataset":
         """Some of the samples, in the order of ``index``.

@@ -92,7 +92,7 @@ def _exam(order: CheckOrder) -> Exam:
     """What an order is about; the last one is kept, as its checks come one after the other."""
     model, data = model_of(order.model, order.device, order.identity), data_of(order.data)
     results = tuple(evidence.result(data.x.shape[1:]) for evidence in order.evidence)
-    return Exam(model, data.images(), data.y, results, masks=data.masks, samples=order.samples)
+    return Exam(model, data.x, data.y, results, masks=data.masks, samples=order.samples)
 
 
 def forget() -> None:
@@ -135,7 +135,7 @@ def exam_of(
                               wanted.words.seed, wanted.words.curve is None))  # fmt: skip
     foreign = [(entry, parts.get(entry.id, [])) for wanted, entry in others if wanted.words.curve is None]
     recorded = {**own[0][1].fields, "search": settings.search}
-    return Exam(model_of(subject.model, settings.device, subject.identity), data.images(), data.y, tuple(results),
+    return Exam(model_of(subject.model, settings.device, subject.identity), data.x, data.y, tuple(results),
                 masks=data.masks, others=_foreign(foreign, ledger, out), reference=subject.reference,
                 samples=samples, recorded=recorded)  # fmt: skip
 

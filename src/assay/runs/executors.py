@@ -116,9 +116,8 @@ class Local:
         if not self._lost:
             ended, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
             for future in ended:  # what was done before a worker died is done
-                error = future.exception()
-                if not isinstance(error, BrokenProcessPool):
-                    ticket = self._under_way.pop(future)
+                if _is_done(future):
+                    ticket, error = self._under_way.pop(future), future.exception()
                     return ticket, future.result() if error is None else _plain(error)
             self._abandon()
         return self._lost.popleft(), None
@@ -149,9 +148,10 @@ class Local:
         return self._pool
 
     def _abandon(self) -> None:
-        """Give up a pool that has lost a worker, with all that it had taken."""
-        self._lost.extend(self._under_way.values())
-        self._under_way.clear()
+        """Give up a pool that has lost a worker, with all that it had taken and not done."""
+        done = {future: ticket for future, ticket in self._under_way.items() if _is_done(future)}
+        self._lost.extend(ticket for future, ticket in self._under_way.items() if future not in done)
+        self._under_way = done
         self._end(0.0)
 
 
@@ -173,6 +173,11 @@ def processors() -> int:
 
 def _carried_out(work: Work) -> Any:
     return work.carry_out()
+
+
+def _is_done(future: Future[Any]) -> bool:
+    """Whether work was done, or raised: a lost worker did not take it along."""
+    return future.done() and not isinstance(future.exception(), BrokenProcessPool)
 
 
 def _plain(error: BaseException) -> Exception:

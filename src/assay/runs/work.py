@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from assay.attacks.registry import Planned
 from assay.core.arguments import described, reject
 from assay.core.combinators import unfold
+from assay.core.guard import seeded
 from assay.core.outcome import Status
 from assay.core.progress import Callback
 from assay.core.rng import content_keys
@@ -107,7 +108,7 @@ class Order:
     identity: str = ""
 
     def carry_out(self, progress: Callback | None = None) -> "Done":
-        """Attack the samples.
+        """Attack the samples; a random model draws alike in every process.
 
         Args:
             progress: called by the engine.
@@ -125,24 +126,25 @@ class Order:
         how = adaptation_of(model) if settings.adaptive else None
         what = self.planned.attack if how is None else how.adapt(self.planned.attack)
         needs = {need for stage in unfold(self.planned.attack) for need in stage.attack.needs}
-        outcome = attack(
-            model,
-            x,
-            y,
-            what,
-            mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
-            stop=settings.stop,
-            slots=settings.slots,
-            search=settings.search,
-            seed=settings.seed,
-            ids=content_keys(x, y),
-            budget=settings.budget,
-            surrogate=None if how is None else how.surrogate,
-            test=None if how is None else how.test,
-            errors=settings.errors,
-            preflight=False,
-            progress=progress,
-        )
+        with seeded(settings.seed + self.first, {torch.device(settings.device)}):  # what a random model draws
+            outcome = attack(
+                model,
+                x,
+                y,
+                what,
+                mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
+                stop=settings.stop,
+                slots=settings.slots,
+                search=settings.search,
+                seed=settings.seed,
+                ids=content_keys(x, y),
+                budget=settings.budget,
+                surrogate=None if how is None else how.surrogate,
+                test=None if how is None else how.test,
+                errors=settings.errors,
+                preflight=False,
+                progress=progress,
+            )
         if outcome.count(Status.NOT_RUN) or INTERRUPTED in outcome.events:
             raise KeyboardInterrupt
         images, at = kept(outcome.images, outcome.status, settings.images)

@@ -11,7 +11,7 @@ from assay.core.guard import Classifier, seeded
 from assay.core.outcome import Status
 from assay.core.types import Images, Logits
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.exam import Exam, broken
+from assay.trust.exam import Exam, Result, broken
 from assay.trust.results import GAIN
 from assay.trust.rivals import kind_of
 
@@ -80,13 +80,12 @@ def frozen_draws(exam: Exam) -> Found:
         return not_applicable("the model draws no random numbers")
     if not exam.differentiable:
         return not_applicable("the model has no gradient")
-    balls = [r.ball for r in exam.claims if r.ball is not None and kind_of(r.stages[0].attack) == "gradient"]
-    if not balls:
+    ball = _claimed(exam)
+    if ball is None:
         return unanswered("no attack by gradients has a budget")
-    ball = max((b for b in balls if b.norm == balls[0].norm), key=lambda b: b.eps)
     found = _withstand(exam, ball)
     if found is None:
-        return unanswered("with its draws frozen the model is right on next to no sample, or gives no numbers")
+        return unanswered("with its draws frozen the model is right on next to no sample")
     left, right, names = found
     told = f"with its draws frozen {len(left)} of {right} samples survive {' and '.join(names)}"
     if len(left) <= max(1, _MISSED * right):
@@ -100,17 +99,25 @@ def frozen_draws(exam: Exam) -> Found:
     return passed(f"{told}, of which APGD-{_STEPS} breaks {len(more)}", share, _MISSED)
 
 
+def _of_gradients(result: Result) -> bool:
+    return kind_of(result.stages[0].attack) == "gradient"
+
+
+def _claimed(exam: Exam) -> Ball | None:
+    """The largest budget of attacks by gradients, in the norm of the first of them."""
+    balls = [r.ball for r in exam.claims if r.ball is not None and _of_gradients(r)]
+    return max((b for b in balls if b.norm == balls[0].norm), key=lambda b: b.eps, default=None)
+
+
 def _withstand(exam: Exam, ball: Ball) -> tuple[Tensor, int, list[str]] | None:
     """Samples that every attack by gradients leaves with draws frozen, of how many, and the attacks; None: unknown."""
     left = exam.chosen[exam.right][:_FROZEN]
     right, names = 0, list[str]()
     for result in exam.claims:
         first = result.stages[0].attack
-        if result.ball is None or result.ball.norm != ball.norm or kind_of(first) != "gradient" or not len(left):
+        if result.ball is None or result.ball.norm != ball.norm or not _of_gradients(result) or not len(left):
             continue
         found = exam.attacked(first, left, through=Frozen.of(exam), slots=1)
-        if found.count(Status.INVALID):
-            return None
         right = right or int((found.predicted_clean == found.y).sum())
         names.append(first.describe())
         left = left[found.status == int(Status.SURVIVED)]
@@ -147,30 +154,34 @@ def detector_counts(exam: Exam) -> Found:
 
 
 def without_it(exam: Exam) -> Found:
-    """D4: without the defence the attack succeeds; else it is the attack that fails.
+    """D4: without the defence the attacks succeed; else it is the attacks that fail.
 
-    A model that withstands the attack by itself is told from an attack that fails by APGD, on what is left.
+    A model that withstands them by itself is told from attacks that fail by APGD, on what all by gradients leave.
     """
     inner = getattr(exam.model, "model", None)
-    result = next((r for r in exam.claims if r.ball is not None and kind_of(r.stages[0].attack) == "gradient"), None)
     if exam.adaptation is None or not isinstance(inner, nn.Module):
         return not_applicable("there is no defence to take off")
-    if result is None or result.ball is None:
-        return unanswered("no attack by gradients has a budget")
     bare = Exam(inner, exam.x, exam.y, masks=exam.masks, samples=exam.samples, seed=exam.seed)
-    found = bare.attacked(result.planned.attack, exam.chosen)
-    left, right = exam.chosen[found.status == int(Status.SURVIVED)], int((found.predicted_clean == found.y).sum())
+    ball = _claimed(exam)
+    if ball is None:
+        return unanswered("no attack by gradients has a budget")
+    left, right, names = bare.chosen[bare.right], int(bare.right.sum()), list[str]()
     if not right:
         return unanswered("without the defence the model is right on no sample")
-    told = f"without the defence {len(left)} of {right} samples survive {result.label}"
-    if len(left) <= max(1, 0.05 * right):
-        return passed(told, len(left) / max(right, 1))
-    strong = APGD(result.ball.eps, norm=result.ball.norm, steps=_STEPS)
+    for result in exam.claims:
+        if _of_gradients(result) and result.ball == ball and len(left):
+            found = bare.attacked(result.planned.attack, left)
+            left = left[found.status == int(Status.SURVIVED)]
+            names.append(result.label)
+    told = f"without the defence {len(left)} of {right} samples survive {' and '.join(names)}"
+    if len(left) <= max(1, _MISSED * right):
+        return passed(told, len(left) / right)
+    strong = APGD(ball.eps, norm=ball.norm, steps=_STEPS)
     more = left[broken(bare.attacked(strong, left))]
-    share = len(more) / max(right, 1)
+    share = len(more) / right
     if len(more) > max(1, _MISSED * right):
-        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attack is weak on the bare model "
-                       "already", share, _MISSED, tuple(more.tolist()), result.label)  # fmt: skip
+        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attacks are weak on the bare model "
+                       "already", share, _MISSED, tuple(more.tolist()))  # fmt: skip
     return passed(f"{told}, of which APGD-{_STEPS} breaks {len(more)}", share, _MISSED)
 
 

@@ -17,12 +17,17 @@ from assay.core.memory import attempt, is_out_of_memory
 from assay.core.outcome import Outcome, Status
 from assay.core.run import INTERRUPTED, attack
 from assay.core.types import Images, Labels, Logits
+from assay.data.dataset import pixels
 from assay.defences import Adaptation, adaptation_of
 
 SAMPLES = 64
 """How many samples are looked at again."""
 
 Looker = Callable[[int], Tensor | None]
+
+
+class NoNumbers(ArithmeticError):
+    """The model gave NaN or infinity where it was attacked anew."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Exam:
 
     Attributes:
         model: the classifier.
-        x: all images, ``(n, c, h, w)`` in [0, 1].
+        x: all images, ``(n, c, h, w)`` in [0, 1], or uint8, which takes a quarter of the memory; see `at`.
         y: their labels.
         results: of attacks on all of them.
         masks: foreground masks, where an attack needs them.
@@ -80,7 +85,7 @@ class Exam:
     """
 
     model: nn.Module
-    x: Images
+    x: Tensor
     y: Labels
     results: tuple[Result, ...] = ()
     masks: Tensor | None = None
@@ -99,7 +104,11 @@ class Exam:
     @property
     def images(self) -> Images:
         """The chosen images, as the model takes them."""
-        return self.x[self.chosen].to(self.device, model_dtype(self.model))
+        return self.at(self.chosen).to(self.device, model_dtype(self.model))
+
+    def at(self, index: Tensor) -> Images:
+        """Some images, ``(m, c, h, w)`` in [0, 1]."""
+        return pixels(self.x[index])
 
     @property
     def labels(self) -> Labels:
@@ -232,13 +241,14 @@ class Exam:
 
         Raises:
             RuntimeError: the model raised on a sample: what was not attacked has not survived.
+            NoNumbers: it gave no numbers on one: whether that one survives is not known.
             KeyboardInterrupt: it was interrupted.
         """
         how = self.adaptation if self.adapted else None
         what = what if how is None else how.adapt(what)
         given: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
         outcome = attack(
-            through(self.model), self.x[index], self.y[index], what,
+            through(self.model), self.at(index), self.y[index], what,
             mask=None if self.masks is None else self.masks[index],
             surrogate=None if how is None or how.surrogate is None else through(how.surrogate),
             test=None if how is None else how.test,
@@ -248,6 +258,9 @@ class Exam:
         if outcome.errors:
             first = next(iter(outcome.errors.values()))
             raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
+        if outcome.count(Status.INVALID):
+            raise NoNumbers(f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked anew "
+                            "the model gave no numbers")  # fmt: skip
         return outcome
 
 

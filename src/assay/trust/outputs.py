@@ -6,6 +6,7 @@ from torch import Tensor
 from assay.core.guard import untouched
 from assay.core.preflight import input_range, non_finite, probabilities
 from assay.core.statistics import exact_interval
+from assay.data.dataset import pixels as pixels_of
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.exam import Exam
 
@@ -28,7 +29,8 @@ def logits(exam: Exam) -> Found:
 
 def pixels(exam: Exam) -> Found:
     """A10: pixels in [0, 1], in the order and scale that the model was made for."""
-    low, high = (float(exam.x.min()), float(exam.x.max())) if exam.x.numel() else (0.0, 1.0)
+    ends = pixels_of(torch.stack([exam.x.min(), exam.x.max()])) if exam.x.numel() else torch.tensor([0.0, 1.0])
+    low, high = ends.tolist()
     if low < 0 or high > 1:
         return issue(f"pixels from {low:.4g} to {high:.4g}, expected [0, 1]", high, 1.0)
     if len(exam.chosen) < _ENOUGH:

@@ -80,7 +80,7 @@ def planted(exam: Exam) -> Found:
     features = _outputs(exam.seen) if refusing else _penultimate(exam.seen)
     found, lucky, tried = 0, 0, 0
     for sample in exam.chosen[exam.right][:SAMPLES].tolist():
-        x = exam.x[sample : sample + 1].to(exam.device)
+        x = exam.at(torch.tensor([sample])).to(exam.device)
         made = _plant(exam, features, x, ball)
         if made is None:
             continue

@@ -79,7 +79,7 @@ def certified(exam: Exam, result: Result) -> Found:
     at = broken(result.outcome).nonzero().squeeze(1)[:16]
     if not len(at):
         return passed("no sample is broken")
-    certificate = model.certify(exam.x[at].to(exam.device), n=_VOTES)
+    certificate = model.certify(exam.at(at).to(exam.device), n=_VOTES)
     inside = (certificate.radius > result.outcome.norm("l2")[at]) & (certificate.label.cpu() == exam.y[at])
     if bool(inside.any()):
         return issue(f"{int(inside.sum())} samples are broken within their certified radius: certificate or attack is "

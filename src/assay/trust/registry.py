@@ -7,7 +7,7 @@ from types import MappingProxyType
 from assay.core.guard import seeded
 from assay.trust import defence, gradients, model_state, outputs, record, relations, results, rivals
 from assay.trust.answer import LEFT_OUT, Found, failed, not_applicable, unanswered
-from assay.trust.exam import Exam
+from assay.trust.exam import Exam, NoNumbers
 from assay.trust.planted import planted
 from assay.trust.selftest import known_model, other_library
 
@@ -135,6 +135,8 @@ class Asking:
         try:
             with seeded(exam.seed, {exam.device}):  # a random model answers alike in every process
                 found = check.ask(exam) if result is None else check.ask(exam, result)
+        except NoNumbers as error:
+            found = unanswered(str(error))
         except Exception as error:  # whatever a model raises
             found = failed(f"{type(error).__name__}: {str(error)[:200]}")
         return found if result is None or found.about else replace(found, about=result.label)

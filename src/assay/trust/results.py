@@ -58,7 +58,7 @@ def inside(exam: Exam, result: Result) -> Found:
                          about=result.label)  # fmt: skip
         ball = result.ball
         if ball is not None:
-            delta = (images.cpu().double() - exam.x[index].cpu().double()).flatten(1)
+            delta = (images.cpu().double() - exam.at(index).cpu().double()).flatten(1)
             order = {"linf": torch.inf, "l2": 2, "l1": 1}[ball.norm]
             most = float(torch.linalg.vector_norm(delta, ord=order, dim=1).max())
             if most > ball.eps * (1 + TOLERANCE) + 1e-6:
@@ -194,7 +194,7 @@ def _images(exam: Exam, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
     at = at if len(at) <= most else at[torch.linspace(0, len(at) - 1, most).long()]
     found = [(i, image) for i in at.tolist() if (image := result.image(i)) is not None]
     if not found:
-        return torch.zeros(0, dtype=torch.int64), exam.x[:0]
+        return torch.zeros(0, dtype=torch.int64), exam.at(torch.arange(0))
     return torch.tensor([i for i, _ in found]), torch.stack([image for _, image in found])
 
 

@@ -1,6 +1,7 @@
 """D1 to D5: a defence is attacked together with what it defends."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -88,15 +89,29 @@ def frozen_draws(exam: Exam) -> Found:
         return unanswered("with its draws frozen the model is right on next to no sample")
     left, right, names = found
     told = f"with its draws frozen {len(left)} of {right} samples survive {' and '.join(names)}"
+    return _withstood(exam, ball, left, right, told, "the attacks fail where nothing is random already",
+                      through=Frozen.of(exam), slots=1)  # fmt: skip
+
+
+def _withstood(exam: Exam, ball: Ball, left: Tensor, right: int, told: str, why: str, **more: Any) -> Found:
+    """Whether the model withstands: of what the attacks have left APGD breaks next to none.
+
+    Args:
+        exam: the model.
+        ball: the budget.
+        left: the samples that are left.
+        right: of how many.
+        told: the answer so far.
+        why: what it means if APGD breaks more.
+        more: as `Exam.attacked` takes it.
+    """
     if len(left) <= max(1, _MISSED * right):
         return passed(told, len(left) / right)
-    strong = APGD(ball.eps, norm=ball.norm, steps=_STEPS)
-    more = left[broken(exam.attacked(strong, left, through=Frozen.of(exam), slots=1))]
-    share = len(more) / right
-    if len(more) > max(1, _MISSED * right):
-        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attacks fail where nothing is random "
-                       "already", share, _MISSED, tuple(more.tolist()))  # fmt: skip
-    return passed(f"{told}, of which APGD-{_STEPS} breaks {len(more)}", share, _MISSED)
+    new = left[broken(exam.attacked(APGD(ball.eps, norm=ball.norm, steps=_STEPS), left, **more))]
+    told, share = f"{told}, of which APGD-{_STEPS} breaks {len(new)}", len(new) / right
+    if len(new) > max(1, _MISSED * right):
+        return warning(f"{told}: {why}", share, _MISSED, tuple(new.tolist()))
+    return passed(told, share, _MISSED)
 
 
 def _of_gradients(result: Result) -> bool:
@@ -174,15 +189,7 @@ def without_it(exam: Exam) -> Found:
             left = left[found.status == int(Status.SURVIVED)]
             names.append(result.label)
     told = f"without the defence {len(left)} of {right} samples survive {' and '.join(names)}"
-    if len(left) <= max(1, _MISSED * right):
-        return passed(told, len(left) / right)
-    strong = APGD(ball.eps, norm=ball.norm, steps=_STEPS)
-    more = left[broken(bare.attacked(strong, left))]
-    share = len(more) / right
-    if len(more) > max(1, _MISSED * right):
-        return warning(f"{told}, of which APGD-{_STEPS} breaks {len(more)}: the attacks are weak on the bare model "
-                       "already", share, _MISSED, tuple(more.tolist()))  # fmt: skip
-    return passed(f"{told}, of which APGD-{_STEPS} breaks {len(more)}", share, _MISSED)
+    return _withstood(bare, ball, left, right, told, "the attacks are weak on the bare model already")
 
 
 def declared(exam: Exam) -> Found:

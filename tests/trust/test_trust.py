@@ -8,7 +8,7 @@ import torch
 
 from assay.attacks.registry import plan
 from assay.cli import main
-from assay.core.run import attack
+from assay.core.run import attack, perturb
 from assay.defences import defend
 from assay.trust import CHECKS, GRADES, Exam, Found, Level, examine, grade
 from assay.trust.answer import worst
@@ -298,6 +298,24 @@ def test_memory_that_runs_out_is_no_answer():
     x, y = data()
     exam = Exam(Small(), x, y)
     assert torch.allclose(exam.clean, Exam(trained(), x, y).clean, atol=1e-5)
+
+
+@pytest.mark.parametrize(("attacks", "level"), [(("bim:steps=1,step_size=0.0005",), Level.WARNING),
+                                                (("apgd:steps=60",), Level.PASSED)])  # fmt: skip
+def test_another_library_breaks_what_was_left(monkeypatch, attacks, level):
+    """With a stand-in for the library, which may be absent: C13 warns of what it finds beyond the claims."""
+    from assay.attacks.peers import Peer
+    from assay.trust import selftest
+
+    def theirs(name, *, eps, norm, steps):
+        strong = plan(f"pgd:steps={steps}", eps=eps, norm=norm).attack
+        return Peer(name, lambda model, x, y, _target: perturb(model, x, y, strong), norm=norm, eps=eps)
+
+    monkeypatch.setattr(selftest, "peer", theirs)
+    monkeypatch.setattr(selftest.importlib.util, "find_spec", lambda name: name == "foolbox" or None)
+    (found,) = examine(examined(trained("pgd-at"), attacks), only=("C13",))["C13"]
+    assert found.level is level
+    assert "PGD-40 of foolbox breaks" in found.text
 
 
 def test_another_librarys_attack_gets_another_budget():

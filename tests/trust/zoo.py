@@ -11,6 +11,8 @@ from assay.core.combinators import unfold
 from assay.core.objectives import CrossEntropy
 from assay.core.outcome import Status
 from assay.defences import defend
+from assay.defences.randomised import SelfEnsemble
+from assay.defences.smoothing import Certificate, Smoothed
 from trust.cases import EPS, data, examined, trained
 
 
@@ -143,6 +145,25 @@ class Writing(Wrapped):
         return self.model(x + 0.01)
 
 
+class Overstated(Smoothed):
+    """Certifies four times what it has."""
+
+    def certify(self, x, **more):
+        label, radius = super().certify(x, **more)
+        return Certificate(label, 4 * radius)
+
+
+def sometimes(x):
+    """A gradient for three images of ten, which ones changes with every pass."""
+    given = torch.rand(len(x), 1, 1, 1) < 0.3
+    return torch.where(given, x, x.detach())
+
+
+def averaged(draws):
+    model = SelfEnsemble(Wrapped(before=sometimes), draws=1, attack_draws=draws)
+    return examined(model, (f"bim:steps=1,step_size={EPS}",))
+
+
 def weakly(model):
     return examined(model, ("bim:steps=2,step_size=0.0005",))
 
@@ -200,6 +221,9 @@ ZOO = {
     "no way past a part without gradients": ("D2", lambda: unadapted("bits:bits=3")),
     "an attack that fails without the defence": ("D4", lambda: weakly(defend(trained(), "bits:bits=6"))),
     "an attack that fails with the draws frozen": ("D1b", lambda: weakly(noisy())),
+    "an expectation over too few draws": ("D1", lambda: averaged(1)),
+    "a certificate that is too large": ("E5", lambda: examined(Overstated(trained(), 0.1), ("pgd:steps=20",), norm="l2",
+                                                               eps=0.5)),
     "a start that decides": ("B7", lambda: examined(trained(), ("square:queries=10",), eps=16 / 255)),
     "a budget of 0 that is not one": ("C1", lambda: examined(trained(), (stuck("pgd:steps=10", EPS),))),
     "nothing written down": ("E3", lambda: unrecorded()),

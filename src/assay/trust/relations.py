@@ -108,13 +108,11 @@ def all_targets(exam: Exam) -> Found:
 
 
 def per_sample(exam: Exam) -> Found:
-    """C9: the worst case is taken sample by sample."""
+    """C9: the worst case is taken sample by sample. Holds by construction; says what the other reading would be."""
     if len(exam.claims) < 2:
         return not_applicable("one attack alone has no worst case over attacks")
     survived = torch.stack([result.outcome.status == int(Status.SURVIVED) for result in exam.claims])
     worst, least = float(survived.all(0).float().mean()), float(survived.float().mean(1).min())
-    if worst > least + 1e-9:
-        return issue("the worst case over attacks is above the lowest single attack", worst, least)
     return passed(f"robust accuracy counts samples that survive every attack ({100 * worst:.1f} %), not the lowest "
                   f"single attack ({100 * least:.1f} %)", worst, least)  # fmt: skip
 

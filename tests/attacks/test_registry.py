@@ -62,7 +62,7 @@ def test_curves_vary_one_budget():
     assert len({p.curve for p in back}) == 1
     front = curve([0.1, 0.3], "foreground", eps=0.05, eps_background=0.4)
     assert all("B 0.4" in p.budget for p in front)
-    assert [p.budget for p in curve([8 / 255], "eps", eps=0)] == ["8/255"]
+    assert [p.budget for p in curve([8 / 255], "eps", eps=0)] == ["linf 8/255"]
 
 
 def test_bool_that_is_none():

@@ -320,7 +320,7 @@ def test_another_library_breaks_what_was_left(monkeypatch, attacks, level):
 
 def test_another_librarys_attack_gets_another_budget():
     from assay.attacks.peers import Peer
-    from assay.trust.rivals import kind_of
+    from assay.trust.kinds import kind_of
 
     def remake(eps):
         return lambda model, x, y, target: x + eps

@@ -170,9 +170,8 @@ def weakly(model):
 
 def transferred():
     """What breaks the network breaks the network behind a wall of steps, which the attack on it does not pass."""
-    masked = examined(Wrapped(before=lambda x: (x * 8).round() / 8), ("bim:steps=5",))
-    plain = examined(trained(), ("pgd:steps=20",)).results[0].outcome
-    images = (plain.clean + 2 * (plain.images - plain.clean)).clamp(0, 1)
+    masked = examined(Wrapped(before=lambda x: (x * 8).round() / 8), ("bim:steps=5",), eps=16 / 255)
+    images = examined(trained(), ("pgd:steps=20",), eps=16 / 255).results[0].outcome.images
     return dataclasses.replace(masked, others=[(i, images[i]) for i in range(len(images))])
 
 

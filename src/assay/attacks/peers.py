@@ -1,5 +1,7 @@
 """Attacks of other libraries as attacks of this one: run by them, measured by our referee."""
 
+import importlib.metadata
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from assay.core.arguments import described, one_of, reject
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
+from assay.core.guard import seeded
 from assay.core.minimal import budget
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
@@ -19,8 +22,13 @@ from assay.core.types import Count, Images, Labels
 
 Run = Callable[[nn.Module, Images, Labels, Labels | None], Images]
 LIBRARIES = ("foolbox", "torchattacks", "art")
+STEPS = ("steps", "max_iter", "n_iter", "n_queries")
+STEP_SIZES = ("alpha", "eps_step", "abs_stepsize", "rel_stepsize", "stepsize", "step_size")
+"""What the libraries call a number of steps, and the size of one."""
 
 
+_PACKAGES = MappingProxyType({"foolbox": "foolbox", "torchattacks": "torchattacks",
+                              "art": "adversarial-robustness-toolbox"})  # fmt: skip
 _KINDS = MappingProxyType({
     "labels": ("boundary", "hopskip", "geoda", "signopt", "sign_opt", "pointwise", "blended", "contrast", "threshold"),
     "scores": ("square", "zoo", "simba", "onepixel", "pixle", "pixelattack", "genattack", "nes"),
@@ -39,8 +47,9 @@ class Peer:
     """Another library's attack, in one step.
 
     What comes back is clipped to the box and judged like any candidate: budget, box and goal. The passes counted are
-    those the library made, divided evenly over the rows. Its random numbers and its early stopping are its own: unlike
-    assay's attacks, a row's result may depend on its batch, and a limit on its passes is its own affair.
+    those the library made, divided evenly over the rows. Its random numbers (seeded for each batch) and its early
+    stopping are its own: unlike assay's attacks, a row's result may depend on its batch, and a limit on its passes is
+    its own affair.
 
     Args:
         name: for tables.
@@ -49,6 +58,8 @@ class Peer:
         eps: the budget, or None.
         remake: the same for another budget, so that ``dataclasses.replace(peer, eps=…)`` is an attack with that budget;
             None where that cannot be had.
+        arguments: of the library's attack, by name; with them two settings of one attack are two attacks.
+        version: of the library.
     """
 
     name: str
@@ -56,6 +67,8 @@ class Peer:
     norm: str = "linf"
     eps: float | None = None
     remake: Callable[[float | None], Run] | None = field(default=None, repr=False)
+    arguments: tuple[tuple[str, Any], ...] = ()
+    version: str = ""
 
     def __post_init__(self) -> None:
         budget(self.norm, self.eps)
@@ -86,8 +99,8 @@ class Peer:
         """Run the library, then look at what it made."""
         counted = _Counted(oracle.model)
         target = rows.goal.aim if bool(rows.goal.strict.all()) else None
-        torch.manual_seed(rng.seed)
-        with torch.enable_grad():
+        first = int(rows.key[0]) if len(rows) else 0  # another one for each restart
+        with seeded((rng.seed + first) % 2**63, {rows.x.device}), torch.enable_grad():
             made = self.run(counted, rows.x.detach().clone(), rows.y.clone(), target)
         if not isinstance(made, Tensor) or made.shape != rows.x.shape:
             reject(self.name, f"images of shape {tuple(rows.x.shape)}", described(f"{type(made).__name__}"))
@@ -102,8 +115,19 @@ class Peer:
         return Step(PeerState(state.step + 1), image, reached, cost, torch.ones_like(reached))
 
     def describe(self) -> str:
-        """Library, name and budget."""
-        return self.name if self.geometry is None else f"{self.name} {self.geometry.describe()}"
+        """Library, name, arguments and budget."""
+        words = ",".join([self.name, *(f"{name}={value}" for name, value in self.arguments)])
+        return words if self.geometry is None else f"{words} {self.geometry.describe()}"
+
+    def times(self, names: tuple[str, ...], factor: float) -> "Peer":
+        """The same with so many times the first of these arguments for which it has a number; itself without one."""
+        known = {**_defaults(self.name), **dict(self.arguments)}
+        for name in names:
+            value = known.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                more = max(1, round(factor * value)) if isinstance(value, int) else factor * value
+                return peer(self.name, self.eps, norm=self.norm, **{**dict(self.arguments), name: more})
+        return self
 
     def _within(self, delta: Tensor, rows: Rows) -> Tensor:
         """A hair's breadth over the budget is brought back; more is left, for the referee to refuse."""
@@ -157,7 +181,28 @@ def peer(spec: str, eps: float | None = None, *, norm: str = "linf", **arguments
     def remake(eps: float | None) -> Run:
         return make(name, eps, norm, arguments)
 
-    return Peer(spec, remake(eps), norm, eps, remake)
+    return Peer(spec, remake(eps), norm, eps, remake, tuple(sorted(arguments.items())), _version(library))
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(_PACKAGES[library])
+    except importlib.metadata.PackageNotFoundError:  # imported from a folder
+        return ""
+
+
+def _defaults(spec: str) -> dict[str, Any]:
+    """What a library's attack takes where nothing is given; nothing for attacks of no known library."""
+    library, _, name = spec.partition(":")
+    place = {"foolbox": "foolbox.attacks", "torchattacks": "torchattacks", "art": "art.attacks.evasion"}.get(library)
+    if place is None:
+        return {}
+    try:
+        made = getattr(_import(place), name, None)
+    except ImportError:
+        return {}
+    known = inspect.signature(made).parameters.values() if callable(made) else ()
+    return {given.name: given.default for given in known}
 
 
 def _lookup(module: Any, library: str, name: str) -> Any:
@@ -168,8 +213,6 @@ def _lookup(module: Any, library: str, name: str) -> Any:
 
 
 def _import(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except Exception as failure:

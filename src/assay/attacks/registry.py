@@ -34,6 +34,7 @@ from assay.core.combinators import AnyAttack, unfold
 from assay.core.geometry import Ball, Split, fraction
 from assay.core.numbers import parse_number
 from assay.core.spec import read_arguments
+from assay.core.types import NORMS
 from assay.masks.saliency import SpectralResidual
 
 
@@ -128,8 +129,8 @@ class Planned:
 
     Attributes:
         attack: the attack.
-        family: without its budget, ``PGD-40 linf``.
-        budget: ``8/255``, or ``F 4/255, B 20/255``.
+        family: without the size of its budget, ``PGD-40 linf``.
+        budget: ``linf 8/255``, ``linf F 4/255, B 20/255``, ``l0 20``, or any other set in words.
         eps: the radius; the background's, or the foreground's, where one of two is varied along a curve.
         curve: what the attacks of one curve have in common.
     """
@@ -194,8 +195,9 @@ def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     words = attack.describe()
     if geometry is None:
         return Planned(attack, words, "none", None)
-    norm_name, _, budget = geometry.describe().partition(" ")
-    family = words.replace(geometry.describe(), norm_name)
+    budget = geometry.describe()
+    norm_name = budget.partition(" ")[0]
+    family = words.replace(budget, norm_name if norm_name in (*NORMS, "l0") else "").strip()
     return Planned(attack, family, budget, geometry.eps if isinstance(geometry, Ball) else None, family)
 
 

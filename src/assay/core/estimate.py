@@ -48,6 +48,11 @@ class Estimated:
         """Scores, and what the attack reads."""
         return ("scores", *self.attack.needs)
 
+    @property
+    def goes_by(self) -> str:
+        """What it asks the model for."""
+        return "scores"
+
     def init(self, rows: Rows, rng: Rng) -> tuple[Any, Count]:
         """The attack's own state, and the number of steps."""
         return self.attack.init(rows, rng), torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)

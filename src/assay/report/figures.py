@@ -75,7 +75,8 @@ def _points(cells: tuple[Cell, ...], n: int) -> tuple[tuple[float, Share], ...]:
         status = worst(tuple(c.outcome for c in cells if c.eps == eps), n)
         reached = int((status != int(Status.NOT_RUN)).sum())
         if reached:
-            points[eps] = Share(int((status == int(Status.SURVIVED)).sum()), reached)
+            unknown = int(((status == int(Status.INVALID)) | (status == int(Status.ERROR))).sum())
+            points[eps] = Share(int((status == int(Status.SURVIVED)).sum()), reached, unknown)
     return tuple(points.items())
 
 

@@ -126,12 +126,12 @@ def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
 
 
 def verdicts(study: Study) -> tuple[Verdict, ...]:
-    """One verdict a model, over the budgets of the headline."""
-    chosen = study.headline or {cell.budget for cell in study.cells}
-    return tuple(
-        verdict(model, tuple(cell for cell in study.of(model) if cell.budget in chosen), len(study))
-        for model in study.models
-    )
+    """One verdict a model, over the budgets of the headline; points of curves count where there is no headline."""
+
+    def counts(cell: Cell) -> bool:
+        return not study.headline or (cell.budget in study.headline and cell.curve is None)
+
+    return tuple(verdict(model, tuple(filter(counts, study.of(model))), len(study)) for model in study.models)
 
 
 def clean_right(cells: tuple[Cell, ...], n: int) -> tuple[Tensor, Tensor]:

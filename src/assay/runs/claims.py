@@ -11,6 +11,7 @@ from assay.core.outcome import Status
 from assay.report import Cell, Claimed, Study
 from assay.report.text import percent
 from assay.report.verdict import verdict
+from assay.runs.plans import is_budget
 from assay.runs.schema import Claim, Quantity
 
 _TAKEN: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
@@ -77,7 +78,7 @@ def _value(asked: Quantity, studies: Mapping[str, Study], answers: Sequence[Mapp
 def _chosen(cell: Cell, asked: Quantity) -> bool:
     wanted = asked.attack is None or asked.attack.lower() in cell.attack.lower()
     on_curve = cell.curve is not None and asked.budget is None
-    return wanted and not on_curve and asked.budget in (None, cell.budget)
+    return wanted and not on_curve and (asked.budget is None or is_budget(asked.budget, cell.budget))
 
 
 def _size(cells: Sequence[Cell], norm: str) -> float | None:

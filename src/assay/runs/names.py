@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from assay.attacks.registry import Planned, make
 from assay.core.arguments import nearest
-from assay.runs.plans import curve_plans, plans
+from assay.runs.plans import curve_plans, is_budget, plans
 from assay.runs.signatures import LEARNED
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def _of_claims(config: "Config", made: Sequence[Planned]) -> Iterator[str]:
 def _unplanned(place: str, part: "Quantity", made: Sequence[Planned]) -> Iterator[str]:
     """About attacks and budgets that a number asks for."""
     budgets = list(dict.fromkeys(planned.budget for planned in made))
-    yield from _unknown(f"{place} (budget)", part.budget, budgets)
+    if part.budget is not None and not any(is_budget(part.budget, budget) for budget in budgets):
+        yield from _unknown(f"{place} (budget)", part.budget, budgets)
     names = list(dict.fromkeys(planned.attack.describe() for planned in made))
     if part.attack is not None and not any(part.attack.lower() in name.lower() for name in names):
         yield f"{place} (attack): expected one of {', '.join(names)}, or a part of its name, got {part.attack!r}"

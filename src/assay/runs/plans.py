@@ -30,3 +30,13 @@ def curve_plans(config: "Config") -> list[Planned]:
         if budgets:
             found += curve_of([*budgets, own], vary, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
     return found
+
+
+def is_budget(asked: str, budget: str) -> bool:
+    """Whether a budget is the one that is asked for, with its norm or without.
+
+    Example:
+        >>> is_budget("8/255", "linf 8/255"), is_budget("l2 0.5", "l2 0.5"), is_budget("0.5", "l2 1.5")
+        (True, True, False)
+    """
+    return asked == budget or asked == budget.partition(" ")[2]

@@ -2,9 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
+from assay.attacks.functional import ColourMap, Flow
+from assay.attacks.peers import STEP_SIZES, STEPS, Peer
+from assay.attacks.spatial import RotationTranslation
+from assay.core.placed import Placed
 from assay.core.steps import Adam, Ascent, Momentum
+from assay.core.support import Support
 
 Change = Callable[[Any], Any]
 
@@ -32,6 +38,8 @@ def with_steps(attack: Any, factor: float) -> Any:
     """The attack with so many times the steps, or the queries or draws; itself where it has none."""
 
     def change(part: Any) -> Any:
+        if isinstance(part, Peer):
+            return part.times(STEPS, factor)
         for name in ("steps", "queries", "draws"):
             count = getattr(part, name, None)
             if isinstance(count, int) and not isinstance(count, bool):
@@ -43,13 +51,20 @@ def with_steps(attack: Any, factor: float) -> Any:
 
 def with_radius(attack: Any, eps: float) -> Any:
     """The attack with this radius, wherever it has one of its own."""
-    return changed(attack, lambda part: dataclasses.replace(part, eps=eps) if _has_radius(part) else None)
+    return changed(attack, lambda part: _of_radius(part, eps) if _has_radius(part) else None)
+
+
+def scaled(attack: Any, factor: float) -> Any:
+    """The attack with so many times its budget, or all of its budgets; numbers of values are rounded."""
+    return changed(attack, lambda part: _scaled(part, factor))
 
 
 def with_step_size(attack: Any, factor: float) -> Any:
     """The attack with so many times the step size; itself where it chooses one by itself."""
 
     def change(part: Any) -> Any:
+        if isinstance(part, Peer):
+            return part.times(STEP_SIZES, factor)
         if not isinstance(part, Ascent | Momentum | Adam) or not isinstance(part.rate, float):
             return None
         return dataclasses.replace(part, rate=factor * part.rate)
@@ -59,4 +74,26 @@ def with_step_size(attack: Any, factor: float) -> Any:
 
 def _has_radius(part: Any) -> bool:
     fixed = getattr(part, "remake", part) is None  # another library's, that cannot be made for another budget
-    return isinstance(getattr(part, "eps", None), float) and hasattr(part, "norm") and not fixed
+    number = isinstance(getattr(part, "eps", None), float | int)
+    return number and (hasattr(part, "norm") or hasattr(part, "geometry")) and not fixed
+
+
+def _of_radius(part: Any, eps: float) -> Any:
+    counted = isinstance(getattr(part, "geometry", None), Support)
+    return dataclasses.replace(part, eps=round(eps) if counted else eps)
+
+
+_LIMITS = MappingProxyType({Support: ("count",), Placed: ("eps",), Flow: ("pixels",), ColourMap: ("eps",),
+                            RotationTranslation: ("degrees", "pixels")})  # fmt: skip
+"""What limits the sets that are no balls."""
+
+
+def _scaled(part: Any, factor: float) -> Any:
+    if _has_radius(part):
+        return _of_radius(part, factor * part.eps)
+    limits = _LIMITS.get(type(part), ())
+    if not limits:
+        return None
+    wider = {name: factor * getattr(part, name) for name in limits}
+    whole = {name: round(value) if isinstance(getattr(part, name), int) else value for name, value in wider.items()}
+    return dataclasses.replace(part, **whole)

@@ -11,10 +11,10 @@ from assay.core.geometry import Ball
 from assay.core.guard import Classifier, seeded
 from assay.core.outcome import Status
 from assay.core.types import Images, Logits
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
 from assay.trust.exam import Exam, Result, broken
+from assay.trust.kinds import kind_of
 from assay.trust.results import GAIN
-from assay.trust.rivals import kind_of
 
 _STEPS, _MISSED = 50, 0.05
 _FROZEN = 16
@@ -25,25 +25,30 @@ def enough_draws(exam: Exam) -> Found:
     seen = exam.seen
     if not isinstance(seen, Expectation) or not exam.claims:
         return not_applicable("the model is not attacked in expectation")
-    by_gradient = [r for r in exam.claims if kind_of(r.stages[0].attack) == "gradient"]
+    by_gradient = [r for r in exam.counted if _of_gradients(r)]
     if not by_gradient:
         return not_applicable("no attack takes gradients of the expectation")
-    left = exam.survivors()
+    last = {result.budget: result for result in by_gradient if result.budget in exam.budgets}
+    return worst(tuple(_more_draws(exam, seen, result) for result in list(last.values()) or by_gradient[-1:]))
+
+
+def _more_draws(exam: Exam, seen: Expectation, result: Result) -> Found:
+    left, before = exam.survivors(budget=result.budget), seen.draws
     if not len(left):
         return passed("no sample survives that more draws could break")
-    before = seen.draws
     try:
         seen.draws = 2 * before
-        found = exam.attacked(by_gradient[-1].planned.attack, left)
+        found = exam.attacked(result.planned.attack, left)
     finally:
         seen.draws = before
     new = left[broken(found)]
     share, threshold = len(new) / len(exam.chosen), max(GAIN, 1.5 / len(exam.chosen))
     if share > threshold:
-        return warning(f"with {2 * before} draws instead of {before} it breaks {len(new)} more of "
-                       f"{len(exam.chosen)}: the "
-                       "expectation is taken over too few", share, threshold, tuple(new.tolist()))  # fmt: skip
-    return passed(f"with {2 * before} draws instead of {before} it breaks {len(new)} more", share, threshold)
+        return warning(f"with {2 * before} draws instead of {before} {result.label} breaks {len(new)} more of "
+                       f"{len(exam.chosen)}: the expectation is taken over too few", share, threshold,
+                       tuple(new.tolist()))  # fmt: skip
+    return passed(f"with {2 * before} draws instead of {before} {result.label} breaks {len(new)} more", share,
+                  threshold)  # fmt: skip
 
 
 class Frozen(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assay.attacks.registry import Planned
 from assay.core.combinators import AnyAttack, Stage, unfold
 from assay.core.expectation import Expectation
-from assay.core.geometry import Ball
+from assay.core.geometry import Ball, Geometry
 from assay.core.guard import Classifier, model_device, model_dtype, seeded, untouched
 from assay.core.memory import attempt, is_out_of_memory
 from assay.core.outcome import Outcome, Status
@@ -19,6 +19,7 @@ from assay.core.run import INTERRUPTED, attack
 from assay.core.types import Images, Labels, Logits
 from assay.data.dataset import pixels
 from assay.defences import Adaptation, adaptation_of
+from assay.trust.budgets import outermost, within
 
 SAMPLES = 64
 """How many samples are looked at again."""
@@ -61,10 +62,14 @@ class Result:
         return unfold(self.planned.attack)
 
     @property
+    def budget(self) -> Geometry | None:
+        """The set of perturbations that count; None without a limit."""
+        return self.stages[0].attack.geometry
+
+    @property
     def ball(self) -> Ball | None:
         """The budget, where it is a ball."""
-        found = self.stages[0].attack.geometry
-        return found if isinstance(found, Ball) else None
+        return self.budget if isinstance(self.budget, Ball) else None
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,16 @@ class Exam:
         """The results whose budgets are claimed."""
         return tuple(result for result in self.results if result.claimed)
 
+    @property
+    def counted(self) -> tuple[Result, ...]:
+        """What the robust accuracy is made of: claims about a budget; those at any distance only where all are."""
+        return tuple(result for result in self.claims if result.budget is not None) or self.claims
+
+    @property
+    def budgets(self) -> tuple[Geometry, ...]:
+        """The largest budgets that are claimed, of each kind."""
+        return outermost(result.budget for result in self.claims)
+
     def logits(self, x: Images, batch: int = 64) -> Logits:
         """Logits, in evaluation mode, the model left as it was."""
         with untouched(self.model), torch.no_grad():
@@ -208,16 +223,16 @@ class Exam:
             first, *more = self.passes(3)
         return any(not torch.allclose(z, first, rtol=1e-4, atol=1e-6, equal_nan=True) for z in more)
 
-    def survivors(self, within: Tensor | None = None, ball: Ball | None = None) -> Tensor:
-        """Indices of samples that every claimed attack left unbroken.
+    def survivors(self, among: Tensor | None = None, budget: Geometry | None = None) -> Tensor:
+        """Indices of samples that every attack left unbroken.
 
         Args:
-            within: of these; of the chosen ones by default.
-            ball: only attacks count whose budget lies within this one.
+            among: of these; of the chosen ones by default.
+            budget: only attacks count whose budget lies within this one; by default all that the robust accuracy is
+                made of.
         """
-        index = self.chosen if within is None else within
-        counted = [r for r in self.claims if ball is None or (r.ball is not None and r.ball.norm == ball.norm
-                                                              and r.ball.eps <= ball.eps)]  # fmt: skip
+        index = self.chosen if among is None else among
+        counted = self.counted if budget is None else [r for r in self.claims if within(r.budget, budget)]
         if not counted:
             return index
         standing = torch.stack([result.outcome.status[index] == int(Status.SURVIVED) for result in counted]).all(0)

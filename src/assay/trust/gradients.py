@@ -1,18 +1,22 @@
 """A5, A6, A7, A8: are there gradients, and do they tell where the loss rises?"""
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from assay.attacks.peers import Peer
 from assay.core.expectation import Expectation
 from assay.core.guard import model_dtype, untouched
 from assay.core.objectives import DLR, CrossEntropy, Margin, Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import content_keys
 from assay.core.rows import Rows, untargeted
+from assay.core.types import Images, Logits, PerRow
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.exam import Exam
+from assay.trust.kinds import kind_of
 from assay.trust.model_state import calls
 
 _STEP = 0.25 / 255
@@ -48,7 +52,7 @@ def vanishing(exam: Exam) -> Found:
         return not_applicable("there is no gradient to vanish")
     part = exam.right.nonzero().squeeze(1)
     x, y = exam.images[part.to(exam.device)], exam.labels[part.to(exam.device)]
-    shares = {name: _zero_share(exam, make(), x, y) for name, make in _LOSSES.items()}
+    shares = {name: _zero_share(exam, loss, x, y) for name, loss in _LOSSES.items()}
     told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
     if exam.claims and not _used(exam):
         return not_applicable(f"no attack here uses a gradient (share of images with a zero one: {told})")
@@ -123,7 +127,18 @@ def rough(exam: Exam) -> Found:
     return passed(f"noise within 4/255 moves the margin by {value:.2f} of the logits' spread", value, _ROUGH)
 
 
-_LOSSES = {"cross-entropy": CrossEntropy, "margin": Margin, "DLR": DLR}
+@dataclass(frozen=True)
+class _Plain:
+    """Cross-entropy as other libraries have it, which loses its gradient where the model is confident."""
+
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
+        return nn.functional.cross_entropy(logits, rows.y, reduction="none")
+
+
+_PLAIN = "plain cross-entropy"
+_LOSSES = {"cross-entropy": CrossEntropy(), "margin": Margin(), "DLR": DLR(), _PLAIN: Objective(((1.0, _Plain()),))}
 _NAMES = {"_CrossEntropy": "cross-entropy", "_Margin": "margin", "_LogitRatio": "DLR", "_Evasion": "margin"}
 _OWN = frozenset({"DeepFool", "CarliniWagnerL2", "CarliniWagnerLinf", "CarliniWagnerL0", "FMN", "DDN",
                   "FastAdaptiveBoundary", "OverTargets"})  # fmt: skip
@@ -134,6 +149,10 @@ def _used(exam: Exam) -> set[str]:
     found: set[str] = set()
     for result in exam.claims:
         for stage in result.stages:
+            if kind_of(stage.attack) != "gradient":
+                continue
+            if isinstance(stage.attack, Peer):
+                found.add(_PLAIN)
             text = repr(stage.attack)
             found |= {words for name, words in _NAMES.items() if name in text}
             if type(stage.attack).__name__ in _OWN:
@@ -145,14 +164,9 @@ def _without(exam: Exam, told: str) -> Found:
     how = exam.adaptation
     if how is not None and how.surrogate is not None and exam.adapted:
         return passed(f"{told}; attacked as the defence declares: {how.how}")
-    asked = any("scores" in stage.attack.needs or not _by_gradient(stage.attack)
-                for result in exam.claims for stage in result.stages)  # fmt: skip
+    asked = any(kind_of(stage.attack) in ("scores", "labels") for result in exam.claims for stage in result.stages)
     more = "" if asked else ", and by an attack that needs no gradient (square, hopskipjump)"
     return warning(f"{told}. Attack it past that (BPDA: assay.defences.Transformed){more}")
-
-
-def _by_gradient(attack: object) -> bool:
-    return type(attack).__module__.partition("attacks.")[2].partition(".")[0] not in ("blackbox", "noise", "spatial")
 
 
 def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float | None:

@@ -24,6 +24,10 @@ def logits(exam: Exam) -> Found:
     told = probabilities(exam.clean)
     if told is not None:
         return issue(told.text)
+    low, high = float(exam.clean.min()), float(exam.clean.max())
+    if len(exam.clean) >= _ENOUGH and low >= 0 and high <= 1:
+        return warning(f"all outputs lie between {low:.3g} and {high:.3g}: a sigmoid, whose gradient "
+                       "vanishes where it is confident? Attacks need what goes into it", high, 1.0)  # fmt: skip
     return passed("outputs are unbounded scores")
 
 
@@ -45,6 +49,9 @@ def pixels(exam: Exam) -> Found:
 def labels(exam: Exam) -> Found:
     """A11: better than chance, and not much better under another naming of the classes.
 
+    Chance is what naming the commonest class throughout gives. A class that is never recognised is worth a word where
+    a model of this accuracy would miss one only once in a hundred times.
+
     The other naming is the best one for every second sample, and judged on the rest: what fits best by chance where
     classes outnumber samples is no evidence.
     """
@@ -65,17 +72,20 @@ def labels(exam: Exam) -> Found:
         return issue(f"{100 * plain:.0f} % of clean images are right, but {100 * best:.0f} % would be if the classes "
                      "had other names (chosen on half of them, judged on the rest): labels and outputs are not in the "
                      "same order", best, plain)  # fmt: skip
-    if binomtest(right, n, 1 / max(present, 2), alternative="greater").pvalue > 0.01:
-        return issue(f"{100 * right / n:.0f} % of {n} clean images are right, which is chance among {present} classes: "
-                     "there is nothing to attack", right / n, 1 / max(present, 2))  # fmt: skip
     counts = torch.bincount(y, minlength=classes)
+    chance = float(counts.max()) / n if present > 1 else 0.5
+    told = f"{100 * right / n:.0f} % of {n} clean images are right"
+    if right / n <= chance:
+        return issue(f"{told}, which is chance among {present} classes: there is nothing to attack", right / n, chance)
+    if binomtest(right, n, chance, alternative="greater").pvalue > 0.01:
+        return unanswered(f"{told}, which may be chance among {present} classes ({100 * chance:.0f} %): more images "
+                          "would tell")  # fmt: skip
     hits = torch.bincount(y[predicted == y], minlength=classes)
     never = [int(c) for c in ((counts >= 5) & (hits == 0)).nonzero().squeeze(1)]
-    if never:
+    if never and present * (1 - right / n) ** min(int(counts[c]) for c in never) < 0.01:
         return warning(f"{len(never)} classes are never recognised (first: {never[0]}): is the list of classes whole?",
                        float(len(never)), 0.0)  # fmt: skip
-    return passed(f"{100 * right / n:.0f} % of {n} clean images are right; no other order of classes is better",
-                  right / n)  # fmt: skip
+    return passed(f"{told}; no other order of classes is better", right / n)
 
 
 def _renamed(y: Tensor, predicted: Tensor, classes: int) -> Tensor:

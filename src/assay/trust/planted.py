@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.geometry import Ball
-from assay.core.guard import untouched
+from assay.core.geometry import Ball, Geometry, Split
+from assay.core.guard import model_dtype, untouched
 from assay.core.objectives import Objective, objective
 from assay.core.outcome import Status
 from assay.core.rng import Rng, content_keys
 from assay.core.rows import Rows, untargeted
 from assay.core.run import attack
-from assay.core.types import Images, Logits
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
+from assay.core.types import Images, Logits, Mask
+from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
+from assay.trust.budgets import within
 from assay.trust.changed import changed
 from assay.trust.exam import Exam, Result, uninterrupted
-from assay.trust.rivals import kind_of
+from assay.trust.kinds import kind_of
 
 Features = Callable[[Images], Tensor]
 SAMPLES = 16
@@ -56,7 +57,7 @@ class Planted(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         """Logits of two classes, ``(b, 2)``."""
-        value = self.features(x) @ self.head.weight - self.head.offset
+        value = self.features(x).to(self.head.weight.dtype) @ self.head.weight - self.head.offset
         return torch.stack([-value, value], 1)
 
 
@@ -69,30 +70,36 @@ def planted(exam: Exam) -> Found:
     separates exactly where features outnumber points, instead of a logistic regression; samples that no read-out
     separates are left out; as in the paper, a test that random points solve is no test.
     """
-    balls = sorted((r for r in exam.claims if r.ball is not None and r.ball.eps > 0),
-                   key=lambda r: kind_of(r.stages[0].attack) != "gradient")  # fmt: skip
-    ball = balls[0].ball if balls else None
-    balls = [r for r in balls if r.ball is not None and ball is not None and r.ball.norm == ball.norm
-             and r.ball.eps <= ball.eps]  # fmt: skip
-    if ball is None or not exam.differentiable:
+    budgets = [b for b in exam.budgets if not (isinstance(b, Ball) and b.eps == 0)]
+    if not budgets or not exam.differentiable:
         return not_applicable("no attack has a budget, or the model has no gradient")
+    return worst(tuple(_within(exam, budget) for budget in budgets))
+
+
+def _within(exam: Exam, budget: Geometry) -> Found:
+    """The answer for one budget."""
+    if not isinstance(budget, Ball | Split):
+        return unanswered(f"nothing can be planted within {budget.describe()} so that it is the only way")
+    claims = sorted((r for r in exam.claims if within(r.budget, budget)),
+                    key=lambda r: kind_of(r.stages[0].attack) != "gradient")  # fmt: skip
     refusing = exam.adaptation is not None and exam.adaptation.test is not None
     features = _outputs(exam.seen) if refusing else _penultimate(exam.seen)
     found, lucky, tried = 0, 0, 0
     for sample in exam.chosen[exam.right][:SAMPLES].tolist():
-        x = exam.at(torch.tensor([sample])).to(exam.device)
-        made = _plant(exam, features, x, ball)
+        at = torch.tensor([sample])
+        x, mask = exam.at(at), None if exam.masks is None else exam.masks[at]
+        made = _plant(exam, features, x, mask, budget)
         if made is None:
             continue
         model, guess = made
         tried, lucky = tried + 1, lucky + guess
-        found += any(_finds(exam, result, model, x) for result in balls)
+        found += any(_finds(exam, result, model, x, mask) for result in claims)
     if tried < SAMPLES // 2:
         return unanswered(f"a read-out separates the planted point on {tried} samples only")
     share = found / tried
     if lucky / tried > _LUCK:
         return unanswered(f"random points find {lucky} of {tried} planted points: too easy to tell anything")
-    told = f"{found} of {tried} adversarial examples that were planted within the budget"
+    told = f"{found} of {tried} adversarial examples that were planted within {budget.describe()}"
     if share < 0.5:
         return issue(f"the attacks find {told}: they cannot find what is there, so what they did not find says nothing",
                      share, _NEEDED)  # fmt: skip
@@ -101,19 +108,23 @@ def planted(exam: Exam) -> Found:
     return passed(f"the attacks find {told} (random points: {lucky})", share, _NEEDED)
 
 
-def _finds(exam: Exam, result: Result, model: nn.Module, x: Images) -> bool:
-    outcome = attack(model, x.cpu(), torch.zeros(1, dtype=torch.int64), _two_classes(result), preflight=False,
-                     errors="record", seed=exam.seed,
-                     mask=torch.ones(1, 1, *x.shape[2:]) if exam.masks is not None else None)  # fmt: skip
+def _finds(exam: Exam, result: Result, model: nn.Module, x: Images, mask: Mask | None) -> bool:
+    outcome = attack(model, x, torch.zeros(1, dtype=torch.int64), _two_classes(result), preflight=False,
+                     errors="record", seed=exam.seed, mask=mask)  # fmt: skip
     return bool(uninterrupted(outcome).count(Status.BROKEN))
 
 
-def _plant(exam: Exam, features: Features, x: Images, ball: Ball) -> tuple[Planted, int] | None:
+def _plant(
+    exam: Exam, features: Features, x: Images, mask: Mask | None, budget: Geometry
+) -> tuple[Planted, int] | None:
     """A model with a planted point near ``x``, and whether random points find it; None if no read-out separates it."""
+    x = x.to(exam.device, model_dtype(exam.model))
     rng, count = Rng(exam.seed), 2 * _INNER + 1
     key = torch.arange(count, device=x.device) + int(content_keys(x, torch.zeros(1, dtype=torch.int64))[0]) % 1_000_003
-    rows = Rows(x.expand(count, *x.shape[1:]), untargeted(torch.zeros(count, dtype=torch.int64, device=x.device)), key)
-    edge = ball.sample(rows, rng, "planted", edge=True)
+    fore = None if mask is None else mask.to(x.device).expand(count, *mask.shape[1:])
+    zeros = torch.zeros(count, dtype=torch.int64, device=x.device)
+    rows = Rows(x.expand(count, *x.shape[1:]), untargeted(zeros), key, fore)
+    edge = budget.sample(rows, rng, "planted", edge=True)
     inner, probe, point = edge[:_INNER] * _INSIDE, edge[_INNER:-1], edge[-1:]
     with untouched(exam.model), torch.no_grad():
         values = features((rows.x + torch.cat([inner, probe, point])).clamp(0, 1)).double()

@@ -16,7 +16,7 @@ def interval(exam: Exam) -> Found:
     """E1: n and an exact interval."""
     if not exam.claims:
         return not_applicable("nothing was attacked")
-    every = torch.stack([r.outcome.status for r in exam.claims])
+    every = torch.stack([r.outcome.status for r in exam.counted])
     odd = ((every == int(Status.INVALID)) | (every == int(Status.ERROR))).any(0)
     lost = ((every == int(Status.BROKEN)) | (every == int(Status.MISCLASSIFIED))).any(0)
     n, k = every.shape[1], int((every == int(Status.SURVIVED)).all(0).sum())

@@ -7,21 +7,21 @@ from torch import Tensor
 
 from assay.core.outcome import Status
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.changed import with_radius
+from assay.trust.changed import scaled, with_radius
 from assay.trust.exam import Exam, Result, broken
-from assay.trust.rivals import kind_of
+from assay.trust.kinds import kind_of
 
-_FEW, _SMALL = 8, 32
+_FEW, _SMALL, _WIDE = 8, 32, 64
 _ANY = 0.1
 """Share of samples that may survive where any image is allowed: an attack need not find its way across the box."""
 
 
 def no_budget(exam: Exam, result: Result) -> Found:
     """C1: with a budget of 0 nothing is broken."""
-    if result.ball is None:
+    if result.budget is None:
         return not_applicable("the attack has no budget")
-    none = with_radius(result.planned.attack, 0.0)
-    if repr(none) == repr(result.planned.attack) and result.ball.eps:
+    none = scaled(result.planned.attack, 0.0)
+    if repr(none) == repr(result.planned.attack) and not (result.ball is not None and result.ball.eps == 0):
         return unanswered("its budget cannot be changed from outside", result.label)
     index = exam.chosen[:: max(1, len(exam.chosen) // _FEW)]
     count = exam.attacked(none, index).count(Status.BROKEN)
@@ -33,26 +33,28 @@ def no_budget(exam: Exam, result: Result) -> Found:
 
 def monotone(exam: Exam, result: Result) -> Found:
     """C2: a larger budget breaks what a smaller one broke, and the budget has an effect."""
-    ball = result.ball
-    if ball is None or ball.eps <= 0:
+    if result.budget is None or (result.ball is not None and result.ball.eps <= 0):
         return not_applicable("the attack has no budget")
     index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
-    less = with_radius(result.planned.attack, ball.eps / 2)
+    less = scaled(result.planned.attack, 0.5)
     if repr(less) == repr(result.planned.attack):
         return unanswered("its budget cannot be changed from outside", result.label)
     half = broken(exam.attacked(less, index))
     full = broken(result.outcome)[index]
-    left = torch.isin(index, exam.survivors(index))
+    left = torch.isin(index, exam.survivors(index, result.budget))
     lost = index[half & left]
     if len(lost) > max(1, 0.03 * len(index)):
         return issue(f"{len(lost)} of {len(index)} samples are broken at half the budget, and survive every attack "
                      "at all of it: the attacks do not use the budget that they have", float(len(lost)), 1.0,
                      tuple(lost.tolist()), result.label)  # fmt: skip
-    wide = broken(exam.attacked(with_radius(result.planned.attack, 4 * ball.eps), index))
+    wide = broken(exam.attacked(scaled(result.planned.attack, 4), index))
     right = int((result.outcome.status[index] != int(Status.MISCLASSIFIED)).sum())
     if right >= _FEW and int(half.sum()) == int(full.sum()) == int(wide.sum()) < right:
-        return warning(f"half, all and four times the budget break the same {int(full.sum())} of {right} samples: the "
-                       "budget has no effect", float(full.sum()), float(right), about=result.label)  # fmt: skip
+        most = broken(exam.attacked(scaled(result.planned.attack, _WIDE), index))
+        if int(most.sum()) <= int(full.sum()):
+            return warning(f"half, all, four and {_WIDE} times the budget break the same {int(full.sum())} of {right} "
+                           "samples: the budget has no effect", float(full.sum()), float(right),
+                           about=result.label)  # fmt: skip
     return passed(f"half, all and four times the budget break {int(half.sum())}, {int(full.sum())} and "
                   f"{int(wide.sum())} of {len(index)}", about=result.label)  # fmt: skip
 
@@ -72,9 +74,10 @@ def unbounded(exam: Exam) -> Found:
         return not_applicable("no attack has a budget that can be changed")
     if n < _FEW:
         return unanswered(f"{n} samples that were right before are too few")
-    grey = _left(exam, balls, index, 0.5)
+    refuses = exam.adaptation is not None and exam.adaptation.test is not None
+    grey = index if refuses else _left(exam, balls, index, 0.5)  # a detector may well refuse a grey image
     chance = 1 / classes + 2 * math.sqrt((1 - 1 / classes) / (classes * n))
-    if len(grey) / n > chance:
+    if len(grey) / n > chance and not refuses:
         return issue(f"even with a budget that allows a grey image {len(grey)} of {n} samples survive every attack: "
                      "the attacks fail, it is not that the model withstands them (masked gradients, or a wrong loss)",
                      len(grey) / n, chance, tuple(grey.tolist()))  # fmt: skip
@@ -82,6 +85,8 @@ def unbounded(exam: Exam) -> Found:
     if len(free) / n > _ANY:
         return warning(f"even with a budget that allows any image {len(free)} of {n} samples survive every attack: "
                        "steps of this size lead nowhere", len(free) / n, _ANY, tuple(free.tolist()))  # fmt: skip
+    if refuses:
+        return passed(f"with a budget that allows any image {len(free)} of {n} samples survive", len(free) / n, _ANY)
     return passed(f"with a budget that allows a grey image {len(grey)} of {n} samples survive, with one that allows "
                   f"any image {len(free)}", len(grey) / n, chance)  # fmt: skip
 
@@ -109,9 +114,9 @@ def all_targets(exam: Exam) -> Found:
 
 def per_sample(exam: Exam) -> Found:
     """C9: the worst case is taken sample by sample. Holds by construction; says what the other reading would be."""
-    if len(exam.claims) < 2:
+    if len(exam.counted) < 2:
         return not_applicable("one attack alone has no worst case over attacks")
-    survived = torch.stack([result.outcome.status == int(Status.SURVIVED) for result in exam.claims])
+    survived = torch.stack([result.outcome.status == int(Status.SURVIVED) for result in exam.counted])
     worst, least = float(survived.all(0).float().mean()), float(survived.float().mean(1).min())
     return passed(f"robust accuracy counts samples that survive every attack ({100 * worst:.1f} %), not the lowest "
                   f"single attack ({100 * least:.1f} %)", worst, least)  # fmt: skip

@@ -7,6 +7,7 @@ from assay.core.outcome import TOLERANCE, Status
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.changed import with_step_size, with_steps
 from assay.trust.exam import Exam, Result, broken
+from assay.trust.kinds import minimises
 
 GAIN = 0.005
 """Share of samples that more effort may still break: half a point, and of few samples one."""
@@ -102,7 +103,7 @@ def best_kept(exam: Exam, result: Result) -> Found:
 
 def converged(exam: Exam, result: Result) -> Found:
     """B6: twice the steps, or queries, break no more."""
-    if result.ball is None:
+    if result.budget is None:
         return not_applicable("the attack has no budget")
     more = with_steps(result.planned.attack, 2)
     if repr(more) == repr(result.planned.attack):
@@ -112,7 +113,7 @@ def converged(exam: Exam, result: Result) -> Found:
 
 def restarted(exam: Exam, result: Result) -> Found:
     """B7: as many restarts again break no more."""
-    if result.ball is None:
+    if result.budget is None:
         return not_applicable("the attack has no budget")
     tries = max(len({v.restart for v in stage.variants}) for stage in result.stages)
     more = Restarts(result.planned.attack, 2)
@@ -121,7 +122,7 @@ def restarted(exam: Exam, result: Result) -> Found:
 
 def step_size(exam: Exam, result: Result) -> Found:
     """B8: half and twice the step size break no more."""
-    if result.ball is None:
+    if result.budget is None:
         return not_applicable("the attack has no budget")
     for factor, words in ((0.5, "half"), (2.0, "twice")):
         other = with_step_size(result.planned.attack, factor)
@@ -166,22 +167,21 @@ def moved(exam: Exam, result: Result) -> Found:
         return not_applicable("no sample was attacked")
     spent_none = attacked & (outcome.forwards + outcome.backwards == 0)
     still = tried & (outcome.norm("linf") == 0)
-    if int(spent_none.sum()) or (
-        int(tried.sum()) and int(still.sum()) == int(tried.sum()) and not _keeps_start(result)
-    ):
+    keeps = _keeps_start(result)
+    if int(spent_none.sum()) or (int(tried.sum()) and int(still.sum()) == int(tried.sum()) and not keeps):
         count = max(int(spent_none.sum()), int(still.sum()))
         return issue(f"{count} of {int(attacked.sum())} attacked images were left as they were", float(count), 0.0,
                      about=result.label)  # fmt: skip
     share = int(still.sum()) / int(attacked.sum())
-    if share > 0.5:
+    if share > 0.5 and not keeps:
         return warning(f"{100 * share:.0f} % of attacked images end as they began", share, 0.5, about=result.label)
     return passed(f"{int(still.sum())} of {int(attacked.sum())} attacked images end as they began", share, 0.5,
                   about=result.label)  # fmt: skip
 
 
 def _keeps_start(result: Result) -> bool:
-    """Whether what is kept of a survivor is its clean image, for want of anything nearer to the goal."""
-    return result.ball is None
+    """Whether what is kept of a survivor is its clean image: what went astray beyond the budget is not kept."""
+    return result.budget is None or all(minimises(stage.attack) for stage in result.stages)
 
 
 def _images(exam: Exam, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,7 +206,7 @@ def _without_images(result: Result) -> Found:
 
 def _gained(exam: Exam, result: Result, more: object, how: str, advice: str) -> Found:
     """Whether another form of the attack breaks samples that every claimed attack within its budget left."""
-    left = exam.survivors(ball=result.ball)
+    left = exam.survivors(budget=result.budget)
     n = len(exam.chosen)
     threshold = max(GAIN, 1 / max(n, 1))
     if not len(left):

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from assay.attacks import FGSM, Square
-from assay.attacks.fgsm import FGM
-from assay.attacks.noise import UniformNoise
+from assay.attacks.noise import Noise
 from assay.core.combinators import AnyAttack
-from assay.core.geometry import Ball
+from assay.core.described import Described
+from assay.core.geometry import Ball, Geometry
 from assay.core.outcome import Status
-from assay.trust.answer import Found, not_applicable, passed, warning, worst
+from assay.trust.answer import Found, not_applicable, passed, unanswered, warning, worst
+from assay.trust.budgets import members, within
 from assay.trust.exam import Exam, Result
+from assay.trust.kinds import kind_of
 from assay.trust.results import GAIN
 
 _DRAWS = 500
@@ -26,7 +29,7 @@ class Rival:
     """What is held against the attacks of an evaluation.
 
     Attributes:
-        make: the rival within a budget; None where there is none.
+        make: the rival within a budget; None where there is none of its kind.
         is_one: whether an attack is of its kind.
         better: whether an attack ought to find all that it finds.
         words: what it is, before the number of samples that it breaks.
@@ -34,7 +37,7 @@ class Rival:
         why: what it means if it finds more.
     """
 
-    make: Callable[[Ball], AnyAttack | None]
+    make: Callable[[Geometry], AnyAttack | None]
     is_one: Callable[[object], bool]
     better: Callable[[object], bool]
     words: str
@@ -47,7 +50,7 @@ def beats_one_step(exam: Exam) -> Found:
     if not exam.differentiable:
         return not_applicable("the model has no gradient")
     rival = Rival(
-        lambda ball: FGSM(ball.eps) if ball.norm == "linf" else FGM(ball.eps, norm=ball.norm),
+        lambda budget: FGSM(budget) if not isinstance(budget, Described) else None,
         _one_step, lambda attack: kind_of(attack) == "gradient" and not _one_step(attack),
         "one gradient step breaks", "attacks of one step",
         "an iterated attack that does worse than its first step goes the wrong way: look at its loss, its targets and "
@@ -59,7 +62,8 @@ def beats_one_step(exam: Exam) -> Found:
 def beats_queries(exam: Exam) -> Found:
     """C5: a search without gradients finds nothing that attacks with gradients have missed."""
     rival = Rival(
-        lambda ball: Square(ball.eps, norm=ball.norm, queries=_QUERIES) if ball.norm in ("linf", "l2") else None,
+        lambda budget: Square(budget.eps, norm=budget.norm, queries=_QUERIES)
+        if isinstance(budget, Ball) and budget.norm in ("linf", "l2") else None,
         lambda attack: kind_of(attack) in ("scores", "labels"), lambda attack: kind_of(attack) == "gradient",
         f"{_QUERIES} random queries (Square) break", "attacks by queries alone",
         "gradients that know less than queries are masked, or the attacks by them are weak",
@@ -70,95 +74,92 @@ def beats_queries(exam: Exam) -> Found:
 def beats_noise(exam: Exam) -> Found:
     """C6: random noise of the same size finds nothing that the attacks have missed."""
     rival = Rival(
-        lambda ball: None if ball.norm == "l1" else UniformNoise(ball.eps, norm=ball.norm, draws=_DRAWS),
+        lambda budget: None if isinstance(budget, Described) else Noise(budget, _DRAWS),
         lambda attack: kind_of(attack) == "noise", lambda attack: kind_of(attack) != "noise",
         f"{_DRAWS} draws of noise break", "attacks by noise", "an attack that does worse than noise does not attack",
     )  # fmt: skip
-    return _held(exam, rival)
+    blank = [budget for budget in exam.budgets if isinstance(budget, Described)]
+    alone = [unanswered(f"within {budget.describe()} there is neither a first step nor noise to compare with")
+             for budget in blank]  # fmt: skip
+    return worst((_held(exam, rival), *alone))
 
 
 def beats_transfer(exam: Exam) -> Found:
-    """C7: images made on other models find nothing that the attacks have missed."""
+    """C7: images made on other models, within the budgets here, find nothing that the attacks have missed."""
     if not exam.others:
         return not_applicable("no other model was attacked on the same images")
-    left = set(exam.survivors(torch.arange(len(exam.x))).tolist())
-    pairs = [(sample, image) for sample, image in exam.others if sample in left][: 4 * exam.samples]
+    answers = [_transferred(exam, budget) for budget in exam.budgets if not isinstance(budget, Described)]
+    return worst(tuple(answers)) if answers else not_applicable("no attack has a budget in which images could be held")
+
+
+def _transferred(exam: Exam, budget: Geometry) -> Found:
+    left = set(exam.survivors(torch.arange(len(exam.x)), budget).tolist())
+    pairs = list(islice((pair for pair in exam.others if pair[0] in left and _inside(exam, budget, *pair)),
+                        4 * exam.samples))  # fmt: skip
     if not pairs:
-        return passed("no image made on another model is about a sample that survives here", 0.0, GAIN)
+        return passed(f"no image made on another model lies within {budget.describe()} of a sample that survives here",
+                      0.0, GAIN)  # fmt: skip
     index = torch.tensor([sample for sample, _ in pairs])
     new = index[exam.fools(index, torch.stack([image for _, image in pairs]))].unique()
     tried = len(index.unique())
     share, threshold = len(new) / max(tried, 1), max(GAIN, 1 / max(tried, 1))
     if share > threshold:
-        return warning(f"images made on other models break {len(new)} of {tried} samples that every attack on this one "
-                       "had left: its gradients mislead", share, threshold, tuple(new.tolist()))  # fmt: skip
-    return passed(f"images made on other models break {len(new)} of {tried} survivors", share, threshold)
+        return warning(f"images made on other models break {len(new)} of {tried} samples within {budget.describe()} "
+                       "that every attack on this one had left: its gradients mislead", share, threshold,
+                       tuple(new.tolist()))  # fmt: skip
+    return passed(f"images made on other models break {len(new)} of {tried} survivors within {budget.describe()}",
+                  share, threshold)  # fmt: skip
+
+
+def _inside(exam: Exam, budget: Geometry, sample: int, image: Tensor) -> bool:
+    at = torch.tensor([sample])
+    mask = None if exam.masks is None else exam.masks[at]
+    return bool(members(budget, exam.at(at), image[None].to(torch.float32), mask))
 
 
 def _one_step(attack: object) -> bool:
     return kind_of(attack) == "gradient" and getattr(attack, "steps", None) == 1
 
 
-def kind_of(attack: object) -> str:
-    """``"gradient"``, ``"scores"``, ``"labels"`` or ``"noise"``: what an attack goes by."""
-    own = getattr(attack, "goes_by", None)
-    if isinstance(own, str):
-        return own
-    place = type(attack).__module__.partition("attacks.")[2]
-    if place.startswith("blackbox"):
-        return "scores" if "scores" in getattr(attack, "needs", ()) else "labels"
-    return "noise" if place.startswith(("noise", "spatial")) else "gradient"
-
-
-def largest(exam: Exam) -> list[Ball]:
-    """The largest budget of each norm that is claimed."""
-    found: dict[str, Ball] = {}
-    for result in exam.claims:
-        ball = result.ball
-        if ball is not None and (ball.norm not in found or ball.eps > found[ball.norm].eps):
-            found[ball.norm] = ball
-    return list(found.values())
-
-
 def _held(exam: Exam, rival: Rival) -> Found:
-    """The worst answer over the norms that are claimed."""
-    answers = [_against(exam, ball, made, rival) for ball in largest(exam)
-               for made in (rival.make(ball),) if made is not None]  # fmt: skip
+    """The worst answer over the budgets that are claimed."""
+    answers = [_against(exam, budget, made, rival) for budget in exam.budgets
+               for made in (rival.make(budget),) if made is not None]  # fmt: skip
     return worst(tuple(answers)) if answers else not_applicable("no attack has a budget in which it could be compared")
 
 
-def _against(exam: Exam, ball: Ball, made: AnyAttack, rival: Rival) -> Found:
-    alone = _by_its_kind_alone(exam, ball, rival)
+def _against(exam: Exam, budget: Geometry, made: AnyAttack, rival: Rival) -> Found:
+    alone, told = _by_its_kind_alone(exam, budget, rival), budget.describe()
     n = len(exam.x)
     if alone is not None and len(alone) / n > max(GAIN, 1.5 / n):
-        return warning(f"{rival.kind} break {len(alone)} of {n} samples in {ball.norm} that no better informed attack "
+        return warning(f"{rival.kind} break {len(alone)} of {n} samples within {told} that no better informed attack "
                        f"broke: {rival.why}", len(alone) / n, max(GAIN, 1.5 / n),
                        tuple(alone.tolist()[:100]))  # fmt: skip
-    index, n = exam.survivors(ball=ball), len(exam.chosen)
+    index, n = exam.survivors(budget=budget), len(exam.chosen)
     threshold = max(GAIN, 1.5 / max(n, 1))
     if not len(index):
-        return passed(f"no sample survives in {ball.norm} that it could break", 0.0, threshold)
+        return passed(f"no sample survives within {told} that it could break", 0.0, threshold)
     outcome = exam.attacked(made, index)
     new = index[outcome.status == int(Status.BROKEN)]
     share = len(new) / n
     if share > threshold:
-        return warning(f"{rival.words} {len(new)} of {n} samples in {ball.norm} that every attack had left: "
+        return warning(f"{rival.words} {len(new)} of {n} samples within {told} that every attack had left: "
                        f"{rival.why}", share, threshold, tuple(new.tolist()))  # fmt: skip
-    return passed(f"{rival.words} {len(new)} of {len(index)} survivors in {ball.norm}", share, threshold)
+    return passed(f"{rival.words} {len(new)} of {len(index)} survivors within {told}", share, threshold)
 
 
-def _by_its_kind_alone(exam: Exam, ball: Ball, rival: Rival) -> Tensor | None:
+def _by_its_kind_alone(exam: Exam, budget: Geometry, rival: Rival) -> Tensor | None:
     """Samples that attacks of the rival's kind broke in the evaluation, and none that ought to be better.
 
     Of a cascade, whose later parts see only what the earlier ones left, a part counts where all better ones went before
     it. None where there is nothing to compare.
     """
-    within = [r for r in exam.claims if r.ball is not None and r.ball.norm == ball.norm]
-    whole = [r for r in within if r.ball == ball and any(rival.better(s.attack) for s in r.stages)]
+    inside = [r for r in exam.claims if within(r.budget, budget)]
+    whole = [r for r in inside if r.budget == budget and any(rival.better(s.attack) for s in r.stages)]
     if not whole:
         return None
     by_rival, by_better = (torch.zeros(len(exam.x), dtype=torch.bool) for _ in range(2))
-    for result in within:
+    for result in inside:
         better = [rival.better(stage.attack) for stage in result.stages]
         last = max((i for i, found in enumerate(better) if found), default=-1)
         by_better |= _broken_by(result, lambda i, better=better: better[i])  # type: ignore[misc]

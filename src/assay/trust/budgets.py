@@ -1,0 +1,69 @@
+"""Which budgets lie within which, and which of those that are claimed are the largest."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from assay.core.geometry import Ball, Geometry, Split
+from assay.core.rows import Rows, untargeted
+from assay.core.support import Support
+from assay.core.types import Images, Mask
+
+_ROUNDING = 1e-4
+
+
+def within(inner: Geometry | None, outer: Geometry | None) -> bool:
+    """Whether every perturbation of one budget is known to be one of another.
+
+    Example:
+        >>> within(Ball("linf", 0.1), Ball("linf", 0.2)), within(Ball("l2", 0.1), Ball("linf", 0.2))
+        (True, False)
+    """
+    if inner is None or outer is None:
+        return False
+    if inner == outer:
+        return True
+    if isinstance(inner, Ball) and isinstance(outer, Ball):
+        return inner.norm == outer.norm and inner.eps <= outer.eps
+    if isinstance(inner, Support) and isinstance(outer, Support):
+        return inner.unit == outer.unit and inner.count <= outer.count
+    if isinstance(inner, Split) and isinstance(outer, Split):
+        return within(inner.foreground, outer.foreground) and within(inner.background, outer.background)
+    if isinstance(inner, Ball) and isinstance(outer, Split):
+        return within(inner, outer.foreground) and within(inner, outer.background)
+    return False
+
+
+def outermost(budgets: Iterable[Geometry | None]) -> tuple[Geometry, ...]:
+    """The budgets that lie within no larger one of their own kind, each once.
+
+    A ball counts beside the pair of balls that holds it: more is known of balls.
+
+    Example:
+        >>> [b.describe() for b in outermost([Ball("linf", 0.5), Ball("l2", 1.0), None, Ball("linf", 0.25)])]
+        ['linf 0.5', 'l2 1']
+    """
+    found: list[Geometry] = []
+    for budget in budgets:
+        if budget is not None and budget not in found:
+            found.append(budget)
+    return tuple(
+        b for b in found if not any(type(other) is type(b) and other != b and within(b, other) for other in found)
+    )
+
+
+def members(budget: Geometry, x: Images, images: Images, mask: Mask | None = None) -> Tensor:
+    """Which images lie within a budget about ``x``; never where it is known by words alone.
+
+    Args:
+        budget: the set.
+        x: images, ``(b, c, h, w)``.
+        images: one for each.
+        mask: foregrounds, where the budget reads them.
+    """
+    if "mask" in budget.needs and mask is None:
+        return torch.zeros(len(x), dtype=torch.bool)
+    zero = torch.zeros(len(x), dtype=torch.int64)
+    inside: Tensor = budget.size(images - x, Rows(x, untargeted(zero), zero, mask)) <= 1 + _ROUNDING
+    return inside

@@ -1,0 +1,221 @@
+"""Checks where budgets are not one ball in linf: other sets, distances, several claims at once, other libraries."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from assay import Peer, perturb
+from assay.attacks.registry import plan
+from assay.core.described import Described
+from assay.core.geometry import Ball, Split
+from assay.core.outcome import Status
+from assay.core.support import Support
+from assay.defences import defend
+from assay.trust import Exam, Level, Result, examine
+from assay.trust.answer import worst
+from assay.trust.budgets import members, outermost, within
+from assay.trust.changed import scaled, with_step_size, with_steps
+from assay.trust.kinds import kind_of, minimises
+from assay.trust.selftest import known_model
+from trust.cases import EPS, data, examined, trained
+from trust.zoo import Wrapped, lying, stuck, told
+
+
+def answer(exam, name):
+    return worst(examine(exam, only=(name,))[name])
+
+
+def test_what_lies_within_what():
+    small, large = Ball("linf", 0.1), Ball("linf", 0.2)
+    assert within(small, large)
+    assert not within(large, small)
+    assert not within(Ball("l2", 0.1), large)
+    assert within(small, Split(small, large))
+    assert not within(large, Split(small, large))
+    assert within(Support(3), Support(5))
+    assert not within(Support(3, "pixels"), Support(5))
+    assert not within(None, large)
+    assert outermost([small, None, large, Split(small, large), Described("flow"), small]) == (
+        large, Split(small, large), Described("flow"))  # fmt: skip
+    x = torch.full((2, 1, 2, 2), 0.5)
+    moved = x + torch.tensor([0.1, 0.3]).reshape(2, 1, 1, 1)
+    assert members(large, x, moved).tolist() == [True, False]
+    assert members(Described("flow"), x, moved).tolist() == [False, False]
+    assert members(Split(small, large), x, moved).tolist() == [False, False]  # no mask, nothing known
+
+
+@pytest.mark.parametrize(("spec", "words"), [
+    ("sigma-zero:eps=10", "l0 40"), ("dual", "F 16/255, B 80/255"), ("patch:side=2,eps=0.2", "eps=0.8"), ("stadv:pixels=2", "flow ≤ 8 px"),
+    ("recoloradv:eps=0.05", "0.2"), ("rotation:degrees=10", "rotation ≤ 40°"), ("ddn:eps=0.5", "l2 2"),
+    ("boundary:eps=0.5", "l2 2"), ("pgd", "linf 16/255"),
+])  # fmt: skip
+def test_every_budget_can_be_widened(spec, words):
+    wide = scaled(plan(spec, eps=EPS).attack, 4)
+    assert words in wide.describe() or words in repr(wide)
+    none = scaled(plan(spec, eps=EPS).attack, 0)
+    assert repr(none) != repr(plan(spec, eps=EPS).attack)
+
+
+@pytest.mark.parametrize(("spec", "kind", "least"), [
+    ("nes", "scores", False), ("square", "scores", False), ("apgd", "gradient", False), ("noise", "noise", False),
+    ("hopskipjump", "labels", True), ("fab-t", "gradient", True), ("ddn", "gradient", True), ("ead", "gradient", True),
+])  # fmt: skip
+def test_what_an_attack_goes_by(spec, kind, least):
+    attack = plan(spec, eps=0.5, norm="l2" if spec == "ddn" else "linf").attack
+    part = attack.stages()[0].attack if hasattr(attack, "stages") else attack
+    assert (kind_of(part), minimises(part)) == (kind, least)
+
+
+def test_a_weak_attack_within_another_set_is_found():
+    """It is not enough that the attacks on a ball beside it are good ones."""
+    exam = examined(trained(), ("apgd:steps=20", "square:queries=100", "sigma-zero:steps=12,eps=10"), count=32)
+    found = answer(exam, "B6")
+    assert found.level is Level.WARNING
+    assert "sigma-zero" in found.about.lower() or "σ-zero" in found.about
+    assert "l0 10" in answer(exam, "C6").text or answer(exam, "C6").level is Level.PASSED
+    assert "no answer is known within l0 10" in answer(exam, "C12").text
+
+
+def test_a_set_without_rivals_is_open():
+    exam = examined(trained(), ("pgd:steps=5", "stadv:steps=3"), count=16)
+    found = answer(exam, "C6")
+    assert found.level is Level.OPEN
+    assert "flow" in found.text
+
+
+def test_attacks_that_keep_nothing_of_a_miss_are_no_false_alarm():
+    exam = examined(trained("pgd-at"), ("ddn:steps=20,eps=0.2",), norm="l2", eps=0.2, count=32)
+    assert exam.results[0].outcome.count(Status.SURVIVED)
+    assert answer(exam, "B11").level is Level.PASSED
+
+
+def test_a_distance_beside_a_budget_hides_nothing():
+    """What breaks at any distance is no success within the budget."""
+    alone = examined(trained("pgd-at"), (stuck(),))
+    both = dataclasses.replace(
+        alone, results=(*alone.results, *examined(trained("pgd-at"), ("deepfool:norm=l2",)).results)
+    )
+    assert both.results[1].outcome.count(Status.SURVIVED) == 0
+    assert answer(alone, "C2").text == answer(both, "C2").text
+    assert answer(alone, "C2").level is Level.WARNING
+    assert answer(alone, "E1").text == answer(both, "E1").text
+    assert [len(both.survivors()), len(alone.survivors())] == [len(alone.survivors())] * 2
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 0.5), ("l2", 3.0), ("l1", 1.0), ("l1", 12.0)])
+def test_the_known_model_knows_the_box(norm, eps):
+    """Where the box is nearer than the ball the best perturbation is another one."""
+    x = torch.zeros(2, 1, 8, 8)
+    for spec, level in (("apgd:steps=20", Level.PASSED), ("pgd:steps=1,step_size=1e-6", Level.ISSUE)):
+        result = Result(plan(spec, eps=eps, norm=norm), None, lambda _: None)
+        exam = Exam(None, x, torch.zeros(2, dtype=torch.int64), (result,))
+        assert known_model(exam, result).level is level
+
+
+def flat(logits):
+    """A model's outputs, squashed."""
+    return logits.sigmoid()
+
+
+def test_a_sigmoid_is_told():
+    assert answer(examined(Wrapped(after=flat), ("pgd:steps=2",)), "A4").level is Level.WARNING
+
+
+@pytest.mark.parametrize(("classes", "each", "share"), [(100, 5, 0.6), (10, 6, 0.5), (2, 8, 0.8)])
+def test_few_images_of_many_classes_are_no_alarm(classes, each, share):
+    from trust.test_trust import Told
+
+    alarms = 0
+    for seed in range(20):
+        draw = torch.Generator().manual_seed(seed)
+        y = torch.arange(classes).repeat(each)
+        other = (y + torch.randint(1, classes, y.shape, generator=draw)) % classes
+        x = torch.zeros(len(y), 1, 4, 4)
+        x[:, 0, 0, 0] = torch.where(torch.rand(len(y), generator=draw) < share, y, other) / 1000
+        exam = Exam(Told(classes), x, y, samples=len(y))
+        alarms += answer(exam, "A11").level in (Level.ISSUE, Level.WARNING)
+    assert alarms <= 1
+
+
+def test_naming_the_commonest_class_is_chance():
+    y = torch.tensor([0] * 48 + [1] * 16)
+    x = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2)).eval()
+    with torch.no_grad():
+        model[1].bias.copy_(torch.tensor([100.0, 0.0]))
+    assert answer(Exam(model, x, y), "A11").level is Level.ISSUE
+
+
+def test_a_detector_may_refuse_grey_images():
+    """Everything far from an image is refused: that is no sign of a failing attack."""
+    model = defend(trained(), "squeezing:threshold=0.05")
+    found = answer(examined(model, ("pgd:steps=5",), count=16), "C3")
+    assert found.level is not Level.ISSUE
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_planting_in_other_precisions(kind):
+    import copy
+
+    found = answer(examined(copy.deepcopy(trained()).to(kind), ("apgd:steps=20",), count=16), "C11")
+    assert not found.failed, found.text
+
+
+def theirs(strength):
+    """A stand-in for another library's attack: so many steps of PGD, counted by its own argument."""
+
+    def run(model, x, y, _target):
+        return perturb(model, x, y, plan(f"pgd:steps={strength}", eps=EPS).attack)
+
+    return Peer("foolbox:LinfPGD", run, eps=EPS, arguments=(("steps", strength),))
+
+
+def test_arguments_of_other_libraries_are_part_of_the_attack():
+    assert repr(theirs(1)) != repr(theirs(40))
+    assert theirs(40).describe() == "foolbox:LinfPGD,steps=40 linf 4/255"
+    newer = dataclasses.replace(theirs(40), version="2")
+    assert repr(newer) != repr(theirs(40))
+
+
+def test_steps_of_other_libraries_can_be_doubled(monkeypatch):
+    from assay.attacks import peers
+
+    monkeypatch.setattr(peers, "peer", lambda spec, eps, *, norm, **given: (spec, eps, norm, given))
+    known = dataclasses.replace(theirs(10), arguments=(("rel_stepsize", 0.1), ("steps", 10)))
+    assert with_steps(known, 2) == ("foolbox:LinfPGD", EPS, "linf", {"rel_stepsize": 0.1, "steps": 20})
+    assert with_step_size(known, 0.5) == ("foolbox:LinfPGD", EPS, "linf", {"rel_stepsize": 0.05, "steps": 10})
+    unknown = dataclasses.replace(theirs(1), arguments=())
+    assert with_steps(unknown, 2) == unknown
+
+
+def test_restarts_of_other_libraries_draw_anew():
+    from assay import Restarts, attack
+
+    drawn = []
+
+    def run(model, x, y, _target):
+        drawn.append(torch.rand(1).item())
+        return x
+
+    x, y = data(4)
+    model = trained("pgd-at")
+    for _ in range(2):
+        attack(model, x, y, Restarts(Peer("mine", run, eps=EPS), 3), preflight=False)
+    assert drawn[: len(drawn) // 2] == drawn[len(drawn) // 2 :]
+    assert len(set(drawn)) == 3
+
+
+def test_what_other_libraries_maximise_is_looked_at():
+    """Their cross-entropy has no gradient behind saturated logits, whatever ours does."""
+    model = Wrapped(after=lambda z: 1e4 * z)
+    exam = examined(model, ("pgd:steps=2",), count=32)
+    assert answer(exam, "A6").level is Level.PASSED
+    planned = dataclasses.replace(exam.results[0].planned, attack=theirs(2))
+    other = dataclasses.replace(exam, results=(dataclasses.replace(exam.results[0], planned=planned),))
+    assert answer(other, "A6").level is Level.ISSUE
+
+
+def test_an_attack_that_lies_is_still_found_beside_a_distance():
+    exam = told(examined(trained("pgd-at"), ("pgd:steps=10", "deepfool")), lying)
+    assert answer(exam, "B1").level is Level.ISSUE

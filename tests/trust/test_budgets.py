@@ -46,9 +46,9 @@ def test_what_lies_within_what():
 
 
 @pytest.mark.parametrize(("spec", "words"), [
-    ("sigma-zero:eps=10", "l0 40"), ("dual", "F 16/255, B 80/255"), ("patch:side=2,eps=0.2", "eps=0.8"), ("stadv:pixels=2", "flow ≤ 8 px"),
-    ("recoloradv:eps=0.05", "0.2"), ("rotation:degrees=10", "rotation ≤ 40°"), ("ddn:eps=0.5", "l2 2"),
-    ("boundary:eps=0.5", "l2 2"), ("pgd", "linf 16/255"),
+    ("sigma-zero:eps=10", "l0 40"), ("dual", "F 16/255, B 80/255"), ("patch:side=2,eps=0.2", "eps=0.8"),
+    ("stadv:pixels=2", "flow ≤ 8 px"), ("recoloradv:eps=0.05", "0.2"), ("rotation:degrees=10", "rotation ≤ 40°"),
+    ("ddn:eps=0.5", "l2 2"), ("boundary:eps=0.5", "l2 2"), ("pgd", "linf 16/255"),
 ])  # fmt: skip
 def test_every_budget_can_be_widened(spec, words):
     wide = scaled(plan(spec, eps=EPS).attack, 4)

@@ -90,7 +90,8 @@ def check(
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
     source = Source(path, tuple(recipe.items()) if arch else (), defence)
     flags = {"--data": data, "--attack": attack, "--suite": suite, "--eps": eps, "--norm": norm, "--defence": defence,
-             "--limit": limit, "--arch": arch, "--seed": seed, "--out": out}  # fmt: skip
+             "--limit": limit, "--arch": arch, "--seed": seed,
+             "--accuracy": accuracy, "--device": None if device == "cpu" else device, "--out": out}  # fmt: skip
     question = Question(f"Check of {name}", loaded, plans, command=command_line("check", [model], flags))
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(

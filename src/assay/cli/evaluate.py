@@ -153,7 +153,8 @@ def evaluate(
         curve=curves,
         command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
                                 limit, arch, seed, slots, search, stop, curve_background, curve_foreground, budget,
-                                defence, True if unadapted else None, None if checks == "full" else checks)),
+                                defence, True if unadapted else None, None if checks == "full" else checks,
+                                None if device == "auto" else device, title)),
     )  # fmt: skip
     settings = Settings(
         slots=slots,
@@ -215,7 +216,7 @@ def _flags(*values: object) -> dict[str, object]:
     """Pair the flags of the command with their values, in the order of the flags."""
     names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
              "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground",
-             "budget", "defence", "unadapted", "checks")  # fmt: skip
+             "budget", "defence", "unadapted", "checks", "device", "title")  # fmt: skip
     return dict(zip(names, values, strict=True))
 
 

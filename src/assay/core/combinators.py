@@ -12,6 +12,9 @@ from assay.core.arguments import reject, whole
 from assay.core.attack import Attack
 from assay.core.geometry import Geometry
 
+MOST = 1 << 20
+"""More restarts than anyone will ask for: keeps the addresses of restarts and targets apart."""
+
 
 class Variant(NamedTuple):
     """One attempt at a sample.
@@ -82,7 +85,8 @@ class Restarts:
     n: int
 
     def __post_init__(self) -> None:
-        whole("n", self.n, least=1)
+        if whole("n", self.n, least=1) > MOST:
+            reject("n", f"at most {MOST} restarts", self.n)
 
     def stages(self) -> tuple[Stage, ...]:
         """Each stage with its variants repeated."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.combinators import Stage, Variant
+from assay.core.combinators import MOST, Stage, Variant
 from assay.core.oracle import Oracle
 from assay.core.problem import Problem
 from assay.core.rng import Rng, mix
@@ -51,10 +51,6 @@ class Active(NamedTuple):
     checks: Count
     spent: Count
     nonfinite: Flag
-
-
-_RESTARTS = 1 << 20
-"""More than anyone will ask for: keeps the addresses of restarts and targets apart."""
 
 
 @dataclass
@@ -125,7 +121,7 @@ def make_rows(
     rank = torch.tensor([v.rank for v in variants], dtype=torch.int64)
     goal = _goal(problem, sample, rank)
     goal = Goal(goal.label.to(device), goal.aim.to(device), goal.strict.to(device), problem.goal.tests)
-    attempt = restart + rank * _RESTARTS  # each target draws anew, as each restart does
+    attempt = restart + rank * MOST  # each target draws anew, as each restart does
     keys = problem.keys[sample]
     for salt in sorted({*attempt.tolist()}):
         keys = torch.where(attempt == salt, mix(problem.keys[sample], salt), keys)

@@ -1,5 +1,6 @@
 """What a run says about a model, in the forms in which models are passed on."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -34,12 +35,16 @@ def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str
     if model is not None and model not in names:
         reject("model", "one of " + ", ".join(names), described(f"{model!r}{nearest(model, names)}"))
     with Ledger(folder) as ledger:
-        digests = {words.model: entry.fields["model"] for entry, words in ledger.plan()}
+        digests: dict[str, dict[str, None]] = {}  # more than one where a model is trained for each data set
+        for entry, words in ledger.plan():
+            digests.setdefault(words.model, {})[entry.fields["model"]] = None
     manifest = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else "none: the run is not finished"
     found = []
     for name in [model] if model is not None else names:
-        text = _card(name, summaries, digests.get(name, ""), manifest)
-        found.append(atomic_write(folder / "cards" / f"{file_name(name)}.md", text))
+        text = _card(name, summaries, ", ".join(digests.get(name, {})), manifest)
+        alone = sum(file_name(other).lower() == file_name(name).lower() for other in names) == 1
+        own = file_name(name) if alone else f"{file_name(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        found.append(atomic_write(folder / "cards" / f"{own}.md", text))
     return found
 
 

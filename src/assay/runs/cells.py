@@ -147,7 +147,7 @@ def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wan
     found = []
     for subject in area.subjects:
         adaptive = settings.adaptive and subject.label != NOT_ADAPTED
-        for planned in (*area.plans, *area.curve):
+        for planned, on_curve in (*((p, False) for p in area.plans), *((p, True) for p in area.curve)):
             what = planned.attack if subject.how is None else subject.how.adapt(planned.attack)
             stages = tuple(stage.attack.describe() for stage in unfold(what))
             for seed in area.seeds:
@@ -155,7 +155,7 @@ def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wan
                 fields = fields_of(subject.identity, data, code, what, how=subject.how, stop=own.stop,
                                    search=own.search, seed=seed, budget=own.budget, device=own.device)  # fmt: skip
                 order = Order(subject.model, file or area.data, planned, own, 0, n, subject.identity)
-                words = _words(subject, area, planned, seed, on_curve=planned in area.curve)
+                words = _words(subject, area, planned, seed, on_curve=on_curve)
                 found.append(Wanted(key_of(fields), fields, data, n, what.describe(), stages, order, words))
     return found
 

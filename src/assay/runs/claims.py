@@ -65,7 +65,7 @@ def _value(asked: Quantity, studies: Mapping[str, Study], answers: Sequence[Mapp
     for name, study in studies.items():
         if asked.data not in (None, name) or model not in study.models:
             continue
-        cells = tuple(cell for cell in study.of(model) if _chosen(cell, asked))
+        cells = tuple(cell for cell in study.of(model) if _chosen(cell, asked, study.headline))
         if not cells:
             return None
         found = verdict(model, cells, len(study))
@@ -75,7 +75,10 @@ def _value(asked: Quantity, studies: Mapping[str, Study], answers: Sequence[Mapp
     return None
 
 
-def _chosen(cell: Cell, asked: Quantity) -> bool:
+def _chosen(cell: Cell, asked: Quantity, headline: Sequence[str]) -> bool:
+    """Whether an attack counts: as asked for, else as in the verdict."""
+    if asked.attack is None and asked.budget is None and headline and cell.budget not in headline:
+        return False
     wanted = asked.attack is None or asked.attack.lower() in cell.attack.lower()
     on_curve = cell.curve is not None and asked.budget is None
     return wanted and not on_curve and (asked.budget is None or is_budget(asked.budget, cell.budget))

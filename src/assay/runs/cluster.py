@@ -53,8 +53,10 @@ class OnRay:
         gpus = 0 if torch.device(device).type == "cpu" else 1
         there = ray.cluster_resources()
         most = int(there.get("GPU", 0)) if gpus else int(there.get("CPU", 1)) // threads
-        if not most:
+        if not most and gpus:
             reject("device", "an accelerator in the Ray cluster", described("none"))
+        if not most:
+            reject("threads", f"at most the {int(there.get('CPU', 0))} processors of the Ray cluster", threads)
         self.workers = min(workers or most, most)
         options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": 0}
         self._carry_out = ray.remote(**options)(_carried_out)

@@ -172,7 +172,7 @@ def _sides(folder: Path) -> Mapping[tuple[str, str, str], Side]:
                 if not cells:
                     continue
                 stands = verdict(model, cells, len(study))
-                side = Side(f"{folder.name}: {model}", tuple(c.attack for c in cells), budget, keys,
+                side = Side(f"{folder.name}: {model}", tuple(c.attack for c in stands.cells), budget, keys,
                             (stands.status == int(Status.SURVIVED)).numpy(),
                             (stands.status != int(Status.NOT_RUN)).numpy())  # fmt: skip
                 found[model, told[digest]["name"], budget] = side

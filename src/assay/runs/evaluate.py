@@ -15,7 +15,7 @@ from assay.report import Study, summary
 from assay.runs.cells import Area, looked_at
 from assay.runs.conduct import Told, conduct, tell
 from assay.runs.executors import Executor
-from assay.runs.finish import finish
+from assay.runs.finish import begin, finish
 from assay.runs.ledger import Ledger
 from assay.runs.settings import Settings
 from assay.runs.storage import held
@@ -115,11 +115,12 @@ def evaluate(
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
     about = Told(question.title, question.command, (*question.notes, *said), headline)
     with held(out), Ledger(out, write=True) as ledger:
+        begin(out, ledger)
         done = conduct([area], about, out, settings, ledger, executor=executor, progress=progress, notice=notice,
                        strict=True, told_checks=told)  # fmt: skip
         if done.failures:
             raise done.failures[0].error
-        report = finish(out, ledger).report if done.complete else None
+        report = finish(out, ledger, ended=True).report if done.complete else None
         (study,) = studies_of(out, ledger)
     findings = {subject.name: subject.findings for subject in subjects}
     return Evaluation(

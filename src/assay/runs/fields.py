@@ -28,20 +28,20 @@ def known(value: str, names: Any) -> str:
 
 
 def _number(value: Any) -> Any:
-    return parse_number(value) if isinstance(value, str) else value
+    try:
+        return parse_number(value) if isinstance(value, str) else value
+    except OverflowError:
+        raise ValueError(f"expected a finite number, got {value!r}") from None
 
 
 def _attack(spec: str) -> str:
     try:
         make(spec, eps=0.1)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError) as error:
         try:
             make(spec, eps=8.0)  # a number of values
-        except ValueError:
-            pass
-        else:
-            return spec
-        raise
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(str(error)) from None
     return spec
 
 
@@ -58,4 +58,4 @@ Written = Annotated[str, BeforeValidator(lambda v: fraction(v) if isinstance(v, 
 Name = Annotated[str, AfterValidator(_name)]
 Attack = Annotated[str, AfterValidator(_attack)]
 Whole = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]

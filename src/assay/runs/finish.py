@@ -38,14 +38,28 @@ class Finished:
     tables: tuple[Path, ...]
 
 
-def finish(folder: Path, ledger: Ledger) -> Finished:
-    """Write everything that is made from the ledger, and the manifest.
+def begin(folder: Path, ledger: Ledger) -> None:
+    """Take back that a run is finished, before anything of it changes.
 
     Args:
         folder: the run's.
         ledger: its ledger.
     """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    ledger.keep(ended=False)
+
+
+def finish(folder: Path, ledger: Ledger, *, ended: bool = False) -> Finished:
+    """Write everything that is made from the ledger, and the manifest.
+
+    Args:
+        folder: the run's.
+        ledger: its ledger.
+        ended: whether the run has come to its end; else it is as far as it was.
+    """
     (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
+    if ended:
+        ledger.keep(ended=True)
     studies = studies_of(folder, ledger)
     extras = _extras(ledger, studies)
     told = summary(studies[0] if len(studies) == 1 else studies)

@@ -84,6 +84,8 @@ def _of_claims(config: "Config", made: Sequence[Planned]) -> Iterator[str]:
                 continue
             yield from _unknown(f"claims[{i}]", part.clean or part.robust, config.models)
             yield from _unknown(f"claims[{i}]", part.data, config.data)
+            if part.answer is None and part.data is None and len(config.data) > 1:
+                yield f"claims[{i}]: expected data, one of {', '.join(config.data)}, as there are several"
             yield from _unknown(f"claims[{i}] (answer)", part.answer, asked)
             if made:
                 yield from _unplanned(f"claims[{i}]", part, made)

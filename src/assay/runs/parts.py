@@ -44,6 +44,13 @@ class Training(Strict):
     trail: bool = Field(False, description="keep the weights of every epoch, for diagnostics over time")
 
     @model_validator(mode="after")
+    def _named_teacher(self) -> "Training":
+        given = self.objective.partition(":")[2].split(",")
+        if any(part.partition("=")[0].strip() == "teacher" for part in given):
+            raise ValueError("expected no file in objective: `teacher` names a model of the study, trained before")
+        return self
+
+    @model_validator(mode="after")
     def _whole_recipe(self) -> "Training":
         recipe = self.recipe(teacher=self.teacher)
         make(recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,

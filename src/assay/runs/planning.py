@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from assay.runs.identity import MEANINGS, differences
 from assay.runs.ledger import Entry, Ledger, Part
 from assay.runs.records import Words
 from assay.runs.schema import Config
+from assay.runs.storage import held
 from assay.runs.study import areas_of, settings_of
 
 _TRIED = 4
@@ -45,13 +47,15 @@ def foresee(
     Args:
         config: the study.
         out: the run's folder; what is in it is only read, but models that are to be trained are trained (they decide
-            what the cells are).
+            what the cells are), and meanwhile the folder is held.
         costs: whether to try each cell that is not done on four images.
         notice: told what is trained.
     """
     out, settings = Path(out), settings_of(config)
     out.mkdir(parents=True, exist_ok=True)
-    areas = areas_of(config, out, notice)
+    trains = any(model.train is not None for model in config.models.values())
+    with held(out) if trains else nullcontext():
+        areas = areas_of(config, out, notice)
     known, parts = _known(out)
     return [_foreseen(cell, known, parts, costs=costs) for area in areas for cell in wanted(area, settings)]
 

@@ -126,6 +126,8 @@ def _yaml(text: str, name: str) -> Any:
         raise StudyError(f"{name}: {where}{plain(error.problem or 'not YAML', 300)}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise StudyError(f"{name}: {plain(error, 300)}") from None
+    except (LookupError, AttributeError):  # a tag on what does not fit it, such as !!int ''
+        raise StudyError(f"{name}: expected values that fit their tags (!!int 3), got others") from None
 
 
 def _set(content: dict[str, Any], change: str) -> None:
@@ -138,7 +140,7 @@ def _set(content: dict[str, Any], change: str) -> None:
     for step, after in zip(steps, [*steps[1:], None], strict=True):
         key: Any = step
         if isinstance(at, list):
-            if not step.isdigit() or int(step) >= len(at):
+            if not (step.isascii() and step.isdigit()) or int(step) >= len(at):
                 raise StudyError(f"set: expected a place from 0 to {len(at) - 1} in {place}, got {step!r}")
             key = int(step)
         elif not isinstance(at, dict):

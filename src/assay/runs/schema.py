@@ -162,7 +162,7 @@ class Config(Strict):
     data: Annotated[dict[Name, Data], Field(min_length=1)]
     suite: Annotated[str, AfterValidator(lambda v: known(v, SUITES))] | None = None
     attacks: tuple[Attack, ...] = ()
-    budgets: tuple[Threat, ...] = (Threat(eps=8 / 255),)
+    budgets: Annotated[tuple[Threat, ...], Field(min_length=1)] = (Threat(eps=8 / 255),)
     curve: Curve = Curve()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     diagnostics: tuple[Diagnosis, ...] = ()

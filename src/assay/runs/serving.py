@@ -5,9 +5,10 @@ Pages are found by number in a list that the server makes itself: no part of a r
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +20,8 @@ from assay.runs.database import NAME
 from assay.runs.status import RunStatus, status_of
 
 _DEPTH = 4
+_PATIENCE = 10.0
+"""Seconds until a connection that says nothing is closed."""
 _PAGES = {"report": "report.html", "diagnosis": "diagnosis.html", "signatures": "signatures.html"}
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -82,9 +85,14 @@ def serve(root: Path, port: int) -> HTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "assay", ""
+        timeout = _PATIENCE
 
         def do_GET(self) -> None:
-            """Answer."""
+            """Answer; one who has gone away meanwhile gets none."""
+            with suppress(ConnectionError):
+                self._answer()
+
+        def _answer(self) -> None:
             if self.headers.get("Host", "").partition(":")[0] not in _HOSTS:  # another name that leads here
                 self._send(HTTPStatus.FORBIDDEN, b"only by the loopback address", "text/plain")
                 return
@@ -110,7 +118,7 @@ def serve(root: Path, port: int) -> HTTPServer:
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: what was asked for is nobody's business."""
 
-    return HTTPServer(("127.0.0.1", port), Handler)
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)  # a browser may open a connection and say nothing
 
 
 def index(runs: list[Shown]) -> str:

@@ -76,5 +76,6 @@ def status_of(folder: str | Path) -> RunStatus:
             for entry, words in ledger.plan()
         )
         events = tuple(ledger.told())
-    return RunStatus(told.get("title", ""), told.get("command", ""), holder(folder), (folder / MANIFEST).is_file(),
-                     cells, events)  # fmt: skip
+        ended = ledger.meta("ended") is not False  # ledgers of the first version do not say
+    return RunStatus(told.get("title", ""), told.get("command", ""), holder(folder),
+                     ended and (folder / MANIFEST).is_file(), cells, events)  # fmt: skip

@@ -12,6 +12,7 @@ from assay.core.files import atomic_write
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs",
                       "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "9p", "orangefs"})  # fmt: skip
 _LOCK, _HOLDER = ".lock", ".holder"
+_PATIENCE = 1.0
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE, poll_interval=0.02)  # one who only looks has it for a moment
     except Timeout:
         who = _named(folder) or "another process"
         reject("out", "a folder that no other process is writing to (assay status only reads)",
@@ -47,16 +48,17 @@ def held(folder: Path) -> Iterator[None]:
 
 def holder(folder: Path) -> str:
     """Who is writing to a run's folder, such as ``process 12 on host``; empty for nobody."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / _LOCK).is_file() or not os.access(folder / _LOCK, os.W_OK):
-        return ""
-    lock = FileLock(folder / _LOCK)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        import fcntl
+    except ImportError:  # elsewhere than on POSIX systems
+        return _named(folder)
+    try:
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number may look at once
+    except BlockingIOError:
         return _named(folder) or "another process"
-    lock.release()
+    except OSError:
+        return ""
     return ""
 
 

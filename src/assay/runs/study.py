@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assay.core.arguments import reject
+from assay.core.arguments import described, reject
 from assay.core.combinators import unfold
 from assay.core.files import atomic_write
 from assay.core.progress import Callback
@@ -16,7 +16,7 @@ from assay.models import is_factory
 from assay.runs.cells import Area, looked_at
 from assay.runs.conduct import Conducted, Told, conduct, tell
 from assay.runs.executors import Executor
-from assay.runs.finish import finish
+from assay.runs.finish import begin, finish
 from assay.runs.foreground import with_foreground
 from assay.runs.ledger import Ledger
 from assay.runs.plans import curve_plans, plans
@@ -72,6 +72,7 @@ def run_study(
     """
     out, settings = Path(out), settings_of(config)
     with held(out), Ledger(out, write=True) as ledger:
+        begin(out, ledger)
         atomic_write(out / STUDY, canonical(config))
         parts, where = _loaded(config, out, notice)
         areas = [_area(config, name, data, where) for name, data in parts.items()]
@@ -86,7 +87,7 @@ def run_study(
             return StudyRun(None, done, {})
         answer_questions(config, parts, where, ledger, out, notice)
         ledger.keep(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
-        finished = finish(out, ledger)
+        finished = finish(out, ledger, ended=True)
         for claim in finished.summary.get("claims", ()):
             if claim["ours"] == "not measured":
                 notice(f"claim not measured: {claim['says']}")
@@ -103,6 +104,10 @@ def _loaded(
     config: Config, out: Path, notice: Callable[[str], None]
 ) -> tuple[dict[str, Dataset], dict[tuple[str, str], Origin]]:
     parts = {name: test_part(config, source) for name, source in config.data.items()}
+    known: dict[str, str] = {}
+    for name, data in parts.items():
+        if known.setdefault(data.digest, name) != name:
+            reject(f"data.{name}", f"images other than those of {known[data.digest]}", described("the same ones"))
     return parts, origins(config, parts, out, notice)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.core.guard import untouched
+from assay.core.guard import seeded, untouched
 from assay.core.outcome import TOLERANCE, Status
 from assay.core.tensors import read_tensors
 from assay.data import Dataset
@@ -26,6 +26,8 @@ from assay.runs.work import Source
 _WEIGHTS = (".safetensors", ".pt", ".pth")
 _BATCH = 37
 """Images at once, another number than any attack has used: what depends on the batch shows."""
+_DRAWS, _OFTEN = 10, 0.5
+"""How often images are shown to a random model, and the share of the time in which they have to fool it together."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Verified:
         faults: what is wrong, as sentences.
         files: files whose hash is right.
         measured: adversarial images that were measured anew.
-        flipped: those that the model takes for the true class now: nearer to the boundary than rounding.
+        flipped: those that the model takes for the true class now: nearer to the boundary than rounding; of a random
+            model those that fool it less than half of the time.
         skipped: what could not be checked, and why.
     """
 
@@ -188,7 +191,7 @@ def _measured(
     *,
     adapted: bool,
 ) -> tuple[list[str], int]:
-    faults, flipped = [], 0
+    faults = []
     delta = (images.double() - data.images(index).double()).flatten(1)
     sizes = {"linf": delta.abs().amax(1), "l2": delta.norm(dim=1)} if len(delta) else {}
     outside = (~images.isfinite() | (images < 0) | (images > 1)).flatten(1).any(1)
@@ -201,16 +204,45 @@ def _measured(
                               f"the ledger says {columns[norm][sample]:.6g}")  # fmt: skip
     if model is None or not len(index):
         return faults, 0
-    with untouched(model), torch.no_grad():
-        logits = torch.cat([model(part) for part in images.split(_BATCH)])
+    doubts, flipped = _shown(label, images, index, columns, data, model, adapted=adapted)
+    return faults + doubts, flipped
+
+
+def _shown(
+    label: str,
+    images: Tensor,
+    index: Tensor,
+    columns: Mapping[str, Any],
+    data: Dataset,
+    model: nn.Module,
+    *,
+    adapted: bool,
+) -> tuple[list[str], int]:
+    """What is wrong when the model sees the images again, and how many do not fool it for all that."""
     target = torch.from_numpy(columns["target"][index.numpy()])
-    right = torch.where(target < 0, logits.argmax(1) != data.y[index], logits.argmax(1) == target)
     how = adaptation_of(model) if adapted else None
-    if how is not None and how.test is not None:  # a refused image is no success
-        right = right & how.test(logits, images)
+
+    def once() -> tuple[Tensor, Tensor]:
+        with untouched(model), torch.no_grad():
+            logits = torch.cat([model(part) for part in images.split(_BATCH)])
+        right = torch.where(target < 0, logits.argmax(1) != data.y[index], logits.argmax(1) == target)
+        if how is not None and how.test is not None:  # a refused image is no success
+            right = right & how.test(logits, images)
+        return logits, right
+
+    with seeded(0, {images.device}):
+        (logits, right), (again, _) = once(), once()
+        if not torch.allclose(logits, again, rtol=1e-4, atol=1e-6, equal_nan=True):
+            share, rare = _by_chance(torch.stack([right, *(once()[1] for _ in range(_DRAWS - 1))]))
+            told = f"{label}: the model is random, and images that fool it do so {100 * share:.0f} % of the time"
+            return [told] if share < _OFTEN else [], rare
     clear = 1e-3 * float(logits.std(1).median())
-    for place in (~right).nonzero().squeeze(1).tolist():
-        if columns["margin"][int(index[place])] > clear:
-            faults.append(f"{label}: the image of sample {int(index[place])} does not fool the model")
-        flipped += 1
-    return faults, flipped
+    missed = (~right).nonzero().squeeze(1).tolist()
+    faults = [f"{label}: the image of sample {int(index[place])} does not fool the model" for place in missed
+              if columns["margin"][int(index[place])] > clear]  # fmt: skip
+    return faults, len(missed) - len(faults)
+
+
+def _by_chance(fooled: Tensor) -> tuple[float, int]:
+    """Of draws × images, whether they fooled a random model: the share, and how many images seldom do."""
+    return float(fooled.float().mean()), int((fooled.float().mean(0) < _OFTEN).sum())

@@ -1,13 +1,12 @@
-"""Annotations of shapes are executed: calls between the parts are checked against them while the tests run.
+"""With ASSAY_SHAPES=1 annotations of shapes are executed: calls between the parts are checked against them.
 
-Modules whose arguments come straight from users are left out: there the tests look for assay's own errors.
+It doubles the time, so `test_shapes.py` does it for a part of the tests that goes through every attack. Modules whose
+arguments come straight from users are left out: there the tests look for assay's own errors.
 """
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-from jaxtyping import install_import_hook
 
 CHECKED = (
     "engine",
@@ -24,7 +23,10 @@ CHECKED = (
 )
 TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 
-install_import_hook([f"assay.core.{name}" for name in CHECKED] + ["assay.masks.saliency"], TYPECHECKER)
+if os.environ.get("ASSAY_SHAPES"):
+    from jaxtyping import install_import_hook
+
+    install_import_hook([f"assay.core.{name}" for name in CHECKED] + ["assay.masks.saliency"], TYPECHECKER)
 
 import pytest
 import torch

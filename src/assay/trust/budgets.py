@@ -65,5 +65,6 @@ def members(budget: Geometry, x: Images, images: Images, mask: Mask | None = Non
     if "mask" in budget.needs and mask is None:
         return torch.zeros(len(x), dtype=torch.bool)
     zero = torch.zeros(len(x), dtype=torch.int64)
-    inside: Tensor = budget.size(images - x, Rows(x, untargeted(zero), zero, mask)) <= 1 + _ROUNDING
+    rows = Rows(x, untargeted(zero), zero, None if mask is None else mask.to(x))
+    inside: Tensor = budget.size(images - x, rows) <= 1 + _ROUNDING
     return inside

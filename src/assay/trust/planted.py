@@ -121,7 +121,7 @@ def _plant(
     x = x.to(exam.device, model_dtype(exam.model))
     rng, count = Rng(exam.seed), 2 * _INNER + 1
     key = torch.arange(count, device=x.device) + int(content_keys(x, torch.zeros(1, dtype=torch.int64))[0]) % 1_000_003
-    fore = None if mask is None else mask.to(x.device).expand(count, *mask.shape[1:])
+    fore = None if mask is None else mask.to(x).expand(count, *mask.shape[1:])
     zeros = torch.zeros(count, dtype=torch.int64, device=x.device)
     rows = Rows(x.expand(count, *x.shape[1:]), untargeted(zeros), key, fore)
     edge = budget.sample(rows, rng, "planted", edge=True)

@@ -6,15 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import peer
-from assay.core.geometry import Ball
+from assay.core.geometry import Ball, Split
 from assay.core.outcome import Status
 from assay.core.run import attack
+from assay.core.support import Support
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
 from assay.trust.exam import Exam, Result, broken, uninterrupted
 from assay.trust.kinds import kind_of, minimises
 
 _KNOWN, _TURNS = 32, 20
 _ROOM = 1.1
+Known = Ball | Split | Support
 _NEEDED, _FAILED = 0.9, 0.5
 _SIDE = 12
 
@@ -26,15 +28,14 @@ def known_model(exam: Exam, result: Result) -> Found:
     best that ball and box allow is computed for each sample. Those whose boundary is a tenth nearer than that have to
     break under an attack by gradients; those whose boundary is a tenth further cannot under any.
     """
-    ball = result.ball
-    if result.budget is None or (ball is not None and ball.eps <= 0):
+    budget = result.budget
+    if budget is None or (isinstance(budget, Ball) and budget.eps <= 0):
         return not_applicable("the attack has no budget")
-    if ball is None:
-        return unanswered(f"no answer is known within {result.budget.describe()}", result.label)
+    if not isinstance(budget, Ball | Split | Support):
+        return unanswered(f"no answer is known within {budget.describe()}", result.label)
     channels, *sides = exam.x.shape[1:]
-    x, weight = _known(ball, (channels, *(min(side, _SIDE) for side in sides)), exam.seed)
-    flat, reach = x.flatten(1), _reach(ball, x.flatten(1), weight)
-    margin = flat @ weight
+    x, weight = _known(budget, (channels, *(min(side, _SIDE) for side in sides)), exam.seed)
+    margin, reach = x.flatten(1) @ weight, _reach(budget, x, weight)
     must, cannot = (margin > 0) & (margin < reach / 1.05), margin > reach * 1.0005
     if not int(must.sum()):
         return not_applicable("no sample of the known model is near enough to the boundary")
@@ -44,7 +45,7 @@ def known_model(exam: Exam, result: Result) -> Found:
         layer.bias.copy_(torch.tensor([0.0, 0.0, -10 * float(margin.abs().max())]))
     outcome = uninterrupted(attack(nn.Sequential(nn.Flatten(), layer).eval(), x, torch.zeros(_KNOWN, dtype=torch.int64),
                                    result.planned.attack, preflight=False, errors="record", seed=exam.seed,
-                                   mask=None if exam.masks is None else torch.ones_like(x[:, :1])))  # fmt: skip
+                                   mask=None if exam.masks is None else _front(x)))  # fmt: skip
     if outcome.count(Status.ERROR):
         return unanswered("it does not run on the known model", result.label)
     return _as_known(result, broken(outcome), must, cannot)
@@ -70,30 +71,49 @@ def _as_known(result: Result, hit: Tensor, must: Tensor, cannot: Tensor) -> Foun
     return passed(f"{told}what can be broken and nothing else", share, _NEEDED, about=result.label)
 
 
-def _known(ball: Ball, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
+def _known(budget: Known, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
     """Images and the weight of a linear model whose boundary is, by turns, a tenth nearer and further than the best."""
     generator = torch.Generator().manual_seed(seed)
     x = 0.3 + 0.4 * torch.rand(_KNOWN, *shape, generator=generator)
     weight = torch.randn(x[0].numel(), generator=generator)
     share = torch.where(torch.arange(_KNOWN) % 2 == 0, 1 / _ROOM, _ROOM)
     for _ in range(_TURNS):
-        flat = x.flatten(1)
-        missing = flat @ weight - share * _reach(ball, flat, weight)
+        missing = x.flatten(1) @ weight - share * _reach(budget, x, weight)
         x = (x - (missing / weight.square().sum())[:, None].mul(weight).reshape(x.shape)).clamp(0, 1)
     return x, weight
 
 
-def _reach(ball: Ball, flat: Tensor, weight: Tensor) -> Tensor:
-    """How far the best perturbation within ball and box lowers ``⟨weight, x⟩``, ``(n,)``."""
-    room = torch.where(weight > 0, flat, 1 - flat)
-    size = weight.abs()
+def _front(x: Tensor) -> Tensor:
+    """The foreground of the known images: their upper half."""
+    mask = torch.zeros_like(x[:, :1])
+    mask[:, :, : x.shape[2] // 2] = 1
+    return mask
+
+
+def _reach(budget: Known, x: Tensor, weight: Tensor) -> Tensor:
+    """How far the best perturbation within budget and box lowers ``⟨weight, x⟩``, ``(n,)``."""
+    room = torch.where(weight > 0, x.flatten(1), 1 - x.flatten(1))
+    if isinstance(budget, Support):  # the values (pixels) that lower it most, each to the end of the box
+        gain = (room * weight.abs()).reshape(x.shape)
+        gain = (gain.sum(1) if budget.unit == "pixels" else gain).flatten(1)
+        return gain.topk(min(budget.count, gain.shape[1]), dim=1).values.sum(1)
+    if isinstance(budget, Ball):
+        return _within(budget, room, weight.abs())
+    front = _front(x[:1]).expand(1, *x.shape[1:]).flatten()
+    return _within(budget.foreground, room, weight.abs() * front) + _within(
+        budget.background, room, weight.abs() * (1 - front)
+    )
+
+
+def _within(ball: Ball, room: Tensor, size: Tensor) -> Tensor:
+    """The same for a ball; ``size`` is that of the weights, ``room`` how far each value may go."""
     if ball.norm == "linf":
         return room.clamp(max=ball.eps) @ size
     if ball.norm == "l1":  # the budget goes to the largest weights, each as far as the box allows
         order = size.argsort(descending=True)
         left = ball.eps - (room[:, order].cumsum(1) - room[:, order])
         return torch.minimum(room[:, order], left.clamp(min=0)) @ size[order]
-    low, high = torch.zeros(len(flat), 1), torch.full((len(flat), 1), 1e6)
+    low, high = torch.zeros(len(room), 1), torch.full((len(room), 1), 1e6)
     for _ in range(60):  # along the weight, cut at the box, as far as the ball allows
         middle = (low * high).sqrt() if bool((low > 0).all()) else (low + high) / 2
         fits = torch.minimum(room, middle * size).norm(dim=1, keepdim=True) <= ball.eps

@@ -34,6 +34,11 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first, so that no worker waits for another at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/test_shapes.py", "tests/trust/")))
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import threading
 
 import pytest
@@ -176,6 +177,16 @@ def test_looking_at_a_run_does_not_keep_anyone_from_it(tmp_path):
         for watcher in watchers:
             watcher.join()
     assert seen
+    assert holder(tmp_path) == ""
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared locks", "without"])
+def test_who_holds_a_folder_is_told(tmp_path, monkeypatch, shared):
+    assert holder(tmp_path / "nowhere") == ""
+    with held(tmp_path):
+        if not shared:
+            monkeypatch.setitem(sys.modules, "fcntl", None)
+        assert holder(tmp_path).startswith("process ")
     assert holder(tmp_path) == ""
 
 

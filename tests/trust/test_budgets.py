@@ -154,6 +154,29 @@ def test_few_images_of_many_classes_are_no_alarm(classes, each, share):
     assert alarms <= 1
 
 
+def test_less_than_the_commonest_class_is_no_chance():
+    """Of uneven classes a model may be right more seldom than one that names the commonest, and know them both."""
+    from trust.test_trust import Told
+
+    y = torch.tensor([0] * 90 + [1] * 10)
+    answer_of = torch.where(torch.arange(100) % 6 == 0, 1 - y, y)  # 83 of 100
+    x = torch.zeros(100, 1, 4, 4)
+    x[:, 0, 0, 0] = answer_of / 1000
+    assert answer(Exam(Told(2), x, y, samples=100), "A11").level in (Level.PASSED, Level.OPEN)
+
+
+def test_a_librarys_attack_that_does_nothing_is_found():
+    """An attack of another library keeps what it made: where nothing moved, nothing was attacked."""
+    exam = examined(trained("pgd-at"), ("pgd:steps=2",), count=32)
+    idle = Peer("foolbox:LinfPGD", lambda model, x, y, _target: x, eps=EPS)
+    from assay import attack
+
+    outcome = attack(exam.model, exam.x, exam.y, idle, preflight=False)
+    planned = dataclasses.replace(exam.results[0].planned, attack=idle)
+    one = dataclasses.replace(exam.results[0], planned=planned, outcome=outcome)
+    assert answer(dataclasses.replace(exam, results=(one,)), "B11").level is Level.ISSUE
+
+
 def test_naming_the_commonest_class_is_chance():
     y = torch.tensor([0] * 48 + [1] * 16)
     x = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))

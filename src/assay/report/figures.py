@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from assay.core.outcome import Status
 from assay.report import svg
 from assay.report.sketch import percent_axis, sketch
 from assay.report.study import Cell, Study
 from assay.report.text import levels
-from assay.report.verdict import Share, clean_right, worst
+from assay.report.verdict import Share, clean_right, standing, worst
 
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _MARKERS = "osD^vPX*"
@@ -73,10 +72,8 @@ def _points(cells: tuple[Cell, ...], n: int) -> tuple[tuple[float, Share], ...]:
     points = {0.0: Share(int(right.sum()), int(known.sum()))} if known.any() else {}
     for eps in sorted({float(cell.eps) for cell in cells if cell.eps is not None}):
         status = worst(tuple(c.outcome for c in cells if c.eps == eps), n)
-        reached = int((status != int(Status.NOT_RUN)).sum())
-        if reached:
-            unknown = int(((status == int(Status.INVALID)) | (status == int(Status.ERROR))).sum())
-            points[eps] = Share(int((status == int(Status.SURVIVED)).sum()), reached, unknown)
+        if (found := standing(status)).n:
+            points[eps] = found
     return tuple(points.items())
 
 

@@ -9,7 +9,7 @@ from assay.core.outcome import Outcome, Status
 from assay.report.study import Study
 from assay.report.table import columns
 from assay.report.text import compact, levels, percent
-from assay.report.verdict import Share, Verdict, clean_right
+from assay.report.verdict import Share, Verdict, clean_right, standing
 
 _BINS = 28
 _CLASSES = 40
@@ -49,9 +49,7 @@ def _strength(row: dict[str, Any]) -> float:
 
 def _point(here: Tensor, right: Tensor, known: Tensor, status: Tensor) -> dict[str, Any]:
     clean = Share(int((right & here).sum()), int((known & here).sum()))
-    reached = here & (status != int(Status.NOT_RUN))
-    unknown = here & ((status == int(Status.INVALID)) | (status == int(Status.ERROR)))
-    robust = Share(int((here & (status == int(Status.SURVIVED))).sum()), int(reached.sum()), int(unknown.sum()))
+    robust = standing(status[here])
     low, high = robust.interval
     told = f"clean {percent(clean.value)}, worst case {percent(robust.value)}, {robust.part} of {robust.n}"
     return {

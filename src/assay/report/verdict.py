@@ -104,6 +104,17 @@ def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
     return found
 
 
+def standing(status: Tensor) -> Share:
+    """The share that survived, of the samples that were reached; those that are unknown counted apart.
+
+    Args:
+        status: ``(n,)`` of `Status` codes.
+    """
+    unknown = (status == int(Status.INVALID)) | (status == int(Status.ERROR))
+    return Share(int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()),
+                 int(unknown.sum()))  # fmt: skip
+
+
 def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
     """Judge one model by some of the attacks on it.
 
@@ -119,10 +130,7 @@ def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
     skipped = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) >= n)
     status = worst(tuple(cell.outcome for cell in ran), n)
     right, known = clean_right(ran, n)
-    unknown = (status == int(Status.INVALID)) | (status == int(Status.ERROR))
-    robust = Share(int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()),
-                   int(unknown.sum()))  # fmt: skip
-    return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), robust)
+    return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), standing(status))
 
 
 def verdicts(study: Study) -> tuple[Verdict, ...]:

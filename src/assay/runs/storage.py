@@ -50,8 +50,8 @@ def holder(folder: Path) -> str:
     """Who is writing to a run's folder, such as ``process 12 on host``; empty for nobody."""
     try:
         import fcntl
-    except ImportError:  # elsewhere than on POSIX systems
-        return _named(folder)
+    except ImportError:  # elsewhere than on POSIX systems there is no shared lock
+        return _probed(folder)
     try:
         with (folder / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number may look at once
@@ -60,6 +60,18 @@ def holder(folder: Path) -> str:
     except OSError:
         return ""
     return ""
+
+
+def _probed(folder: Path) -> str:
+    from filelock import FileLock, Timeout
+
+    if not (folder / _LOCK).is_file() or not os.access(folder / _LOCK, os.W_OK):
+        return ""
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            return ""
+    except Timeout:
+        return _named(folder) or "another process"
 
 
 def _named(folder: Path) -> str:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from assay.attacks.peers import Peer
+
 
 def kind_of(attack: object) -> str:
     """``"gradient"``, ``"scores"``, ``"labels"`` or ``"noise"``: what an attack goes by."""
@@ -17,9 +19,9 @@ def kind_of(attack: object) -> str:
 def minimises(attack: object) -> bool:
     """Whether it looks for the least distance, whatever the budget: of a sample out of reach it keeps nothing.
 
-    Such attacks can be had without a budget.
+    Such attacks can be had without a budget. Of another library's attack it is not known, and not taken for granted.
     """
-    if not dataclasses.is_dataclass(attack):
+    if not dataclasses.is_dataclass(attack) or isinstance(attack, Peer):
         return False
     own = any(field.name == "eps" and field.default is None for field in dataclasses.fields(attack))
     return own or minimises(getattr(attack, "attack", None))

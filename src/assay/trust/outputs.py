@@ -49,7 +49,9 @@ def pixels(exam: Exam) -> Found:
 def labels(exam: Exam) -> Found:
     """A11: better than chance, and not much better under another naming of the classes.
 
-    Chance is what naming the commonest class throughout gives. A class that is never recognised is worth a word where
+    Chance is the agreement that labels and answers would have if they had nothing to do with each other (Cohen, "A
+    coefficient of agreement for nominal scales", Educational and Psychological Measurement 20 (1960)): naming the
+    commonest class throughout is chance, whatever its share. A class that is never recognised is worth a word where
     a model of this accuracy would miss one only once in a hundred times.
 
     The other naming is the best one for every second sample, and judged on the rest: what fits best by chance where
@@ -73,7 +75,8 @@ def labels(exam: Exam) -> Found:
                      "had other names (chosen on half of them, judged on the rest): labels and outputs are not in the "
                      "same order", best, plain)  # fmt: skip
     counts = torch.bincount(y, minlength=classes)
-    chance = float(counts.max()) / n if present > 1 else 0.5
+    named = torch.bincount(predicted.clamp(0, classes - 1), minlength=classes)
+    chance = float((counts / n * named / n).sum()) if present > 1 else 0.5
     told = f"{100 * right / n:.0f} % of {n} clean images are right"
     if right / n <= chance:
         return issue(f"{told}, which is chance among {present} classes: there is nothing to attack", right / n, chance)

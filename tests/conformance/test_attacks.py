@@ -91,11 +91,33 @@ def test_hits_are_real(case, stop):
     with torch.no_grad():
         logits = model(outcome.images)
     broken = outcome.status == int(Status.BROKEN)
-    assert ((logits.argmax(1) != outcome.y) == broken).all()
-    assert (logits.argmax(1) == outcome.predicted).all()
+    clear = outcome.margin.abs() > 3e-6  # nearer than that the model itself says otherwise in another batch
+    assert ((logits.argmax(1) != outcome.y) == broken)[clear].all()
+    assert (logits.argmax(1) == outcome.predicted)[clear].all()
+    assert clear.float().mean() > 0.3
     assert (outcome.margin[broken] >= 0).all()  # 0 is a tie that the order of the classes decides
     assert not (outcome.margin[~broken] > 0).any()
     assert broken.any(), "a budget at which nothing breaks tests nothing"
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.gradient and "near" not in c.holes], ids=str)
+def test_images_within_rounding_of_the_boundary_are_broken(case):
+    """A step that is a share of the distance to the boundary moves no pixel there."""
+    model, x, y, mask = problem(torch.float64, 64)
+    other = x.roll(1, 0)
+    x, other, y, mask = (part[predicted(model, other) != y] for part in (x, other, y, mask))
+    far, near = torch.ones(len(x), 1, 1, 1, dtype=x.dtype), torch.zeros(len(x), 1, 1, 1, dtype=x.dtype)
+    for _ in range(30):
+        half = (near + far) / 2
+        same = (predicted(model, x + half * (other - x)) == y)[:, None, None, None]
+        near, far = torch.where(same, half, near), torch.where(same, far, half)
+    model = mlp()
+    for back in (1e-4, 1e-6, 1e-7):
+        edge = (x + (near - back) * (other - x)).clamp(0, 1).float()
+        right = predicted(model, edge) == y
+        outcome = assay.attack(model, edge[right], y[right], case.make(case.eps), mask=mask[right])
+        assert right.sum() >= 5
+        assert outcome.count(Status.SURVIVED) == 0
 
 
 @every

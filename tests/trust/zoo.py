@@ -92,10 +92,10 @@ class WrongSlope(torch.autograd.Function):
         return -grad.flip(2)
 
 
-def negated():
+def negated(eps=EPS):
     """PGD that goes downhill."""
     loss = -1.0 * CrossEntropy()
-    return Planned(PGD(EPS, steps=20, loss=loss), "PGD", "4/255", EPS)
+    return Planned(PGD(eps, steps=20, loss=loss), "PGD", f"{round(eps * 255)}/255", eps)
 
 
 def told(exam, change):
@@ -193,7 +193,7 @@ ZOO = {
     "a detector that is ignored": ("D3", lambda: unadapted("squeezing:threshold=0.4")),
     "a budget in grey levels": ("E3b", lambda: examined(trained(), ("pgd:steps=3",), eps=4.0)),
     "a budget divided by 255 twice": ("E3b", lambda: examined(trained(), ("pgd:steps=3",), eps=4 / 255 / 255)),
-    "targets the wrong way round": ("C6", lambda: examined(trained(), (negated(),))),
+    "targets the wrong way round": ("C6", lambda: examined(trained(), (negated(24 / 255),), eps=24 / 255)),
     "an attack that does nothing": ("B11", lambda: told(examined(trained(), ("pgd:steps=3",)), unmoved)),
     "an answer that depends on the batch": ("A3", small(ByBatch)),
     "a gradient that is wrong": ("A7", small(lambda: Wrapped(before=WrongSlope.apply))),
@@ -206,12 +206,12 @@ ZOO = {
     "an attack of one kind": ("C10", lambda: examined(trained(), ("pgd:steps=10",))),
     "half precision": ("E6", lambda: half()),
     "a defence attacked unadapted": ("D5", lambda: unadapted("bits:bits=3")),
-    "a rough surface": ("A8", small(lambda: Wrapped(before=lambda x: (x + 0.5 * (2000 * x).sin()).clamp(0, 1)))),
+    "a rough surface": ("A8", small(lambda: Wrapped(before=lambda x: (x + 0.5 * (20000 * x).sin()).clamp(0, 1)))),
     "planted examples that are not found": ("C11", lambda: examined(Wrapped(before=lambda x: x.detach() + 0 * x),
                                                                     ("pgd:steps=5",))),
     "an attack that ignores its budget": ("C2", lambda: examined(trained("pgd-at"), (stuck(),))),
     "images that the model writes into": ("A1", small(Writing)),
-    "an attack that fails at any budget": ("C3", lambda: examined(trained(), (negated(),))),
+    "an attack that fails at any budget": ("C3", lambda: examined(trained("pgd-at"), (negated(),))),
     "worse than its own first step": ("C4", lambda: examined(trained(), (negated(),))),
     "queries that were asked, and not compared": ("C5", lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8),
                                                                          ("bim:steps=10", "square:queries=300"))),
@@ -223,7 +223,7 @@ ZOO = {
     "an expectation over too few draws": ("D1", lambda: averaged(1)),
     "a certificate that is too large": ("E5", lambda: examined(Overstated(trained(), 0.1), ("pgd:steps=20",), norm="l2",
                                                                eps=0.5)),
-    "a start that decides": ("B7", lambda: examined(trained(), ("square:queries=10",), eps=16 / 255)),
+    "a start that decides": ("B7", lambda: examined(trained(), ("square:queries=10",), eps=24 / 255)),
     "a budget of 0 that is not one": ("C1", lambda: examined(trained(), (stuck("pgd:steps=10", EPS),))),
     "nothing written down": ("E3", lambda: unrecorded()),
     "a clean accuracy that is not known": ("A12", lambda: examined(trained(), ("pgd:steps=3",), reference=0.99)),

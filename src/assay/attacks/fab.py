@@ -11,7 +11,7 @@ from assay.core.attack import Step
 from assay.core.combinators import Restarts, Targets
 from assay.core.geometry import Ball, Geometry
 from assay.core.hyperplane import reach
-from assay.core.minimal import budget, check_norm, claim, dual_of, length_of, within
+from assay.core.minimal import budget, check_norm, claim, dual_of, hair, length_of, within
 from assay.core.oracle import Oracle
 from assay.core.rivals import differences
 from assay.core.rng import Rng
@@ -108,7 +108,8 @@ class FastAdaptiveBoundary:
         """The step of algorithm 1, line 9."""
         normal, clean, here = grad.flatten(1), rows.x.flatten(1), image.flatten(1)
         along = (normal * (here - clean)).sum(1, keepdim=True)
-        missing = -gap[:, None]
+        push = torch.where(gap <= 0, hair(image, self.norm) * length_of(grad, dual_of(self.norm)), 0.0)
+        missing = (push - gap)[:, None]
         both = reach(
             self.norm,
             torch.cat([normal, normal]),
@@ -166,8 +167,9 @@ def FAB(
 
     Source: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", ICML 2020,
     algorithm 1; official code github.com/fra31/fab-attack for the constants. Deviations: the projection on hyperplane
-    and box is solved by Newton's method (exactly, see `core.hyperplane`); no final search, since every step looks at
-    where it is.
+    and box is solved by Newton's method (exactly, see `core.hyperplane`); a step towards the boundary goes beyond it by
+    the last digit of the pixels, too, since a share of next to nothing moves none; no final search, since every step
+    looks at where it is.
     """
     attack: FastAdaptiveBoundary | Restarts | Targets = FastAdaptiveBoundary(
         steps, norm, alpha, eta, beta, classes, eps

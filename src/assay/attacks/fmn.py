@@ -9,7 +9,7 @@ import torch
 from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, check_norm, claim, dual_of, length_of, within
+from assay.core.minimal import budget, check_norm, claim, dual_of, hair, length_of, within
 from assay.core.objectives import Margin
 from assay.core.oracle import Evaluation, Oracle
 from assay.core.projections import project_l1, project_l2
@@ -52,8 +52,9 @@ class FMN:
 
     Source: Pintor, Roli, Brendel & Biggio, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
     NeurIPS 2021, algorithm 1; official code github.com/pralab/Fast-Minimum-Norm-FMN-Attack for the constants.
-    Deviation: projections are the nearest points of ball and box together, where the paper projects on the ball and
-    then clips (for l1 that can stand still at the box).
+    Deviations: projections are the nearest points of ball and box together, where the paper projects on the ball and
+    then clips (for l1 that can stand still at the box). A radius estimated before there is a success is at least gamma
+    beyond where the row is: a row within rounding of the boundary would stand still on the wrong side of it.
     """
 
     steps: int = 100
@@ -119,7 +120,8 @@ class FMN:
             more = torch.maximum(radius + 1, (radius * (1 + gamma)).floor())
             return torch.where(inside, less, more).clamp_min(0)
         boundary = seen.value.abs() / length_of(seen.grad, dual_of(self.norm)).clamp_min(1e-12)
-        outside = torch.where(found, radius * (1 + gamma), _BEYOND * (length + boundary))
+        estimate = torch.maximum(_BEYOND * (length + boundary), (1 + gamma) * length + hair(seen.grad, self.norm))
+        outside = torch.where(found, radius * (1 + gamma), estimate)
         return torch.where(inside, torch.minimum(radius * (1 - gamma), least), outside)
 
     def _into_ball(self, rows: Rows, delta: Images, radius: PerRow) -> Images:

@@ -41,6 +41,23 @@ def length_of(delta: Tensor, norm: str) -> PerRow:
     return length
 
 
+def hair(x: Images, norm: str) -> float:
+    """A distance that is hardly one, but moves pixels: the norm of a change of every value by its last digit.
+
+    Who stands closer to a boundary than this is moved by nothing that is only a share of the distance to it.
+
+    Args:
+        x: images, ``(b, c, h, w)``; what counts are their shape and type.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+
+    Example:
+        >>> hair(torch.zeros(1, 1, 2, 2), "l1") / torch.finfo(torch.float32).eps
+        4.0
+    """
+    values, last = x[0].numel() if len(x) else 0, torch.finfo(x.dtype).eps
+    return float(last * {"linf": 1.0, "l2": values**0.5, "l1": values}[norm])
+
+
 def dual_of(norm: str) -> str:
     """The dual norm."""
     return {"linf": "l1", "l2": "l2", "l1": "linf"}[norm]

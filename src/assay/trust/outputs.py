@@ -12,6 +12,7 @@ from assay.trust.exam import Exam
 
 _GAIN = 0.25
 _ENOUGH = 16
+_RARE = 0.01
 
 
 def logits(exam: Exam) -> Found:
@@ -51,8 +52,10 @@ def labels(exam: Exam) -> Found:
 
     Chance is the agreement that labels and answers would have if they had nothing to do with each other (Cohen, "A
     coefficient of agreement for nominal scales", Educational and Psychological Measurement 20 (1960)): naming the
-    commonest class throughout is chance, whatever its share. A class that is never recognised is worth a word where
-    a model of this accuracy would miss one only once in a hundred times.
+    commonest class throughout is chance, whatever its share. What cannot be told from chance is an issue
+    where it is clearly less than a model a quarter of the way from chance to perfect would have, and open where it may
+    be either: more images would tell. A class that is never recognised is worth a word where a model of this accuracy
+    would miss one only once in a hundred times.
 
     The other naming is the best one for every second sample, and judged on the rest: what fits best by chance where
     classes outnumber samples is no evidence.
@@ -78,14 +81,16 @@ def labels(exam: Exam) -> Found:
     named = torch.bincount(predicted.clamp(0, classes - 1), minlength=classes)
     chance = float((counts / n * named / n).sum()) if present > 1 else 0.5
     told = f"{100 * right / n:.0f} % of {n} clean images are right"
-    if right / n <= chance:
+    doubtful = binomtest(right, n, chance, alternative="greater").pvalue > _RARE
+    fair = chance + _GAIN * (1 - chance)
+    if right / n <= chance or (doubtful and binomtest(right, n, fair, alternative="less").pvalue < _RARE):
         return issue(f"{told}, which is chance among {present} classes: there is nothing to attack", right / n, chance)
-    if binomtest(right, n, chance, alternative="greater").pvalue > 0.01:
+    if doubtful:
         return unanswered(f"{told}, which may be chance among {present} classes ({100 * chance:.0f} %): more images "
                           "would tell")  # fmt: skip
     hits = torch.bincount(y[predicted == y], minlength=classes)
     never = [int(c) for c in ((counts >= 5) & (hits == 0)).nonzero().squeeze(1)]
-    if never and present * (1 - right / n) ** min(int(counts[c]) for c in never) < 0.01:
+    if never and present * (1 - right / n) ** min(int(counts[c]) for c in never) < _RARE:
         return warning(f"{len(never)} classes are never recognised (first: {never[0]}): is the list of classes whole?",
                        float(len(never)), 0.0)  # fmt: skip
     return passed(f"{told}; no other order of classes is better", right / n)

@@ -1,6 +1,7 @@
 """The five small studies one after another, as somebody runs them: seconds of each, and each claim with our number.
 
-python studies.py            # --workers 2, which is what a machine with two cores has
+python studies.py                   # --workers 2, which is what a machine with two cores has
+python studies.py --only survey     # that one anew; the others stay as they are in the record, with their commits
 """
 
 import argparse
@@ -11,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import HERE, record
+from common import HERE, commit, record
 
 
 def ran(study, out, workers):
@@ -24,6 +25,7 @@ def ran(study, out, workers):
     parts = told.get("studies", [told])
     return {
         "study": study.stem,
+        "commit": commit(),
         "seconds": round(seconds, 1),
         "grades": {row["model"]: row["grade"] and row["grade"]["grade"] for part in parts for row in part["models"]},
         "claims": [{key: claim[key] for key in ("says", "theirs", "ours", "holds")} for claim in told["claims"]],
@@ -34,10 +36,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="keep the runs here")
+    parser.add_argument("--only", nargs="+", help="these studies; the others from the record")
     arguments = parser.parse_args()
+    known = json.loads((HERE / "results" / "studies.json").read_text()) if arguments.only else {"rows": []}
+    kept = {row["study"]: {"commit": known["commit"], **row} for row in known["rows"]}
     out = arguments.out or Path(tempfile.mkdtemp(prefix="studies-"))
     rows = []
     for study in sorted((HERE.parent / "studies" / "small").glob("*.yaml")):
+        if arguments.only and study.stem not in arguments.only:
+            rows.append(kept[study.stem])
+            continue
         rows.append(ran(study, out / study.stem, arguments.workers))
         print(json.dumps(rows[-1], indent=1), file=sys.stderr)
     claims = [claim for row in rows for claim in row["claims"]]

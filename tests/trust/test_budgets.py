@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from assay import Peer, perturb
+from assay.attacks.functional import Functional
 from assay.attacks.registry import plan
 from assay.core.described import Described
 from assay.core.geometry import Ball, Split
@@ -77,11 +78,31 @@ def test_a_weak_attack_within_another_set_is_found():
     assert answer(exam, "C12").level is not Level.NOT_APPLICABLE
 
 
-def test_a_set_without_rivals_is_open():
-    exam = examined(trained(), ("pgd:steps=5", "stadv:steps=3"), count=16)
-    found = answer(exam, "C6")
+@pytest.mark.parametrize(("spec", "words"), [("stadv:steps=1,rate=0.001", "flow ≤ 3 px"),
+                                             ("recoloradv:steps=1,rate=0.0001,eps=0.3", "colours ≤ 0.3")])  # fmt: skip
+def test_noise_within_a_flow_or_a_colour_map_is_held_against_its_attack(spec, words):
+    found = answer(examined(trained(), ("pgd:steps=5", spec), count=32), "C6")
+    assert found.level is Level.WARNING
+    assert words in found.text
+
+
+def test_random_draws_are_not_held_against_themselves():
+    found = answer(examined(trained(), ("pgd:steps=5", "rotation:k=2"), count=16), "C6")
+    assert found.level is not Level.OPEN
+
+
+def test_a_set_that_cannot_be_drawn_from_is_open(monkeypatch):
+    monkeypatch.setattr(Functional, "geometry", property(lambda self: Described("a set of one's own")))
+    found = answer(examined(trained(), ("pgd:steps=5", "stadv:steps=3"), count=16), "C6")
     assert found.level is Level.OPEN
-    assert "flow" in found.text
+    assert "a set of one's own" in found.text
+
+
+def test_steps_grow_with_the_limit_of_a_flow():
+    attack = plan("stadv:pixels=2,rate=0.1", eps=EPS).attack
+    assert scaled(attack, 4).rate == pytest.approx(0.4)
+    assert scaled(attack, 4).deformation.pixels == 8
+    assert scaled(attack, 0).deformation.pixels == 0
 
 
 def test_attacks_that_keep_nothing_of_a_miss_are_no_false_alarm():

@@ -31,6 +31,10 @@ class Deformation(Protocol):
         """The changed image, in [0, 1]."""
         ...
 
+    def sample(self, rows: Rows, rng: Rng, purpose: str) -> Images:
+        """The image changed by parameters drawn within the limit."""
+        ...
+
     def roughness(self, parameters: Tensor) -> PerRow:
         """What is to stay small: how much neighbours differ."""
         ...
@@ -80,7 +84,7 @@ class Functional:
     @property
     def geometry(self) -> Described:
         """The limit of the deformation."""
-        return Described(self.deformation.describe())
+        return Described(self.deformation.describe(), self.deformation)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -144,6 +148,10 @@ class Flow:
         grid = torch.stack([x.expand(b, h, w), y.expand(b, h, w)], 3)
         return F.grid_sample(rows.x, grid, mode="bilinear", padding_mode="border", align_corners=True).clamp(0, 1)
 
+    def sample(self, rows: Rows, rng: Rng, purpose: str) -> Images:
+        """The image through a flow drawn uniformly within the limit, each pixel's on its own."""
+        return self.image(rows, self.pixels * _signed(self.start(rows), rows, rng, purpose))
+
     def roughness(self, parameters: Tensor) -> PerRow:
         """Sum over neighbours of the length of the difference of their flows (paper's equation 4)."""
         across = parameters[:, :, :, 1:] - parameters[:, :, :, :-1]
@@ -198,6 +206,10 @@ class ColourMap:
         moved = F.grid_sample(parameters, grid, mode="bilinear", padding_mode="border", align_corners=True)
         made = space + moved.reshape(b, c, h, w)
         return (luv_to_rgb(made) if c == 3 and self.luv else made).clamp(0, 1)
+
+    def sample(self, rows: Rows, rng: Rng, purpose: str) -> Images:
+        """The image with a table drawn uniformly within the limit, each knot on its own."""
+        return self.image(rows, self.eps * _signed(self.start(rows), rows, rng, purpose))
 
     def roughness(self, parameters: Tensor) -> PerRow:
         """Sum over neighbouring knots of the length of the difference (the paper's smoothness loss)."""
@@ -262,3 +274,8 @@ def ColorMap(
     C&W loss); paper 003. Deviation: images of one channel have one table of that channel.
     """
     return Functional("ReColorAdv", ColourMap(eps, cells, luv), objective(loss), steps, rate, weight)
+
+
+def _signed(like: Tensor, rows: Rows, rng: Rng, purpose: str) -> Tensor:
+    """Numbers drawn uniformly from [-1, 1), in the shape of the parameters."""
+    return 2 * rng.uniform(rows.key, tuple(like.shape[1:]), purpose).to(like) - 1

@@ -1,7 +1,7 @@
 """Threat models that no norm of the perturbation measures: rotations, flows, colours."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -12,15 +12,25 @@ from assay.core.rows import Rows
 from assay.core.types import Images, PerRow
 
 
+class Drawn(Protocol):
+    """A set that random members can be drawn from."""
+
+    def sample(self, rows: Rows, rng: Rng, purpose: str) -> Images:
+        """A random member of each row's set, in [0, 1], ``(b, c, h, w)``."""
+        ...
+
+
 @dataclass(frozen=True)
 class Described:
     """A set given in words; membership is up to the attack's own parameters, the referee checks box and goal.
 
     Args:
         words: for tables, such as ``rotation ≤ 30°, shift ≤ 3 px``.
+        drawn: what random members come from; None where there are none.
     """
 
     words: str
+    drawn: Drawn | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -36,8 +46,10 @@ class Described:
         reject("geometry", "a set in which a steepest step is known", self)
 
     def sample(self, rows: Rows, rng: Rng, purpose: str, *, edge: bool = False) -> Images:
-        """There is no random member."""
-        reject("geometry", "a set that can be drawn from", self)
+        """A random member's δ, wherever in the set it is."""
+        if self.drawn is None:
+            reject("geometry", "a set that can be drawn from", self)
+        return self.drawn.sample(rows, rng, purpose) - rows.x
 
     def size(self, delta: Images, rows: Rows) -> PerRow:
         """NaN: not measured by a norm of δ."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
-from assay.attacks.functional import ColourMap, Flow
+from assay.attacks.functional import ColourMap, Flow, Functional
 from assay.attacks.peers import STEP_SIZES, STEPS, Peer
 from assay.attacks.spatial import RotationTranslation
 from assay.core.placed import Placed
@@ -91,6 +91,8 @@ _LIMITS = MappingProxyType({Support: ("count",), Placed: ("eps",), Flow: ("pixel
 def _scaled(part: Any, factor: float) -> Any:
     if _has_radius(part):
         return _of_radius(part, factor * part.eps)
+    if isinstance(part, Functional):  # steps that do not reach the limit would make nothing of a wider one
+        return dataclasses.replace(part, rate=factor * part.rate) if factor > 0 else None
     limits = _LIMITS.get(type(part), ())
     if not limits:
         return None

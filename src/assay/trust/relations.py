@@ -42,14 +42,14 @@ def monotone(exam: Exam, result: Result) -> Found:
     half = broken(exam.attacked(less, index))
     full = broken(result.outcome)[index]
     left = torch.isin(index, exam.survivors(index, result.budget))
-    lost = index[half & left]
-    if len(lost) > max(1, 0.03 * len(index)):
+    lost, few = index[half & left], max(1, 0.03 * len(index))
+    if len(lost) > few:
         return issue(f"{len(lost)} of {len(index)} samples are broken at half the budget, and survive every attack "
                      "at all of it: the attacks do not use the budget that they have", float(len(lost)), 1.0,
                      tuple(lost.tolist()), result.label)  # fmt: skip
     wide = broken(exam.attacked(scaled(result.planned.attack, 4), index))
     right = int((result.outcome.status[index] != int(Status.MISCLASSIFIED)).sum())
-    if right >= _FEW and int(half.sum()) == int(full.sum()) == int(wide.sum()) < right:
+    if right >= _FEW and int(half.sum()) == int(full.sum()) == int(wide.sum()) < right - few:
         most = broken(exam.attacked(scaled(result.planned.attack, _WIDE), index))
         if int(most.sum()) <= int(full.sum()):
             return warning(f"half, all, four and {_WIDE} times the budget break the same {int(full.sum())} of {right} "

@@ -74,13 +74,12 @@ def beats_queries(exam: Exam) -> Found:
 def beats_noise(exam: Exam) -> Found:
     """C6: random noise of the same size finds nothing that the attacks have missed."""
     rival = Rival(
-        lambda budget: None if isinstance(budget, Described) else Noise(budget, _DRAWS),
+        lambda budget: Noise(budget, _DRAWS) if _can_be_drawn(budget) else None,
         lambda attack: kind_of(attack) == "noise", lambda attack: kind_of(attack) != "noise",
         f"{_DRAWS} draws of noise break", "attacks by noise", "an attack that does worse than noise does not attack",
     )  # fmt: skip
-    blank = [budget for budget in exam.budgets if isinstance(budget, Described)]
-    alone = [unanswered(f"within {budget.describe()} there is neither a first step nor noise to compare with")
-             for budget in blank]  # fmt: skip
+    blank = [budget for budget in exam.budgets if not _can_be_drawn(budget) and not _drawn_alone(exam, budget)]
+    alone = [unanswered(f"within {budget.describe()} there is no noise to compare with") for budget in blank]
     return worst((_held(exam, rival), *alone))
 
 
@@ -115,6 +114,16 @@ def _inside(exam: Exam, budget: Geometry, sample: int, image: Tensor) -> bool:
     at = torch.tensor([sample])
     mask = None if exam.masks is None else exam.masks[at]
     return bool(members(budget, exam.at(at), image[None].to(torch.float32), mask))
+
+
+def _can_be_drawn(budget: Geometry) -> bool:
+    return not isinstance(budget, Described) or budget.drawn is not None
+
+
+def _drawn_alone(exam: Exam, budget: Geometry) -> bool:
+    """Whether all that is claimed of a budget comes from random draws: those are the noise."""
+    claims = [result for result in exam.claims if result.budget == budget]
+    return all(kind_of(stage.attack) == "noise" for result in claims for stage in result.stages)
 
 
 def _one_step(attack: object) -> bool:

@@ -137,11 +137,11 @@ def merged(name, rows, key):
     """The rows, after those of an earlier record whose key is not among them: parts of a benchmark can be run again."""
     path = HERE / "results" / f"{name}.json"
     known = json.loads(path.read_text())["rows"] if path.is_file() else []
-    rows = [{**row, "commit": commit()} for row in rows]
+    rows = [{**row, "commit": _commit()} for row in rows]
     return [row for row in known if row[key] not in {new[key] for new in rows}] + rows
 
 
-def commit():
+def _commit():
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
     return found.stdout.strip()
 
@@ -151,7 +151,7 @@ def record(name, result):
     full = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
+        "commit": _commit(),
         "hardware": facts()["processor"],
         "torch": torch.__version__,
         "assay": assay.__name__,

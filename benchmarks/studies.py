@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import HERE, commit, record
+from common import HERE, merged, record
 
 
 def ran(study, out, workers):
@@ -25,7 +25,6 @@ def ran(study, out, workers):
     parts = told.get("studies", [told])
     return {
         "study": study.stem,
-        "commit": commit(),
         "seconds": round(seconds, 1),
         "grades": {row["model"]: row["grade"] and row["grade"]["grade"] for part in parts for row in part["models"]},
         "claims": [{key: claim[key] for key in ("says", "theirs", "ours", "holds")} for claim in told["claims"]],
@@ -38,16 +37,14 @@ def main():
     parser.add_argument("--out", type=Path, help="keep the runs here")
     parser.add_argument("--only", nargs="+", help="these studies; the others from the record")
     arguments = parser.parse_args()
-    known = json.loads((HERE / "results" / "studies.json").read_text()) if arguments.only else {"rows": []}
-    kept = {row["study"]: {"commit": known["commit"], **row} for row in known["rows"]}
     out = arguments.out or Path(tempfile.mkdtemp(prefix="studies-"))
     rows = []
     for study in sorted((HERE.parent / "studies" / "small").glob("*.yaml")):
         if arguments.only and study.stem not in arguments.only:
-            rows.append(kept[study.stem])
             continue
         rows.append(ran(study, out / study.stem, arguments.workers))
         print(json.dumps(rows[-1], indent=1), file=sys.stderr)
+    rows = sorted(merged("studies", rows, "study"), key=lambda row: row["study"])
     claims = [claim for row in rows for claim in row["claims"]]
     record("studies", {
         "workers": arguments.workers, "seconds": round(sum(row["seconds"] for row in rows), 1),

@@ -91,7 +91,7 @@ def test_hits_are_real(case, stop):
     with torch.no_grad():
         logits = model(outcome.images)
     broken = outcome.status == int(Status.BROKEN)
-    clear = outcome.margin.abs() > 3e-6  # nearer than that the model itself says otherwise in another batch
+    clear = (outcome.margin.abs() > 3e-6) | torch.tensor("edge" not in case.holes)
     assert ((logits.argmax(1) != outcome.y) == broken)[clear].all()
     assert (logits.argmax(1) == outcome.predicted)[clear].all()
     assert clear.float().mean() > 0.3

@@ -32,7 +32,7 @@ class Deformation(Protocol):
         ...
 
     def sample(self, rows: Rows, rng: Rng, purpose: str) -> Images:
-        """The image changed by parameters drawn within the limit."""
+        """The image changed by parameters drawn within the limit, ``(b, c, h, w)`` in [0, 1]."""
         ...
 
     def roughness(self, parameters: Tensor) -> PerRow:

@@ -13,7 +13,7 @@ from assay.core.geometry import Ball, Split
 from assay.core.outcome import Status
 from assay.core.support import Support
 from assay.defences import defend
-from assay.trust import Exam, Level, Result, examine
+from assay.trust import Exam, Level, Result, examine, relations
 from assay.trust.answer import worst
 from assay.trust.budgets import members, outermost, within
 from assay.trust.changed import scaled, with_step_size, with_steps
@@ -103,6 +103,18 @@ def test_steps_grow_with_the_limit_of_a_flow():
     assert scaled(attack, 4).rate == pytest.approx(0.4)
     assert scaled(attack, 4).deformation.pixels == 8
     assert scaled(attack, 0).deformation.pixels == 0
+
+
+@pytest.mark.parametrize(("left", "level"), [(1, Level.PASSED), (2, Level.WARNING)])
+def test_one_survivor_does_not_tell_that_a_budget_has_no_effect(monkeypatch, left, level):
+    def leave(outcome):
+        outcome.status[:] = int(Status.BROKEN)
+        outcome.status[:left] = int(Status.SURVIVED)
+
+    exam = told(examined(trained("pgd-at"), (stuck(),), count=16), leave)
+    same = exam.results[0].outcome.status == int(Status.BROKEN)
+    monkeypatch.setattr(relations, "broken", lambda outcome: same)  # at every budget
+    assert answer(exam, "C2").level is level
 
 
 def test_attacks_that_keep_nothing_of_a_miss_are_no_false_alarm():

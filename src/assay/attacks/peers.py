@@ -1,15 +1,16 @@
 """Attacks of other libraries as attacks of this one: run by them, measured by our referee."""
 
-import importlib.metadata
-import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from assay.attacks.peer_libraries import LIBRARIES, Run, defaults, make_run, version
+from assay.attacks.peer_model import PeerModel, isolated
 from assay.core.arguments import described, one_of, reject
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
@@ -18,17 +19,14 @@ from assay.core.minimal import budget
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.types import Count, Images, Labels
+from assay.core.tree import spread
+from assay.core.types import Count, Images
 
-Run = Callable[[nn.Module, Images, Labels, Labels | None], Images]
-LIBRARIES = ("foolbox", "torchattacks", "art")
 STEPS = ("steps", "max_iter", "n_iter", "n_queries")
 STEP_SIZES = ("alpha", "eps_step", "abs_stepsize", "rel_stepsize", "stepsize", "step_size")
 """What the libraries call a number of steps, and the size of one."""
 
 
-_PACKAGES = MappingProxyType({"foolbox": "foolbox", "torchattacks": "torchattacks",
-                              "art": "adversarial-robustness-toolbox"})  # fmt: skip
 _KINDS = MappingProxyType({
     "labels": ("boundary", "hopskip", "geoda", "signopt", "sign_opt", "pointwise", "blended", "contrast", "threshold"),
     "scores": ("square", "zoo", "simba", "onepixel", "pixle", "pixelattack", "genattack", "nes"),
@@ -96,23 +94,39 @@ class Peer:
         return PeerState(torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device))
 
     def step(self, rows: Rows, state: PeerState, oracle: Oracle, rng: Rng) -> Step[PeerState]:
-        """Run the library, then look at what it made."""
-        counted = _Counted(oracle.model)
-        target = rows.goal.aim if bool(rows.goal.strict.all()) else None
-        first = int(rows.key[0]) if len(rows) else 0  # another one for each restart
-        with seeded((rng.seed + first) % 2**63, {rows.x.device}), torch.enable_grad():
-            made = self.run(counted, rows.x.detach().clone(), rows.y.clone(), target)
-        if not isinstance(made, Tensor) or made.shape != rows.x.shape:
-            reject(self.name, f"images of shape {tuple(rows.x.shape)}", described(f"{type(made).__name__}"))
-        image = made.detach().to(rows.x).clamp(0, 1)
+        """Run the library, then evaluate its images.
+
+        An image with a value that is not finite is reported as such; the clean image stands for it.
+        """
+        layout = oracle.layout
+        with nullcontext() if layout is None else layout.paused(), isolated(oracle.model):
+            model = PeerModel(oracle.model, oracle.dtype, oracle.device)
+            images = self._run(model, rows, rng)
+        finite = images.flatten(1).isfinite().all(1)
+        image = torch.where(spread(finite, images), images, rows.x).clamp(0, 1)
         if self.geometry is not None:  # clipping and float rounding of the library
             image = (rows.x + self._within(image - rows.x, rows)).clamp(0, 1)
-        share = -(-counted.images // max(len(rows), 1))
-        oracle.bind(oracle.forwards + share, oracle.backwards + share * counted.gradients, oracle.nonfinite)
+        forwards, backwards = (
+            -(-count // max(len(rows), 1)) * oracle.draws for count in (model.forwards, model.backwards)
+        )
+        oracle.bind(oracle.forwards + forwards, oracle.backwards + backwards, oracle.nonfinite | ~finite)
         logits = oracle.logits(image, rows)
         reached = rows.goal.reached(logits, image)
         cost = torch.where(reached, torch.linalg.vector_norm((image - rows.x).flatten(1), dim=1), torch.inf)
         return Step(PeerState(state.step + 1), image, reached, cost, torch.ones_like(reached))
+
+    def _run(self, model: PeerModel, rows: Rows, rng: Rng) -> Images:
+        """The library's images, in the type and on the device of the rows."""
+        target = rows.goal.aim.clone() if bool(rows.goal.strict.all()) else None
+        first = int(rows.key[0]) if len(rows) else 0  # another one for each restart
+        with seeded((rng.seed + first) % 2**63, {rows.x.device}), torch.enable_grad():
+            images = self.run(model, rows.x.detach().clone(), rows.y.clone(), target)
+        expected = f"images of shape {tuple(rows.x.shape)}"
+        if not isinstance(images, Tensor):
+            reject(self.name, f"a tensor: {expected}", described(f"{type(images).__name__}"))
+        if images.shape != rows.x.shape:
+            reject(self.name, expected, described(f"shape {tuple(images.shape)}"))
+        return images.detach().to(rows.x)
 
     def describe(self) -> str:
         """Library, name, arguments and budget."""
@@ -121,12 +135,13 @@ class Peer:
 
     def times(self, names: tuple[str, ...], factor: float) -> "Peer":
         """The same with so many times the first of these arguments for which it has a number; itself without one."""
-        known = {**_defaults(self.name), **dict(self.arguments)}
-        for name in names:
-            value = known.get(name)
+        library, _, name = self.name.partition(":")
+        known = {**defaults(library, name), **dict(self.arguments)}
+        for argument in names:
+            value = known.get(argument)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 more = max(1, round(factor * value)) if isinstance(value, int) else factor * value
-                return peer(self.name, self.eps, norm=self.norm, **{**dict(self.arguments), name: more})
+                return peer(self.name, self.eps, norm=self.norm, **{**dict(self.arguments), argument: more})
         return self
 
     def _within(self, delta: Tensor, rows: Rows) -> Tensor:
@@ -137,19 +152,6 @@ class Peer:
         size = geometry.size(delta, rows)
         near = (size > 1) & (size < 1 + 1e-3)
         return torch.where(near.reshape(-1, 1, 1, 1), geometry.project(delta.clone(), rows), delta)
-
-
-class _Counted(nn.Module):
-    """The model, with a count of the images that pass through it."""
-
-    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model, self.images, self.gradients = model, 0, False
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.images += len(x)
-        self.gradients = self.gradients or x.requires_grad
-        return self.model(x)
 
 
 def peer(spec: str, eps: float | None = None, *, norm: str = "linf", **arguments: Any) -> Peer:
@@ -176,95 +178,8 @@ def peer(spec: str, eps: float | None = None, *, norm: str = "linf", **arguments
     """
     library, _, name = spec.partition(":")
     one_of("spec", library, LIBRARIES)
-    make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[library]
 
     def remake(eps: float | None) -> Run:
-        return make(name, eps, norm, arguments)
+        return make_run(library, name, eps, norm, arguments)
 
-    return Peer(spec, remake(eps), norm, eps, remake, tuple(sorted(arguments.items())), _version(library))
-
-
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(_PACKAGES[library])
-    except importlib.metadata.PackageNotFoundError:  # imported from a folder
-        return ""
-
-
-def _defaults(spec: str) -> dict[str, Any]:
-    """What a library's attack takes where nothing is given; nothing for attacks of no known library."""
-    library, _, name = spec.partition(":")
-    place = {"foolbox": "foolbox.attacks", "torchattacks": "torchattacks", "art": "art.attacks.evasion"}.get(library)
-    if place is None:
-        return {}
-    try:
-        made = getattr(_import(place), name, None)
-    except ImportError:
-        return {}
-    known = inspect.signature(made).parameters.values() if callable(made) else ()
-    return {given.name: given.default for given in known}
-
-
-def _lookup(module: Any, library: str, name: str) -> Any:
-    found = getattr(module, name, None)
-    if not callable(found):
-        reject("spec", f"an attack of {library}, by the name of its class", name)
-    return found
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except Exception as failure:
-        raise ImportError(
-            f"this attack runs {name.partition('.')[0]}, which cannot be imported: {failure}"
-        ) from failure
-
-
-def _foolbox(name: str, eps: float | None, norm: str, arguments: dict[str, Any]) -> Run:
-    library = _import("foolbox")
-    attack = _lookup(library.attacks, "foolbox.attacks", name)(**arguments)
-
-    def run(model: nn.Module, x: Images, y: Labels, target: Labels | None) -> Images:
-        wrapped = library.PyTorchModel(model.eval(), bounds=(0, 1), device=x.device)
-        criterion = (
-            library.criteria.Misclassification(y)
-            if target is None
-            else library.criteria.TargetedMisclassification(target)
-        )
-        raw, clipped, _ = attack(wrapped, x, criterion, epsilons=eps)
-        images: Images = raw if eps is None else clipped
-        return images
-
-    return run
-
-
-def _torchattacks(name: str, eps: float | None, norm: str, arguments: dict[str, Any]) -> Run:
-    library = _import("torchattacks")
-    kind = _lookup(library, "torchattacks", name)
-
-    def run(model: nn.Module, x: Images, y: Labels, target: Labels | None) -> Images:
-        attack = kind(model, **({} if eps is None else {"eps": eps}), **arguments)
-        if target is not None:
-            attack.set_mode_targeted_by_label(quiet=True)
-        images: Images = attack(x, y if target is None else target)
-        return images
-
-    return run
-
-
-def _art(name: str, eps: float | None, norm: str, arguments: dict[str, Any]) -> Run:
-    kind = _lookup(_import("art.attacks.evasion"), "art.attacks.evasion", name)
-    wrapper = _import("art.estimators.classification").PyTorchClassifier
-
-    def run(model: nn.Module, x: Images, y: Labels, target: Labels | None) -> Images:
-        with torch.no_grad():
-            classes = model(x[:1]).shape[1]
-        estimator = wrapper(model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0.0, 1.0),
-                            device_type="cpu" if x.device.type == "cpu" else "gpu")  # fmt: skip
-        given = {**({} if eps is None else {"eps": eps}), **({} if target is None else {"targeted": True}), **arguments}
-        aim = y if target is None else target
-        made = kind(estimator, **given).generate(x.cpu().numpy(), aim.cpu().numpy())
-        return torch.from_numpy(made)
-
-    return run
+    return Peer(spec, remake(eps), norm, eps, remake, tuple(sorted(arguments.items())), version(library))

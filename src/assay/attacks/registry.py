@@ -23,7 +23,8 @@ from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.patch import Patch
-from assay.attacks.peers import LIBRARIES, peer
+from assay.attacks.peer_libraries import LIBRARIES
+from assay.attacks.peers import peer
 from assay.attacks.pgd import BIM, PGD
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation

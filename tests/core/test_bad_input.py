@@ -44,7 +44,7 @@ CASES = {
     "model not callable": (lambda: attack(model="resnet"), "model: expected a callable"),
     "model with one logit": (
         lambda: attack(model=nn.Sequential(nn.Flatten(), nn.Linear(72, 1)), y=torch.zeros(6, dtype=torch.long)),
-        r"model: expected logits of shape \(b, k\) with k at least 2",
+        r"model: expected logits of shape \(6, k\) with k at least 2",
     ),
     "model with a map of logits": (lambda: attack(model=nn.Identity()), "model: expected logits of shape"),
     "attack a class": (lambda: attack(attack=Ball), "attack: expected an attack"),

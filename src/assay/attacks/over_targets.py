@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from assay.core.arguments import one_of
+from assay.core.calls import Classifier, classify
 from assay.core.combinators import AnyAttack
-from assay.core.guard import Classifier, untouched
+from assay.core.guard import untouched
 from assay.core.outcome import MEASURES, Outcome, Status
 from assay.core.rng import Rng, content_keys
 from assay.core.run import attack as run
@@ -84,7 +85,7 @@ def over_targets(
     """
     one_of("norm", norm, MEASURES)
     with untouched(model), torch.no_grad():
-        logits = torch.cat([model(part) for part in x.split(256)]) if len(x) else torch.zeros(0, 2)
+        logits = torch.cat([classify(model, part) for part in x.split(256)]) if len(x) else torch.zeros(0, 2)
     right = (logits.argmax(1).cpu() == y.cpu()).nonzero().squeeze(1)
     classes = logits.shape[1]
     kept_x, kept_y = x[right.to(x.device)], y[right.to(y.device)]

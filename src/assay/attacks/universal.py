@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from assay.core.arguments import described, number, one_of, reject, whole
+from assay.core.calls import Classifier, classify
 from assay.core.geometry import Ball, fraction
-from assay.core.guard import Classifier, model_device, untouched
+from assay.core.guard import model_device, untouched
 from assay.core.objectives import Objective, objective
 from assay.core.oracle import Oracle
 from assay.core.perturbation import Shared
@@ -67,8 +68,8 @@ class Universal:
     def fooling_rate(self, model: Classifier, x: Images) -> float:
         """Share of images whose predicted class is another one with the perturbation than without."""
         with untouched(model), torch.no_grad():
-            pairs = [(model(part).argmax(1), model(self.apply(part)).argmax(1)) for part in x.split(256)]
-        changed = torch.cat([before != after for before, after in pairs])
+            changed = torch.cat([classify(model, part).argmax(1) != classify(model, self.apply(part)).argmax(1)
+                                 for part in x.split(256)])  # fmt: skip
         return changed.float().mean().item() if len(changed) else float("nan")
 
     def __str__(self) -> str:

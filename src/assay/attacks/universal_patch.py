@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assay.core.calls import Classifier
 from assay.attacks.universal import Batch, Tally, rows_of
 from assay.core.arguments import number, whole
 from assay.core.geometry import Ball
-from assay.core.guard import Classifier
 from assay.core.objectives import Objective, objective
 from assay.core.rng import Rng
 from assay.core.types import Images, Mask

@@ -1,52 +1,49 @@
 """Leave the model, and the process, as they were found."""
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Classifier = Callable[[Tensor], Tensor]
-"""Anything that maps images ``(b, c, h, w)`` in [0, 1] to logits ``(b, k)``; usually an ``nn.Module``."""
+from assay.core.ambient import neutral, random_states, restore_random_states
+from assay.core.calls import Classifier
+from assay.core.holders import modules_in
+from assay.core.turns import turns
+
+_TABLES = ("_parameters", "_buffers")
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @contextmanager
-def untouched(model: Classifier) -> Iterator[None]:
-    """Put a model into evaluation mode with frozen parameters, and everything back afterwards.
+def untouched(*models: Classifier) -> Iterator[None]:
+    """Put models into evaluation mode with frozen parameters, in a context of our own, and everything back afterwards.
 
     Restored, also after an exception: the training flag of every submodule, ``requires_grad`` of every parameter,
-    the contents of every buffer, and the random state of PyTorch (each device the model is on), NumPy and Python.
-    TensorFloat-32 is off meanwhile. ``.grad`` is never written to and no hooks are added.
+    parameters and buffers with their contents (also where the model replaces them), hooks, and the random state of
+    PyTorch (each device the models are on), NumPy and Python. ``.grad`` is never written to. The context is that of
+    `ambient.neutral`: the caller's inference mode, autocast, default type and default device do not reach the model.
+    Threads that use the same modules take turns.
 
     Args:
-        model: a module or any callable (for which only the process is looked after).
+        models: modules, or callables; the modules that a callable holds are looked after, too (`holders.modules_in`).
     """
-    module = model if isinstance(model, nn.Module) else nn.Module()
-    modes = [(m, m.training) for m in module.modules()]
-    frozen = [(p, p.requires_grad) for p in module.parameters()]
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
-    process = _process_state({t.device for t in (*module.parameters(), *module.buffers())})
-    tf32 = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-    try:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, False
-        module.eval()
-        for parameter, _ in frozen:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-        for child, mode in modes:
-            child.training = mode
-        for parameter, flag in frozen:
-            parameter.requires_grad_(flag)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
-        _restore_process(process)
+    roots = tuple(dict.fromkeys(root for model in models for root in modules_in(model)))
+    # The parts of a scripted module are wrapped anew at each look: the whole stands for them.
+    parts = [part for root in roots for part in root.modules() if not isinstance(part, torch.jit.ScriptModule)]
+    with turns([*models, *roots, *parts]) as first, neutral({t.device for root in roots for t in _tensors(root)}):
+        states = [_State.of(root, contents=first) for root in roots]
+        try:
+            for root in roots:
+                _freeze(root)
+            yield
+        finally:
+            for state in reversed(states):
+                state.restore()
 
 
 @contextmanager
@@ -57,7 +54,7 @@ def seeded(seed: int, devices: set[torch.device]) -> Iterator[None]:
         seed: of all three.
         devices: accelerators whose random state counts.
     """
-    process = _process_state(devices)
+    state = random_states(devices)
     try:
         torch.default_generator.manual_seed(seed)
         for device in devices:
@@ -68,34 +65,105 @@ def seeded(seed: int, devices: set[torch.device]) -> Iterator[None]:
         random.seed(seed)
         yield
     finally:
-        _restore_process(process)
+        restore_random_states(state)
 
 
 def model_dtype(model: Classifier) -> torch.dtype:
-    """The floating type of a model's parameters; float32 if it has none."""
-    if isinstance(model, nn.Module):
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                return parameter.dtype
-    return torch.float32
+    """The floating type of a model's parameters; float32 if it has none, or holds modules of several types."""
+    kinds = {_dtype(root) for root in modules_in(model)} - {None}
+    return kinds.pop() or torch.float32 if len(kinds) == 1 else torch.float32
 
 
 def model_device(model: Classifier, default: torch.device) -> torch.device:
     """The device of a model's first parameter or buffer; ``default`` if it has none."""
-    if isinstance(model, nn.Module):
-        for tensor in (*model.parameters(), *model.buffers()):
+    for root in modules_in(model):
+        for tensor in _tensors(root):
             return tensor.device
     return default
 
 
-def _process_state(devices: set[torch.device]) -> dict[str, Any]:
-    cuda = {d: torch.cuda.get_rng_state(d) for d in devices if d.type == "cuda"}
-    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
+@dataclass(frozen=True)
+class _State:
+    """One module as it was."""
+
+    root: nn.Module
+    modes: list[tuple[nn.Module, bool]]
+    frozen: list[tuple[Tensor, bool]]
+    tables: list[tuple[dict[str, Any], dict[str, Any]]]
+    contents: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, root: nn.Module, *, contents: bool) -> "_State":
+        """Take note of a module.
+
+        Args:
+            root: the module.
+            contents: whether parameters are copied, too (buffers always are).
+        """
+        own = [part for part in root.modules() if not isinstance(part, torch.jit.ScriptModule)]
+        tables = [getattr(part, name) for part in own for name in (*_TABLES, *_HOOKS) if hasattr(part, name)]
+        kept = [*root.buffers(), *(root.parameters() if contents else ())]
+        return cls(
+            root,
+            [(part, part.training) for part in root.modules() if hasattr(part, "training")],
+            [(parameter, parameter.requires_grad) for parameter in root.parameters()],
+            [(table, dict(table)) for table in tables],
+            [(tensor, tensor.detach().clone()) for tensor in kept],
+        )
+
+    def restore(self) -> None:
+        """Put the module back."""
+        if [part.training for part, _ in self.modes] != [mode for _, mode in self.modes]:
+            with suppress(NotImplementedError):  # an exported program has no modes
+                self.root.train(self.modes[0][1] if self.modes else False)
+        for part, mode in self.modes:
+            part.training = mode
+        for table, before in self.tables:
+            if len(table) != len(before) or any(table.get(name) is not before[name] for name in before):
+                table.clear()
+                table.update(before)
+        for tensor, copy in _changed(self.contents):
+            with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
+                tensor.copy_(copy)
+        for parameter, flag in self.frozen:
+            if parameter.requires_grad != flag:
+                parameter.requires_grad_(flag)
 
 
-def _restore_process(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    for device, value in state["cuda"].items():
-        torch.cuda.set_rng_state(value, device)
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])
+def _freeze(root: nn.Module) -> None:
+    """Evaluation mode, no gradients by the weights, weights that autograd may save."""
+    if any(getattr(part, "training", False) for part in root.modules()):
+        with suppress(NotImplementedError):
+            root.eval()
+        for part in root.modules():
+            if getattr(part, "training", False):
+                part.training = False
+    for part in root.modules():
+        for name in _TABLES if not isinstance(part, torch.jit.ScriptModule) else ():
+            table = getattr(part, name)
+            for key, tensor in table.items():
+                if tensor is not None and tensor.is_inference():  # made in inference mode
+                    copy = tensor.clone()
+                    table[key] = nn.Parameter(copy, requires_grad=False) if name == "_parameters" else copy
+    for parameter in root.parameters():
+        if parameter.requires_grad:
+            parameter.requires_grad_(False)
+
+
+def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Those pairs that differ; one wait for an accelerator, not one a tensor."""
+    here = [pair for pair in pairs if pair[0].device.type == "cpu"]
+    there = [pair for pair in pairs if pair[0].device.type != "cpu" and pair[0].numel()]
+    differ = [pair for pair in here if not torch.equal(*pair)]
+    if there:
+        flags = torch.stack([(tensor != before).any().to(there[0][0].device) for tensor, before in there]).tolist()
+        differ += [pair for pair, flag in zip(there, flags, strict=True) if flag]
+    return differ
+
+
+def _tensors(root: nn.Module) -> tuple[Tensor, ...]:
+    return (*root.parameters(), *root.buffers())
+
+
+def _dtype(root: nn.Module) -> torch.dtype | None:
+    return next((p.dtype for p in root.parameters() if p.is_floating_point()), None)

@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from assay.core.guard import Classifier
+from assay.core.calls import Classifier
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from assay.core.arguments import described, number, reject
+from assay.core.arguments import number, reject
 from assay.core.rows import Rows, split_logit
 from assay.core.types import Images, Labels, Logits, PerRow
 
@@ -223,16 +222,6 @@ def objective(name: "str | Objective") -> Objective:
     if name not in OBJECTIVES:
         reject("loss", "an Objective or one of " + ", ".join(map(repr, OBJECTIVES)), name)
     return OBJECTIVES[name]()
-
-
-def check_classes(logits: Tensor) -> None:
-    """Refuse logits that no objective can work on.
-
-    Raises:
-        ValueError: not two-dimensional or fewer than two classes.
-    """
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        reject("model", "logits of shape (b, k) with k at least 2", described(f"shape {tuple(logits.shape)}"))
 
 
 def _aimed_margin(logits: Logits, rows: Rows) -> PerRow:

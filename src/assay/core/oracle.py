@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assay.core.arguments import described, one_of, reject
+from assay.core.calls import Classifier, classify, gradients
 from assay.core.expectation import Expectation
-from assay.core.guard import Classifier, model_device, model_dtype
+from assay.core.guard import model_device, model_dtype
 from assay.core.layout import Layout, tolerant
-from assay.core.objectives import Objective, check_classes
+from assay.core.objectives import Objective
 from assay.core.rows import Rows
 from assay.core.tree import spread, take
 from assay.core.types import Count, Flag, Images, Labels, Logits, PerRow
@@ -114,18 +115,20 @@ class Oracle:
         Rows do not touch each other: the gradient of the sum is each row's own.
         """
         self._check_gradients()
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
+
+        def forward(leaf: Images) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
             with self._precision():
-                logits, draws = self._run(x, rows)
-            logits = logits.to(x.dtype)
+                logits, draws = self._run(leaf, rows)
+            logits = logits.to(leaf.dtype)
             if draws is None:
-                value = objective(logits, x, rows)
+                value = objective(logits, leaf, rows)
             else:
                 images, each = draws
-                losses = [objective(z.to(x.dtype), image, rows) for image, z in zip(images, each, strict=True)]
+                losses = [objective(z.to(leaf.dtype), image, rows) for image, z in zip(images, each, strict=True)]
                 value = torch.stack(losses).mean(0)
-            grad = torch.autograd.grad(value.sum(), x)[0] if value.requires_grad else torch.zeros_like(x)
+            return [value.sum()], (value, logits)
+
+        (grad,), (value, logits) = gradients(forward, x)
         value, logits = value.detach(), logits.detach()
         finite = logits.isfinite().all(1) & value.isfinite() & grad.flatten(1).sum(1).isfinite()
         if grad.device.type != "cpu" or not bool(finite.all()):  # elsewhere the question would cost a synchronisation
@@ -150,24 +153,22 @@ class Oracle:
             Logits ``(b, k)`` and gradients ``(b, m, c, h, w)``.
         """
         self._check_gradients()
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
+        count = classes.shape[1]
+
+        def forward(leaf: Images) -> tuple[list[Tensor], Logits]:
             with self._precision():
-                logits, _ = self._run(x, rows)
-            chosen = logits.to(x.dtype).gather(1, classes)
+                logits, _ = self._run(leaf, rows)
+            logits = logits.to(leaf.dtype)
+            chosen = logits.gather(1, classes)
             if against is not None:
-                chosen = chosen - logits.to(x.dtype).gather(1, against[:, None])
-            count = classes.shape[1]
-            grads = [
-                torch.autograd.grad(chosen[:, j].sum(), x, retain_graph=j + 1 < count)[0]
-                if chosen.requires_grad
-                else torch.zeros_like(x)
-                for j in range(count)
-            ]
+                chosen = chosen - logits.gather(1, against[:, None])
+            return [chosen[:, j].sum() for j in range(count)], logits
+
+        grads, logits = gradients(forward, x)
         self.forwards = self.forwards + self.draws
         self.backwards = self.backwards + self.draws * count
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
-        return logits.detach().to(x.dtype), torch.stack(grads, dim=1)
+        return logits.detach(), torch.stack(grads, dim=1)
 
     @tolerant
     def contrast(self, x: Images, focus: Labels, rows: Rows) -> tuple[Logits, Images, Images]:
@@ -182,20 +183,18 @@ class Oracle:
             Logits ``(b, k)`` and both gradients.
         """
         self._check_gradients()
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
+
+        def forward(leaf: Images) -> tuple[list[Tensor], Logits]:
             with self._precision():
-                logits, _ = self._run(x, rows)
-            one = logits.to(x.dtype).gather(1, focus[:, None]).sum()
-            if not one.requires_grad:
-                gradients = [torch.zeros_like(x), torch.zeros_like(x)]
-            else:
-                first = torch.autograd.grad(one, x, retain_graph=True)[0]
-                gradients = [first, torch.autograd.grad(logits.sum(), x)[0] - first]
+                logits, _ = self._run(leaf, rows)
+            logits = logits.to(leaf.dtype)
+            return [logits.gather(1, focus[:, None]).sum(), logits.sum()], logits
+
+        (first, every), logits = gradients(forward, x)
         self.forwards = self.forwards + self.draws
         self.backwards = self.backwards + 2 * self.draws
         self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
-        return logits.detach().to(x.dtype), gradients[0], gradients[1]
+        return logits.detach(), first, every - first
 
     def many(self, x: Float[Tensor, "b m c h w"], rows: Rows, count: Count) -> Float[Tensor, "b m k"]:
         """Logits of several candidates a row, without a gradient; one forward pass each.
@@ -232,9 +231,8 @@ class Oracle:
         """Logits for the referee: eager, in the model's own precision and layout, not counted for the attack."""
         x = x.to(self.device)
         with torch.no_grad(), nullcontext() if self.layout is None else self.layout.paused():
-            logits = self.judged(x.to(self.dtype)).to(x.dtype)
-        check_classes(logits)
-        return logits
+            logits = classify(self.judged, x.to(self.dtype))
+        return logits.to(x.dtype)
 
     def _check_gradients(self) -> None:
         if not getattr(self.model, "differentiable", True):
@@ -254,9 +252,9 @@ class Oracle:
             return combined, ((images, each) if self.model.average == "loss" else None)
         x = x.to(self.dtype)
         if not self.compiled:
-            return self.model(x), None
+            return classify(self.model, x), None
         torch.compiler.cudagraph_mark_step_begin()
-        return self._fast(_padded(x))[: len(x)].clone(), None
+        return classify(self._fast, _padded(x))[: len(x)].clone(), None
 
     def _precision(self) -> Any:
         if self.search == "bfloat16":

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from assay.core.calls import OUTPUT_RULE, Classifier, as_logits, call_and_describe, classify, gradients
 from assay.core.expectation import Expectation
-from assay.core.guard import Classifier, model_device, model_dtype, untouched
+from assay.core.guard import model_device, model_dtype, untouched
+from assay.core.holders import modules_in
 from assay.core.memory import attempt
 from assay.core.rows import untargeted
+from assay.core.squeezed import describe_squeeze
 from assay.core.types import Images, Labels, Logits
 
 SAMPLES = 32
@@ -31,8 +34,8 @@ class Finding:
     """One thing found.
 
     Attributes:
-        code: a stable name: ``train-mode``, ``random``, ``probabilities``, ``input-range``, ``non-finite``,
-            ``no-gradient``.
+        code: a stable name: ``train-mode``, ``random``, ``probabilities``, ``squeezed``, ``output-form``,
+            ``input-range``, ``non-finite``, ``no-gradient``.
         text: a sentence: what, and what to do.
     """
 
@@ -43,8 +46,9 @@ class Finding:
 def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) -> tuple[Finding, ...]:
     """Look at a model on a few images.
 
-    Finds a model in training mode, one whose answers change from pass to pass, one that returns probabilities, one
-    that expects another input range than [0, 1], and non-finite outputs. The model is left as it was found.
+    Finds a model in training mode, one whose answers change from pass to pass, one whose outputs are squeezed (by a
+    softmax, a sigmoid, a clamp: `squeezed.describe_squeeze`), one that expects another input range than [0, 1], logits
+    inside some other output, and non-finite outputs. The model is left as it was found.
 
     Args:
         model: maps images in [0, 1] to logits.
@@ -67,12 +71,12 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
     findings = [training_mode(model)]
     with untouched(model), torch.no_grad():
         # A model that raises is named by the attack itself, with its traceback.
-        outputs, _ = attempt(lambda: [model(x) for _ in range(3)], lambda _: True)
-        if outputs is not None and isinstance(outputs[0], Tensor) and outputs[0].dim() == 2:
-            logits = [z.float() for z in outputs]
-            findings += [non_finite(logits[0]), randomness(model, logits)]
+        passes, _ = attempt(lambda: [_pass(model, x) for _ in range(3)], lambda _: True)
+        if passes is not None:
+            logits = [z.float() for z, _ in passes]
+            findings += [output_form(passes[0][1]), non_finite(logits[0]), randomness(model, logits)]
             if getattr(model, "differentiable", True):  # what can only be asked has no gradient to lose
-                findings.append(probabilities(logits[0]))
+                findings.append(squeezed(logits[0]))
             findings.append(input_range(model, x, y, logits[0]))
     return tuple(f for f in findings if f is not None)
 
@@ -95,40 +99,33 @@ def no_gradient(model: Classifier, x: Images, y: Labels) -> Finding | None:
     Returns:
         What was found; None where nothing was, or where the model raises.
     """
-    leaf = x[:8].detach().clone().to(model_device(model, x.device), model_dtype(model)).requires_grad_()
+    images = x[:8].detach().to(model_device(model, x.device), model_dtype(model))
 
-    def gradient() -> Tensor | None:
-        with torch.enable_grad():
-            out = model(leaf)
-            margin = untargeted(y[: len(leaf)].to(out.device)).margin(out)
-            if not margin.requires_grad:
-                return torch.zeros_like(leaf)
-            return torch.autograd.grad(margin.sum(), leaf, allow_unused=True, materialize_grads=True)[0]
+    def margin(leaf: Images) -> tuple[list[Tensor], None]:
+        logits = classify(model, leaf)
+        return [untargeted(y[: len(leaf)].to(logits.device)).margin(logits).sum()], None
 
     with untouched(model):
-        found, _ = attempt(gradient, lambda _: True)
-    if found is None or not len(leaf):
+        found, _ = attempt(lambda: gradients(margin, images)[0][0], lambda _: True)
+    if found is None or not len(images):
         return None
     share = float((found == 0).flatten(1).all(1).float().mean())
     if share <= _FLAT:
         return None
     return Finding(
         "no-gradient",
-        f"the gradient is exactly zero on {100 * share:.0f} % of {len(leaf)} images: attacks by gradients stand still "
-        "there, and what they leave is not robust. Attack past what cuts the gradient off (surrogate=, "
+        f"the gradient is exactly zero on {100 * share:.0f} % of {len(images)} images: attacks by gradients stand "
+        "still there, and what they leave is not robust. Attack past what cuts the gradient off (surrogate=, "
         "assay.defences.Transformed), or by queries (assay.Square).",
     )
 
 
 def training_mode(model: Classifier) -> Finding | None:
     """Whether layers that behave otherwise in training are in training mode."""
-    if not isinstance(model, nn.Module):
-        return None
-    active = [name or "the model itself" for name, part in model.named_modules() if part.training]
-    if not active:
-        return None
+    named = [entry for root in modules_in(model) for entry in root.named_modules()]
+    active = [name or "the model itself" for name, part in named if getattr(part, "training", False)]
     matters = (nn.Dropout, nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-    if not any(isinstance(part, matters) and part.training for part in model.modules()):
+    if not any(isinstance(part, matters) and part.training for _, part in named):
         return None
     return Finding(
         "train-mode",
@@ -162,19 +159,38 @@ def randomness(model: Classifier, passes: list[Logits]) -> Finding | None:
     )
 
 
-def probabilities(logits: Logits) -> Finding | None:
-    """Whether what should be logits are probabilities."""
-    if not len(logits) or logits.shape[1] < 2 or not bool(logits.isfinite().all()):
-        return None
-    sums = logits.sum(1)
-    plain = bool((logits >= 0).all() and (logits <= 1).all() and ((sums - 1).abs() < 1e-3).all())
-    if plain:
+def squeezed(outputs: Logits) -> Finding | None:
+    """Whether outputs are probabilities, or squeezed by something else whose gradient vanishes where it saturates."""
+    what = describe_squeeze(outputs)
+    if what == "probabilities":
         return Finding(
             "probabilities",
             "the model returns probabilities, whose gradient vanishes where it is confident. Remove the softmax: "
             "attacks need logits.",
         )
+    if what:
+        return Finding(
+            "squeezed",
+            f"the outputs seem to pass through {what}. Its gradient vanishes where it saturates, so attacks by "
+            "gradients stand still and the result flatters the model. Return what goes into it: attacks need logits.",
+        )
     return None
+
+
+def output_form(where: str) -> Finding | None:
+    """Which part of an output is taken for logits, where it is more than a tensor."""
+    if not where:
+        return None
+    return Finding(
+        "output-form",
+        f"the model returns no plain tensor; {where} is taken for the logits ({OUTPUT_RULE}). Wrap the model if that "
+        "is not what you mean.",
+    )
+
+
+def _pass(model: Classifier, x: Images) -> tuple[Logits, str]:
+    output, where = call_and_describe(model, x)
+    return as_logits(output, len(x)), where
 
 
 def _surely_more(gained: Tensor, lost: Tensor) -> bool:
@@ -203,8 +219,8 @@ def input_range(model: Classifier, x: Tensor, y: Tensor, logits: Logits) -> Find
     right = logits.argmax(1) == y
     plain, best, name = float(right.float().mean()), 0.0, ""
     for label, images in variants.items():
-        outputs, _ = attempt(lambda i=images: model(i), lambda _: True)  # type: ignore[misc]
-        if isinstance(outputs, Tensor):
+        outputs, _ = attempt(lambda i=images: classify(model, i), lambda _: True)  # type: ignore[misc]
+        if outputs is not None:
             there = outputs.argmax(1) == y
             score = float(there.float().mean())
             if score > best and (score - plain >= 0.25 or _surely_more(there & ~right, right & ~there)):

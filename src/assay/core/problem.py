@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from assay.core.arguments import described, reject
+from assay.core.calls import Classifier
 from assay.core.combinators import Stage
-from assay.core.guard import Classifier
 from assay.core.rng import content_keys
 from assay.core.rows import Goal, Test, untargeted
 from assay.core.types import Images, Labels, Logits, Mask

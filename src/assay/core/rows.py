@@ -42,8 +42,8 @@ class Goal:
         predicted = logits.argmax(1)
         done = torch.where(self.strict, predicted == self.aim, predicted != self.label)
         done = done & logits.isfinite().all(1)
-        for test in self.tests:
-            done = done & test(logits, x)
+        for test in self.tests:  # each with copies of its own: it may change what it is given
+            done = done & test(logits.clone(), x.clone())
         return done
 
     def margin(self, logits: Logits) -> PerRow:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from assay.core.arguments import one_of, reject, whole
 from assay.core.attack import Attack
+from assay.core.calls import Classifier
 from assay.core.combinators import AnyAttack, Composite, Variant, unfold
 from assay.core.engine import Engine, Settings
-from assay.core.guard import Classifier, model_device, untouched
+from assay.core.guard import model_device, untouched
 from assay.core.layout import channels_last
 from assay.core.oracle import Oracle
 from assay.core.outcome import Outcome

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from assay.core.arguments import one_of, reject
+from assay.core.calls import classify
 from assay.core.files import atomic_write
 from assay.core.guard import untouched
 from assay.corruptions.registry import CORRUPTIONS, SEVERITIES, corrupt
@@ -91,7 +92,7 @@ def measure(
             for at in torch.arange(len(data)).split(batch):
                 x = data.images(at)
                 x = corrupt(x, name, severity, table=table, seed=seed) if severity else x
-                right += int((model(x.to(device)).argmax(1).cpu() == data.y[at]).sum())
+                right += int((classify(model, x.to(device)).argmax(1).cpu() == data.y[at]).sum())
         return right / len(data)
 
     for name, severity in (("clean", 0), *((n, s) for n in chosen for s in SEVERITIES)):

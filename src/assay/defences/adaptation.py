@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from assay.core.calls import Classifier
 from assay.core.combinators import AnyAttack
-from assay.core.guard import Classifier
 from assay.core.objectives import Objective
 from assay.core.rows import Test
 

@@ -3,6 +3,7 @@
 from torch import nn
 
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.core.types import Images, Logits
 from assay.defences.adaptation import Adaptation
 
@@ -38,8 +39,7 @@ class Distilled(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         """The logits, as the classifier is used."""
-        logits: Logits = self.model(x)
-        return logits
+        return classify(self.model, x)
 
     def adaptation(self) -> Adaptation:
         """The logits divided by T."""
@@ -61,5 +61,5 @@ class Cooled(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         """Logits, divided."""
-        logits: Logits = self.model(x) / self.temperature
+        logits: Logits = classify(self.model, x) / self.temperature
         return logits

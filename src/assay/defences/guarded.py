@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number, reject
+from assay.core.calls import call, classify
 from assay.core.objectives import Evasion
 from assay.core.types import Flag, Images, Logits, PerRow
 from assay.defences.adaptation import Adaptation
@@ -36,8 +37,8 @@ class Guarded(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         """Logits, ``(b, k + 1)``."""
-        logits = self.model(x)
-        return torch.cat([logits, logits.amax(1, keepdim=True) + self.score(x)[:, None]], 1)
+        logits = classify(self.model, x)
+        return torch.cat([logits, logits.amax(1, keepdim=True) + call(self.score, x)[:, None]], 1)
 
     def adaptation(self) -> Adaptation:
         """Misclassified and not refused, by one objective for both."""
@@ -87,8 +88,10 @@ class Squeezing(nn.Module):
 
     def distance(self, x: Images) -> PerRow:
         """The largest l1 distance of two predictions, ``(b,)``."""
-        plain = self.model(x).softmax(1)
-        squeezed = [StraightThrough(self.model, s)(x) if self.straight else self.model(s(x)) for s in self.squeezers]
+        plain = classify(self.model, x).softmax(1)
+        squeezed = [
+            StraightThrough(self.model, s)(x) if self.straight else classify(self.model, s(x)) for s in self.squeezers
+        ]
         return torch.stack([(plain - z.softmax(1)).abs().sum(1) for z in squeezed]).amax(0)
 
     def smooth(self) -> "Squeezing":

@@ -7,6 +7,7 @@ from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
 from assay.core.arguments import number, whole
+from assay.core.calls import classify
 from assay.core.expectation import Expectation
 from assay.core.guard import untouched
 from assay.core.rng import Rng, content_keys
@@ -116,7 +117,7 @@ class Smoothed(nn.Module):
                 flat = torch.arange(start, min(start + batch, n * len(x)))
                 row, turn = flat // n, flat % n
                 noise = self.rng.normal(keys[row], tuple(x.shape[1:]), purpose, turn).to(x)
-                logits = self.model(x[row.to(x.device)] + self.sigma * noise).cpu()
+                logits = classify(self.model, x[row.to(x.device)] + self.sigma * noise).cpu()
                 if counts is None:
                     counts = torch.zeros(len(x), logits.shape[1], dtype=torch.int64)
                 counts.index_put_((row, logits.argmax(1)), torch.ones_like(row), accumulate=True)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.calls import classify
 from assay.core.types import Images, Logits
 from assay.defences.adaptation import Adaptation
 
@@ -41,8 +42,7 @@ class Transformed(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         """Logits of the changed images."""
-        logits: Logits = self.model(self.change(x))
-        return logits
+        return classify(self.model, self.change(x))
 
     def adaptation(self) -> Adaptation:
         """Through the change, or straight past it."""
@@ -67,8 +67,7 @@ class StraightThrough(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         """The logits of `Transformed`."""
-        logits: Logits = self.model(_Straight.apply(x, self.change))  # type: ignore[no-untyped-call]
-        return logits
+        return classify(self.model, _Straight.apply(x, self.change))  # type: ignore[no-untyped-call]
 
 
 class _Straight(torch.autograd.Function):

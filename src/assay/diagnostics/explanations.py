@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from assay.core.calls import classify
 from assay.core.guard import model_device, untouched
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.trail import right_of
@@ -31,7 +32,7 @@ def saliency(model: nn.Module, x: Images, y: Labels, *, graph: bool = False, bat
         return torch.cat(parts)
     device = model_device(model, x.device)
     with untouched(model), torch.enable_grad():
-        value = model(x.to(device)).gather(1, y.to(device)[:, None]).sum()
+        value = classify(model, x.to(device)).gather(1, y.to(device)[:, None]).sum()
         (slope,) = torch.autograd.grad(value, x, create_graph=True)
     found = slope.abs().sum(1)
     return found / found.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)

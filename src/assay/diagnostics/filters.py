@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from assay.core.arguments import reject, whole
+from assay.core.calls import as_logits, classify, select_output
 from assay.core.guard import model_device, untouched
 from assay.core.types import Images, Labels
 from assay.diagnostics.trail import same_length
@@ -74,7 +75,7 @@ def _by_transform(model: nn.Module, names: Mapping[str, int], x: Images, y: Labe
     others = {**weights, **dict(model.named_buffers())}
 
     def loss(own: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(model, {**others, **own}, (image[None],))
+        logits = as_logits(select_output(functional_call(model, {**others, **own}, (image[None].clone(),)))[0], 1)
         return F.cross_entropy(logits, label[None])
 
     found = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(moving, x, y)
@@ -102,7 +103,7 @@ def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) 
     handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         with torch.enable_grad():
-            loss = F.cross_entropy(model(x.detach().clone().requires_grad_()), y, reduction="sum")
+            loss = F.cross_entropy(classify(model, x.detach().clone().requires_grad_()), y, reduction="sum")
     finally:
         for handle in handles:
             handle.remove()
@@ -190,7 +191,7 @@ def input_saliency(
         for image, label in zip(x, y, strict=True):
             leaf = image[None].detach().to(device, copy=True).requires_grad_()
             own = {name: p.detach().requires_grad_(name in names) for name, p in weights.items()}
-            logits = functional_call(model, own, (leaf,))
+            logits = as_logits(select_output(functional_call(model, own, (leaf.clone(),)))[0], 1)
             slopes = torch.autograd.grad(
                 F.cross_entropy(logits, label[None].to(device)), [own[name] for name in names], create_graph=True
             )

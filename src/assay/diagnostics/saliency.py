@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import described, number, reject
+from assay.core.calls import call, classify, gradients
 from assay.core.guard import model_device, untouched
 from assay.core.types import Images, Labels, PerRow
 
@@ -68,11 +69,13 @@ def adversarial_saliency(model: nn.Module, x: Images, y: Labels, target: Labels,
 def _saliency(model: nn.Module, x: Images, y: Labels, target: Labels) -> Saliency:
     device = model_device(model, x.device)
     y, target = y.to(device), target.to(device)
-    with untouched(model), torch.enable_grad():
-        leaf = x.detach().to(device, copy=True).requires_grad_()
-        logits = model(leaf)
-        wanted = (logits.gather(1, target[:, None]).sum(), logits.gather(1, y[:, None]).sum(), logits.sum())
-        promotion, true, total = (torch.autograd.grad(value, leaf, retain_graph=True)[0] for value in wanted)
+
+    def scores(leaf: Images) -> tuple[list[Tensor], None]:
+        logits = classify(model, leaf)
+        return [logits.gather(1, target[:, None]).sum(), logits.gather(1, y[:, None]).sum(), logits.sum()], None
+
+    with untouched(model):
+        (promotion, true, total), _ = gradients(scores, x.to(device))
     others = total - promotion
     full = torch.where((promotion < 0) | (others > 0), 0.0, promotion * others.abs())
     dual = torch.where((promotion < 0) | (true > 0), 0.0, promotion * true.abs())
@@ -161,7 +164,7 @@ def activation_map(
 
 def _cam(model: nn.Module, x: Images, label: Labels, module: nn.Module, head: nn.Linear) -> Tensor:
     with untouched(model), torch.no_grad(), kept_outputs(module) as maps:
-        model(x)
+        call(model, x)
     return torch.einsum("nkhw,nk->nhw", maps[-1], head.weight.detach()[label])[:, None]
 
 
@@ -189,7 +192,7 @@ def _pooled(model: nn.Module, x: Images) -> tuple[nn.Module, nn.Linear] | None:
                for module in leaves]  # fmt: skip
     handles.append(heads[-1].register_forward_pre_hook(lambda _, args: given.append(args[0])))
     try:
-        logits = model(x)
+        logits = classify(model, x)
     finally:
         for handle in handles:
             handle.remove()

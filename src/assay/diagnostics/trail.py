@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import described, reject
+from assay.core.calls import classify, gradients
 from assay.core.combinators import AnyAttack
 from assay.core.guard import model_device, untouched
 from assay.core.outcome import Outcome
@@ -80,7 +81,7 @@ def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
     """Logits of all images, on the CPU."""
     device = next((p.device for p in model.parameters()), x.device)
     with untouched(model), torch.no_grad():
-        parts = [model(part.to(device)).cpu() for part in x.split(batch)]
+        parts = [classify(model, part.to(device)).cpu() for part in x.split(batch)]
     return torch.cat(parts) if parts else torch.zeros(0, 1)
 
 
@@ -92,12 +93,17 @@ def losses_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tenso
 def loss_gradient(model: nn.Module, x: Images, y: Labels, batch: int = 128) -> Tensor:
     """The gradient of each image's cross-entropy with respect to the image, ``(n, c, h, w)``, on the CPU."""
     device, parts = model_device(model, x.device), []
-    with untouched(model), torch.enable_grad():
-        for part, labels in zip(x.split(batch), y.split(batch), strict=True):
-            leaf = part.detach().to(device, copy=True).requires_grad_()
-            loss = F.cross_entropy(model(leaf), labels.to(device), reduction="sum")
-            parts.append(torch.autograd.grad(loss, leaf)[0].cpu())
+    with untouched(model):
+        for part, labels in zip(x.split(batch), y.to(device).split(batch), strict=True):
+            parts.append(_loss_gradient(model, part.to(device), labels).cpu())
     return torch.cat(parts) if parts else torch.zeros_like(x)
+
+
+def _loss_gradient(model: nn.Module, x: Images, y: Labels) -> Images:
+    def loss(leaf: Images) -> tuple[list[Tensor], None]:
+        return [F.cross_entropy(classify(model, leaf), y, reduction="sum")], None
+
+    return gradients(loss, x)[0][0]
 
 
 def right_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:

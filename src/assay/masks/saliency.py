@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import described, number, reject, whole
+from assay.core.calls import call
 from assay.core.types import Images
 
 Density = Float[Tensor, "b 1 h w"]
@@ -143,7 +144,7 @@ class Learned(nn.Module):
             scale = self.size / min(shape)
             inner = (round(shape[0] * scale), round(shape[1] * scale))
             seen = F.interpolate(x, size=inner, mode="bilinear", antialias=True, align_corners=False)
-        map_ = self.network(seen)
+        map_ = call(self.network, seen)
         map_ = map_[:, None] if map_.dim() == 3 else map_
         if map_.dim() != 4 or map_.shape[1] != 1:
             reject("network", "a map of shape (b, 1, h, w) or (b, h, w)", described(f"shape {tuple(map_.shape)}"))

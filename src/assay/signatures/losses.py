@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.core.calls import classify
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import features_at, layer_of
@@ -63,6 +64,6 @@ class Losses:
     def cross_entropy(self, clean: Images, made: Images) -> Tensor:
         """Equation 3: of the class that the classifier gives the clean image."""
         with torch.no_grad():
-            label = self.classifier(clean).argmax(1)
-        loss: Tensor = F.cross_entropy(self.classifier(made), label)
+            label = classify(self.classifier, clean).argmax(1)
+        loss: Tensor = F.cross_entropy(classify(self.classifier, made), label)
         return loss

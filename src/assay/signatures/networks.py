@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import reject, whole
+from assay.core.calls import call
 from assay.core.types import Images, Logits
 from assay.diagnostics.saliency import kept_outputs
 from assay.models import build
@@ -110,5 +111,5 @@ def layer_of(model: nn.Module, place: int) -> nn.Module:
 def features_at(model: nn.Module, layer: nn.Module, x: Images) -> Tensor:
     """What a layer gives for images ``(n, c, h, w)``, of the layer's shape; gradients flow through."""
     with kept_outputs(layer) as found:
-        model(x)
+        call(model, x)
     return found[0]

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from assay.core.calls import classify
+
 
 class Tally:
     """Loss and hits so far."""
@@ -31,7 +33,7 @@ class Recorder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The model's logits, ``(b, k)``, of images ``(b, c, h, w)``."""
-        logits: Tensor = self.model(x)
+        logits = classify(self.model, x)
         self.passes += len(x)
         if self.model.training:
             self.logits = logits.detach()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from assay.core.calls import classify
 from assay.attacks import PGD
 from assay.core.guard import untouched
 from assay.core.run import perturb
@@ -37,11 +38,11 @@ class Held:
         for at in torch.arange(len(self.data)).split(256):
             x, y = self.data.images(at).to(device), self.data.y[at].to(device)
             with untouched(model), torch.no_grad():
-                clean += int((model(x).argmax(1) == y).sum())
+                clean += int((classify(model, x).argmax(1) == y).sum())
             if self.eps is not None:
                 moved = perturb(model, x, y, PGD(self.eps, norm=self.norm, steps=10), keep="best", ids=at)
                 with untouched(model), torch.no_grad():
-                    robust += int((model(moved).argmax(1) == y).sum())
+                    robust += int((classify(model, moved).argmax(1) == y).sum())
         count = max(len(self.data), 1)
         return clean / count, None if self.eps is None else robust / count
 

@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from assay.attacks import APGD
+from assay.core.calls import Classifier, classify
 from assay.core.expectation import Expectation
 from assay.core.geometry import Ball
-from assay.core.guard import Classifier, seeded
+from assay.core.guard import seeded
 from assay.core.outcome import Status
 from assay.core.types import Images, Logits
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
@@ -73,7 +74,7 @@ class Frozen(nn.Module):
     def forward(self, x: Images) -> Logits:
         """Logits, ``(b, k)``."""
         with seeded(self.seed, {x.device}):
-            return self.model(x)
+            return classify(self.model, x)
 
 
 def frozen_draws(exam: Exam) -> Found:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.registry import Planned
+from assay.core.calls import Classifier, classify
 from assay.core.combinators import AnyAttack, Stage, unfold
 from assay.core.expectation import Expectation
 from assay.core.geometry import Ball, Geometry
-from assay.core.guard import Classifier, model_device, model_dtype, seeded, untouched
+from assay.core.guard import model_device, model_dtype, seeded, untouched
 from assay.core.memory import attempt, is_out_of_memory
 from assay.core.outcome import Outcome, Status
 from assay.core.run import INTERRUPTED, attack
@@ -186,7 +187,7 @@ class Exam:
         """Logits; where memory runs out, of one half after the other."""
         part = x.to(self.device, model_dtype(self.model))
         found: Logits | None
-        found, failure = attempt(lambda: self.model(part).float(), is_out_of_memory)
+        found, failure = attempt(lambda: classify(self.model, part).float(), is_out_of_memory)
         if found is not None:
             return found
         if len(x) < 2 and failure is not None:

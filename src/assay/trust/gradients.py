@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.peers import Peer
+from assay.core.calls import classify, gradients
 from assay.core.expectation import Expectation
 from assay.core.guard import model_dtype, untouched
 from assay.core.objectives import DLR, CrossEntropy, Margin, Objective
@@ -191,12 +192,13 @@ def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float
 
 
 def _gradients(exam: Exam, x: Tensor, y: Tensor) -> Tensor | None:
-    leaf = x.detach().clone().to(model_dtype(exam.seen)).requires_grad_()
-    with untouched(exam.seen), torch.enable_grad():
-        out = exam.seen(leaf)
-        if not out.requires_grad:
-            return None
-        return torch.autograd.grad(out.gather(1, y[:, None]).sum(), leaf, allow_unused=True)[0]
+    def logit(leaf: Images) -> tuple[list[Tensor], bool]:
+        out = classify(exam.seen, leaf)
+        return [out.gather(1, y[:, None]).sum()], out.requires_grad
+
+    with untouched(exam.seen):
+        (grad,), reached = gradients(logit, x.to(model_dtype(exam.seen)))
+    return grad if reached else None
 
 
 def _doubled(exam: Exam) -> tuple[nn.Module, torch.dtype, str]:
@@ -204,7 +206,7 @@ def _doubled(exam: Exam) -> tuple[nn.Module, torch.dtype, str]:
     try:
         model = copy.deepcopy(exam.model).double()
         with torch.no_grad():
-            model.eval()(exam.images[:2].double())
+            classify(model.eval(), exam.images[:2].double())
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         kind = str(exam.images.dtype).removeprefix("torch.")
         return exam.model, exam.images.dtype, f"in {kind}, as float64 cannot be had: {str(error)[:80]}"
@@ -217,13 +219,13 @@ def _margins(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _margin(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return _margins(model(x), y)
+    return _margins(classify(model, x), y)
 
 
 def _margin_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
-    leaf = x.detach().clone().requires_grad_()
-    with torch.enable_grad():
+    def margin(leaf: Images) -> tuple[list[Tensor], bool]:
         value = _margin(model, leaf, y).sum()
-        if not value.requires_grad:
-            return None
-        return torch.autograd.grad(value, leaf, allow_unused=True)[0]
+        return [value], value.requires_grad
+
+    (grad,), reached = gradients(margin, x)
+    return grad if reached else None

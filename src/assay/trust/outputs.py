@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from assay.core.guard import untouched
-from assay.core.preflight import input_range, non_finite, probabilities
+from assay.core.preflight import input_range, non_finite, squeezed
 from assay.core.statistics import exact_interval
 from assay.data.dataset import pixels as pixels_of
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
@@ -22,7 +22,7 @@ def logits(exam: Exam) -> Found:
         return issue(found.text)
     if not exam.differentiable:
         return not_applicable("the model can only be asked: nothing is lost if its scores are probabilities")
-    told = probabilities(exam.clean)
+    told = squeezed(exam.clean)
     if told is not None:
         return issue(told.text)
     low, high = float(exam.clean.min()), float(exam.clean.max())

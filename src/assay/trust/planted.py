@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.calls import call, classify
 from assay.core.geometry import Ball, Geometry, Split
 from assay.core.guard import model_dtype, untouched
 from assay.core.objectives import Objective, objective
@@ -147,7 +148,7 @@ def _plant(
     head = Head((scale * weight).float(), scale * offset)
     model = Planted(exam.model, features, head).eval()
     with untouched(model), torch.no_grad():
-        clean, turned = model(x).argmax(1), model((x + point).clamp(0, 1)).argmax(1)
+        clean, turned = classify(model, x).argmax(1), classify(model, (x + point).clamp(0, 1)).argmax(1)
         lucky = bool((far @ weight > offset).any())
     if int(clean) != 0 or int(turned) != 1:
         return None  # lost in float32
@@ -165,7 +166,7 @@ def _penultimate(model: nn.Module) -> Features:
         kept: list[Tensor] = []
         handle = last.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
         try:
-            model(x)
+            call(model, x)
         finally:
             handle.remove()
         found = kept[0].flatten(1)
@@ -176,8 +177,7 @@ def _penultimate(model: nn.Module) -> Features:
 
 def _outputs(model: nn.Module) -> Features:
     def features(x: Images) -> Tensor:
-        found: Tensor = model(x)
-        return found
+        return classify(model, x)
 
     return features
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from assay.attacks import PGD
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
 from assay.training.objectives.batch import Batch, attacked, needs_of
 
@@ -33,7 +34,7 @@ class Adversarial:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy on the images that the attack makes against the model as it is now."""
-        return F.cross_entropy(model(attacked(model, batch, self.attack)), batch.y)
+        return F.cross_entropy(classify(model, attacked(model, batch, self.attack)), batch.y)
 
 
 def Fast(eps: float, norm: str = "linf", stretch: float = 1.25) -> Adversarial:

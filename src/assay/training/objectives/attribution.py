@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from assay.core.arguments import number, whole
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
 from assay.training.objectives.batch import Batch, attacked, input_gradient, needs_of
 
@@ -46,5 +47,5 @@ class RobustAttribution:
         total = sum((input_gradient(model, point, batch.y)[1] for point in points[1:]),
                     start=input_gradient(model, points[0], batch.y)[1])  # fmt: skip
         attribution = delta * total / self.segments
-        clean = nn.functional.cross_entropy(model(batch.x), batch.y)
+        clean = nn.functional.cross_entropy(classify(model, batch.x), batch.y)
         return clean + self.weight * attribution.abs().sum() / max(count, 1)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.rng import Rng
 from assay.core.run import perturb
@@ -121,6 +122,6 @@ def input_gradient(model: nn.Module, x: Images, y: Labels, *, graph: bool = True
         Losses ``(b,)`` and gradients of the shape of ``x``.
     """
     x = x.detach().requires_grad_()
-    loss = nn.functional.cross_entropy(model(x), y, reduction="none")
+    loss = nn.functional.cross_entropy(classify(model, x), y, reduction="none")
     (grad,) = torch.autograd.grad(loss.sum(), x, create_graph=graph)
     return loss, grad

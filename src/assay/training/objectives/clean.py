@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.training.objectives.batch import Batch
 
 
@@ -32,4 +33,4 @@ class Clean:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy."""
-        return F.cross_entropy(model(batch.x) / self.temperature, batch.y, label_smoothing=self.smoothing)
+        return F.cross_entropy(classify(model, batch.x) / self.temperature, batch.y, label_smoothing=self.smoothing)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.arguments import number, reject
+from assay.core.calls import classify
 from assay.training.objectives.batch import Batch
 
 
@@ -43,6 +44,6 @@ class Distillation:
         teacher = self.teacher.to(batch.x.device).eval()
         with torch.no_grad():
             soft = (teacher(batch.x) / self.temperature).softmax(1)
-        student: Tensor = (model(batch.x) / self.temperature).log_softmax(1)
+        student: Tensor = (classify(model, batch.x) / self.temperature).log_softmax(1)
         loss: Tensor = -(soft * student).sum(1).mean()
         return loss

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number, one_of, whole
+from assay.core.calls import classify
 from assay.core.geometry import Ball
 from assay.core.rows import Rows, untargeted
 from assay.training.objectives.batch import Batch, Update
@@ -54,7 +55,7 @@ class Free:
         delta = before[: len(batch.x)] if before is not None and fits else torch.zeros_like(batch.x)
         for _ in range(self.replays):
             delta = ball.project(delta, rows).detach().requires_grad_()
-            yield Update(F.cross_entropy(model(batch.x + delta), batch.y))
+            yield Update(F.cross_entropy(classify(model, batch.x + delta), batch.y))
             grad = delta.grad
             with torch.no_grad():
                 step = torch.zeros_like(delta) if grad is None else ball.steepest(grad, delta.detach(), rows)

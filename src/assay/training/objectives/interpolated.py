@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
 from assay.training.objectives.batch import Batch, attacked, needs_of
 
@@ -44,7 +45,7 @@ class Interpolated:
 
 
 def _mixed_loss(model: nn.Module, x: Tensor, y: Tensor, order: Tensor, share: float) -> Tensor:
-    logits = model(share * x + (1 - share) * x[order])
+    logits = classify(model, share * x + (1 - share) * x[order])
     return share * F.cross_entropy(logits, y) + (1 - share) * F.cross_entropy(logits, y[order])
 
 
@@ -87,7 +88,7 @@ class VertexMixup:
         """Cross-entropy with soft labels at a random point of each row's line."""
         vertex = batch.x + self.gamma * (attacked(model, batch, self.attack) - batch.x)
         share = batch.uniform("vertex", (1, 1, 1))
-        logits = model((share * batch.x + (1 - share) * vertex).clamp(0, 1))
+        logits = classify(model, (share * batch.x + (1 - share) * vertex).clamp(0, 1))
         kept = share.flatten(1) * self.near + (1 - share.flatten(1)) * self.far
         own = F.one_hot(batch.y, logits.shape[1]).to(logits)
         soft = kept * own + (1 - kept) / (logits.shape[1] - 1) * (1 - own)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number, whole
+from assay.core.calls import classify
 from assay.core.geometry import Ball
 from assay.core.guard import untouched
 from assay.core.rows import Rows, untargeted
@@ -51,7 +52,7 @@ class LocalLinearity:
         delta = self._furthest(model, batch)
         loss, grad = input_gradient(model, batch.x, batch.y)
         along = (delta * grad).flatten(1).sum(1)
-        moved = F.cross_entropy(model(batch.x + delta), batch.y, reduction="none")
+        moved = F.cross_entropy(classify(model, batch.x + delta), batch.y, reduction="none")
         return (loss + self.weight * (moved - loss - along).abs() + self.slope * along.abs()).mean()
 
     def _furthest(self, model: nn.Module, batch: Batch) -> Images:
@@ -63,7 +64,7 @@ class LocalLinearity:
             loss = loss.detach()
             for _ in range(self.steps):
                 delta = delta.detach().requires_grad_()
-                moved = F.cross_entropy(model(batch.x + delta), batch.y, reduction="none")
+                moved = F.cross_entropy(classify(model, batch.x + delta), batch.y, reduction="none")
                 gap = (moved - loss - (delta * grad).flatten(1).sum(1)).abs()
                 (slope,) = torch.autograd.grad(gap.sum(), delta)
                 here = delta.detach()

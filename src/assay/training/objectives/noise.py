@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.training.objectives.batch import Batch
 
 
@@ -32,7 +33,7 @@ class Gaussian:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy on one draw a sample."""
-        return F.cross_entropy(model(batch.x + self.sigma * batch.normal("gaussian")), batch.y)
+        return F.cross_entropy(classify(model, batch.x + self.sigma * batch.normal("gaussian")), batch.y)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Stability:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy and divergence, means over the batch."""
-        clean = model(batch.x)
-        noisy = model(batch.x + self.sigma * batch.normal("stability"))
+        clean = classify(model, batch.x)
+        noisy = classify(model, batch.x + self.sigma * batch.normal("stability"))
         apart = F.kl_div(noisy.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="batchmean")
         return F.cross_entropy(clean, batch.y) + self.weight * apart

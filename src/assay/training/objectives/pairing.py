@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
 from assay.training.objectives.batch import Batch, attacked, needs_of
 
@@ -36,7 +37,7 @@ class Pairing:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Both losses and the pairing."""
-        moved = model(attacked(model, batch, self.attack))
-        clean = model(batch.x)
+        moved = classify(model, attacked(model, batch, self.attack))
+        clean = classify(model, batch.x)
         losses = 0.5 * (F.cross_entropy(clean, batch.y) + F.cross_entropy(moved, batch.y))
         return losses + self.weight * F.mse_loss(clean, moved)

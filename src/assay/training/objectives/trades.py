@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
 from assay.training.objectives.batch import Batch, attacked, needs_of
 
@@ -36,8 +37,10 @@ class Trades:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy and divergence, means over the batch."""
         moved = attacked(model, batch, self.attack)
-        clean = model(batch.x)
-        apart = F.kl_div(model(moved).log_softmax(1), clean.log_softmax(1), log_target=True, reduction="batchmean")
+        clean = classify(model, batch.x)
+        apart = F.kl_div(
+            classify(model, moved).log_softmax(1), clean.log_softmax(1), log_target=True, reduction="batchmean"
+        )
         return F.cross_entropy(clean, batch.y) + self.beta * apart
 
 
@@ -69,7 +72,7 @@ class Mart:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Boosted cross-entropy and weighted divergence, means over the batch."""
         moved = attacked(model, batch, self.attack)
-        clean, logits = model(batch.x).log_softmax(1), model(moved).log_softmax(1)
+        clean, logits = classify(model, batch.x).log_softmax(1), classify(model, moved).log_softmax(1)
         own = batch.y[:, None]
         rival = logits.exp().scatter(1, own, 0.0).amax(1)
         boosted = F.nll_loss(logits, batch.y) - (1 - rival).clamp_min(1e-4).log().mean()

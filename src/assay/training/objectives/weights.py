@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
 from assay.training.objectives.batch import Batch, Update, attacked, needs_of
 
@@ -40,21 +41,21 @@ class WeightPerturbation:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The adversarial loss at the weights as they are."""
-        return F.cross_entropy(model(attacked(model, batch, self.attack)), batch.y)
+        return F.cross_entropy(classify(model, attacked(model, batch, self.attack)), batch.y)
 
     def updates(self, model: nn.Module, batch: Batch) -> Iterator[Update]:
         """The loss at the moved weights; they go back before the optimiser moves."""
         moved = attacked(model, batch, self.attack)
         step = batch.carry["step"] = batch.carry.get("step", -1) + 1
         if step < self.warmup or self.gamma == 0:
-            yield Update(F.cross_entropy(model(moved), batch.y))
+            yield Update(F.cross_entropy(classify(model, moved), batch.y))
             return
         undo = self._climb(model, moved, batch)
-        yield Update(F.cross_entropy(model(moved), batch.y), undo)
+        yield Update(F.cross_entropy(classify(model, moved), batch.y), undo)
 
     def _climb(self, model: nn.Module, x: Tensor, batch: Batch) -> Callable[[], None]:
         weights = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-        grads = torch.autograd.grad(F.cross_entropy(model(x), batch.y), weights, allow_unused=True)
+        grads = torch.autograd.grad(F.cross_entropy(classify(model, x), batch.y), weights, allow_unused=True)
         shifts = [
             torch.zeros_like(w) if g is None else self.gamma * w.detach().norm() / g.norm().clamp_min(1e-20) * g
             for w, g in zip(weights, grads, strict=True)

@@ -1,0 +1,147 @@
+"""The context that assay makes for itself, so that a result does not depend on the caller's."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu", "mtia", "hpu", "privateuseone")
+"""Types of devices whose autocast a caller may have switched on."""
+
+
+@contextmanager
+def neutral(devices: set[torch.device]) -> Iterator[None]:
+    """PyTorch as it is in a fresh process, and afterwards as the caller had it.
+
+    Meanwhile inference mode and autocast are off, gradients can be taken, the default type is float32 and the default
+    device the CPU, anomaly detection and TensorFloat-32 are off. Random states of PyTorch, NumPy and Python are put
+    back at the end. What belongs to the process and not to the thread is put back when the last thread leaves.
+
+    Args:
+        devices: whose random states count.
+    """
+    with _PROCESS.entered(devices), ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        for kind in _AUTOCAST:
+            if _autocasts(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if _functions_are_intercepted():
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+def default_device_for(x: Tensor) -> AbstractContextManager[Any]:
+    """The device of some images as the default device, where the caller had set one; else nothing."""
+    return torch.device(x.device) if _functions_are_intercepted() else nullcontext()
+
+
+def default_dtype_for(x: Tensor) -> AbstractContextManager[Any]:
+    """Float64 as the default type for images of that type, where the caller had set it; else nothing."""
+    return _default_dtype(x.dtype) if x.dtype == torch.float64 == _PROCESS.dtype else nullcontext()
+
+
+def random_states(devices: set[torch.device]) -> dict[str, Any]:
+    """The random states of PyTorch (on the CPU and on accelerators), NumPy and Python."""
+    cuda = {d: torch.cuda.get_rng_state(d) for d in devices if d.type == "cuda"}
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
+
+
+def restore_random_states(state: dict[str, Any]) -> None:
+    """Put back what `random_states` returned."""
+    torch.set_rng_state(state["torch"])
+    for device, value in state["cuda"].items():
+        torch.cuda.set_rng_state(value, device)
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _autocasts(kind: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(kind)
+    except RuntimeError:  # a type of device that this build does not know
+        return False
+
+
+def _functions_are_intercepted() -> bool:
+    """Whether a mode for functions is on, such as a default device."""
+    return torch._C._len_torch_function_stack() > 0
+
+
+class _Process:
+    """Settings that all threads share: the first thread in sets them, the last one out puts them back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._depth = threading.local()
+        self._before: dict[str, Any] = {}
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The default type that the caller had set, while assay is at work."""
+        dtype: torch.dtype | None = self._before.get("dtype")
+        return dtype
+
+    @contextmanager
+    def entered(self, devices: set[torch.device]) -> Iterator[None]:
+        """Inside; nested in one thread, only random states are put back at the inner end."""
+        depth = getattr(self._depth, "value", 0)
+        states = random_states(devices) if depth else None
+        if not depth:
+            with self._lock:
+                self._inside += 1
+                if self._inside == 1:
+                    self._before = {**_settings(), "random": random_states(devices)}
+                    _set_plain()
+        self._depth.value = depth + 1
+        try:
+            yield
+        finally:
+            self._depth.value = depth
+            if states is not None:
+                restore_random_states(states)
+            else:
+                with self._lock:
+                    self._inside -= 1
+                    if not self._inside:
+                        before, self._before = self._before, {}
+                        _restore_settings(before)
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "dtype": torch.get_default_dtype(),
+        "anomaly": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+        "tf32": (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32),
+    }
+
+
+def _set_plain() -> None:
+    torch.set_default_dtype(torch.float32)
+    torch.autograd.set_detect_anomaly(mode=False)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, False
+
+
+def _restore_settings(before: dict[str, Any]) -> None:
+    torch.set_default_dtype(before["dtype"])
+    torch.autograd.set_detect_anomaly(*before["anomaly"])
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before["tf32"]
+    restore_random_states(before["random"])
+
+
+_PROCESS = _Process()

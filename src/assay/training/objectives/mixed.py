@@ -16,14 +16,18 @@ from assay.training.objectives.batch import Batch, attacked, needs_of
 class Mixed:
     """``σ·J(θ, x, y) + (1 − σ)·J(θ, x + ξ(x), y)``.
 
+    By name it takes BIM with the recipe's number of steps; ``share`` and ``labels`` go with the name, and another
+    attack with the recipe: ``Recipe(objective="mixed:share=0.3", attack="pgd", attack_steps=5, eps=8/255)``.
+
     Args:
-        attack: makes ξ.
-        share: weight of the clean loss (σ).
+        attack: computes ξ.
+        share: weight of the clean loss (σ), in [0, 1].
         labels: ``"true"`` or ``"predicted"``: which labels the attack moves away from. With true labels and one-step
             attacks the label leaks into the image, and the model learns to read it; predicted labels cannot leak.
 
     Source: Goodfellow et al., ICLR 2015; Kurakin, Goodfellow & Bengio, "Adversarial machine learning at scale", ICLR
-    2017, section 4.1 for label leaking; the form of paper 001, section 2, where σ = 0. Deviation: that paper writes
+    2017, section 4.1 for label leaking; the form of paper 001, section 2, where σ = 0 and the attack is BIM with steps
+    of 1/255 (``mixed:share=0`` with ``attack="bim:step_size=1/255"``). Deviation: that paper writes
     the predicted class into the loss as well; here the loss keeps the true label, as in its source.
     """
 

@@ -1,11 +1,12 @@
 """The training objectives by name: a new one is a file and a line here."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from assay.attacks.registry import ATTACKS
 from assay.attacks.registry import make as make_attack
 from assay.core.arguments import described, nearest, reject
 from assay.core.combinators import AnyAttack
@@ -41,13 +42,19 @@ class Entry:
     attack: str | None = None
 
 
+_STEPS = 10
+"""Steps of an inner attack where nobody says how many."""
+
+OPTIONS = ("eps", "eps_background", "norm", "attack", "attack_steps")
+"""Options of a recipe that only some objectives read."""
+
 OBJECTIVES: Mapping[str, Entry] = MappingProxyType(
     {
         "clean": Entry(Clean, "cross-entropy of the images as they are"),
         "fgsm-at": Entry(Adversarial, "cross-entropy of FGSM's images", "fgsm"),
         "pgd-at": Entry(Adversarial, "cross-entropy of PGD's images", "pgd"),
         "at-dual": Entry(Adversarial, "cross-entropy of dual-perturbation images (needs masks)", "dual"),
-        "mixed": Entry(Mixed, "σ clean + (1 − σ) adversarial, predicted labels against label leaking", "fgsm"),
+        "mixed": Entry(Mixed, "σ clean + (1 − σ) adversarial, predicted labels against label leaking", "bim"),
         "free": Entry(Free, "one backward pass moves weights and perturbation"),
         "fast": Entry(Fast, "one step from a random start"),
         "trades": Entry(Trades, "clean loss and divergence of the adversarial prediction", "pgd:loss=kl"),
@@ -72,18 +79,20 @@ def make(
     eps: float | None,
     norm: str = "linf",
     eps_background: float | None = None,
-    steps: int = 10,
+    steps: int | None = None,
     attack: str | None = None,
     load: Callable[[str], Any] | None = None,
 ) -> TrainingObjective:
     """An objective from ``name`` or ``name:key=value,…``.
+
+    Budgets and steps that an objective does not read have no effect; `check_options` refuses them.
 
     Args:
         spec: a name of `OBJECTIVES` and arguments of its class, such as ``trades:beta=6``.
         eps: budget of the inner attack (the foreground's, for dual attacks).
         norm: of the budgets.
         eps_background: the background budget.
-        steps: of the inner attack.
+        steps: of the inner attack, where it has steps and its own words do not say how many; by default 10.
         attack: the inner attack, as in `assay.attacks.registry.make`, if not the objective's usual one.
         load: how a ``teacher`` named in the spec is read.
 
@@ -98,9 +107,7 @@ def make(
         3.0
     """
     name, _, text = spec.partition(":")
-    if name not in OBJECTIVES:
-        reject("objective", "one of " + ", ".join(OBJECTIVES), described(f"{name!r}{nearest(name, OBJECTIVES)}"))
-    entry = OBJECTIVES[name]
+    entry = _entry(name)
     known = inspect.signature(entry.make).parameters
     typed = {k: p.replace(annotation="str") if k == "teacher" else p for k, p in known.items() if k != "attack"}
     given = read_arguments(name, text, typed, what="objective")
@@ -119,12 +126,86 @@ def make(
     return entry.make(**given)
 
 
-def _inner(name: str, spec: str, eps: float | None, norm: str, eps_background: float | None, steps: int) -> AnyAttack:
+def options_of(spec: str, attack: str | None = None) -> frozenset[str]:
+    """Those of `OPTIONS` that an objective reads.
+
+    Args:
+        spec: as in `make`.
+        attack: the inner attack, if not the objective's usual one.
+
+    Raises:
+        ValueError: an unknown objective.
+
+    Example:
+        >>> sorted(options_of("fgsm-at")), sorted(options_of("clean"))
+        (['attack', 'eps', 'norm'], [])
+    """
+    name = spec.partition(":")[0]
+    entry = _entry(name)
+    own = inspect.signature(entry.make).parameters
+    options = {option for option in ("eps", "norm") if option in own}
+    if entry.attack is not None:
+        inner = _parameters(attack or entry.attack)
+        options |= {"eps", "norm", "attack"}
+        options |= {"attack_steps"} if "steps" in inner else set()
+        options |= {"eps_background"} if "eps_background" in inner else set()
+    return frozenset(options)
+
+
+def check_options(spec: str, chosen: Collection[str], attack: str | None = None) -> None:
+    """Refuse options of a recipe that an objective does not read.
+
+    Args:
+        spec: as in `make`.
+        chosen: the options that the user has set, any of `OPTIONS`.
+        attack: the inner attack, if not the objective's usual one.
+
+    Raises:
+        ValueError: one that would have no effect, with what does have one.
+
+    Example:
+        >>> check_options("fgsm-at", ["attack_steps"])
+        Traceback (most recent call last):
+        ValueError: attack_steps: expected nothing, as the inner attack fgsm takes no steps (choose attack pgd ...
+    """
+    name = spec.partition(":")[0]
+    entry, options = _entry(name), options_of(spec, attack)
+    inner = (attack or entry.attack or "").partition(":")[0]
+    for option in (o for o in OPTIONS if o in chosen and o not in options):
+        if entry.attack is None:
+            own = ", ".join(k for k in inspect.signature(entry.make).parameters if k not in ("attack", "teacher"))
+            reason = f"{name} has no inner attack" if "attack" in option else f"{name} has no budget"
+            hint = f"its own options: {own}" if own else "leave it out"
+        elif option == "attack_steps":
+            reason = f"the inner attack {inner} takes no steps"
+            hint = "choose attack pgd or bim for several, or leave it out"
+        else:
+            reason, hint = f"the inner attack {inner} has one budget", "choose attack dual for two, or leave it out"
+        reject(option, f"nothing, as {reason} ({hint})", described("a value"))
+
+
+def _entry(name: str) -> Entry:
+    if name not in OBJECTIVES:
+        reject("objective", "one of " + ", ".join(OBJECTIVES), described(f"{name!r}{nearest(name, OBJECTIVES)}"))
+    return OBJECTIVES[name]
+
+
+def _parameters(spec: str) -> Collection[str]:
+    """Names of the arguments of an attack; none for a name that is not known."""
+    name = spec.partition(":")[0]
+    return inspect.signature(ATTACKS[name].make).parameters if name in ATTACKS else ()
+
+
+def _inner(
+    name: str, spec: str, eps: float | None, norm: str, eps_background: float | None, steps: int | None
+) -> AnyAttack:
     if name == "at-dual" and eps_background is None:
         reject("eps_background", f"the background budget, which {name} needs", None)
-    kind, colon, text = spec.partition(":")
-    if kind in ("pgd", "dual", "bim", "mim", "apgd", "dual-apgd") and "steps=" not in text:
-        spec = f"{kind}:{text}{',' if text else ''}steps={steps}" if colon else f"{kind}:steps={steps}"
+    kind, _, text = spec.partition(":")
+    words = [part for part in text.split(",") if part.strip()]
+    stated = any(word.partition("=")[0].strip() == "steps" for word in words)
+    if "steps" in _parameters(spec) and not stated:
+        spec = f"{kind}:" + ",".join([*words, f"steps={_STEPS if steps is None else steps}"])
     return make_attack(spec, eps=_budget(name, eps), norm=norm, eps_background=eps_background)
 
 

@@ -1,5 +1,6 @@
 """Architectures the papers use, normalisation, and loading by spec."""
 
+from assay.models.adapters import BinaryLogit, FixedBatch, MultiLabel
 from assay.models.load import digest, is_factory, load, save
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import Normalize
@@ -8,6 +9,9 @@ from assay.models.registry import ARCHITECTURES, build
 
 __all__ = [
     "ARCHITECTURES",
+    "BinaryLogit",
+    "FixedBatch",
+    "MultiLabel",
     "Normalize",
     "QueryModel",
     "build",

@@ -1,66 +1,120 @@
-"""Pretrained classifiers from timm, torchvision and Hugging Face, with their normalisation in front.
+"""Pretrained classifiers from timm, torchvision and Hugging Face, with their preprocessing in front.
 
 Each library is imported by the function that needs it: a broken installation must not keep assay from running.
 """
 
 from typing import Any, NoReturn
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from assay.core.types import Images, Logits
-from assay.models.normalize import STATISTICS, Normalize
+from assay.core.arguments import described, reject
+from assay.core.calls import select_output
+from assay.models.preprocessing import Preprocessing, preprocessing_of
+
+_TOLERANCE = 1e-3
+"""Share of the range of the preprocessed values by which a layer may differ from the processor that it stands for."""
 
 
 def from_timm(name: str) -> nn.Module:
-    """A pretrained timm model; mean and standard deviation from its own configuration.
+    """A pretrained timm model behind the mean, standard deviation and input size of its own configuration.
 
     Raises:
         ImportError: timm is missing or does not import (it needs a torchvision that fits torch).
+        ValueError: timm has no such model, or cannot load it.
     """
     try:
         import timm
     except Exception as error:
         _unavailable("timm", "vision", error)
-    model = timm.create_model(name, pretrained=True)
-    config = model.pretrained_cfg
-    return nn.Sequential(Normalize(config["mean"], config["std"]), model)
+    model = _loaded(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
+    return nn.Sequential(_of_config(model.pretrained_cfg), model)
 
 
 def from_torchvision(name: str) -> nn.Module:
-    """A torchvision model with its default weights; normalisation from the weights' transforms.
+    """A torchvision model with its default weights, behind what the transforms of these weights do to pixels.
 
     Raises:
         ImportError: torchvision is missing or does not import beside this torch.
+        ValueError: torchvision has no such model, or cannot load it.
     """
     try:
         from torchvision.models import get_model, get_model_weights
     except Exception as error:
         _unavailable("torchvision", "vision", error)
-    weights = get_model_weights(name).DEFAULT
+    weights = _loaded(f"torchvision:{name}", lambda: get_model_weights(name).DEFAULT)
     transform: Any = weights.transforms()
-    return nn.Sequential(Normalize(list(transform.mean), list(transform.std)), get_model(name, weights=weights))
+    mean, std = ([float(v) for v in values] for values in (transform.mean, transform.std))
+    crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)
+    settings = {
+        "do_rescale": True, "do_normalize": True, "image_mean": mean, "image_std": std,
+        "do_center_crop": crop is not None, "crop_size": _pair(crop),
+        "do_resize": resize is not None, "size": {"shortest_edge": (_pair(resize) or (0,))[0]},
+    }  # fmt: skip
+    model = _loaded(f"torchvision:{name}", lambda: get_model(name, weights=weights))
+    return nn.Sequential(preprocessing_of(settings), model)
 
 
 def from_hf(name: str) -> nn.Module:
-    """An image classifier of the Hugging Face hub; normalisation from its image processor.
+    """An image classifier of the Hugging Face hub, behind what its image processor does to pixels.
+
+    The layer in front is made from the processor's settings and compared with the processor on plain colours. Images
+    must have the size that the processor makes of them already.
 
     Args:
-        name: ``ORG/NAME`` or ``ORG/NAME@REVISION`` (a commit, for results that can be repeated).
+        name: ``ORG/NAME`` or ``ORG/NAME@REVISION`` (a commit, for results that can be repeated), or a local folder.
 
     Raises:
         ImportError: transformers is missing or does not import.
+        ValueError: nothing to load there, or a processor that does what assay cannot do differentiably.
     """
     try:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
     except Exception as error:
         _unavailable("transformers", "hf", error)
     repository, _, revision = name.partition("@")
-    model = AutoModelForImageClassification.from_pretrained(repository, revision=revision or "main")
-    processor = AutoImageProcessor.from_pretrained(repository, revision=revision or "main")
-    mean = getattr(processor, "image_mean", None) or STATISTICS["none"][0]
-    std = getattr(processor, "image_std", None) or STATISTICS["none"][1]
+    known = {"revision": revision or "main"}
+    model = _loaded(f"hf:{name}", lambda: AutoModelForImageClassification.from_pretrained(repository, **known))
+    processor = _loaded(f"hf:{name}", lambda: AutoImageProcessor.from_pretrained(repository, **known))
     commit = str(getattr(model.config, "_commit_hash", None) or revision or "unknown")
-    return nn.Sequential(Normalize(mean, std), _LogitsOf(model, commit))
+    return nn.Sequential(matched(processor, int(getattr(model.config, "num_channels", 3))), _LogitsOf(model, commit))
+
+
+def matched(processor: Any, channels: int = 3) -> Preprocessing:
+    """The layer that stands for an image processor, compared with it on plain colours.
+
+    A plain colour stays the same when it is resized or cropped, so this holds whatever the processor does to sizes.
+
+    Args:
+        processor: maps a list of 8-bit images ``(h, w, c)`` to ``pixel_values``.
+        channels: of the images, 1 or 3.
+
+    Returns:
+        The layer; it asks for the size that the processor made of its input.
+
+    Raises:
+        ValueError: the processor changes pixels in a way that its settings do not tell.
+    """
+    settings = dict(processor.to_dict())
+    config = settings.get("data_config")
+    layer = _of_config(config) if isinstance(config, dict) else preprocessing_of(settings)
+    height, width = layer.size or (32, 32)
+    colours = np.random.default_rng(0).integers(0, 256, (6, channels), dtype=np.uint8)
+    colours[0], colours[1] = 0, 255
+    images = [np.ascontiguousarray(np.broadcast_to(c, (height, width, channels))) for c in colours]
+    wanted = torch.as_tensor(np.asarray(processor(images, return_tensors="pt")["pixel_values"])).float()
+    if wanted.dim() != 4 or wanted.shape[:2] != (len(images), channels):
+        reject("processor", f"one that makes images (b, {channels}, h, w)", described(f"shape {tuple(wanted.shape)}"))
+    if layer.size is not None:
+        layer.size = (wanted.shape[2], wanted.shape[3])
+    x = (torch.from_numpy(colours).float() / 255)[:, :, None, None].expand_as(wanted)
+    difference, span = float((layer(x) - wanted).abs().max()), float(wanted.max() - wanted.min())
+    if not difference <= _TOLERANCE * max(span, 1e-6):
+        reject("processor", "one whose settings say all that it does to pixels; put your own preprocessing before the "
+               "network and load it as package.module:factory",
+               described(f"{type(processor).__name__}, whose values differ by up to {difference:.3g}"))  # fmt: skip
+    return layer
 
 
 class _LogitsOf(nn.Module):
@@ -72,9 +126,40 @@ class _LogitsOf(nn.Module):
         """The commit, so that it is part of what is recorded."""
         return f"commit={self.commit}"
 
-    def forward(self, x: Images) -> Logits:
-        logits: Logits = self.model(pixel_values=x).logits
-        return logits
+    def forward(self, x: Tensor) -> Tensor:
+        return select_output(self.model(pixel_values=x))[0]
+
+
+def _of_config(config: Any) -> Preprocessing:
+    """The layer for a timm configuration: images in [0, 1], normalised, of the size ``input_size``."""
+    size = tuple(int(side) for side in config.get("input_size") or ())[1:]
+    share = float(config.get("crop_pct") or 1.0)
+    settings: dict[str, Any] = {
+        "do_rescale": True, "do_normalize": True, "image_mean": config["mean"], "image_std": config["std"],
+        "do_resize": len(size) == 2, "size": {"shortest_edge": int(min(size, default=0) / share)},
+        "do_center_crop": len(size) == 2, "crop_size": size,
+    }  # fmt: skip
+    return preprocessing_of(settings)
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    """A size as torchvision's transforms keep it, ``[224]`` or ``[224, 256]``, as height and width."""
+    if size is None:
+        return None
+    sides = [int(side) for side in (size if isinstance(size, list | tuple) else [size])]
+    return sides[0], sides[-1]
+
+
+def _loaded(spec: str, make: Any) -> Any:
+    """What a library loads, or one sentence about why it does not."""
+    try:
+        return make()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 120 else reason[:120].rpartition(" ")[0] + " …"
+        reject("model", f"a pretrained classifier that {spec.partition(':')[0]} can load, by its name (for example "
+               "timm:resnet18, torchvision:resnet18, hf:microsoft/resnet-18)",
+               described(f"{spec} ({type(error).__name__}: {reason})"))  # fmt: skip
 
 
 def _unavailable(library: str, extra: str, error: Exception) -> NoReturn:

@@ -1,23 +1,29 @@
 """A model from a spec: a weights file, a function of a module, or a hub."""
 
 import hashlib
-import importlib
 import inspect
-import sys
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from assay.core.arguments import described, reject
-from assay.core.tensors import read_tensors, write_tensors
+from assay.core.arguments import described, one_of, reject
+from assay.core.tensors import write_tensors
+from assay.models.factories import from_factory
+from assay.models.fitting import fill, renamed
+from assay.models.normalize import STATISTICS, Normalize
 from assay.models.registry import ARCHITECTURES, build
+from assay.models.weights import is_weights_file, read_weights
 
 Recipe = Mapping[str, Any]
 """What `build` needs: arch, channels, classes, size, normalize."""
+
+_LAYER = ("0.mean", "0.std")
+_HUBS = ("timm", "torchvision", "hf")
 
 
 def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
@@ -26,13 +32,19 @@ def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
     Args:
         spec: one of
 
-            - ``path.safetensors``, or ``path.pt`` read as weights only; the architecture comes from the file's
-              metadata (files written by assay) or from ``recipe``;
+            - a file of weights (``.safetensors``, ``.pt``, ``.pth``, ``.pth.tar``, ``.ckpt``, ``.bin``), of which
+              nothing but tensors is ever read; the architecture comes from the file's metadata (files written by
+              assay) or from ``recipe``. Checkpoints with more in them, and names with prefixes such as ``module.``, are
+              understood (`assay.models.weights.read_weights`);
             - ``package.module:factory``, a function without arguments that returns a module (runs that code; modules of
               the current folder are found);
-            - ``timm:NAME``, ``torchvision:NAME``, ``hf:ORG/NAME[@REVISION]``, pretrained, with the normalisation that
-              they publish put in front.
-        recipe: for a weights file: the arguments of `build`; its entries win over the file's metadata.
+            - ``timm:NAME``, ``torchvision:NAME``, ``hf:ORG/NAME[@REVISION]``, pretrained, with the preprocessing that
+              they publish put in front; they ask for images of the size that it makes.
+        recipe: for a weights file: the arguments of `build`; its entries win over the file's metadata. ``arch`` may be
+            followed by ``:normalize=NAME``, and may be ``package.module:Class``, a network of one's own, which is
+            called with those of channels, classes and size that it takes by name (runs that code). Weights of other
+            programs that bring no normalisation need one of their own to be named (``resnet18:normalize=imagenet``,
+            or ``normalize=none``).
 
     Returns:
         The model.
@@ -40,32 +52,45 @@ def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
     Raises:
         ValueError: an unknown spec, a file that does not fit, a factory that returns something else.
         FileNotFoundError: no such file.
+        ImportError: the library of a hub is missing.
+
+    Warns:
+        UserWarning: a checkpoint holds several sets of weights; says which is taken.
     """
     prefix, _, rest = spec.partition(":")
-    if spec.endswith((".safetensors", ".pt", ".pth")):
+    if is_weights_file(spec):
         return _from_file(Path(spec), recipe or {})
-    if prefix in ("timm", "torchvision", "hf") and rest:
+    if prefix in _HUBS and rest:
         from assay.models import hubs
 
         return {"timm": hubs.from_timm, "torchvision": hubs.from_torchvision, "hf": hubs.from_hf}[prefix](rest).eval()
     if is_factory(spec):
-        return _from_factory(prefix, rest)
+        return from_factory(spec).eval()
     return reject(
-        "model", "a .safetensors or .pt file, package.module:factory, timm:NAME, torchvision:NAME or hf:ORG/NAME", spec
+        "model",
+        "a .safetensors or .pt file, package.module:factory, timm:NAME, torchvision:NAME or hf:ORG/NAME",
+        described(repr(spec) + (" (to train one of that architecture: assay train)" if spec in ARCHITECTURES else "")),
     )
 
 
-def is_factory(spec: str) -> bool:
-    """Whether loading a spec runs a function that it names.
+def is_factory(spec: str, recipe: Recipe | None = None) -> bool:
+    """Whether loading a spec runs code that it, or the architecture of its recipe, names.
+
+    Args:
+        spec: as `load` takes it.
+        recipe: likewise.
 
     Example:
         >>> is_factory("package.module:build"), is_factory("net.safetensors"), is_factory("timm:resnet18")
         (True, False, False)
+        >>> is_factory("net.pt", {"arch": "package.module:Net"})
+        True
     """
-    prefix, _, rest = spec.partition(":")
-    if spec.endswith((".safetensors", ".pt", ".pth")) or prefix in ("timm", "torchvision", "hf"):
+    if is_weights_file(spec):
+        return ":" in _architecture(str((recipe or {}).get("arch") or ""))[0]
+    if spec.partition(":")[0] in _HUBS:
         return False
-    return bool(rest) and prefix.replace(".", "").replace("_", "").isalnum()
+    return re.fullmatch(r"[\w.]+:[\w.]+", spec) is not None
 
 
 def save(model: nn.Module, path: str | Path, recipe: Recipe) -> None:
@@ -107,52 +132,58 @@ def _sources(model: nn.Module) -> list[str]:
 
 
 def _from_file(path: Path, recipe: Recipe) -> nn.Module:
-    if not path.is_file():
-        raise FileNotFoundError(f"model: expected a weights file, but there is none at {path}")
-    weights, known = _read(path)
+    weights, known = read_weights(path)
     wanted = {**known, **{key: value for key, value in recipe.items() if value is not None}}
+    own, normalize = _architecture(str(recipe.get("arch") or ""))
+    if normalize is not None:
+        wanted["normalize"] = one_of("normalize", normalize, STATISTICS)
+    if ":" in own:  # by the caller's own word only: metadata of a file never name code to be run
+        return _own_network(own, path, weights, wanted)
+    if own:
+        wanted["arch"] = own
     missing = [key for key in ("arch", "channels", "classes", "size") if key not in wanted]
     if missing:
         reject(
             "arch",
             f"{', '.join(missing)} to build the network that {path.name} belongs to (--arch, one of "
-            f"{', '.join(ARCHITECTURES)}; the rest comes from the data)",
+            f"{', '.join(ARCHITECTURES)}, or module:Class; the rest comes from the data)",
             None,
         )
+    unknown = [key for key in wanted if key not in ("arch", "channels", "classes", "size", "normalize")]
+    if unknown:
+        reject("model", f"a recipe of arch, channels, classes, size and normalize in {path.name}",
+               described(", ".join(map(str, unknown[:5]))))  # fmt: skip
     model = build(**wanted)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        problem = " ".join(str(error).split())
-        reject("model", f"weights of {wanted['arch']} in {path.name}", described(problem))
+    found = renamed(weights, model.state_dict())
+    stored = [found[name] for name in _LAYER if name in found]
+    if len(stored) == 2 and "normalize" not in wanted:
+        model = nn.Sequential(Normalize(*(tensor.flatten().tolist() for tensor in stored)), model.get_submodule("1"))
+    elif not stored and "normalize" not in wanted:
+        reject(
+            "arch",
+            f"{wanted['arch']}:normalize=NAME with one of {', '.join(STATISTICS)}, because {path.name} does not say "
+            "how its network normalises images (none: it takes them in [0, 1])",
+            described(repr(wanted["arch"])),
+        )
+    fill(model, weights, path.name, _said(wanted), _LAYER)
     return model.eval()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if path.suffix == ".safetensors":
-        about, weights = read_tensors(path, "assay", "model")
-        return weights, about or {}
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        reject("model", f"a file of plain weights at {path.name} (pickled objects are never loaded)", described(reason))
-    loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
-        reject("model", f"a mapping of names to tensors in {path.name}", type(loaded))
-    return loaded, {}
+def _own_network(arch: str, path: Path, weights: Mapping[str, Any], wanted: Recipe) -> nn.Module:
+    """A network of the caller's own with weights from a file, behind a normalisation if one is named."""
+    sizes = {key: int(wanted[key]) for key in ("channels", "classes", "size") if key in wanted}
+    network = from_factory(arch, sizes, argument="arch")
+    fill(network, weights, path.name, arch)
+    if "normalize" in wanted:
+        network = nn.Sequential(Normalize(*STATISTICS[wanted["normalize"]]), network)
+    return network.eval()
 
 
-def _from_factory(module: str, name: str) -> nn.Module:
-    """What a function of a module returns; modules of the current folder count, after those that are installed."""
-    folder = str(Path.cwd())
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.append(folder)
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        reject("model", f"an importable function {name!r} in {module!r}", described(str(error)))
-    model = factory()
-    if not isinstance(model, nn.Module):
-        reject("model", f"a torch.nn.Module from {module}:{name}", type(model))
-    return model.eval()
+def _architecture(arch: str) -> tuple[str, str | None]:
+    """An architecture and the normalisation named after it, ``NAME:normalize=HOW``."""
+    name, mark, normalize = arch.rpartition(":normalize=")
+    return (name, normalize) if mark else (arch, None)
+
+
+def _said(recipe: Recipe) -> str:
+    return f"{recipe['arch']} for {recipe['channels']} channels, {recipe['classes']} classes"

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.arguments import reject
-from assay.core.types import Images
 
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -45,8 +44,9 @@ class Normalize(nn.Module):
         self.register_buffer("mean", means.reshape(1, -1, 1, 1))
         self.register_buffer("std", stds.reshape(1, -1, 1, 1))
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Tensor) -> Tensor:
         """Normalised images."""
-        if self.mean.shape[1] not in (1, x.shape[1]):
-            reject("x", f"images of {self.mean.shape[1]} channels", tuple(x.shape))
+        channels = self.mean.shape[1]
+        if channels != 1 and channels != x.shape[1]:
+            raise ValueError(f"x: expected images of {channels} channels, got shape {list(x.shape)}")
         return (x - self.mean) / self.std

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.core.arguments import described, one_of, reject, whole
 from assay.core.types import Images, Logits
-from assay.models.onnx import named_files
+from assay.models.onnx import asking, named_files
 
 GIVES = ("logits", "probabilities", "labels")
 LAYOUTS = ("nchw", "nhwc")
 _FLOOR = 1e-12
+_SLACK = 1e-3
 
 
 @dataclass
@@ -27,7 +29,8 @@ class QueryModel:
     about a few images three times for the preflight (``preflight=False`` for none). ``most`` is a limit on all of it.
 
     Args:
-        ask: from images, float32 in [0, 1], to scores ``(b, k)`` or labels ``(b,)``, as NumPy arrays.
+        ask: from images, float32 in [0, 1], to scores ``(b, k)`` or labels ``(b,)``, as NumPy arrays. The images are a
+            copy that it may change; what it returns is copied.
         gives: ``"logits"``, ``"probabilities"`` or ``"labels"``.
         classes: number of classes, needed with labels.
         layout: ``"nchw"`` or ``"nhwc"``, the order of the axes that ``ask`` wants.
@@ -71,26 +74,65 @@ class QueryModel:
 
         Raises:
             RuntimeError: the limit on the whole is used up; the message says how many were asked.
-            ValueError: the function returned something of another shape.
+            TypeError: the function returned something that is no array of numbers.
+            ValueError: the function returned another shape, or labels or probabilities out of range.
         """
         if self.most is not None and self.queries + len(x) > self.most:
             raise RuntimeError(f"{self.queries} of at most {self.most} queries are used; {len(x)} more were asked for")
         images = x.detach().float().cpu()
         given = images.permute(0, 2, 3, 1) if self.layout == "nhwc" else images
         self.queries += len(x)
-        answer = np.asarray(self.ask(np.ascontiguousarray(given.numpy())))
-        return self._logits(torch.from_numpy(np.array(answer)), len(x)).to(x)
+        answer = _array(self.ask(np.array(given.numpy(), order="C", copy=True)))
+        return self._logits(answer, len(x)).to(x)
 
-    def _logits(self, answer: Tensor, count: int) -> Tensor:
+    def _logits(self, answer: NDArray[Any], count: int) -> Tensor:
         if self.gives == "labels":
-            if tuple(answer.shape) != (count,):
-                reject("ask", f"labels of shape ({count},)", described(f"shape {tuple(answer.shape)}"))
-            return torch.nn.functional.one_hot(answer.long(), int(self.classes or 0)).float()
-        if answer.dim() != 2 or len(answer) != count or answer.shape[1] < 2:
-            hint = ' (for labels: gives="labels", classes=k)' if answer.dim() == 1 else ""
-            reject("ask", f"scores of shape ({count}, k){hint}", described(f"shape {tuple(answer.shape)}"))
-        scores = answer.float()
-        return scores.clamp_min(_FLOOR).log() if self.gives == "probabilities" else scores
+            return _one_hot(answer, count, int(self.classes or 0))
+        if count == 1 and answer.ndim == 1 and len(answer) > 1:
+            answer = answer[None]  # a function that squeezes its answer
+        if answer.ndim != 2 or len(answer) != count or answer.shape[1] < 2:
+            hint = ' (for labels: gives="labels", classes=k)' if answer.ndim == 1 else ""
+            reject("ask", f"scores of shape ({count}, k){hint}", described(f"shape {answer.shape}"))
+        if self.classes is not None and answer.shape[1] != self.classes:
+            reject("ask", f"scores of {self.classes} classes", described(f"shape {answer.shape}"))
+        scores = torch.from_numpy(answer.astype(np.float32))
+        if self.gives != "probabilities":
+            return scores
+        outside = answer[(answer < -_SLACK) | (answer > 1 + _SLACK)]
+        if outside.size:
+            reject("ask", 'probabilities in [0, 1] (for other scores: gives="logits")',
+                   described(f"{outside.size} values outside, such as {outside.flat[0]:g}"))  # fmt: skip
+        return scores.clamp_min(_FLOOR).log()
+
+
+def _array(answer: Any) -> NDArray[Any]:
+    """What a function returned, as an array of numbers of its own."""
+    expected = "a NumPy array of numbers, one row an image"
+    if isinstance(answer, Tensor):
+        answer = answer.detach().cpu()
+        answer = (answer.float() if answer.dtype == torch.bfloat16 else answer).numpy()
+    try:
+        array = np.array(np.asarray(answer))
+    except Exception as error:
+        reject("ask", expected, described(f"{type(answer).__name__} ({str(error)[:100]})"), error=TypeError)
+    if array.dtype.kind not in "biuf":
+        reject("ask", expected, described(f"{type(answer).__name__}, an array of dtype {array.dtype}"), error=TypeError)
+    return array
+
+
+def _one_hot(labels: NDArray[Any], count: int, classes: int) -> Tensor:
+    """Labels as logits: 1 for the label and 0 for all else."""
+    if count == 1 and labels.ndim == 0:
+        labels = labels[None]
+    if labels.shape != (count,):
+        hint = ' (for scores: gives="logits")' if labels.ndim == 2 else ""
+        reject("ask", f"labels of shape ({count},)", described(f"shape {labels.shape}{hint}"))
+    if labels.dtype.kind == "f":
+        reject("ask", "labels as whole numbers (answer.astype(int))", described(f"dtype {labels.dtype}"))
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        reject("ask", f"labels from 0 to {classes - 1} (classes={classes})",
+               described(f"labels from {labels.min()} to {labels.max()}"))  # fmt: skip
+    return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes).float()
 
 
 def from_onnx(
@@ -101,7 +143,8 @@ def from_onnx(
     A file may name others that hold its weights, anywhere on this machine; of somebody else's file that is not read.
 
     Args:
-        path: the file; its first input takes images in [0, 1], its first output is what ``gives`` says.
+        path: the file; its one input takes images in [0, 1], its first output is what ``gives`` says. An input with
+            a fixed number of images a call gets them in groups of that size.
         gives: ``"logits"`` or ``"probabilities"``.
         layout: ``"nchw"`` or ``"nhwc"``.
         threads: threads of the runtime; 0 for its own choice.
@@ -125,7 +168,10 @@ def from_onnx(
         told = described(f"one that names {len(named)} others, such as {named[0]!r}")
         reject("path", "a file that holds its weights itself, or external=True for one whose source you trust", told)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return QueryModel(lambda images: session.run(None, {name: images})[0], gives=gives, layout=layout)
+    options.intra_op_num_threads = whole("threads", threads)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as failure:  # its errors have no public names
+        reason = " ".join(str(failure).split())[:120]
+        reject("path", "an ONNX file that ONNX Runtime can run", described(f"{Path(path).name} ({reason})"))
+    return QueryModel(asking(session), gives=gives, layout=layout)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from assay.core.arguments import described, nearest, one_of, reject, whole
@@ -9,6 +10,7 @@ from assay.models.noisy import with_noise_layers
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.resnet import preactresnet18, resnet18, resnet34
 from assay.models.small import gtsrb_cnn, strattack_cnn, tiny_cnn
+from assay.models.wideresnet import wrn_16_4, wrn_28_10, wrn_34_10, wrn_40_2
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "tiny-cnn": tiny_cnn,
@@ -17,7 +19,13 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "preactresnet18": preactresnet18,
     "resnet18": resnet18,
     "resnet34": resnet34,
+    "wrn-16-4": wrn_16_4,
+    "wrn-28-10": wrn_28_10,
+    "wrn-34-10": wrn_34_10,
+    "wrn-40-2": wrn_40_2,
 }
+
+_MOST_PARAMETERS = 2**31
 
 
 def build(arch: str, *, channels: int, classes: int, size: int, normalize: str = "half") -> nn.Module:
@@ -34,7 +42,7 @@ def build(arch: str, *, channels: int, classes: int, size: int, normalize: str =
         A sequence of the layer and the network.
 
     Raises:
-        ValueError: an unknown name or a size the network cannot take.
+        ValueError: an unknown name, a size the network cannot take, or more parameters than any machine has memory for.
 
     Example:
         >>> import torch
@@ -45,7 +53,13 @@ def build(arch: str, *, channels: int, classes: int, size: int, normalize: str =
     one_of("normalize", normalize, STATISTICS)
     whole("channels", channels, least=1)
     whole("classes", classes, least=2)
-    network = ARCHITECTURES[name](channels, classes, whole("size", size, least=1))
+    whole("size", size, least=1)
+    with torch.device("meta"):  # counted before memory is taken
+        count = sum(parameter.numel() for parameter in ARCHITECTURES[name](channels, classes, size).parameters())
+    if count > _MOST_PARAMETERS:
+        reject("arch", f"a network of at most {_MOST_PARAMETERS:,} parameters",
+               described(f"{count:,} for {name}, {channels} channels, {classes} classes, size {size}"))  # fmt: skip
+    network = ARCHITECTURES[name](channels, classes, size)
     network = with_noise_layers(network) if extra else network
     return nn.Sequential(Normalize(*STATISTICS[normalize]), network)
 

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import whole
-from assay.core.types import Images, Logits
 
 
 class PreActBlock(nn.Module):
@@ -81,10 +80,10 @@ class PreActResNet(nn.Module):
         self.norm = nn.BatchNorm2d(features[-1])
         self.head = nn.Linear(features[-1], classes)
 
-    def forward(self, x: Images) -> Logits:
+    def forward(self, x: Tensor) -> Tensor:
         """Logits."""
         features = F.relu(self.norm(self.stages(self.stem(x))))
-        logits: Logits = self.head(features.mean((2, 3)))
+        logits: Tensor = self.head(features.mean((2, 3)))
         return logits
 
 
@@ -110,14 +109,13 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.fc = nn.Linear(features[-1], classes)
 
-    def forward(self, x: Images) -> Logits:
+    def forward(self, x: Tensor) -> Tensor:
         """Logits."""
         x = F.relu(self.bn1(self.conv1(x)))
         if not self.small:
             x = F.max_pool2d(x, 3, 2, 1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-        logits: Logits = self.fc(torch.flatten(x.mean((2, 3)), 1))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        logits: Tensor = self.fc(torch.flatten(x.mean((2, 3)), 1))
         return logits
 
 

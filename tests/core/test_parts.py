@@ -7,7 +7,7 @@ from torch import nn
 import assay
 from assay import Ball
 from assay.core.apgd import checkpoints
-from assay.core.files import atomic_write, sweep
+from assay.core.files import RECORD, atomic_write, sweep
 from assay.core.memory import attempt, is_out_of_memory
 from assay.core.numbers import parse_number
 from assay.core.perturbation import Additive, Shared, Tanh
@@ -155,8 +155,12 @@ def test_atomic_write_is_whole_or_not_there(tmp_path, monkeypatch):
         atomic_write(path, "second")
     assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]
-    (path.parent / ".b.txt.x.part").write_text("left by a kill")
+    (path.parent / ".b.txt.x.part").write_text("of somebody else")
+    assert sweep(path.parent) == 0
+    (path.parent / RECORD).write_text('{"run": "0123456789abcdef"}')
+    (path.parent / ".b.txt.0123456789abcdef-x.part").write_text("left by a kill of this run")
     assert sweep(path.parent) == 1
+    assert (path.parent / ".b.txt.x.part").exists()
 
 
 @pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), (" 0.5 ", 0.5), ("1e-3", 1e-3), ("2", 2.0)])

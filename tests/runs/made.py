@@ -1,11 +1,18 @@
 """Small studies for the tests of runs."""
 
+import json
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 
 from assay.core.outcome import Status
+from assay.runs.database import NAME
+from assay.runs.identity import key_of
 from assay.runs.ledger import Part
 from assay.runs.reading import parse_study
 from assay.runs.records import COLUMNS
+from assay.runs.seals import seal_all
 
 STUDY = """
 title: Small
@@ -39,3 +46,22 @@ def columns(count, seed=0):
 
 def part(first, count, images=None, digest=None):
     return Part(first, count, 0.5, "here:1", images, digest, ("odd",))
+
+
+def resealed(folder):
+    """Digests of a ledger written anew: what somebody would do who changes it on purpose."""
+    with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("DELETE FROM seal")
+        seal_all(db)
+        db.execute("COMMIT")
+
+
+def made_by_other_code(folder, code):
+    """Cells of a ledger as another version of assay would have made them."""
+    with closing(sqlite3.connect(folder / NAME)) as db, db:
+        for number, fields in db.execute("SELECT id, fields FROM cell").fetchall():
+            other = {**json.loads(fields), "code": code}
+            db.execute("UPDATE cell SET fields = ?, key = ? WHERE id = ?",
+                       (json.dumps(other, sort_keys=True), key_of(other), number))  # fmt: skip
+    resealed(folder)

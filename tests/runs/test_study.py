@@ -21,7 +21,7 @@ from assay.runs.records import COLUMNS
 from assay.runs.study import run_study
 from assay.runs.verify import verify
 from assay.runs.work import Order, Source
-from runs.made import STUDY, study
+from runs.made import STUDY, made_by_other_code, study
 
 
 @pytest.fixture(scope="module")
@@ -282,11 +282,7 @@ def test_a_renamed_model_is_the_same(copy, capsys):
 
 def test_results_of_other_code_are_kept_only_where_that_is_asked_for(copy, capsys):
     folder, file = copy
-    with sqlite3.connect(folder / NAME) as db:
-        for number, key, fields in db.execute("SELECT id, key, fields FROM cell").fetchall():
-            other = json.dumps({**json.loads(fields), "code": "of last year"})
-            db.execute("UPDATE cell SET fields = ?, key = ? WHERE id = ?", (other, key[::-1], number))
-    db.close()
+    made_by_other_code(folder, "of last year")
     assert main(["run", str(file), "-o", str(folder), "--explain"]) == 0
     assert capsys.readouterr().out.count(f"changed: {MEANINGS['code']}") == 4
     assert main(["run", str(file), "-o", str(folder), "--accept-stale"]) == 0

@@ -1,15 +1,23 @@
 """Files that are either whole or not there."""
 
+import hashlib
+import json
 import os
 import re
 import tempfile
 from pathlib import Path
 
+RECORD = ".assay.json"
+"""The file in a folder that says which run of assay writes there."""
+_LEVELS = 3
+"""Folders of a run lie at most so deep below the one with its record."""
+
 
 def atomic_write(path: Path, content: bytes | str) -> Path:
     """Write a file so that its name never stands for half of it, whatever happens meanwhile.
 
-    A temporary file in the same folder is written, flushed to disk and renamed over the name.
+    A temporary file in the same folder is written, flushed to disk and renamed over the name. Inside a run's folder its
+    name holds the number of the run, so that `sweep` can tell it from other people's files.
 
     Args:
         path: where; missing folders are made.
@@ -21,7 +29,9 @@ def atomic_write(path: Path, content: bytes | str) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    run = run_of(path.parent)
+    prefix = f".{path.name[:100]}.{run}-" if run else f".{path.name[:100]}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -37,15 +47,35 @@ def atomic_write(path: Path, content: bytes | str) -> Path:
 
 
 def sweep(folder: Path) -> int:
-    """Remove what interrupted writes have left in a folder.
+    """Remove the temporary files that interrupted writes of this folder's run have left in it, and no others.
 
     Returns:
         How many files.
     """
-    left = list(folder.glob(".*.part"))
+    run = run_of(folder)
+    left = list(folder.glob(f".*.{run}-*.part")) if run else []
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def run_of(folder: Path) -> str:
+    """The number of the run that a folder, or one of those around it, belongs to; empty for none."""
+    here = Path(folder).absolute()
+    for place in (here, *here.parents[:_LEVELS]):
+        try:
+            run = json.loads((place / RECORD).read_text(encoding="utf-8"))["run"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(run, str) and re.fullmatch("[0-9a-f]{16}", run):
+            return run
+    return ""
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_name(text: str) -> str:

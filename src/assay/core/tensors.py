@@ -1,18 +1,23 @@
 """Tensors in a file that cannot execute code, with what belongs to them as JSON."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from assay.core.arguments import described, reject
 from assay.core.files import atomic_write
 
+_DIGEST = "sha256"
+"""The entry of the metadata that is over all else in the file."""
+
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], key: str, about: Any) -> Path:
-    """Write a ``.safetensors`` file; whole or not at all.
+    """Write a ``.safetensors`` file with a digest of its content; whole or not at all.
 
     Args:
         path: the file.
@@ -26,7 +31,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], key: str, abo
     from safetensors.torch import save
 
     stored = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    return atomic_write(Path(path), save(stored, metadata={key: json.dumps(about, sort_keys=True)}))
+    text = json.dumps(about, sort_keys=True)
+    return atomic_write(Path(path), save(stored, metadata={key: text, _DIGEST: content_digest([text, stored])}))
 
 
 def read_tensors(path: Path, key: str, argument: str) -> tuple[Any, dict[str, Tensor]]:
@@ -41,13 +47,53 @@ def read_tensors(path: Path, key: str, argument: str) -> tuple[Any, dict[str, Te
         What was written under the key, None where there is nothing, and the tensors by name.
 
     Raises:
-        ValueError: not a safetensors file, or one whose metadata are no JSON.
+        ValueError: not a safetensors file, one whose metadata are no JSON, or one that is damaged: its content is not
+            what its digest says.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(key, "null"))
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        return reject(argument, f"a safetensors file at {path.name}", described(str(error)))
+            metadata = file.metadata() or {}
+            text = metadata.get(key, "null")
+            about, tensors = json.loads(text), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        return reject(argument, f"a safetensors file at {path.name}", described(" ".join(str(error).split())[:160]))
+    if _DIGEST in metadata and metadata[_DIGEST] != content_digest([text, tensors]):
+        reject(argument, f"{path.name} as it was written (restore it from a copy)",
+               described("a damaged file: its content does not match its digest"))  # fmt: skip
+    return about, tensors
+
+
+def content_digest(value: Any) -> str:
+    """SHA-256 over plain values, and tensors with their types and shapes, nested in mappings and sequences.
+
+    Args:
+        value: what JSON can hold, and tensors.
+
+    Example:
+        >>> content_digest({"a": torch.zeros(2), "b": 1}) == content_digest({"b": 1, "a": torch.zeros(2)})
+        True
+        >>> content_digest([torch.zeros(2)]) == content_digest([torch.zeros(1, 2)])
+        False
+    """
+    found = hashlib.sha256()
+    _feed(found, value)
+    return found.hexdigest()
+
+
+def _feed(found: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        found.update(f"tensor {value.dtype} {tuple(value.shape)}:".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, Mapping):
+        found.update(f"mapping {len(value)}:".encode())
+        for name in sorted(value, key=repr):
+            found.update(f"{name!r}:".encode())
+            _feed(found, value[name])
+    elif isinstance(value, list | tuple):
+        found.update(f"sequence {len(value)}:".encode())
+        for item in value:
+            _feed(found, item)
+    else:
+        found.update(f"{value!r};".encode())

@@ -9,11 +9,10 @@ from typing import Any
 import yaml
 
 from assay.core.arguments import described, nearest, reject
-from assay.core.files import atomic_write, file_name
+from assay.core.files import atomic_write, file_name, sha256
 from assay.report.text import plain
 from assay.runs.finish import MANIFEST
 from assay.runs.ledger import Ledger
-from assay.runs.pictures import sha256
 
 
 def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str | None = None) -> list[Path]:

@@ -12,7 +12,7 @@ from assay.core.outcome import Status
 from assay.core.rng import content_keys
 from assay.report.verdict import verdict
 from assay.runs.ledger import Ledger
-from assay.runs.pictures import inside, load_data
+from assay.runs.pictures import run_data
 from assay.runs.view import studies_of
 
 
@@ -164,7 +164,7 @@ def _sides(folder: Path) -> Mapping[tuple[str, str, str], Side]:
         studies = studies_of(folder, ledger)
         used = [digest for digest in told if any(entry.data == digest for entry, _ in ledger.plan())]
     for digest, study in zip(used, studies, strict=True):
-        data = load_data(inside(folder, told[digest]["file"]))
+        data = run_data(folder, digest, told[digest])
         keys = content_keys(data.images(), data.y).numpy()
         for model in study.models:
             for budget in study.headline or dict.fromkeys(cell.budget for cell in study.cells):

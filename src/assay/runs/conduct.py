@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assay.core.files import sweep
+from assay.core.outcome import Status
 from assay.core.progress import Callback, Progress
 from assay.data import Dataset
 from assay.runs.cells import Area, Subject, Wanted, wanted
 from assay.runs.checks import check
-from assay.runs.drive import Failure, Job, drive, now, sweep_images, unreached
+from assay.runs.drive import Failure, Job, drive, now, unfinished, unreached
 from assay.runs.executors import Executor, Inline, ended
 from assay.runs.facts import facts
+from assay.runs.finish import errors_of
 from assay.runs.identity import MEANINGS, differences
 from assay.runs.ledger import Entry, Ledger
-from assay.runs.pictures import DATA, FOLDER, store_data
+from assay.runs.pictures import store_data
 from assay.runs.records import Words
+from assay.runs.repair import repair
 from assay.runs.settings import Settings
 from assay.runs.signals import Asked, heeded
 from assay.runs.storage import on_network
@@ -54,6 +56,8 @@ class Conducted:
         failures: cells that could not be completed.
         signal: that interrupted it, 0 for none.
         grades: how far the numbers of each model can be believed, by ``data/model``.
+        errors: samples on which the model raised an exception, of all cells together.
+        first_error: the text of the first of them; empty for none.
     """
 
     complete: bool
@@ -61,6 +65,8 @@ class Conducted:
     failures: tuple[Failure, ...] = field(default_factory=tuple)
     signal: int = 0
     grades: Mapping[str, str] = field(default_factory=dict)
+    errors: int = 0
+    first_error: str = ""
 
 
 def conduct(
@@ -123,7 +129,7 @@ def conduct(
                            told=told_checks)  # fmt: skip
         ended_by_itself = not asked.signal
     complete = ended_by_itself and all(not unreached(ledger, job.entry) for job, _ in cells)
-    return Conducted(complete, reused, tuple(failures), asked.signal, grades)
+    return Conducted(complete, reused, tuple(failures), asked.signal, grades, *errors_of(ledger))
 
 
 def tell(subjects: Sequence[Subject], notice: Notice) -> tuple[str, ...]:
@@ -138,13 +144,10 @@ def tell(subjects: Sequence[Subject], notice: Notice) -> tuple[str, ...]:
 
 
 def tidy(ledger: Ledger, out: Path, notice: Notice) -> None:
-    """Put right what a kill has left."""
+    """Put right what a kill has left, and drop what is damaged, so that it is done again."""
     if on_network(out):
         notice(f"{out} is on a network file system: the ledger is slower there, and only one machine may use it")
-    for folder in (out, out / FOLDER, out / DATA):
-        if folder.is_dir():
-            sweep(folder)
-    for text in sweep_images(ledger, out):
+    for text in repair(ledger, out):
         ledger.tell(now(), text)
         notice(text)
 
@@ -167,7 +170,11 @@ def _completed(
     def told(job: Job, *, before: bool = False) -> None:
         parts = ledger.parts(job.entry.id).get(job.entry.id, [])
         cell = cell_of(out, ledger, job.entry, words[job.entry.id], parts, shape[job.entry.data])
-        notice(f"{cell.model}: {cell.outcome}" + (" (kept from before)" if before else ""))
+        failed = cell.outcome.count(Status.ERROR)
+        if failed and failed == len(cell.outcome) - cell.outcome.count(Status.NOT_RUN):
+            notice(f"{cell.model}: {cell.attack}: no result, as all {failed} samples raised an error")
+        else:
+            notice(f"{cell.model}: {cell.outcome}" + (" (kept from before)" if before else ""))
 
     def progressed(job: Job, done: int) -> None:
         if progress is not None and not isinstance(executor, Inline):
@@ -175,7 +182,7 @@ def _completed(
 
     left: dict[int, Job] = {}  # by cell: what is asked for twice, as on a curve, is done once
     for job, _ in cells:
-        if unreached(ledger, job.entry):
+        if unfinished(ledger, job.entry):
             left.setdefault(job.entry.id, job)
         else:
             told(job, before=True)
@@ -217,6 +224,9 @@ def data_file(ledger: Ledger, out: Path, data: Dataset) -> Path:
 
 def _describe(ledger: Ledger, out: Path, area: Area) -> None:
     data = area.data
+    file = ledger.data().get(data.digest, {}).get("file")
+    if file is not None and not (out / file).is_file():
+        ledger.tell(now(), f"{file} was lost, and is written again")
     about = {"name": area.name, "file": store_data(out, data), "n": len(data), "shape": list(data.x.shape[1:]),
              "title": area.title, "warnings": list(area.warnings)}  # fmt: skip
     ledger.add_data(data.digest, about)

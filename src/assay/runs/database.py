@@ -6,11 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 from assay.core.arguments import described, reject
+from assay.core.files import atomic_write
+from assay.core.folder import LEDGER
 from assay.runs.records import COLUMNS
 from assay.runs.storage import on_network
 
-FORMAT = 1
-NAME = "ledger.sqlite"
+FORMAT = 2
+NAME = LEDGER
 _SQL = {int: "INTEGER NOT NULL", float: "REAL"}
 _SCHEMA = f"""
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -19,18 +21,27 @@ CREATE TABLE cell(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, data TEXT NO
     fields TEXT NOT NULL, about TEXT NOT NULL) STRICT;
 CREATE TABLE plan(place INTEGER PRIMARY KEY, cell INTEGER NOT NULL, words TEXT NOT NULL) STRICT;
 CREATE TABLE shard(cell INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, seconds REAL NOT NULL,
-    worker TEXT NOT NULL, images TEXT, sha256 TEXT, events TEXT NOT NULL, PRIMARY KEY(cell, first))
+    worker TEXT NOT NULL, images TEXT, sha256 TEXT, events TEXT NOT NULL, keep TEXT, PRIMARY KEY(cell, first))
     STRICT, WITHOUT ROWID;
 CREATE TABLE sample(cell INTEGER NOT NULL, sample INTEGER NOT NULL,
     {", ".join(f"{name} {_SQL[kind]}" for name, kind in COLUMNS.items())}, error TEXT,
     PRIMARY KEY(cell, sample)) STRICT, WITHOUT ROWID;
 CREATE TABLE answer(key TEXT PRIMARY KEY, kind TEXT NOT NULL, content TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE event(at TEXT NOT NULL, text TEXT NOT NULL) STRICT;
+CREATE TABLE seal(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
+_ADDED = """
+ALTER TABLE shard ADD COLUMN keep TEXT;
+CREATE TABLE seal(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+"""What format 2 has beside format 1."""
+_TABLES = frozenset({"meta", "data", "cell", "plan", "shard", "sample", "answer", "event"})
 
 
 def connected(path: Path, *, write: bool) -> sqlite3.Connection:
-    """Open a ledger's file, and see that it is one.
+    """Open a ledger's file, and check that it is one.
+
+    A new one is written whole, so that a ledger without content is never the trace of a kill.
 
     Args:
         path: the file; made if it is missing and ``write``.
@@ -38,10 +49,12 @@ def connected(path: Path, *, write: bool) -> sqlite3.Connection:
 
     Raises:
         FileNotFoundError: nothing to read there.
-        ValueError: not a ledger, or one of a later format.
+        ValueError: not a ledger, a damaged one, or one of a later format.
     """
-    if not write and not path.is_file():
-        raise FileNotFoundError(f"run: expected a run's folder, but there is no {path.name} in {path.parent}")
+    if not path.is_file():
+        if not write:
+            raise FileNotFoundError(f"run: expected a run's folder, but there is no {path.name} in {path.parent}")
+        _create(path)
     where = path.resolve().as_uri()
     if write:
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
@@ -50,7 +63,7 @@ def connected(path: Path, *, write: bool) -> sqlite3.Connection:
         fixed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
         connection = sqlite3.connect(f"{where}?mode=ro" + ("&immutable=1" if fixed else ""), uri=True, timeout=30)
     try:
-        _check_format(connection, path, write=write)
+        _check_format(connection, path)
         if write:
             connection.execute(f"PRAGMA journal_mode = {'DELETE' if on_network(path.parent) else 'WAL'}")
             connection.execute("PRAGMA synchronous = FULL")
@@ -60,18 +73,41 @@ def connected(path: Path, *, write: bool) -> sqlite3.Connection:
     return connection
 
 
-def _check_format(connection: sqlite3.Connection, path: Path, *, write: bool) -> None:
+def format_of(connection: sqlite3.Connection) -> int:
+    """The format of a ledger."""
+    with closing(connection.execute("PRAGMA user_version")) as asked:
+        return int(asked.fetchone()[0])
+
+
+def convert(connection: sqlite3.Connection) -> None:
+    """Give a ledger of format 1 the tables of format 2, inside a transaction."""
+    for statement in _ADDED.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def _create(path: Path) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
+        content = connection.serialize()
+    atomic_write(path, content)
+
+
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     expected = f"a ledger written by assay at {path}"
+    way_out = "restore it from a copy, or start a new run with another -o"
     try:
-        with closing(connection.execute("PRAGMA user_version")) as asked:
-            version = int(asked.fetchone()[0])
+        version = format_of(connection)
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if write and version == 0 and not tables:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
-            return
     except sqlite3.DatabaseError as error:
-        reject("run", expected, described(str(error)))
+        reject("run", f"{expected} ({way_out})", described(str(error)))
+    if path.stat().st_size == 0:
+        reject("run", f"{expected} ({way_out})", described("an empty file"))
     if version > FORMAT:
         reject("run", f"a ledger of format {FORMAT} or earlier (a later assay wrote this one)", version)
-    if version < 1 or "sample" not in tables:
+    if version < 1 or not tables & _TABLES:
         reject("run", expected, described("another SQLite file"))
+    missing = sorted((_TABLES | ({"seal"} if version > 1 else set())) - tables)
+    if missing:
+        reject("run", f"{expected} ({way_out})", described(f"one without its table {', '.join(missing)}"))

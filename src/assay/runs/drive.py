@@ -7,12 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from assay.core.files import run_of
+from assay.core.outcome import Status
+from assay.core.tensors import read_tensors
 from assay.runs.executors import Executor
 from assay.runs.faults import crossing
 from assay.runs.handing import ATTEMPTS, Ticket, handed_out
 from assay.runs.ledger import Entry, Ledger, Part
-from assay.runs.pictures import FOLDER, whole_file, write_part
+from assay.runs.pictures import inside, is_of_run, write_part
 from assay.runs.signals import Asked
 from assay.runs.work import Done, Order
 
@@ -109,30 +113,6 @@ def drive(
     return state.failures
 
 
-def sweep_images(ledger: Ledger, folder: Path) -> list[str]:
-    """Bring files and ledger together after a kill: files that nothing names are removed, parts without theirs dropped.
-
-    Returns:
-        A sentence for each part that was dropped.
-    """
-    named, told = set(), []
-    for cell, parts in ledger.parts().items():
-        for part in parts:
-            if part.images is None:
-                continue
-            path = folder / part.images
-            if whole_file(path):
-                named.add(path.name)
-                continue
-            ledger.drop(cell, part.first)
-            told.append(f"{part.images} is lost or damaged: samples {part.first} to {part.first + part.count - 1} "
-                        "are attacked again")  # fmt: skip
-    for path in (folder / FOLDER).glob("*.safetensors"):
-        if path.name not in named:
-            path.unlink()
-    return told
-
-
 def missing(entry: Entry, parts: Sequence[Part], size: int) -> Iterator[tuple[int, int]]:
     """First sample and number of samples of each shard that is not there.
 
@@ -161,13 +141,19 @@ def now() -> str:
 
 
 def _begun(jobs: Sequence[Job], ledger: Ledger) -> _State:
-    parts, todo, done, left = ledger.parts(), deque[Ticket[Job, Order]](), {}, {}
+    parts, failed = ledger.parts(), ledger.with_status(int(Status.ERROR))
+    todo, done, left = deque[Ticket[Job, Order]](), {}, {}
     for job in jobs:
-        there = parts.get(job.entry.id, [])
-        done[job.entry.id] = sum(part.count for part in there)
+        there, again = parts.get(job.entry.id, []), failed.get(job.entry.id, [])
         shards = list(missing(job.entry, there, job.order.settings.together))
-        left[job.entry.id] = len(shards)
-        todo.extend(Ticket(job, replace(job.order, first=first, count=count)) for first, count in shards)
+        orders = [replace(job.order, first=first, count=count) for first, count in shards]
+        for part in there:
+            only = tuple(i for i in again if part.first <= i < part.first + part.count)
+            if only:
+                orders.append(replace(job.order, first=part.first, count=part.count, only=only))
+        done[job.entry.id] = sum(part.count for part in there) - len(again)
+        left[job.entry.id] = len(orders)
+        todo.extend(Ticket(job, order) for order in orders)
     return _State(todo, done, left)
 
 
@@ -182,21 +168,55 @@ def _lost(ticket: Ticket[Job, Order], state: _State, ledger: Ledger) -> None:
 
 def _keep(ticket: Ticket[Job, Order], found: Done, ledger: Ledger, folder: Path) -> None:
     entry, order = ticket.job.entry, ticket.work
+    name, keep = f"{entry.key}-{order.first}", order.settings.images
+    if order.only:
+        _amend(ticket, found, ledger, folder, name)
+        return
     images = digest = None
     if len(found.at):
-        images, digest = write_part(folder, f"{entry.key}-{order.first}", found.images, found.at)
+        images, digest = write_part(folder, name, found.images, found.at)
         crossing("images-written")
-    part = Part(order.first, order.count, found.seconds, found.worker, images, digest, found.events)
+    part = Part(order.first, order.count, found.seconds, found.worker, images, digest, found.events, keep)
     errors = {order.first + i: text for i, text in found.errors.items()}
     ledger.add(entry.id, part, found.columns, errors)
     crossing("part-committed")
+
+
+def _amend(ticket: Ticket[Job, Order], found: Done, ledger: Ledger, folder: Path, name: str) -> None:
+    """Replace the results of samples that raised an error before; the other samples of their shard stay."""
+    entry, order = ticket.job.entry, ticket.work
+    part, columns, errors = ledger.part(entry.id, order.first)
+    places = np.array(order.only) - order.first
+    for column, values in columns.items():
+        values[places] = found.columns[column]
+    errors = {i: text for i, text in errors.items() if i not in order.only}
+    errors |= {order.only[i]: text for i, text in found.errors.items()}
+    images, at = found.images, torch.from_numpy(places)[found.at]
+    before = None if part.images is None else inside(folder, part.images)
+    if before is not None:
+        _, tensors = read_tensors(before, "assay-images", "images")
+        kept = ~torch.isin(tensors["sample"], torch.from_numpy(places))
+        images, at = torch.cat([tensors["images"][kept], images]), torch.cat([tensors["sample"][kept], at])
+        order_of = at.argsort()
+        images, at = images[order_of], at[order_of]
+    file = digest = None
+    if len(at):  # under another name: until it is committed the ledger names the file of before
+        again = before is not None and before.stem == name
+        file, digest = write_part(folder, f"{name}-again" if again else name, images, at)
+        crossing("images-written")
+    events = tuple(dict.fromkeys((*part.events, *found.events)))
+    ledger.add(entry.id, Part(part.first, part.count, part.seconds + found.seconds, found.worker, file, digest, events,
+                              part.keep), columns, errors)  # fmt: skip
+    crossing("part-committed")
+    if before is not None and file != part.images and is_of_run(before, run_of(folder)):
+        before.unlink()
 
 
 def _account(
     ticket: Ticket[Job, Order], state: _State, completed: Callable[[Job], None], progressed: Callable[[Job, int], None]
 ) -> None:
     cell = ticket.job.entry.id
-    state.done[cell] += ticket.work.count
+    state.done[cell] += len(ticket.work.only) or ticket.work.count
     state.left[cell] -= 1
     progressed(ticket.job, state.done[cell])
     if not state.left[cell]:
@@ -206,3 +226,8 @@ def _account(
 def unreached(ledger: Ledger, entry: Entry) -> int:
     """How many samples of a cell have not been run."""
     return entry.n - sum(part.count for part in ledger.parts(entry.id).get(entry.id, []))
+
+
+def unfinished(ledger: Ledger, entry: Entry) -> int:
+    """How many samples of a cell have not been run, or raised an error."""
+    return unreached(ledger, entry) + ledger.counts().get(entry.id, {}).get(int(Status.ERROR), 0)

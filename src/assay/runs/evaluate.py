@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from assay.attacks.registry import Planned
+from assay.core.folder import out_folder
 from assay.core.preflight import Finding
 from assay.core.progress import Callback
 from assay.data import Dataset
@@ -15,10 +16,10 @@ from assay.report import Study, summary
 from assay.runs.cells import Area, looked_at
 from assay.runs.conduct import Told, conduct, tell
 from assay.runs.executors import Executor
-from assay.runs.finish import begin, finish
+from assay.runs.finish import begin, finish, with_errors
 from assay.runs.ledger import Ledger
 from assay.runs.settings import Settings
-from assay.runs.storage import held
+from assay.runs.storage import held, require_own
 from assay.runs.view import studies_of
 from assay.runs.work import Source
 
@@ -36,6 +37,8 @@ class Evaluation:
         reused: cells that an earlier call had already finished.
         signal: the signal that interrupted it, 0 for none.
         grades: how far the number of each model can be believed, by name.
+        errors: samples on which a model raised an exception; the same call tries exactly those again.
+        first_error: the text of the first of them; empty for none.
     """
 
     study: Study
@@ -46,6 +49,8 @@ class Evaluation:
     reused: int
     signal: int = 0
     grades: Mapping[str, str] = field(default_factory=dict)
+    errors: int = 0
+    first_error: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ def evaluate(
     Raises:
         ValueError: another process is writing to the folder, or an attack does not fit.
     """
-    out, settings = Path(out), settings or Settings()
+    out, settings = out_folder(out), settings or Settings()
+    require_own(out)
     subjects = [
         looked_at(name, (sources or {}).get(name, model), question.data, adaptive=settings.adaptive,
                   device=settings.device, reference=(references or {}).get(name))
@@ -126,10 +132,12 @@ def evaluate(
     return Evaluation(
         study,
         report,
-        summary(study),
+        with_errors(summary(study), done.errors, done.first_error),
         done.complete,
         findings,
         done.reused,
         done.signal,
         {name.removeprefix(f"{area.name}/"): grade for name, grade in done.grades.items()},
+        done.errors,
+        done.first_error,
     )

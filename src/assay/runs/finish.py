@@ -8,17 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.core.files import atomic_write
+from assay.core.files import atomic_write, sha256
 from assay.core.outcome import Status
 from assay.report import Extras, Finding, Study, summary, write_report
 from assay.runs.claims import judged
 from assay.runs.faults import crossing
-from assay.runs.ledger import Entry, Ledger
-from assay.runs.pictures import DATA, FOLDER, sha256
+from assay.runs.ledger import MADE, Entry, Ledger
 from assay.runs.records import COLUMNS, Words
 from assay.runs.view import studies_of
 
 MANIFEST = "manifest.json"
+INNER = ("models/*/model.safetensors", "models/*/history.json", "models/*/trail/*.safetensors",
+         "signatures/identifier.safetensors")  # fmt: skip
+"""The weights that a study trains, relative to its folder."""
 _LABELS = {int(status): status.label for status in Status}
 
 
@@ -44,9 +46,18 @@ def begin(folder: Path, ledger: Ledger) -> None:
     Args:
         folder: the run's.
         ledger: its ledger.
+
+    Raises:
+        ValueError: files of the names that a run writes are there, and are not this run's.
     """
+    ledger.own(*(name for name in MADE if (folder / name).exists()))
     (folder / MANIFEST).unlink(missing_ok=True)
     ledger.keep(ended=False)
+
+
+def with_errors(told: dict[str, Any], errors: int, first: str) -> dict[str, Any]:
+    """A summary that says on how many samples a model raised an exception, where it did on any."""
+    return told | {"errors": {"samples": errors, "first": first}} if errors else told
 
 
 def finish(folder: Path, ledger: Ledger, *, ended: bool = False) -> Finished:
@@ -57,21 +68,46 @@ def finish(folder: Path, ledger: Ledger, *, ended: bool = False) -> Finished:
         ledger: its ledger.
         ended: whether the run has come to its end; else it is as far as it was.
     """
-    (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
-    if ended:
-        ledger.keep(ended=True)
     studies = studies_of(folder, ledger)
     extras = _extras(ledger, studies)
-    told = summary(studies[0] if len(studies) == 1 else studies)
-    told |= {"claims": [asdict(claim) for claim in extras.claims]} if extras.claims else {}
-    atomic_write(folder / "summary.json", json.dumps(told, indent=1, allow_nan=False))
+    told = _summary(ledger, studies, extras)
+    ledger.own("summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
+    (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
+    atomic_write(folder / "summary.json", _json(told))
     crossing("summary-written")
-    tables = [_csv(folder, ledger), _parquet(folder, ledger)]
+    tables, parquet = [atomic_write(folder / "samples.csv", csv_text(ledger))], parquet_bytes(ledger)
+    if parquet is not None:
+        tables.append(atomic_write(folder / "samples.parquet", parquet))
     crossing("tables-written")
     report = _report(folder, ledger, studies, extras)
     crossing("report-written")
-    write_manifest(folder)
-    return Finished(report, told, tuple(table for table in tables if table is not None))
+    write_manifest(folder, ledger)
+    if ended:
+        ledger.keep(ended=True)
+    return Finished(report, told, tuple(tables))
+
+
+def summary_text(folder: Path, ledger: Ledger) -> str:
+    """The content of ``summary.json``, from the ledger."""
+    studies = studies_of(folder, ledger)
+    return _json(_summary(ledger, studies, _extras(ledger, studies)))
+
+
+def _summary(ledger: Ledger, studies: tuple[Study, ...], extras: Extras) -> dict[str, Any]:
+    told = summary(studies[0] if len(studies) == 1 else studies)
+    told |= {"claims": [asdict(claim) for claim in extras.claims]} if extras.claims else {}
+    return with_errors(told, *errors_of(ledger))
+
+
+def errors_of(ledger: Ledger) -> tuple[int, str]:
+    """How many samples of the plan raised an exception, and the text of the first of them."""
+    cells = dict.fromkeys(entry.id for entry, _ in ledger.plan())
+    texts = [text for cell in cells for text in ledger.error_texts(cell)]
+    return len(texts), texts[0] if texts else ""
+
+
+def _json(told: dict[str, Any]) -> str:
+    return json.dumps(told, indent=1, allow_nan=False)
 
 
 def report_of(folder: Path, ledger: Ledger) -> Path:
@@ -100,11 +136,11 @@ def _extras(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:
     return Extras(ledger.meta("about") or "", judged(ledger.meta("claims") or (), by_data, answers), findings)
 
 
-def write_manifest(folder: Path) -> Path:
+def write_manifest(folder: Path, ledger: Ledger) -> Path:
     """SHA-256 and size of every file of a run but the ledger, which goes on changing."""
-    files = sorted(path for path in (*folder.glob("*.*"), *folder.glob(f"{FOLDER}/*"), *folder.glob(f"{DATA}/*"))
-                   if path.is_file() and path.suffix in (".csv", ".html", ".json", ".parquet", ".safetensors", ".yaml")
-                   and path.name != MANIFEST and not path.name.startswith("."))  # fmt: skip
+    made = [folder / name for name in ledger.files() if name != MANIFEST]
+    inner = [path for pattern in INNER for path in folder.glob(pattern)]
+    files = sorted({path for path in (*made, *inner) if path.is_file()})
     told = {path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
             for path in files}  # fmt: skip
     return atomic_write(folder / MANIFEST, json.dumps({"format": 1, "files": told}, indent=1))
@@ -130,17 +166,19 @@ def _row(
     return found | {"broken_by": entry.stages[stage] if stage >= 0 else None, "error": errors.get(i)}
 
 
-def _csv(folder: Path, ledger: Ledger) -> Path:
+def csv_text(ledger: Ledger) -> str:
+    """The content of ``samples.csv``, from the ledger."""
     text, writer = io.StringIO(), None
     for row in rows(ledger):
         if writer is None:
             writer = csv.DictWriter(text, fieldnames=list(row))
             writer.writeheader()
         writer.writerow({name: _text(value) if isinstance(value, str) else value for name, value in row.items()})
-    return atomic_write(folder / "samples.csv", text.getvalue())
+    return text.getvalue()
 
 
-def _parquet(folder: Path, ledger: Ledger) -> Path | None:
+def parquet_bytes(ledger: Ledger) -> bytes | None:
+    """The content of ``samples.parquet``, from the ledger; None where pyarrow is not installed."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -162,7 +200,8 @@ def _parquet(folder: Path, ledger: Ledger) -> Path | None:
         ))  # fmt: skip
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.concat_tables(tables).unify_dictionaries(), sink, compression="zstd")
-    return atomic_write(folder / "samples.parquet", sink.getvalue().to_pybytes())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _text(value: str) -> str:

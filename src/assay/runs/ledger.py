@@ -5,6 +5,7 @@ report) is made from it and can be made again.
 """
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from assay.runs.database import NAME, connected
+from assay.core.arguments import described, reject
+from assay.core.folder import Owned, read_record, write_record
+from assay.core.outcome import Status
+from assay.runs.database import NAME, connected, convert, format_of
 from assay.runs.records import COLUMNS, Columns, Words, not_run
+from assay.runs.seals import Damage, damage, seal, seal_all, seal_plan, seal_shard, unseal
+from assay.runs.storage import COMMAND
+
+MADE = ("study.json", "summary.json", "samples.csv", "samples.parquet", "report.html", "manifest.json")
+"""The files that are made from a ledger."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Part:
         images: file of the adversarial images, relative to the run's folder; None if they were not kept.
         sha256: of that file.
         events: what happened besides.
+        keep: which images were to be kept: ``"all"``, ``"broken"`` or ``"none"``; None where the ledger does not say.
     """
 
     first: int
@@ -62,6 +72,7 @@ class Part:
     images: str | None
     sha256: str | None
     events: tuple[str, ...]
+    keep: str | None = None
 
 
 class Ledger:
@@ -78,7 +89,35 @@ class Ledger:
 
     def __init__(self, folder: Path, *, write: bool = False) -> None:
         self.path = Path(folder) / NAME
+        new = write and not self.path.exists()
+        if new:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            known = read_record(Path(folder))
+            run = known.run if known is not None else secrets.token_hex(8)
+            write_record(Path(folder), Owned(run, COMMAND, known.files if known is not None else ()))
         self.connection = connected(self.path, write=write)
+        self.sealed = format_of(self.connection) > 1
+        """Whether rows have digests; a ledger of format 1 gets them when it is opened to be written."""
+        if new:
+            self.keep(run=run, files=[])
+        elif write:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Bring an old ledger to the present format, and see that the folder's record is that of this ledger."""
+        folder = self.path.parent
+        if not self.sealed:
+            there = [name for name in MADE if (folder / name).is_file()]
+            with self.together() as db:
+                convert(db)
+                seal_all(db)
+            self.sealed = True
+            self.keep(run=secrets.token_hex(8), files=there)
+        if self.meta("run") is None:
+            self.keep(run=secrets.token_hex(8))
+        run, known = str(self.meta("run")), read_record(folder)
+        if known is None or (known.run, known.command) != (run, COMMAND):
+            write_record(folder, Owned(run, COMMAND, ()))
 
     def __enter__(self) -> "Ledger":
         return self
@@ -103,11 +142,14 @@ class Ledger:
         rows = [(name, json.dumps(value, allow_nan=False)) for name, value in values.items()]
         with self.together() as db:
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            for name, value in rows:
+                seal(db, f"meta/{name}", name, value)
 
     def tell(self, at: str, text: str) -> None:
         """Keep a sentence about the run."""
         with self.together() as db:
-            db.execute("INSERT INTO event VALUES (?, ?)", (at, text))
+            number = db.execute("INSERT INTO event VALUES (?, ?)", (at, text)).lastrowid
+            seal(db, f"event/{number}", at, text)
 
     def told(self) -> list[tuple[str, str]]:
         """The sentences about the run: when, what."""
@@ -115,8 +157,10 @@ class Ledger:
 
     def add_data(self, digest: str, about: Mapping[str, Any]) -> None:
         """Keep what is known about a data set."""
+        text = json.dumps(dict(about))
         with self.together() as db:
-            db.execute("INSERT OR REPLACE INTO data VALUES (?, ?)", (digest, json.dumps(dict(about))))
+            db.execute("INSERT OR REPLACE INTO data VALUES (?, ?)", (digest, text))
+            seal(db, f"data/{digest}", digest, text)
 
     def data(self) -> dict[str, dict[str, Any]]:
         """The data sets by digest."""
@@ -128,8 +172,10 @@ class Ledger:
         with self.together() as db:
             db.execute("INSERT OR IGNORE INTO cell(key, data, n, fields, about) VALUES (?, ?, ?, ?, ?)",
                        (key, data, n, json.dumps(dict(fields), sort_keys=True), about))  # fmt: skip
-            found: int = db.execute("SELECT id FROM cell WHERE key = ?", (key,)).fetchone()[0]
-        return found
+            asked = "SELECT id, key, data, n, fields, about FROM cell WHERE key = ?"
+            found, *rest = db.execute(asked, (key,)).fetchone()
+            seal(db, f"cell/{found}", found, *rest)
+        return int(found)
 
     def arrange(self, cells: Iterable[tuple[int, Words]]) -> None:
         """Say which cells the run now consists of, in order, and what they are called."""
@@ -137,6 +183,7 @@ class Ledger:
         with self.together() as db:
             db.execute("DELETE FROM plan")
             db.executemany("INSERT INTO plan VALUES (?, ?, ?)", rows)
+            seal_plan(db)
 
     def plan(self) -> list[tuple[Entry, Words]]:
         """The cells that the run consists of, in order."""
@@ -168,9 +215,55 @@ class Ledger:
         marks = ", ".join("?" * (len(COLUMNS) + 3))
         with self.together() as db:
             db.executemany(f"INSERT OR REPLACE INTO sample VALUES ({marks})", rows)  # noqa: S608 (only marks)
-            db.execute("INSERT OR REPLACE INTO shard VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            db.execute("INSERT OR REPLACE INTO shard VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                        (cell, part.first, part.count, part.seconds, part.worker, part.images, part.sha256,
-                        json.dumps(part.events)))  # fmt: skip
+                        json.dumps(part.events), part.keep))  # fmt: skip
+            seal_shard(db, cell, part.first)
+
+    def part(self, cell: int, first: int) -> tuple[Part, dict[str, Any], dict[int, str]]:
+        """A part that is there: what is known of it, its numbers, its errors by sample of the data set."""
+        (part,) = (part for part in self.parts(cell)[cell] if part.first == first)
+        asked = f"SELECT {', '.join(COLUMNS)}, error FROM sample WHERE cell = ? AND sample >= ? AND sample < ?"  # noqa: S608
+        rows = self.connection.execute(f"{asked} ORDER BY sample", (cell, first, first + part.count)).fetchall()
+        *columns, errors = zip(*rows, strict=True)
+        arrays = {name: np.array(values, dtype=np.float64 if kind is float else np.int64)
+                  for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)}  # fmt: skip
+        return part, arrays, {first + i: text for i, text in enumerate(errors) if text is not None}
+
+    def with_status(self, status: int) -> dict[int, list[int]]:
+        """The samples that have ended in a status, by cell."""
+        found: dict[int, list[int]] = {}
+        asked = "SELECT cell, sample FROM sample WHERE status = ? ORDER BY cell, sample"
+        for cell, sample in self.connection.execute(asked, (status,)):
+            found.setdefault(cell, []).append(sample)
+        return found
+
+    def remove(self, table: str, *key: str) -> None:
+        """Remove a row, with all that belongs to it, and its digest.
+
+        Args:
+            table: ``cell``, ``shard``, ``data``, ``answer``, ``meta``, ``event`` or ``plan``.
+            key: of the row, as in the name of its digest.
+        """
+        if table == "shard":
+            self.drop(int(key[0]), int(key[1]))
+            return
+        column = {"cell": "id", "data": "digest", "answer": "key", "meta": "name", "event": "rowid"}.get(table)
+        with self.together() as db:
+            if table == "cell":
+                for inner in ("sample", "shard"):
+                    db.execute(f"DELETE FROM {inner} WHERE cell = ?", key)  # noqa: S608 (our own tables)
+                db.execute("DELETE FROM seal WHERE name LIKE ?", (f"shard/{key[0]}/%",))
+            where = "" if column is None else f" WHERE {column} = ?"
+            db.execute(f"DELETE FROM {table}{where}", () if column is None else key)  # noqa: S608
+            unseal(db, "/".join((table, *key)))
+
+    def remove_strays(self, cell: int) -> None:
+        """Remove the samples of a cell that belong to no shard."""
+        with self.together() as db:
+            inside = "shard.cell = sample.cell AND sample.sample >= first AND sample.sample < first + count"
+            statement = f"DELETE FROM sample WHERE cell = ? AND NOT EXISTS (SELECT 1 FROM shard WHERE {inside})"  # noqa: S608
+            db.execute(statement, (cell,))
 
     def drop(self, cell: int, first: int) -> None:
         """Take a part out again: its images are lost or damaged."""
@@ -180,14 +273,15 @@ class Ledger:
                 db.execute("DELETE FROM sample WHERE cell = ? AND sample >= ? AND sample < ?",
                            (cell, first, first + row[0]))  # fmt: skip
                 db.execute("DELETE FROM shard WHERE cell = ? AND first = ?", (cell, first))
+            unseal(db, f"shard/{cell}/{first}")
 
     def parts(self, cell: int | None = None) -> dict[int, list[Part]]:
         """The parts that are there, by cell."""
         where, values = ("", ()) if cell is None else ("WHERE cell = ?", (cell,))
         found: dict[int, list[Part]] = {}
         asked = self.connection.execute(f"SELECT * FROM shard {where} ORDER BY cell, first", values)  # noqa: S608
-        for number, first, count, seconds, worker, images, sha256, events in asked:
-            part = Part(first, count, seconds, worker, images, sha256, tuple(json.loads(events)))
+        for number, first, count, seconds, worker, images, sha256, events, *keep in asked:
+            part = Part(first, count, seconds, worker, images, sha256, tuple(json.loads(events)), *keep)
             found.setdefault(number, []).append(part)
         return found
 
@@ -215,20 +309,66 @@ class Ledger:
         return found
 
     def faults(self) -> list[str]:
-        """What is wrong inside the file, as sentences; nothing where it is whole."""
-        found = [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        asked = ("SELECT shard.cell, shard.first, shard.count, count(sample.sample) FROM shard LEFT JOIN sample ON "
-                 "sample.cell = shard.cell AND sample.sample >= shard.first AND "
-                 "sample.sample < shard.first + shard.count GROUP BY shard.cell, shard.first")  # fmt: skip
-        for cell, first, count, there in self.connection.execute(asked):
-            if there != count:
-                found.append(f"cell {cell}: {there} of the {count} samples from {first} are there")
-        return found
+        """What is wrong with the file's structure, as sentences; nothing where it is whole."""
+        return [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+
+    def damage(self, *tables: str) -> Damage:
+        """What is not as it was written; nothing can be said of a ledger of format 1.
+
+        Args:
+            tables: what is compared; by default everything.
+        """
+        if not self.sealed:
+            return Damage()
+        return damage(self.connection, tables) if tables else damage(self.connection)
+
+    def require_rows(self) -> None:
+        """Refuse a ledger whose results are not as they were written.
+
+        Raises:
+            ValueError: one row at least has changed.
+        """
+        wrong = [name for name in self.damage("shard").names if self._is_there(name)]
+        if wrong:
+            expected = "results as they were written (assay verify lists the damage; the run's own command repairs it)"
+            reject("run", expected, described(f"{len(wrong)} changed shards in {self.path}"))
+
+    def _is_there(self, name: str) -> bool:
+        _, cell, first = name.split("/")
+        asked = "SELECT 1 FROM shard WHERE cell = ? AND first = ?"
+        return self.connection.execute(asked, (int(cell), int(first))).fetchone() is not None
+
+    def files(self) -> tuple[str, ...]:
+        """The files of the run's folder that this ledger names, relative to it."""
+        images = [row[0] for row in self.connection.execute("SELECT images FROM shard WHERE images IS NOT NULL")]
+        data = [str(about["file"]) for about in self.data().values()]
+        return tuple(dict.fromkeys((*(self.meta("files") or ()), *images, *data)))
+
+    def own(self, *names: str) -> None:
+        """Name files before they are written.
+
+        Raises:
+            ValueError: one is there already and is not the run's.
+        """
+        known = list(self.meta("files") or ())
+        new = [name for name in names if name not in known]
+        strange = [name for name in new if (self.path.parent / name).exists()]
+        if strange:
+            got = f"{', '.join(strange)} in {self.path.parent}, which this run did not write"
+            reject("out", "no other files of the names that a run writes (move them, or choose another folder with -o)",
+                   described(got))  # fmt: skip
+        if new:
+            self.keep(files=[*known, *new])
 
     def errors(self, entry: Entry) -> dict[int, str]:
         """Messages by sample of a cell."""
         asked = "SELECT sample, error FROM sample WHERE cell = ? AND error IS NOT NULL"
         return dict(self.connection.execute(asked, (entry.id,)))
+
+    def error_texts(self, cell: int) -> list[str]:
+        """Messages of the samples of a cell that raised an error, in order."""
+        asked = "SELECT coalesce(error, 'no message') FROM sample WHERE cell = ? AND status = ? ORDER BY sample"
+        return [row[0] for row in self.connection.execute(asked, (cell, int(Status.ERROR)))]
 
     def answer(self, key: str) -> Any:
         """What was kept under a key: the answer of a diagnostic, the result of a check; None without."""
@@ -240,6 +380,7 @@ class Ledger:
         text = json.dumps(content, allow_nan=False)
         with self.together() as db:
             db.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, ?)", (key, kind, text))
+            seal(db, f"answer/{key}", key, kind, text)
 
 
 def _plain(values: Any, kind: type) -> list[Any]:

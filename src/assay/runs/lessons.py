@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from assay.data import load as load_data
 from assay.runs.schema import Config
+from assay.runs.settings import device_of
 from assay.runs.signatures import Lesson
 from assay.runs.trained import Origin
 from assay.signatures import Helpers, settings
@@ -28,5 +29,5 @@ def lesson_of(config: Config, where: Mapping[tuple[str, str], Origin]) -> Lesson
         victims, train, test, settings(min(train.x.shape[2:]), asked.grid(), asked.kinds),
         helpers=Helpers(victims[first], victims[last]),
         extractor=f"{last}, trained on such images, convolution {asked.layer}",
-        plan=asked.plan(), columns=asked.columns, seed=asked.seed,
+        plan=asked.plan(), columns=asked.columns, seed=asked.seed, device=device_of(config.run.device),
     )  # fmt: skip

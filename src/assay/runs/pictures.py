@@ -1,13 +1,15 @@
 """Adversarial images of a run: one safetensors file a shard, named in the ledger with its SHA-256."""
 
-import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from assay.core.arguments import one_of, reject
+from assay.core.arguments import described, one_of, reject
+from assay.core.files import run_of, sha256
 from assay.core.outcome import Status
 from assay.core.tensors import read_tensors, write_tensors
 from assay.data import Dataset
@@ -50,19 +52,43 @@ def write_part(folder: Path, name: str, images: Tensor, at: Tensor) -> tuple[str
 
     Returns:
         The file, relative to the run's folder, and its SHA-256.
+
+    Raises:
+        ValueError: another file of that name is there, which this run did not write.
     """
-    path = folder / FOLDER / f"{name}.safetensors"
-    write_tensors(path, {"images": images, "sample": at}, "assay-images", {"count": len(at)})
+    path, run = folder / FOLDER / f"{name}.safetensors", run_of(folder)
+    if path.exists() and not is_of_run(path, run):
+        reject("out", f"no file {FOLDER}/{path.name} of another run (move it)", described(f"one in {folder}"))
+    write_tensors(path, {"images": images, "sample": at}, "assay-images", {"count": len(at), "run": run})
     return f"{FOLDER}/{path.name}", sha256(path)
 
 
+def is_of_run(path: Path, run: str) -> bool:
+    """Whether a run has written a file of images, by the number of the run that the file holds."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("assay-images", "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return False
+    return bool(run) and isinstance(about, dict) and about.get("run") == run
+
+
 def looker(folder: Path, parts: list[Part]) -> Callable[[int], Tensor | None]:
-    """A function from a sample to its image, or None where none was kept; files are read when they are asked for."""
+    """A function from a sample to its image, or None where none was kept.
+
+    Files are read when they are asked for, and compared with their SHA-256 the first time.
+    """
+    whole: dict[str, bool] = {}
 
     def look(sample: int) -> Tensor | None:
         for part in parts:
             if part.images is not None and part.first <= sample < part.first + part.count:
-                return _from(inside(folder, part.images), sample - part.first)
+                path = inside(folder, part.images)
+                if part.images not in whole:
+                    whole[part.images] = path.is_file() and sha256(path) == part.sha256
+                return _from(path, sample - part.first) if whole[part.images] else None
         return None
 
     return look
@@ -87,40 +113,49 @@ def store_data(folder: Path, data: Dataset) -> str:
 
     Returns:
         The file, relative to the folder.
+
+    Raises:
+        ValueError: a copy is there, and is not of these images.
     """
     name = f"{DATA}/{data.digest[:16]}.safetensors"
-    if not (folder / name).is_file():
-        tensors = {"x": data.x, "y": data.y} | ({} if data.masks is None else {"masks": data.masks})
-        about = {"classes": list(data.classes), "name": data.name, "source": data.source}
-        write_tensors(folder / name, tensors, "assay-data", about)
+    if (folder / name).is_file():
+        load_data(folder / name)
+        return name
+    tensors = {"x": data.x, "y": data.y} | ({} if data.masks is None else {"masks": data.masks})
+    about = {"classes": list(data.classes), "name": data.name, "source": data.source}
+    write_tensors(folder / name, tensors, "assay-data", about)
     return name
 
 
 def load_data(path: Path) -> Dataset:
-    """What `store_data` kept.
+    """What `store_data` kept. Its digest, whose beginning is the file's name, is compared with its content.
 
     Raises:
-        FileNotFoundError, ValueError: it is gone, or another file.
+        FileNotFoundError: it is gone.
+        ValueError: it is damaged, or another file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"run: expected the run's copy of its data, but there is none at {path}")
-    about, tensors = read_tensors(path, "assay-data", "data")
-    return Dataset(tensors["x"], tensors["y"], tuple(about["classes"]), tensors.get("masks"), about["name"],
-                   about["source"])  # fmt: skip
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def whole_file(path: Path) -> bool:
-    """Whether a safetensors file is there with all its bytes (whether they are the right ones, its SHA-256 tells)."""
-    from safetensors import SafetensorError, safe_open
-
+    expected = f"the data that the run was made with at {path} (restore the file, or delete it and repeat the command)"
     try:
-        with safe_open(str(path), framework="pt"):
-            return True
-    except (SafetensorError, OSError):
-        return False
+        about, tensors = read_tensors(path, "assay-data", "data")
+        found = Dataset(tensors["x"], tensors["y"], tuple(about["classes"]), tensors.get("masks"), about["name"],
+                        about["source"])  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        reject("data", expected, described(f"a damaged file: {error}"))
+    if found.digest[:16] != path.stem:
+        reject("data", expected, described("a damaged file: other images, labels, classes or masks"))
+    return found
+
+
+def run_data(folder: Path, digest: str, about: Mapping[str, Any]) -> Dataset:
+    """The data of a run by what its ledger says of them.
+
+    Raises:
+        FileNotFoundError: the copy is gone.
+        ValueError: it is damaged, or another one.
+    """
+    found = load_data(inside(folder, about["file"]))
+    if found.digest != digest:
+        reject("data", f"the data of the run, SHA-256 {digest[:16]}…, at {about['file']}", described("other data"))
+    return found

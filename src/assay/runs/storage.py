@@ -1,17 +1,17 @@
 """The folder of a run: who may write to it, and what kind of disk it is on."""
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from assay.core.arguments import described, reject
-from assay.core.files import atomic_write
+from assay.core.folder import LEDGER, LOCK, foreign, holder_named, locked, read_record, require_empty
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs",
                       "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "9p", "orangefs"})  # fmt: skip
-_LOCK, _HOLDER = ".lock", ".holder"
+COMMAND = "run"
+"""What the record of a folder with a ledger says."""
 _PATIENCE = 1.0
 
 
@@ -19,31 +19,34 @@ _PATIENCE = 1.0
 def held(folder: Path) -> Iterator[None]:
     """Hold a run's folder: no other process writes to it meanwhile.
 
-    The lock belongs to the process and goes with it, however it ends.
-
     Args:
-        folder: is made if it is missing.
+        folder: empty, new, or that of a run; made if it is missing.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds it, or it holds other people's files and no run.
         OSError: it cannot be written to.
     """
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=_PATIENCE, poll_interval=0.02)  # one who only looks has it for a moment
-    except Timeout:
-        who = _named(folder) or "another process"
-        reject("out", "a folder that no other process is writing to (assay status only reads)",
-               described(f"{folder}, which {who} holds"))  # fmt: skip
-    try:
-        atomic_write(folder / _HOLDER, f"process {os.getpid()} on {platform.node()}")
+    require_own(folder)
+    with locked(folder, _PATIENCE):
+        require_own(folder)
         yield
-        (folder / _HOLDER).unlink(missing_ok=True)
-    finally:
-        lock.release()
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder in which there is something, and no ledger.
+
+    Raises:
+        ValueError: what is there is named.
+    """
+    if folder.exists() and not folder.is_dir():
+        reject("out", "a folder, such as runs/new", described(f"{folder}, which is a file"))
+    if not (folder / LEDGER).exists():
+        known = read_record(folder)
+        if known is not None and known.command != COMMAND:
+            reject("out", "a new or empty folder, or that of an earlier run (choose another with -o)",
+                   described(f"{folder}, a folder of assay {known.command}"))  # fmt: skip
+        if known is None or {name.partition("/")[0] for name in known.files}.isdisjoint(foreign(folder)):
+            require_empty(folder)
 
 
 def holder(folder: Path) -> str:
@@ -53,10 +56,10 @@ def holder(folder: Path) -> str:
     except ImportError:  # elsewhere than on POSIX systems there is no shared lock
         return _probed(folder)
     try:
-        with (folder / _LOCK).open("rb") as lock:
+        with (folder / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number may look at once
     except BlockingIOError:
-        return _named(folder) or "another process"
+        return holder_named(folder) or "another process"
     except OSError:
         return ""
     return ""
@@ -65,20 +68,13 @@ def holder(folder: Path) -> str:
 def _probed(folder: Path) -> str:
     from filelock import FileLock, Timeout
 
-    if not (folder / _LOCK).is_file() or not os.access(folder / _LOCK, os.W_OK):
+    if not (folder / LOCK).is_file() or not os.access(folder / LOCK, os.W_OK):
         return ""
     try:
-        with FileLock(folder / _LOCK, timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             return ""
     except Timeout:
-        return _named(folder) or "another process"
-
-
-def _named(folder: Path) -> str:
-    try:
-        return (folder / _HOLDER).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
+        return holder_named(folder) or "another process"
 
 
 def on_network(folder: Path) -> bool:

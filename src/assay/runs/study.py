@@ -1,18 +1,22 @@
 """Running a study: its models, its cells, its questions, its report."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from assay.core.arguments import described, reject
 from assay.core.combinators import unfold
 from assay.core.files import atomic_write
+from assay.core.folder import out_folder
 from assay.core.progress import Callback
 from assay.data import Dataset
 from assay.data import load as load_data
-from assay.models import is_factory
+from assay.models import digest, is_factory
+from assay.models import load as load_model
 from assay.runs.cells import Area, looked_at
 from assay.runs.conduct import Conducted, Told, conduct, tell
 from assay.runs.executors import Executor
@@ -23,10 +27,14 @@ from assay.runs.plans import curve_plans, plans
 from assay.runs.questions import answer_questions
 from assay.runs.schema import Config, Data
 from assay.runs.settings import Settings, device_of
-from assay.runs.storage import held
+from assay.runs.storage import held, require_own
 from assay.runs.trained import Origin, origins
+from assay.training.trainer import require_accelerate
 
 STUDY = "study.json"
+_PACKAGES = MappingProxyType({"timm": ("timm", "vision"), "torchvision": ("torchvision", "vision"),
+                              "hf": ("transformers", "hf")})  # fmt: skip
+"""What loading a model needs, by the beginning of its spec: the package, and the extra that installs it."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +45,18 @@ class StudyRun:
         report: the page; None if it was interrupted.
         conducted: how its cells ended.
         summary: as in ``summary.json``.
+        unanswered: names of the diagnostics and signatures that raised an exception; the same call tries them again.
     """
 
     report: Path | None
     conducted: Conducted
     summary: dict[str, Any]
+    unanswered: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a cell, a sample or a question could not be completed."""
+        return bool(self.conducted.failures or self.conducted.errors or self.unanswered) or not self.conducted.complete
 
 
 def run_study(
@@ -70,11 +85,16 @@ def run_study(
     Raises:
         ValueError: another process is writing to the folder, or a part cannot be had.
     """
-    out, settings = Path(out), settings_of(config)
+    out, settings = out_folder(out), settings_of(config)
+    require_own(out)
+    require_packages(config)
+    parts = _parts(config)
     with held(out), Ledger(out, write=True) as ledger:
         begin(out, ledger)
+        ledger.own(STUDY)
         atomic_write(out / STUDY, canonical(config))
-        parts, where = _loaded(config, out, notice)
+        where = origins(config, parts, out, notice)
+        _compare_models(ledger, where)
         areas = [_area(config, name, data, where) for name, data in parts.items()]
         said = tuple(dict.fromkeys(text for area in areas for text in tell(area.subjects, notice)))
         headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
@@ -85,30 +105,62 @@ def run_study(
             notice(f"{failure.label}: failed: {failure.error}")
         if done.signal:
             return StudyRun(None, done, {})
-        answer_questions(config, parts, where, ledger, out, notice)
+        unanswered = answer_questions(config, parts, where, ledger, out, notice)
         ledger.keep(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
         finished = finish(out, ledger, ended=True)
         for claim in finished.summary.get("claims", ()):
             if claim["ours"] == "not measured":
                 notice(f"claim not measured: {claim['says']}")
-        return StudyRun(finished.report, done, finished.summary)
+        return StudyRun(finished.report, done, finished.summary, unanswered)
+
+
+def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], Origin]) -> None:
+    """Compare the weights of the models that the study has trained with those that it began with.
+
+    Raises:
+        ValueError: they are others.
+    """
+    known = dict(ledger.meta("trained") or {})
+    for origin in where.values():
+        if origin.folder is None:
+            continue
+        name, now = origin.folder.name, digest(load_model(str(origin.folder / "model.safetensors")))
+        if known.setdefault(name, now) != now:
+            expected = f"the weights in models/{name} with which this run began (restore them, or choose another -o)"
+            reject("models", expected, described("other weights"))
+    ledger.keep(trained=known)
 
 
 def areas_of(config: Config, out: Path, notice: Callable[[str], None]) -> list[Area]:
     """The data of a study with the models and attacks on each; models that are to be trained are trained."""
-    parts, where = _loaded(config, out, notice)
+    parts = _parts(config)
+    where = origins(config, parts, out, notice)
     return [_area(config, name, data, where) for name, data in parts.items()]
 
 
-def _loaded(
-    config: Config, out: Path, notice: Callable[[str], None]
-) -> tuple[dict[str, Dataset], dict[tuple[str, str], Origin]]:
+def require_packages(config: Config) -> None:
+    """Refuse to begin a study without the optional packages that it needs.
+
+    Raises:
+        ImportError: one is missing; the message has the line that installs it.
+    """
+    if any(model.train is not None for model in config.models.values()):
+        require_accelerate()
+    for name, model in config.models.items():
+        needed = _PACKAGES.get((model.load or "").partition(":")[0])
+        if needed is not None and find_spec(needed[0]) is None:
+            raise ImportError(f"models.{name}.load: expected {needed[0]}, which is not installed: "
+                              f"pip install 'assay[{needed[1]}]'")  # fmt: skip
+
+
+def _parts(config: Config) -> dict[str, Dataset]:
+    """The test images of each data set."""
     parts = {name: test_part(config, source) for name, source in config.data.items()}
     known: dict[str, str] = {}
     for name, data in parts.items():
         if known.setdefault(data.digest, name) != name:
             reject(f"data.{name}", f"images other than those of {known[data.digest]}", described("the same ones"))
-    return parts, origins(config, parts, out, notice)
+    return parts
 
 
 def refuse_code(config: Config) -> None:

@@ -10,6 +10,7 @@ from assay.data import Dataset
 from assay.data import load as load_data
 from assay.runs.foreground import with_foreground
 from assay.runs.schema import Config, Model
+from assay.runs.settings import device_of
 from assay.runs.work import Source
 from assay.training import Recipe
 from assay.training import train as run_training
@@ -80,5 +81,5 @@ def _train(
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
     if not (folder / "model.safetensors").is_file():
         notice(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epochs")
-    run_training(images, recipe, folder, trail=trail)
+    run_training(images, recipe, folder, trail=trail, device=device_of(config.run.device))
     return folder

@@ -1,33 +1,26 @@
 """Whether a run's folder is what it says: hashes, the ledger's own order, and every adversarial image measured anew."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from assay.core.guard import seeded, untouched
-from assay.core.outcome import TOLERANCE, Status
-from assay.core.tensors import read_tensors
-from assay.data import Dataset
-from assay.defences import adaptation_of
+from assay.core.files import sha256
 from assay.models import digest
 from assay.runs.cells import NOT_ADAPTED
-from assay.runs.finish import MANIFEST
-from assay.runs.ledger import Entry, Ledger, Part
-from assay.runs.pictures import inside, load_data, sha256
+from assay.runs.finish import MANIFEST, csv_text, parquet_bytes, summary_text
+from assay.runs.identity import key_of
+from assay.runs.ledger import Entry, Ledger
+from assay.runs.pictures import inside, run_data
+from assay.runs.recheck import Rechecked, known_of, recheck
 from assay.runs.records import Words
+from assay.runs.seals import stray_rows
 from assay.runs.work import Source
 
 _WEIGHTS = (".safetensors", ".pt", ".pth")
-_BATCH = 37
-"""Images at once, another number than any attack has used: what depends on the batch shows."""
-_DRAWS, _OFTEN = 10, 0.5
-"""How often images are shown to a random model, and the share of the time in which they have to fool it together."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +66,106 @@ def verify(
     with Ledger(folder) as ledger:
         notice("ledger")
         faults = [f"ledger: {text}" for text in ledger.faults()]
+        if faults:  # nothing more can be read for sure
+            return Verified(tuple(faults), 0, 0, 0, ())
+        faults += [f"ledger: {text}" for text in _rows(ledger)]
         notice("files")
         more, files, skipped = _hashes(folder, ledger)
         faults += more
+        if not ledger.sealed:
+            skipped.append("digests of rows: a ledger of the first version has none; the run's own command adds them")
         measured, flipped = 0, 0
-        sources: Mapping[str, Any] = ledger.meta("sources") or {}
-        parts = ledger.parts()
         for (model, data), cells in _by_model(ledger).items():
             notice(f"{model} on {data}")
-            found = _model(folder, model, data, sources, cells, skipped, trust=trust) if models else None
-            images = load_data(inside(folder, ledger.data()[cells[0][0].data]["file"]))
-            for entry, words in cells:
-                wrong, count, near = _cell(folder, ledger, entry, words, parts.get(entry.id, []), images, found)
-                faults += wrong
-                measured, flipped = measured + count, flipped + near
+            for found in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
+                faults += found.faults
+                measured, flipped = measured + found.measured, flipped + found.flipped
+        notice("tables")
+        faults += _tables(folder, ledger)
     return Verified(tuple(faults), files, measured, flipped, tuple(skipped))
 
 
+def _rows(ledger: Ledger) -> Iterator[str]:
+    """What the ledger's rows say against their digests, and against each other."""
+    yield from ledger.damage().texts
+    for entry in ledger.cells():
+        if entry.key != key_of(entry.fields):
+            yield f"cell {entry.id} is not what its key says"
+    for cell, count in stray_rows(ledger.connection).items():
+        yield f"cell {cell}: {count} samples belong to no shard"
+    if ledger.meta("ended") is True and not ledger.plan():
+        yield "the run is finished, and its plan is empty"
+
+
+def _tables(folder: Path, ledger: Ledger) -> list[str]:
+    """Tables that are not what the ledger says; a run that is not finished may have older ones, or none."""
+    if not (folder / MANIFEST).is_file():
+        missing = ledger.meta("ended") is True
+        return [f"{MANIFEST}: missing, though the run is finished"] if missing else []
+    try:
+        expected = {"samples.csv": csv_text(ledger).encode(), "summary.json": summary_text(folder, ledger).encode()}
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        return [f"tables: cannot be made from the ledger to be compared: {error}"]
+    faults = [f"{name}: not what the ledger says" for name, content in expected.items()
+              if not (folder / name).is_file() or (folder / name).read_bytes() != content]  # fmt: skip
+    return faults + _parquet(folder / "samples.parquet", ledger)
+
+
+def _parquet(path: Path, ledger: Ledger) -> list[str]:
+    content = parquet_bytes(ledger) if path.is_file() else None
+    if content is None:
+        return []
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if path.read_bytes() == content:
+        return []
+    try:  # another version of pyarrow writes the same numbers in other bytes; repr, as no NaN equals another
+        mine, theirs = (parquet.read_table(source).to_pydict() for source in (path, pa.BufferReader(content)))
+        same = repr(mine) == repr(theirs)
+    except (OSError, ValueError, pa.ArrowException):
+        same = False
+    return [] if same else [f"{path.name}: not what the ledger says"]
+
+
+def _results(
+    folder: Path,
+    ledger: Ledger,
+    model: str,
+    data: str,
+    cells: list[tuple[Entry, Words]],
+    faults: list[str],
+    skipped: list[str],
+    *,
+    models: bool,
+    trust: bool,
+) -> Iterator[Rechecked]:
+    """Each cell of a model, checked anew."""
+    digest_of, sources = cells[0][0].data, ledger.meta("sources") or {}
+    about = ledger.data().get(digest_of)
+    if about is None:
+        faults.append(f"{model} on {data}: the ledger does not say where its data are")
+        return
+    name = str(about["file"])
+    if not inside(folder, name).is_file():
+        faults.append(f"{name}: missing, so nothing can be compared with it")
+        return
+    try:
+        images = run_data(folder, digest_of, about)
+    except ValueError as error:
+        faults.append(f"{name}: {error}")
+        return
+    network = _model(folder, model, data, sources, cells, faults, skipped, trust=trust) if models else None
+    known = None if network is None else known_of(network, images)
+    ended, parts = ledger.meta("ended") is True, ledger.parts()
+    for entry, words in cells:
+        yield recheck(folder, f"{words.model}, {words.attack}", entry, ledger.columns(entry), ledger.errors(entry),
+                      parts.get(entry.id, []), images, known, adapted=NOT_ADAPTED not in words.attack,
+                      complete=ended)  # fmt: skip
+
+
 def _hashes(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
-    faults, right, skipped = [], 0, []
+    faults, right, skipped = [], 0, list[str]()
     expected = {part.images: part.sha256 for parts in ledger.parts().values() for part in parts if part.images}
     try:
         told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -106,7 +180,7 @@ def _hashes(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
         if not path.is_relative_to(root):
             faults.append(f"{name}: outside the run's folder")
         elif not path.is_file():
-            faults.append(f"{name}: missing")
+            (skipped if name.startswith("models/") else faults).append(f"{name}: missing")
         elif sha256(path) != wanted:
             faults.append(f"{name}: changed since it was written")
         else:
@@ -127,6 +201,7 @@ def _model(
     data: str,
     sources: Mapping[str, Any],
     cells: list[tuple[Entry, Words]],
+    faults: list[str],
     skipped: list[str],
     *,
     trust: bool,
@@ -141,108 +216,15 @@ def _model(
         return None
     try:
         model = Source.told(told, folder).make()
-    except (OSError, ValueError, ImportError) as error:
+    except FileNotFoundError as error:
         skipped.append(f"{name}: cannot be loaded, so its images are not shown to it again: {error}")
         return None
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
+        text = f"{name}: cannot be loaded, so its images are not shown to it again: {error}"
+        (faults if told["inside"] else skipped).append(text)
+        return None
     if digest(model) != cells[0][0].fields["model"]:
-        skipped.append(f"{name}: its weights are others now, so its images are not shown to it again")
+        text = f"{name}: its weights are others now, so its images are not shown to it again"
+        (faults if told["inside"] else skipped).append(text)
         return None
     return model
-
-
-def _cell(
-    folder: Path, ledger: Ledger, entry: Entry, words: Words, parts: list[Part], data: Dataset, model: nn.Module | None
-) -> tuple[list[str], int, int]:
-    """Faults of one cell, images measured, and those that only rounding had broken."""
-    label, faults, measured, flipped = f"{words.model}, {words.attack}", [], 0, 0
-    columns = ledger.columns(entry)
-    there = columns["status"] != int(Status.NOT_RUN)
-    if not np.array_equal(columns["y"][there], data.y.numpy()[there]):
-        faults.append(f"{label}: labels in the ledger are not those of the data")
-    over = (columns["status"] == int(Status.BROKEN)) & (columns["size"] > 1 + TOLERANCE)
-    faults += [f"{label}: sample {i} is broken by a perturbation of {columns['size'][i]:.4g} budgets"
-               for i in np.flatnonzero(over)]  # fmt: skip
-    for part in parts:
-        path = inside(folder, part.images or "")
-        if part.images is None or not path.is_file():
-            continue
-        try:
-            _, tensors = read_tensors(path, "assay-images", "images")
-        except ValueError as error:
-            faults.append(f"{part.images}: {error}")
-            continue
-        at = tensors["sample"] + part.first
-        broken = torch.from_numpy(columns["status"][at.numpy()] == int(Status.BROKEN))
-        images, index = tensors["images"][broken], at[broken]
-        wrong, near = _measured(label, images, index, columns, data, model,
-                                adapted=NOT_ADAPTED not in words.attack)  # fmt: skip
-        faults += wrong
-        measured, flipped = measured + len(index), flipped + near
-    return faults, measured, flipped
-
-
-def _measured(
-    label: str,
-    images: Tensor,
-    index: Tensor,
-    columns: Mapping[str, Any],
-    data: Dataset,
-    model: nn.Module | None,
-    *,
-    adapted: bool,
-) -> tuple[list[str], int]:
-    faults = []
-    delta = (images.double() - data.images(index).double()).flatten(1)
-    sizes = {"linf": delta.abs().amax(1), "l2": delta.norm(dim=1)} if len(delta) else {}
-    outside = (~images.isfinite() | (images < 0) | (images > 1)).flatten(1).any(1)
-    for place, sample in enumerate(index.tolist()):
-        if outside[place]:
-            faults.append(f"{label}: the image of sample {sample} leaves [0, 1]")
-        for norm, found in sizes.items():
-            if not np.isclose(float(found[place]), columns[norm][sample], rtol=1e-5, atol=1e-6):
-                faults.append(f"{label}: the {norm} norm of sample {sample} is {float(found[place]):.6g}, "
-                              f"the ledger says {columns[norm][sample]:.6g}")  # fmt: skip
-    if model is None or not len(index):
-        return faults, 0
-    doubts, flipped = _shown(label, images, index, columns, data, model, adapted=adapted)
-    return faults + doubts, flipped
-
-
-def _shown(
-    label: str,
-    images: Tensor,
-    index: Tensor,
-    columns: Mapping[str, Any],
-    data: Dataset,
-    model: nn.Module,
-    *,
-    adapted: bool,
-) -> tuple[list[str], int]:
-    """What is wrong when the model sees the images again, and how many do not fool it for all that."""
-    target = torch.from_numpy(columns["target"][index.numpy()])
-    how = adaptation_of(model) if adapted else None
-
-    def once() -> tuple[Tensor, Tensor]:
-        with untouched(model), torch.no_grad():
-            logits = torch.cat([model(part) for part in images.split(_BATCH)])
-        right = torch.where(target < 0, logits.argmax(1) != data.y[index], logits.argmax(1) == target)
-        if how is not None and how.test is not None:  # a refused image is no success
-            right = right & how.test(logits, images)
-        return logits, right
-
-    with seeded(0, {images.device}):
-        (logits, right), (again, _) = once(), once()
-        if not torch.allclose(logits, again, rtol=1e-4, atol=1e-6, equal_nan=True):
-            share, rare = _by_chance(torch.stack([right, *(once()[1] for _ in range(_DRAWS - 1))]))
-            told = f"{label}: the model is random, and images that fool it do so {100 * share:.0f} % of the time"
-            return [told] if share < _OFTEN else [], rare
-    clear = 1e-3 * float(logits.std(1).median())
-    missed = (~right).nonzero().squeeze(1).tolist()
-    faults = [f"{label}: the image of sample {int(index[place])} does not fool the model" for place in missed
-              if columns["margin"][int(index[place])] > clear]  # fmt: skip
-    return faults, len(missed) - len(faults)
-
-
-def _by_chance(fooled: Tensor) -> tuple[float, int]:
-    """Of draws × images, whether they fooled a random model: the share, and how many images seldom do."""
-    return float(fooled.float().mean()), int((fooled.float().mean(0) < _OFTEN).sum())

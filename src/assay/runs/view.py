@@ -12,7 +12,7 @@ from assay.core.outcome import Status
 from assay.masks import SpectralResidual
 from assay.report import Answered, Cell, Checked, Study
 from assay.runs.ledger import Entry, Ledger, Part
-from assay.runs.pictures import inside, load_data, looker
+from assay.runs.pictures import looker, run_data
 from assay.runs.records import Words, outcome_of
 from assay.trust.registry import CHECKS
 
@@ -26,10 +26,14 @@ def studies_of(folder: Path, ledger: Ledger) -> tuple[Study, ...]:
     Args:
         folder: the run's.
         ledger: its ledger.
+
+    Raises:
+        ValueError: results, or the copy of the data, are not as they were written.
     """
+    ledger.require_rows()
     plan, parts = ledger.plan(), ledger.parts()
     return tuple(
-        _study(folder, ledger, about, [(e, w) for e, w in plan if e.data == digest], parts)
+        _study(folder, ledger, digest, about, [(e, w) for e, w in plan if e.data == digest], parts)
         for digest, about in ledger.data().items()
         if any(entry.data == digest for entry, _ in plan)
     )
@@ -63,11 +67,12 @@ def cell_of(
 def _study(
     folder: Path,
     ledger: Ledger,
+    digest: str,
     about: Mapping[str, Any],
     plan: Sequence[tuple[Entry, Words]],
     parts: Mapping[int, list[Part]],
 ) -> Study:
-    data = load_data(inside(folder, about["file"]))
+    data = run_data(folder, digest, about)
     shape = tuple(data.x.shape[1:])
     cells = [_with_labels(cell_of(folder, ledger, entry, words, parts.get(entry.id, []), shape), data.y)
              for entry, words in plan]  # fmt: skip

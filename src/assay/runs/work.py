@@ -97,6 +97,7 @@ class Order:
         first: index of the first sample.
         count: samples.
         identity: digest of the model that is meant.
+        only: indices of the samples, where not all of them are meant: those that raised an error before.
     """
 
     model: Source | nn.Module
@@ -106,6 +107,7 @@ class Order:
     first: int
     count: int
     identity: str = ""
+    only: tuple[int, ...] = ()
 
     def carry_out(self, progress: Callback | None = None) -> "Done":
         """Attack the samples; a random model draws alike in every process.
@@ -121,7 +123,7 @@ class Order:
         """
         settings = self.settings
         model, data = model_of(self.model, settings.device, self.identity), data_of(self.data)
-        part = slice(self.first, self.first + self.count)
+        part = torch.tensor(self.only) if self.only else slice(self.first, self.first + self.count)
         x, y = data.images(part), data.y[part]
         how = adaptation_of(model) if settings.adaptive else None
         what = self.planned.attack if how is None else how.adapt(self.planned.attack)

@@ -3,7 +3,9 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.arguments import described, reject
-from assay.core.files import atomic_write, sweep
+from assay.core.files import atomic_write
+from assay.core.folder import check_claim, claim, locked, out_folder
 from assay.data import Dataset
 from assay.models import build, digest
 from assay.models import load as load_model
 from assay.models import save as save_model
 from assay.training.average import Average
-from assay.training.checkpoint import read_checkpoint, write_checkpoint
+from assay.training.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
 from assay.training.counting import Recorder, Tally
 from assay.training.log import Guarded
 from assay.training.objectives import Batch, TrainingObjective, make
@@ -28,6 +31,8 @@ from assay.training.records import Epoch, Moment, Trained
 from assay.training.transfer import begin_from
 from assay.training.validation import best_epoch, collapse, hold_out
 
+COMMAND, FILES = "train", ("checkpoint.pt", "model.safetensors", "history.json", "tensorboard")
+"""What the record of a training run's folder says; the weights of single epochs are named there, too."""
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -40,6 +45,7 @@ def train(
     track: tuple[str, ...] = (),
     progress: Callable[[Epoch], None] | None = None,
     live: Callable[[Moment], None] | None = None,
+    device: str | None = None,
 ) -> Trained:
     """Train by a recipe, or go on where an earlier call with the same arguments (but for fewer epochs) stopped.
 
@@ -55,43 +61,82 @@ def train(
         track: ``"tensorboard"``, ``"mlflow"``.
         progress: called after each epoch.
         live: called a few times a second.
+        device: where, such as ``"cpu"`` or ``"cuda:1"``; by default an accelerator if there is one.
 
     Returns:
         The result.
 
     Raises:
-        ValueError: a folder of another run (the field that differs is named), data without the masks that the
-            objective needs, or a loss that is not finite.
+        ImportError: accelerate is not installed.
+        ValueError: a folder of another run (the field that differs is named) or with other files, one that another
+            process is writing to, a damaged checkpoint, data without the masks that the objective needs, or a loss
+            that is not finite.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for folder in (out, out / "trail"):
-        sweep(folder)
+    out = out_folder(out)
+    require_accelerate()
+    files = (*FILES, *(_trail_name(epoch) for epoch in trail))
+    check_claim(out, COMMAND, files, _is_training)
     objective = make(
         recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
         steps=recipe.attack_steps, attack=recipe.attack, load=load_model,
     )  # fmt: skip
     if "mask" in objective.needs and data.masks is None:
         reject("data", f"foreground masks, which {recipe.objective} needs", described(f"{data.name} has none"))
-    run = _Run(data, recipe, objective, out, trail)
-    run.resume()
-    trackers = Guarded(track if run.main else (), out)
-    trackers.call("start", vars(recipe))
-    while not run.over:
-        epoch = run.epoch(live)
-        if progress is not None and run.main:
-            progress(epoch)
-        named = {name: getattr(epoch, name) for name in ("loss", "accuracy", "rate", "clean", "robust", "passes")}
-        trackers.call("log", epoch.epoch, {name: value for name, value in named.items() if value is not None})
-    trackers.call("finish")
-    return run.finish()
+    run = _Run(data, recipe, objective, out, trail, device)
+    with locked(out) if run.main else nullcontext():
+        if run.main:
+            claim(out, COMMAND, files, _is_training)
+        run.resume()
+        trackers = Guarded(track if run.main else (), out)
+        trackers.call("start", vars(recipe))
+        while not run.over:
+            epoch = run.epoch(live)
+            if progress is not None and run.main:
+                progress(epoch)
+            named = {name: getattr(epoch, name) for name in ("loss", "accuracy", "rate", "clean", "robust", "passes")}
+            trackers.call("log", epoch.epoch, {name: value for name, value in named.items() if value is not None})
+        trackers.call("finish")
+        return run.finish()
+
+
+def require_accelerate() -> None:
+    """Refuse to begin without accelerate.
+
+    Raises:
+        ImportError: it is not installed; the message has the line that installs it.
+    """
+    try:
+        missing = find_spec("accelerate") is None
+    except (ImportError, ValueError):
+        missing = True
+    if missing:
+        raise ImportError("training needs accelerate, which is not installed: pip install 'assay[train]'")
+
+
+def _is_training(folder: Path) -> bool:
+    """Whether a folder without a record is one of a training run of an earlier version."""
+    try:
+        load_checkpoint(folder / "checkpoint.pt")
+    except ValueError:
+        return False
+    return True
+
+
+def _trail_name(epoch: int) -> str:
+    return f"trail/epoch-{epoch:04d}.safetensors"
 
 
 class _Run:
     """The state of a training run."""
 
     def __init__(
-        self, data: Dataset, recipe: Recipe, objective: TrainingObjective, out: Path, trail: tuple[int, ...]
+        self,
+        data: Dataset,
+        recipe: Recipe,
+        objective: TrainingObjective,
+        out: Path,
+        trail: tuple[int, ...],
+        device: str | None,
     ) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs  # half a second of import time
 
@@ -112,7 +157,11 @@ class _Run:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
         # Buffers stay each process's own: an objective may pass several times before it goes back.
         settings = DistributedDataParallelKwargs(broadcast_buffers=False)
-        self.accelerator = Accelerator(mixed_precision=_MIXED[recipe.precision], kwargs_handlers=[settings])
+        here = torch.device(device) if device is not None else None
+        if here is not None and here.type == "cuda" and here.index is not None:
+            torch.cuda.set_device(here)
+        self.accelerator = Accelerator(mixed_precision=_MIXED[recipe.precision], kwargs_handlers=[settings],
+                                       cpu=here is not None and here.type == "cpu")  # fmt: skip
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(model, recipe))
@@ -248,7 +297,7 @@ class _Run:
                 save_model(model, self._trail_path(epoch), self.plan)
 
     def _trail_path(self, epoch: int) -> Path:
-        return self.out / "trail" / f"epoch-{epoch:04d}.safetensors"
+        return self.out / _trail_name(epoch)
 
     def _bare(self) -> nn.Module:
         bare: nn.Module = self.accelerator.unwrap_model(self.model)

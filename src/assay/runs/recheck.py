@@ -1,0 +1,261 @@
+"""The verdicts of one cell, computed anew from its images, its data and its model, and compared with the ledger."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay.core.calls import classify
+from assay.core.files import sha256
+from assay.core.guard import seeded, untouched
+from assay.core.outcome import MEASURES, TOLERANCE, Status
+from assay.core.tensors import read_tensors
+from assay.data import Dataset
+from assay.defences import adaptation_of
+from assay.runs.ledger import Entry, Part
+from assay.runs.pictures import inside
+
+_BATCH = 37
+"""Images at once, another number than any attack has used: what depends on the batch shows."""
+_DRAWS, _OFTEN = 10, 0.5
+"""How often images are shown to a random model, and the share of the time in which they have to fool it together."""
+_ATTACKED = tuple(int(status) for status in Status if status not in (Status.MISCLASSIFIED, Status.NOT_RUN))
+_DECIDED = (int(Status.MISCLASSIFIED), int(Status.BROKEN), int(Status.SURVIVED))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model and what it says of the clean images.
+
+    Attributes:
+        model: in evaluation mode.
+        clean: its classes for all images of the data, -1 where two classes are as good as equal; None for a model whose
+            answers are random.
+    """
+
+    model: nn.Module
+    clean: Tensor | None
+
+
+@dataclass
+class Rechecked:
+    """What a cell's check has found.
+
+    Attributes:
+        faults: what is wrong, as sentences.
+        measured: adversarial images that were measured anew.
+        flipped: those within rounding of the boundary that the model takes for the true class now.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    measured: int = 0
+    flipped: int = 0
+
+
+def known_of(model: nn.Module, data: Dataset) -> Known:
+    """A model with its classes for the clean images."""
+    logits = _logits(model, data.images())
+    again = _logits(model, data.images(slice(0, _BATCH)), seed=1)
+    if not torch.allclose(logits[:_BATCH], again, rtol=1e-4, atol=1e-6, equal_nan=True):
+        return Known(model, None)
+    best = logits.topk(2, 1).values
+    near = best[:, 0] - best[:, 1] <= _clear(logits)
+    return Known(model, torch.where(near | ~logits.isfinite().all(1), -1, logits.argmax(1)))
+
+
+def recheck(
+    folder: Path,
+    label: str,
+    entry: Entry,
+    columns: Mapping[str, Any],
+    errors: Mapping[int, str],
+    parts: Sequence[Part],
+    data: Dataset,
+    known: Known | None,
+    *,
+    adapted: bool,
+    complete: bool,
+) -> Rechecked:
+    """Compare the results of a cell with all that can be computed anew.
+
+    Args:
+        folder: the run's.
+        label: model and attack, for sentences.
+        entry: the cell.
+        columns: its numbers.
+        errors: its messages by sample.
+        parts: what is there of it.
+        data: what was attacked.
+        known: the model; None where it cannot be had.
+        adapted: whether a defence was attacked in the way that it declares.
+        complete: whether the run has come to its end: then every sample has a result.
+    """
+    found = Rechecked([f"{label}: {text}" for text in _numbers(entry, columns, errors, data, complete=complete)])
+    if known is not None and known.clean is not None:
+        found.faults += [f"{label}: {text}" for text in _clean(columns, known.clean)]
+    for part in parts:
+        found.faults += [f"{label}: {text}" for text in _unkept(folder, part, columns)]
+        at, images = _images(folder, part)
+        if len(at):
+            index = at + part.first
+            found.faults += [f"{label}: {text}" for text in _sizes(images, index, columns, data)]
+            found.measured += int((torch.from_numpy(columns["status"])[index] == int(Status.BROKEN)).sum())
+            if known is not None:
+                doubts, flipped = _shown(images, index, columns, data, known.model, adapted=adapted)
+                found.faults += [f"{label}: {text}" for text in doubts]
+                found.flipped += flipped
+    return found
+
+
+def _numbers(
+    entry: Entry, columns: Mapping[str, Any], errors: Mapping[int, str], data: Dataset, *, complete: bool
+) -> Iterator[str]:
+    """What numbers say against each other, and against the data."""
+    status, y, size = columns["status"], data.y.numpy(), columns["size"]
+    if entry.n != len(data):
+        yield f"{entry.n} samples, where the data have {len(data)}"
+        return
+    there = status != int(Status.NOT_RUN)
+    decided = np.isin(status, _DECIDED)
+    right = columns["predicted_clean"] == y
+    broken, survived = status == int(Status.BROKEN), status == int(Status.SURVIVED)
+    stages = len(entry.stages)
+    rules = {
+        "has a status that there is not": there & ~np.isin(status, [int(s) for s in Status]),
+        "has a label other than that of the data": there & (columns["y"] != y),
+        "has a target, which no run sets": there & (columns["target"] != -1),
+        "is called misclassified, and its clean prediction is right": (status == int(Status.MISCLASSIFIED)) & right,
+        "was attacked, and its clean prediction is wrong": (broken | survived) & ~right,
+        "has a clean prediction that is no class": decided & (columns["predicted_clean"] < 0),
+        "is broken with a margin that is not above 0": broken & ~(columns["margin"] > 0),
+        "is broken with a prediction that is its label": broken & (columns["predicted"] == y),
+        "is broken by a perturbation beyond its budget": broken & (size > 1 + TOLERANCE),
+        "is broken by no stage of the attack": broken & ((columns["stage"] < 0) | (columns["stage"] >= stages)),
+        "survived, and a stage of the attack has broken it": survived & (columns["stage"] != -1),
+        "has a negative count": there & (np.min([columns[c] for c in ("steps", "forwards", "backwards")], axis=0) < 0),
+        "has a negative size": there & (np.nanmin([np.zeros(len(size)), *(columns[m] for m in MEASURES)], axis=0) < 0),
+    }
+    if complete:
+        rules["has no result, though the run is finished"] = ~there
+    raised = np.zeros(len(status), bool)
+    raised[list(errors)] = True
+    rules["has an error's message and another status, or the status and no message"] = there & (
+        raised != (status == int(Status.ERROR))
+    )
+    for text, wrong in rules.items():
+        yield from (f"sample {i} {text}" for i in np.flatnonzero(wrong))
+
+
+def _clean(columns: Mapping[str, Any], clean: Tensor) -> Iterator[str]:
+    """Clean predictions that the model does not make."""
+    said, now = columns["predicted_clean"], clean.numpy()
+    for i in np.flatnonzero((said >= 0) & (now >= 0) & (said != now)):
+        yield f"the model takes clean sample {i} for class {now[i]}, the ledger says {said[i]}"
+
+
+def _unkept(folder: Path, part: Part, columns: Mapping[str, Any]) -> Iterator[str]:
+    """Samples whose image ought to have been kept, and was not."""
+    if part.keep in (None, "none"):
+        return
+    status = columns["status"][part.first : part.first + part.count]
+    wanted = np.isin(status, _ATTACKED) if part.keep == "all" else status == int(Status.BROKEN)
+    at, _ = _images(folder, part)
+    there = np.zeros(part.count, bool)
+    there[at.numpy()] = True
+    for i in np.flatnonzero(wanted & ~there):
+        yield f"sample {part.first + i} has no image, though images were kept"
+
+
+def _images(folder: Path, part: Part) -> tuple[Tensor, Tensor]:
+    """The kept images of a part, and which samples of it they belong to; none where the file has changed."""
+    nothing = torch.zeros(0, dtype=torch.long), torch.zeros(0)
+    path = None if part.images is None else inside(folder, part.images)
+    if path is None or not path.is_file() or sha256(path) != part.sha256:
+        return nothing
+    try:
+        _, tensors = read_tensors(path, "assay-images", "images")
+    except ValueError:
+        return nothing
+    at = tensors["sample"]
+    return (at, tensors["images"]) if len(at) and int(at.max()) < part.count and int(at.min()) >= 0 else nothing
+
+
+def _sizes(images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset) -> Iterator[str]:
+    """Images outside the box, and norms that are not those in the ledger."""
+    delta = (images.double() - data.images(index).double()).abs()
+    changed = delta > 0
+    sizes = {"linf": delta.flatten(1).amax(1), "l2": delta.flatten(1).norm(dim=1), "l1": delta.flatten(1).sum(1),
+             "l0": changed.flatten(1).sum(1), "pixels": changed.any(1).flatten(1).sum(1)}  # fmt: skip
+    status = columns["status"][index.numpy()]
+    outside = (~images.isfinite() | (images < 0) | (images > 1)).flatten(1).any(1)
+    for place, sample in enumerate(index.tolist()):
+        if status[place] not in (int(Status.BROKEN), int(Status.SURVIVED)):
+            continue
+        if outside[place]:
+            yield f"the image of sample {sample} leaves [0, 1]"
+        for norm, found in sizes.items():
+            if not np.isclose(float(found[place]), columns[norm][sample], rtol=1e-5, atol=1e-6):
+                yield (f"the {norm} norm of sample {sample} is {float(found[place]):.6g}, "
+                       f"the ledger says {columns[norm][sample]:.6g}")  # fmt: skip
+
+
+def _shown(
+    images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset, model: nn.Module, *, adapted: bool
+) -> tuple[list[str], int]:
+    """What is wrong when the model sees the images again, and how many do not fool it for all that."""
+    status = torch.from_numpy(columns["status"][index.numpy()])
+    chosen = (status == int(Status.BROKEN)) | (status == int(Status.SURVIVED))
+    images, index, status = images[chosen], index[chosen], status[chosen]
+    if not len(index):
+        return [], 0
+    target = torch.from_numpy(columns["target"][index.numpy()])
+    how = adaptation_of(model) if adapted else None
+
+    def once(seed: int) -> tuple[Tensor, Tensor]:
+        logits = _logits(model, images, seed)
+        fooled = torch.where(target < 0, logits.argmax(1) != data.y[index], logits.argmax(1) == target)
+        if how is not None and how.test is not None:  # a refused image is no success
+            fooled = fooled & how.test(logits, images)
+        return logits, fooled
+
+    broken = status == int(Status.BROKEN)
+    (logits, fooled), (again, _) = once(0), once(1)
+    if not torch.allclose(logits, again, rtol=1e-4, atol=1e-6, equal_nan=True):
+        return _by_chance(lambda seed: once(seed)[1][broken], fooled[broken])
+    clear, best = _clear(logits), logits.topk(2, 1).values
+    margin = torch.from_numpy(columns["margin"][index.numpy()])
+    missed, sure = (broken & ~fooled).nonzero().squeeze(1).tolist(), best[:, 0] - best[:, 1] > clear
+    faults = [f"the image of sample {int(index[i])} does not fool the model" for i in missed if margin[i] > clear]
+    flipped = len(missed) - len(faults)
+    size = torch.from_numpy(columns["size"][index.numpy()])
+    hidden = (~broken & fooled & sure & ~(size > 1 + TOLERANCE)).nonzero().squeeze(1).tolist()
+    faults += [f"sample {int(index[i])} is said to have survived, and its image fools the model" for i in hidden]
+    said = torch.from_numpy(columns["predicted"][index.numpy()])
+    other = ((said != logits.argmax(1)) & sure).nonzero().squeeze(1).tolist()
+    faults += [f"the model takes the image of sample {int(index[i])} for class {int(logits[i].argmax())}, the ledger "
+               f"says {int(said[i])}" for i in other if i not in missed]  # fmt: skip
+    return faults, flipped
+
+
+def _by_chance(draw: Callable[[int], Tensor], first: Tensor) -> tuple[list[str], int]:
+    """What is wrong with images that ought to fool a random model, and how many of them seldom do."""
+    if not len(first):
+        return [], 0
+    fooled = torch.stack([first, *(draw(seed) for seed in range(1, _DRAWS))])
+    share, rare = float(fooled.float().mean()), int((fooled.float().mean(0) < _OFTEN).sum())
+    told = f"the model is random, and images that fool it do so {100 * share:.0f} % of the time"
+    return [told] if share < _OFTEN else [], rare
+
+
+def _logits(model: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
+    with untouched(model), torch.no_grad(), seeded(seed, {images.device}):
+        return torch.cat([classify(model, part) for part in images.split(_BATCH)])
+
+
+def _clear(logits: Tensor) -> float:
+    """A difference between logits that is more than rounding."""
+    return 1e-3 * float(logits.std(1).median())

@@ -34,7 +34,7 @@ def test_every_name_makes_an_attack_with_its_budget(name, norm):
     assert planned.budget in geometry.describe()
     assert planned.budget in planned.attack.describe()
     if isinstance(geometry, Split):
-        assert (geometry.foreground.eps, geometry.background.eps) == (0.25, 1.25)
+        assert (geometry.foreground.eps, geometry.background.eps) == (0.25, 1.0 if norm == "linf" else 1.25)
     else:
         assert geometry.eps == planned.eps == 0.25
         assert geometry.norm == ("l2" if name == "fgm" else norm)

@@ -1,6 +1,7 @@
 """Auto-PGD."""
 
 from assay.attacks.apgd_l1 import SparseAutoPGD
+from assay.attacks.variants import with_variants
 from assay.core.apgd import Auto
 from assay.core.arguments import whole
 from assay.core.combinators import Restarts, Targets
@@ -41,12 +42,10 @@ def APGD(
     """
     geometry = as_geometry(eps, norm)
     name = f"APGD-{loss.upper()}" if isinstance(loss, str) else "APGD"
-    attack: FirstOrder | SparseAutoPGD | Restarts | Targets
+    attack: FirstOrder | SparseAutoPGD
     if isinstance(geometry, Ball) and geometry.norm == "l1":
         attack = SparseAutoPGD(name, geometry, objective(loss), steps)
     else:
         rule = Auto(geometry, whole("steps", steps))
         attack = FirstOrder(name, geometry, objective(loss), rule, steps, "edge")
-    if whole("restarts", restarts, least=1) > 1:
-        attack = Restarts(attack, restarts)
-    return Targets(attack, targets) if whole("targets", targets) else attack
+    return with_variants(attack, restarts, targets)

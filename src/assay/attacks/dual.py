@@ -3,10 +3,11 @@
 import torch
 
 from assay.attacks.pgd import default_rate
+from assay.attacks.variants import repeated
 from assay.core.arguments import number, one_of, reject
 from assay.core.combinators import Restarts
 from assay.core.first_order import FirstOrder
-from assay.core.geometry import Ball, Split
+from assay.core.geometry import Ball, Split, as_ball
 from assay.core.objectives import Objective, objective
 from assay.core.steps import Ascent
 from assay.masks.score import ForegroundScore
@@ -64,7 +65,7 @@ def DualPerturbation(
     """
     one_of("norm", norm, ("linf", "l2"))
     steps = {"linf": 20, "l2": 100}[norm] if steps is None else steps
-    geometry = Split(_ball("eps_foreground", norm, eps_foreground), _ball("eps_background", norm, eps_background))
+    geometry = Split(as_ball("eps_foreground", eps_foreground, norm), as_ball("eps_background", eps_background, norm))
     rate = (
         _rate("step_foreground", step_foreground, geometry.foreground, steps),
         _rate("step_background", step_background, geometry.background, steps),
@@ -77,11 +78,7 @@ def DualPerturbation(
     start = "inside" if random_start else "clean"
     name = "Dual" if not lam else f"Dual λ={lam:g}"
     attack = FirstOrder(name, geometry, goal, Ascent(geometry, rate), steps, start)
-    return attack if restarts == 1 else Restarts(attack, restarts)
-
-
-def _ball(name: str, norm: str, eps: float) -> Ball:
-    return Ball(norm, number(name, eps, least=0))
+    return repeated(attack, restarts)
 
 
 def _rate(name: str, step_size: float | None, ball: Ball, steps: int) -> float:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.variants import with_variants
 from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.combinators import Restarts, Targets
@@ -171,9 +172,5 @@ def FAB(
     the last digit of the pixels, too, since a share of next to nothing moves none; no final search, since every step
     looks at where it is.
     """
-    attack: FastAdaptiveBoundary | Restarts | Targets = FastAdaptiveBoundary(
-        steps, norm, alpha, eta, beta, classes, eps
-    )
-    if whole("restarts", restarts, least=1) > 1:
-        attack = Restarts(attack, restarts)
-    return Targets(attack, targets) if whole("targets", targets) else attack
+    attack = FastAdaptiveBoundary(steps, norm, alpha, eta, beta, classes, eps)
+    return with_variants(attack, restarts, targets)

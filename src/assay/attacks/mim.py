@@ -1,6 +1,8 @@
 """Momentum iterative method."""
 
 from assay.attacks.pgd import step_rate
+from assay.attacks.variants import repeated
+from assay.core.arguments import whole
 from assay.core.combinators import Restarts
 from assay.core.first_order import FirstOrder
 from assay.core.geometry import Geometry, as_geometry
@@ -39,6 +41,7 @@ def MIM(
     """
     geometry = as_geometry(eps, norm)
     rate = step_rate(geometry, step_size, 1 / max(steps, 1))
+    whole("restarts", restarts, least=1)
     start = "inside" if random_start or restarts > 1 else "clean"
     attack = FirstOrder("MIM", geometry, objective(loss), Momentum(geometry, rate, decay), steps, start)
-    return attack if restarts == 1 else Restarts(attack, restarts)
+    return repeated(attack, restarts)

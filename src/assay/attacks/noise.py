@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import whole
+from assay.core.arguments import number, whole
 from assay.core.attack import Step
-from assay.core.geometry import Ball, Geometry
+from assay.core.geometry import Geometry, as_ball
 from assay.core.objectives import Margin
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
@@ -82,7 +82,7 @@ def UniformNoise(eps: float, *, norm: str = "linf", draws: int = 100, edge: bool
         >>> UniformNoise(8/255, draws=10).describe()
         'uniform noise ×10 linf 8/255'
     """
-    return Noise(Ball(norm, eps), draws, edge)
+    return Noise(as_ball("eps", eps, norm), draws, edge)
 
 
 def GaussianNoise(eps: float, *, norm: str = "l2", sigma: float | None = None, draws: int = 100) -> Noise:
@@ -94,7 +94,7 @@ def GaussianNoise(eps: float, *, norm: str = "l2", sigma: float | None = None, d
         sigma: standard deviation in input units; by default ``eps`` (large: most draws end on the surface).
         draws: number of draws a sample.
     """
-    return Noise(Ball(norm, eps), draws, sigma=eps if sigma is None else sigma)
+    return Noise(as_ball("eps", eps, norm), draws, sigma=eps if sigma is None else number("sigma", sigma, least=0))
 
 
 def _readdressed(rows: Rows, step: Count) -> Rows:

@@ -16,9 +16,11 @@ from assay.core.attack import Step
 from assay.core.geometry import Geometry
 from assay.core.guard import seeded
 from assay.core.minimal import budget
+from assay.core.numbers import parse_number
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.spec import split_pairs
 from assay.core.tree import spread
 from assay.core.types import Count, Images
 
@@ -183,3 +185,36 @@ def peer(spec: str, eps: float | None = None, *, norm: str = "linf", **arguments
         return make_run(library, name, eps, norm, arguments)
 
     return Peer(spec, remake(eps), norm, eps, remake, tuple(sorted(arguments.items())), version(library))
+
+
+def read_peer(library: str, text: str, eps: float, norm: str) -> Peer:
+    """``LinfPGD,steps=40``: an attack of another library with arguments of its own.
+
+    Args:
+        library: one of `LIBRARIES`.
+        text: the name of the attack's class, and its arguments as ``key=value``; ``eps`` and ``norm`` are the budget's.
+        eps: the budget where the text has none.
+        norm: of the budget where the text has none.
+
+    Raises:
+        ImportError, ValueError: as `peer`, or text that is wrong.
+    """
+    name, comma, rest = (t.strip() for t in text.partition(","))
+    if not name or "=" in name:
+        reject("attack", f"the name of an attack after {library}:, as in {library}:PGD", text)
+    if comma and not rest:
+        reject("attack", f"key=value after {library}:{name},", text)
+    arguments: dict[str, Any] = {"eps": eps, "norm": norm}
+    arguments |= {key: _typed(key, value) for key, value in split_pairs("attack", f"{library}:{name}", rest)}
+    return peer(f"{library}:{name}", **arguments)
+
+
+def _typed(key: str, text: str) -> Any:
+    """A value as the number, truth value or word that it looks like."""
+    if text.lower() in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[text.lower()]
+    try:
+        number = parse_number(text)
+    except ValueError:
+        return text
+    return int(number) if key != "eps" and number == int(number) and "." not in text else number

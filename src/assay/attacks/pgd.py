@@ -1,5 +1,6 @@
 """Projected gradient descent, and its form without a random start (BIM, IFGM)."""
 
+from assay.attacks.variants import repeated
 from assay.core.arguments import number, reject
 from assay.core.combinators import Restarts
 from assay.core.first_order import FirstOrder
@@ -94,7 +95,7 @@ def iterated(
     rate = step_rate(geometry, step_size, _L1_RATE if sparse else rate)
     rule = SparseAscent(geometry, rate, steps) if sparse else Ascent(geometry, rate)
     attack = FirstOrder(name, geometry, objective(loss), rule, steps, start)
-    return attack if restarts == 1 else Restarts(attack, restarts)
+    return repeated(attack, restarts)
 
 
 def default_rate(steps: int) -> float:

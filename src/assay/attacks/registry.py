@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from assay.attacks.aliases import suggest_attack
 from assay.attacks.apgd import APGD
 from assay.attacks.blackbox import NES, OPT, ZOO, Boundary, HopSkipJump, LocalSearch, OnePixel, SignOPT, SimBA, Square
 from assay.attacks.carlini_wagner import CarliniWagnerL2
@@ -24,17 +25,16 @@ from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.patch import Patch
 from assay.attacks.peer_libraries import LIBRARIES
-from assay.attacks.peers import peer
+from assay.attacks.peers import read_peer
 from assay.attacks.pgd import BIM, PGD
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
 from assay.attacks.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
-from assay.core.arguments import described, nearest, one_of, reject
+from assay.core.arguments import described, one_of, reject
 from assay.core.combinators import AnyAttack, unfold
-from assay.core.geometry import Ball, Split, fraction
-from assay.core.numbers import parse_number
-from assay.core.spec import read_arguments
+from assay.core.geometry import Ball, Split, as_ball, fraction
+from assay.core.spec import read_arguments, split_spec
 from assay.core.types import NORMS
 from assay.masks.saliency import SpectralResidual
 
@@ -164,26 +164,28 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         >>> make("pgd:steps=10", eps=8/255).describe()
         'PGD-10 linf 8/255'
     """
-    name, _, text = spec.partition(":")
+    name, text = split_spec("attack", spec)
     if name in LIBRARIES:
-        return _of_peer(name, text, eps, norm)
+        return read_peer(name, text, eps, norm)
     if name not in ATTACKS:
-        reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{nearest(name, ATTACKS)}"))
+        reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{suggest_attack(name, ATTACKS)}"))
     entry = ATTACKS[name]
     known = inspect.signature(entry.make).parameters
     asked = read_arguments(name, text, known)
     given = {**dict(entry.preset), **asked}
     if "norm" in known:
+        one_of(f"{name}:norm", given.get("norm", norm), (*NORMS, "l0"))
         given = {"norm": norm, **given}
     if "eps" in known and _applies(name, entry, asked, known["eps"], eps, norm):
         given.setdefault("eps", eps)
     if "eps_foreground" in known:
         given.setdefault("eps_foreground", eps)
-        given.setdefault("eps_background", 5 * given["eps_foreground"] if eps_background is None else eps_background)
+        given.setdefault("eps_background", _background(given["eps_foreground"], given["norm"], eps_background))
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
             what = "the number of values, as in --eps 20 or" if entry.norm == "l0" else "a value, as in"
             reject(f"{name}:{key}", f"{what} {name}:{key}=20", None)
+    _check_radii(name, given, given.get("norm", entry.norm))
     if given.get("lam") and "salience" in known:
         given["salience"] = SpectralResidual()
     return entry.make(**given)
@@ -218,7 +220,7 @@ def curve(
     Returns:
         One attack a budget, in order.
     """
-    background = 5 * eps if eps_background is None else eps_background
+    background = _background(eps, norm, eps_background)
     steps = 20 if norm == "linf" else 100
     made = []
     zero = set() if vary == "eps" else {0.0}  # where the other budget is still there, nothing is not the clean image
@@ -246,21 +248,15 @@ def _applies(
     return False
 
 
-def _of_peer(library: str, text: str, eps: float, norm: str) -> AnyAttack:
-    """``foolbox:LinfPGD,steps=40``: an attack of another library with arguments of its own."""
-    name, *parts = (t.strip() for t in text.split(","))
-    given: dict[str, Any] = {"eps": eps, "norm": norm}
-    for part in filter(None, parts):
-        key, equals, value = part.partition("=")
-        if not equals:
-            reject("attack", f"key=value after {library}:{name}", part)
-        if value.lower() in ("true", "false", "none"):
-            given[key] = {"true": True, "false": False, "none": None}[value.lower()]
-            continue
-        try:
-            number = parse_number(value)
-        except ValueError:
-            given[key] = value
-            continue
-        given[key] = int(number) if key != "eps" and number == int(number) and "." not in value else number
-    return peer(f"{library}:{name}", **given)
+def _background(foreground: float, norm: str, eps_background: float | None) -> float:
+    """The background budget; five times the foreground's where there is none (in linf at most 1)."""
+    if eps_background is not None:
+        return eps_background
+    return min(5 * foreground, 1.0) if norm == "linf" else 5 * foreground
+
+
+def _check_radii(name: str, arguments: Mapping[str, Any], norm: str | None) -> None:
+    """Refuse budgets that are not finite, and those in units of [0, 255]."""
+    for key in ("eps", "eps_foreground", "eps_background"):
+        if norm in NORMS and arguments.get(key) is not None:
+            as_ball(f"{name}:{key}", arguments[key], norm)

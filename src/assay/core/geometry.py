@@ -79,7 +79,7 @@ class Ball:
 
     def __post_init__(self) -> None:
         one_of("norm", self.norm, NORMS)
-        object.__setattr__(self, "eps", number("eps", self.eps, least=0))
+        object.__setattr__(self, "eps", number("eps", self.eps, least=0) + 0.0)  # no negative zero
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -245,7 +245,31 @@ def as_geometry(eps: float | Geometry, norm: str) -> Geometry:
     Raises:
         TypeError, ValueError: a wrong argument, by name.
     """
-    return eps if isinstance(eps, Geometry) else Ball(norm, eps)
+    return eps if isinstance(eps, Geometry) else as_ball("eps", eps, norm)
+
+
+def as_ball(name: str, eps: float, norm: str) -> Ball:
+    """A ball whose radius a user has typed: in units of [0, 1], so that linf needs at most 1.
+
+    Args:
+        name: the argument's name, for messages.
+        eps: the radius.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, by name.
+
+    Example:
+        >>> as_ball("eps", 8, "linf")
+        Traceback (most recent call last):
+        ValueError: eps: expected at most 1 for linf, as pixels are in [0, 1] (did you mean 8/255?), got 8
+    """
+    radius = number(name, eps, least=0)
+    ball = Ball(norm, radius)
+    if norm == "linf" and radius > 1:
+        hint = f" (did you mean {radius:g}/255?)" if radius <= 255 else ""
+        reject(name, f"at most 1 for linf, as pixels are in [0, 1]{hint}", eps)
+    return ball
 
 
 def fraction(eps: float) -> str:

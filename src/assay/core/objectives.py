@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch.nn import functional as F
 
-from assay.core.arguments import number, reject
+from assay.core.arguments import described, nearest, number, reject
 from assay.core.rows import Rows, split_logit
 from assay.core.types import Images, Labels, Logits, PerRow
 
@@ -219,9 +219,17 @@ def objective(name: "str | Objective") -> Objective:
     """
     if isinstance(name, Objective):
         return name
-    if name not in OBJECTIVES:
-        reject("loss", "an Objective or one of " + ", ".join(map(repr, OBJECTIVES)), name)
+    if not isinstance(name, str) or name not in OBJECTIVES:
+        hint = _suggest(name) if isinstance(name, str) else ""
+        reject("loss", "an Objective or one of " + ", ".join(map(repr, OBJECTIVES)), described(f"{name!r}{hint}"))
     return OBJECTIVES[name]()
+
+
+def _suggest(name: str) -> str:
+    """The end of a message, ``" (did you mean 'ce'?)"``, or nothing."""
+    word = name.strip().lower()
+    aliases = {"cross-entropy": "ce", "crossentropy": "ce", "xent": "ce", "cw": "margin", "logit": "margin"}
+    return f" (did you mean {aliases[word]!r}?)" if word in aliases else nearest(word, OBJECTIVES)
 
 
 def _aimed_margin(logits: Logits, rows: Rows) -> PerRow:

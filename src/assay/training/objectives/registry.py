@@ -10,7 +10,7 @@ from assay.attacks.registry import ATTACKS
 from assay.attacks.registry import make as make_attack
 from assay.core.arguments import described, nearest, reject
 from assay.core.combinators import AnyAttack
-from assay.core.spec import read_arguments
+from assay.core.spec import read_arguments, split_spec
 from assay.training.objectives.adversarial import Adversarial, Fast
 from assay.training.objectives.attribution import RobustAttribution
 from assay.training.objectives.batch import TrainingObjective
@@ -106,7 +106,7 @@ def make(
         >>> make("trades:beta=3", eps=8/255).beta
         3.0
     """
-    name, _, text = spec.partition(":")
+    name, text = split_spec("objective", spec)
     entry = _entry(name)
     known = inspect.signature(entry.make).parameters
     typed = {k: p.replace(annotation="str") if k == "teacher" else p for k, p in known.items() if k != "attack"}
@@ -186,7 +186,9 @@ def check_options(spec: str, chosen: Collection[str], attack: str | None = None)
 
 def _entry(name: str) -> Entry:
     if name not in OBJECTIVES:
-        reject("objective", "one of " + ", ".join(OBJECTIVES), described(f"{name!r}{nearest(name, OBJECTIVES)}"))
+        reject(
+            "objective", "one of " + ", ".join(OBJECTIVES), described(f"{name!r}{nearest(name.lower(), OBJECTIVES)}")
+        )
     return OBJECTIVES[name]
 
 

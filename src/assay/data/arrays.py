@@ -10,6 +10,9 @@ from torch import Tensor
 from assay.core.arguments import described, reject
 
 LAYOUTS = ("auto", "nchw", "nhwc", "nhw")
+ROUNDING = 1e-5
+"""How far outside [0, 1] a pixel may be by rounding; such pixels are clipped."""
+
 _CHANNELS = (1, 3)
 
 
@@ -44,6 +47,35 @@ def pixels(array: NDArray[Any], name: str, layout: str = "auto") -> Tensor:
     return torch.from_numpy(_owned(array, kept))
 
 
+def check_range(x: Tensor, name: str) -> None:
+    """Refuse float pixels that are not in [0, 1] within rounding.
+
+    Args:
+        x: float images, at least one value.
+        name: what the message calls them.
+
+    Raises:
+        ValueError: values that are not finite, or outside by more than `ROUNDING`; the message gives both ends and how
+            many there are.
+    """
+    if not x.numel():
+        return
+    low, high = (float(v) for v in torch.aminmax(x))
+    if low >= -ROUNDING and high <= 1 + ROUNDING:  # NaN, which aminmax passes on, fails
+        return
+    broken = int((~x.isfinite()).sum())
+    if broken:
+        reject(name, "finite float pixels in [0, 1]", described(f"{broken} of {x.numel()} NaN or infinite"))
+    outside = int(((x < 0) | (x > 1)).sum())
+    hint = ""
+    if low >= 0 and 1.5 < high <= 255:
+        hint = "; pixels of 0 to 255 have to be uint8, or divided by 255"
+    elif low >= -1.01 and high <= 1.01 and low < -0.5:
+        hint = "; pixels of -1 to 1 have to become (x + 1) / 2"
+    reject(name, "finite float pixels in [0, 1]",
+           described(f"pixels from {low:.8g} to {high:.8g}, {outside} of {x.numel()} outside{hint}"))  # fmt: skip
+
+
 def labels(array: NDArray[Any], name: str) -> Tensor:
     """Labels as int64 ``(n,)``.
 
@@ -60,7 +92,10 @@ def labels(array: NDArray[Any], name: str) -> Tensor:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.dtype.kind not in "iu" or array.ndim != 1:
-        reject(name, "labels as integers of shape (n,)", described(f"{array.dtype} of shape {array.shape}"))
+        hint = " (one-hot rows: y.argmax(1))" if array.ndim == 2 else ""
+        hint = " (whole numbers: y.astype(int))" if array.dtype.kind == "f" and array.ndim == 1 else hint
+        hint = " (names: their positions in ?classes=a,b,c)" if array.dtype.kind in "USO" else hint
+        reject(name, f"labels as integers of shape (n,){hint}", described(f"{array.dtype} of shape {array.shape}"))
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         reject(name, "labels that fit into 64 bits with a sign", described(f"{array.max()}"))
     return torch.from_numpy(_owned(array, np.int64))

@@ -16,6 +16,7 @@ from assay.core.arguments import described, reject
 from assay.data.arrays import labels, pixels
 from assay.data.dataset import Dataset
 from assay.data.spec import Request
+from assay.data.text import read_lines
 
 OPTIONS = ("labels",)
 
@@ -112,7 +113,7 @@ def _read_pickled(path: Path, form: _Form, kind: str) -> tuple[NDArray[Any], NDA
 
 def _classes(path: Path, form: _Form, kind: str) -> tuple[str, ...]:
     if form.header:
-        return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+        return read_lines(path)
     key = "label_names" if form.name == "cifar10" else f"{kind}_label_names"
     names = unpickled(path).get(key)
     if not isinstance(names, list):

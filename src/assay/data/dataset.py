@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.core.arguments import described, number, reject, whole
+from assay.data.arrays import check_range
 from assay.data.batches import random_indices
 
 Index = Tensor | slice | None
@@ -28,7 +29,8 @@ class Dataset:
     """Images, labels, class names, and foreground masks where there are any. Checked when it is made.
 
     Attributes:
-        x: images ``(n, c, h, w)``; uint8 (kept as such, a quarter of the memory) or float32 in [0, 1].
+        x: images ``(n, c, h, w)``; uint8 (kept as such, a quarter of the memory) or float32 in [0, 1] (pixels
+            outside by rounding, up to 1e-5, are clipped).
         y: labels ``(n,)``, int64, each the position of its class in ``classes``.
         classes: the class names, in label order.
         masks: foreground ``(n, 1, h, w)``, bool, or None.
@@ -54,6 +56,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _check_images(self.x)
+        if self.x.dtype == torch.float32 and self.x.numel() and (self.x.min() < 0 or self.x.max() > 1):
+            object.__setattr__(self, "x", self.x.clamp(0, 1))  # what rounding has put outside
         _check_labels(self.y, len(self.x), self.classes)
         if self.masks is not None:
             _check_masks(self.masks, self.x)
@@ -213,11 +217,10 @@ def _check_images(x: Any) -> None:
         reject("x", "a uint8 or float32 tensor of shape (n, c, h, w)", _shown(x), error=TypeError)
     if x.ndim != 4 or 0 in x.shape[1:]:
         reject("x", "images of shape (n, c, h, w)", _shown(x))
-    if x.dtype == torch.uint8 or len(x) == 0:
-        return
-    low, high = (float(v) for v in torch.aminmax(x))
-    if not (low >= 0 and high <= 1):  # so that NaN, which aminmax passes on, is refused
-        reject("x", "finite float pixels in [0, 1]", described(f"pixels from {low:g} to {high:g}"))
+    if x.shape[3] in (1, 3) and min(x.shape[1:3]) > 4:
+        reject("x", "images of shape (n, c, h, w); for (n, h, w, c): x.permute(0, 3, 1, 2)", _shown(x))
+    if x.dtype == torch.float32:
+        check_range(x, "x")
 
 
 def _check_labels(y: Any, n: int, classes: Any) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from assay.core.arguments import described, reject
 from assay.data.arrays import binary
+from assay.data.capacity import check_memory
 
 Encoded = bytes | Path
 Size = tuple[int, int]
@@ -51,11 +52,12 @@ def stacked(
         ValueError: an image that cannot be read, is partly transparent, or differs in size; or too many of them.
     """
     found: list[NDArray[np.uint8]] = []
+    if size is not None:  # before anything is resized to it
+        _check_pixels(count, size[0] * size[1] * (3 if mode == "rgb" else 1), limit)
     for name, data in items:
         image = picture(data, name, mode=mode, size=size)
-        if not found and image.size * count > limit:
-            expected = f"at most {limit / 2**30:g} GiB of pixels (option max_gib)"
-            reject("images", expected, described(f"{count} of {image.size / 2**20:.1f} MiB"))
+        if not found:
+            _check_pixels(count, image.size, limit)
         if found and image.shape[:2] != found[0].shape[:2]:
             first, here = (f"{a.shape[0]}×{a.shape[1]}" for a in (found[0], image))
             reject(f"image {name}", f"one size for all, {first} as the first (or ?size= to resize)", described(here))
@@ -67,6 +69,14 @@ def stacked(
     for row, image in zip(out, found, strict=True):
         row[:] = image if image.ndim == 2 else image.transpose(2, 0, 1)  # a grey image fills every channel
     return torch.from_numpy(out)
+
+
+def _check_pixels(count: int, each: int, limit: float) -> None:
+    """Refuse too many pixels; while they are decoded they are in memory twice."""
+    if each * count > limit:
+        expected = f"at most {limit / 2**30:g} GiB of pixels (option max_gib)"
+        reject("images", expected, described(f"{count} of {each / 2**20:.1f} MiB"))
+    check_memory("images", count, 2 * each)
 
 
 def picture(data: Encoded | Image.Image, name: str, *, mode: str = "auto", size: Size | None = None) -> NDArray[Any]:

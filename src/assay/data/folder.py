@@ -13,6 +13,7 @@ from assay.core.arguments import described, reject
 from assay.data.dataset import Dataset
 from assay.data.decode import MODES, SUFFIXES, cutout, stacked
 from assay.data.spec import Request, listed, one_set, refuse_part
+from assay.data.text import read_lines, read_text
 
 OPTIONS = ("size", "mode", "empty", "holdout", "seed", "max_gib")
 
@@ -110,14 +111,14 @@ def _class_map(top: Path, root: Path, divided: bool) -> tuple[_Class, ...]:
 
 
 def _from_text(path: Path) -> tuple[_Class, ...]:
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    return tuple(_Class(line, line) for line in lines if line)
+    return tuple(_Class(line, line) for line in read_lines(path))
 
 
 def _from_json(path: Path) -> tuple[_Class, ...]:
+    text = read_text(path)
     try:
-        found: Any = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
         reject(f"class map {path}", "JSON", described(str(error)))
     if isinstance(found, list) and all(isinstance(name, str) for name in found):
         return tuple(_Class(name, name) for name in found)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from assay.core.arguments import described, reject
 from assay.data.arrays import class_names, labels, pixels
+from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
 from assay.data.spec import Request
+from assay.data.text import read_lines
 
 OPTIONS = ("classes", "max_gib")
 
@@ -95,6 +97,7 @@ def _array(stream: Any, path: Path, axes: int, limit: float) -> NDArray[Any]:
     if size > limit:
         expected = f"at most {limit / 2**30:g} GiB (option max_gib)"
         reject(f"idx {path}", expected, described(f"{size / 2**30:.1f} GiB, shape {shape}"))
+    check_memory(f"idx {path}", shape[0], size / max(shape[0], 1))
     data = stream.read(size + 1)
     if len(data) != size:
         came = f"{len(data)} bytes" if len(data) < size else "more bytes"
@@ -118,4 +121,4 @@ def _found(root: Path, split: str, role: str) -> Path | None:
 def _lines(path: Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
-    return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+    return read_lines(path)

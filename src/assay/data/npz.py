@@ -14,6 +14,7 @@ from torch import Tensor
 
 from assay.core.arguments import described, nearest, reject
 from assay.data.arrays import LAYOUTS, class_names, foreground, labels, pixels
+from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
 from assay.data.spec import Request, listed, one_set, refuse_part
 
@@ -155,6 +156,7 @@ def _check_size(path: Path, headers: Mapping[str, _Header], limit: float) -> Non
     if total > limit:
         expected = f"arrays of at most {limit / 2**30:g} GiB uncompressed (option max_gib)"
         reject(f"npz {path}", expected, described(f"{total / 2**30:.1f} GiB"))
+    check_memory(f"npz {path}", 1, 2 * total)
 
 
 def _read(path: Path, key: str) -> NDArray[Any]:

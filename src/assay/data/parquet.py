@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from assay.core.arguments import described, nearest, reject
-from assay.data.arrays import class_names
+from assay.data.arrays import class_names, labels
 from assay.data.dataset import Dataset
 from assay.data.decode import MODES, cutout, stacked
 from assay.data.spec import Request, listed, one_set, refuse_part
@@ -165,7 +165,7 @@ def _labels(files: Sequence[Any], column: str) -> Tensor:
     missing = sum(part.null_count for part in parts)
     if missing:
         reject(f"column {column!r}", "a label in every row", described(f"{missing} without"))
-    return torch.from_numpy(np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts]).astype(np.int64))
+    return labels(np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts]), f"column {column!r}")
 
 
 def _masks(files: Sequence[Any], column: str, x: Tensor, size: tuple[int, int] | None) -> Tensor:

@@ -110,6 +110,8 @@ def _request(spec: str, split: str) -> tuple[str, Request]:
 def _advice(spec: str, name: str) -> str:
     """What an unknown spec was likely meant to be."""
     path = Path(spec.partition("?")[0])
+    if not spec:
+        return ""
     if path.suffix in (".npz", ".parquet"):
         return f"; did you mean {path.suffix[1:] + ':' + spec!r}?"
     if path.suffix.lower() in SUFFIXES or path.is_dir():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from assay.core.arguments import number, one_of, reject, whole
+from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
 from assay.data.shapes import SHAPES
 from assay.data.spec import Request
@@ -30,6 +31,9 @@ _POINTS = 2**22
 """Points measured at once, a bound on memory."""
 
 _CLUTTER = 5
+
+_WORKING = 8000
+"""Bytes a pixel of one image that making a chunk takes, measured."""
 
 
 def load(request: Request) -> Dataset:
@@ -76,7 +80,7 @@ def scenes(split: str, count: int, size: int = 32, seed: int = 0, classes: int =
 
     Raises:
         TypeError: an argument is not a number.
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or the images do not fit into memory.
 
     Example:
         >>> data = scenes("test", 4, size=16)
@@ -90,6 +94,7 @@ def scenes(split: str, count: int, size: int = 32, seed: int = 0, classes: int =
     if whole("classes", classes, least=2) > len(SHAPES):
         reject("classes", f"at most {len(SHAPES)} shapes", classes)
     number("cue", cue, least=0.0, most=1.0)
+    check_memory("scenes", count, 4 * size**2, _WORKING * size**2)
     x = torch.empty(count, 3, size, size, dtype=torch.uint8)
     masks = torch.empty(count, 1, size, size, dtype=torch.bool)
     y = torch.empty(count, dtype=torch.int64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assay.core.arguments import described, nearest, number, one_of, reject, whole
+from assay.core.numbers import parse_number
 from assay.data.dataset import Dataset
 
 SPLITS = ("train", "val", "test", "all")
@@ -49,9 +50,14 @@ class Request:
         return self.options.get(name, default)
 
     def names(self, name: str) -> tuple[str, ...] | None:
-        """An option as a list of names separated by commas."""
+        """An option as a list of different names separated by commas."""
         given = self.options.get(name)
-        return None if given is None else tuple(part.strip() for part in given.split(","))
+        if given is None:
+            return None
+        names = tuple(part.strip() for part in given.split(","))
+        if "" in names or len(set(names)) < len(names):
+            reject(f"option {name}", "different names, separated by commas, none of them empty", given)
+        return names
 
     def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
         """An option that is one of a few words."""
@@ -62,8 +68,10 @@ class Request:
         given = self.options.get(name)
         if given is None:
             return default
-        if not re.fullmatch(r"[+-]?\d+", given):
+        if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", given):  # int() takes other digits, too
             reject(f"option {name}", f"a whole number that is at least {least}", given)
+        if len(given) > 18:
+            reject(f"option {name}", f"a whole number that is at least {least}, of at most 18 digits", given)
         return whole(f"option {name}", int(given), least=least)
 
     def number(self, name: str, default: float, *, least: float = 0.0, most: float = float("inf")) -> float:
@@ -72,8 +80,8 @@ class Request:
         if given is None:
             return default
         try:
-            value = float(given)
-        except ValueError:
+            value = parse_number(given)
+        except (ValueError, OverflowError):
             reject(f"option {name}", f"a number that is at least {least:g}", given)
         return number(f"option {name}", value, least=least, most=most)
 
@@ -112,7 +120,7 @@ def options_of(text: str, separator: str, allowed: Collection[str], source: str)
         {'size': '32', 'count': '10'}
     """
     found: dict[str, str] = {}
-    for pair in filter(None, text.split(separator)):
+    for pair in text.split(separator) if text else ():
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
             reject("spec", f"options of {source!r} as key=value, separated by {separator!r}", pair)

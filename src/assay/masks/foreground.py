@@ -74,7 +74,7 @@ def folder_masks(folder: str | Path, names: Sequence[str], size: tuple[int, int]
     from PIL import Image
 
     root = Path(folder).resolve()
-    if not root.is_dir():
+    if not str(folder).strip() or not root.is_dir():
         reject("folder", "a folder of mask images", str(folder))
     masks = []
     for name in names:
@@ -85,8 +85,9 @@ def folder_masks(folder: str | Path, names: Sequence[str], size: tuple[int, int]
             with Image.open(found[0]) as image:
                 pixels = torch.tensor(bytearray(image.convert("L").tobytes()), dtype=torch.uint8)
                 shape = (image.height, image.width)
-        except OSError as error:
-            reject("folder", f"a readable image for {name!r}", described(str(error)))
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            reason = " ".join(str(error).split())[:120]
+            reject("folder", f"a readable image for {name!r}", described(f"{type(error).__name__}: {reason}"))
         if shape != size:
             reject("folder", f"masks of {size[0]}×{size[1]} pixels", described(f"{shape[0]}×{shape[1]} for {name!r}"))
         masks.append((pixels.reshape(1, *shape) > 127).float())

@@ -12,6 +12,7 @@ import torch
 from assay.core.files import run_of
 from assay.core.outcome import Status
 from assay.core.tensors import read_tensors
+from assay.runs.edits import part_of, with_status
 from assay.runs.executors import Executor
 from assay.runs.faults import crossing
 from assay.runs.handing import ATTEMPTS, Ticket, handed_out
@@ -141,7 +142,7 @@ def now() -> str:
 
 
 def _begun(jobs: Sequence[Job], ledger: Ledger) -> _State:
-    parts, failed = ledger.parts(), ledger.with_status(int(Status.ERROR))
+    parts, failed = ledger.parts(), with_status(ledger, int(Status.ERROR))
     todo, done, left = deque[Ticket[Job, Order]](), {}, {}
     for job in jobs:
         there, again = parts.get(job.entry.id, []), failed.get(job.entry.id, [])
@@ -185,7 +186,7 @@ def _keep(ticket: Ticket[Job, Order], found: Done, ledger: Ledger, folder: Path)
 def _amend(ticket: Ticket[Job, Order], found: Done, ledger: Ledger, folder: Path, name: str) -> None:
     """Replace the results of samples that raised an error before; the other samples of their shard stay."""
     entry, order = ticket.job.entry, ticket.work
-    part, columns, errors = ledger.part(entry.id, order.first)
+    part, columns, errors = part_of(ledger, entry.id, order.first)
     places = np.array(order.only) - order.first
     for column, values in columns.items():
         values[places] = found.columns[column]

@@ -12,8 +12,10 @@ from assay.core.files import atomic_write, sha256
 from assay.core.outcome import Status
 from assay.report import Extras, Finding, Study, summary, write_report
 from assay.runs.claims import judged
+from assay.runs.edits import remove
 from assay.runs.faults import crossing
 from assay.runs.ledger import MADE, Entry, Ledger
+from assay.runs.owned import files, own
 from assay.runs.records import COLUMNS, Words
 from assay.runs.view import studies_of
 
@@ -50,7 +52,9 @@ def begin(folder: Path, ledger: Ledger) -> None:
     Raises:
         ValueError: files of the names that a run writes are there, and are not this run's.
     """
-    ledger.own(*(name for name in MADE if (folder / name).exists()))
+    for name in ledger.damage("meta").names:  # a changed list of files is none
+        remove(ledger, "meta", name.removeprefix("meta/"))
+    own(ledger, *(name for name in MADE if (folder / name).exists()))
     (folder / MANIFEST).unlink(missing_ok=True)
     ledger.keep(ended=False)
 
@@ -71,7 +75,7 @@ def finish(folder: Path, ledger: Ledger, *, ended: bool = False) -> Finished:
     studies = studies_of(folder, ledger)
     extras = _extras(ledger, studies)
     told = _summary(ledger, studies, extras)
-    ledger.own("summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
+    own(ledger, "summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
     (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
     atomic_write(folder / "summary.json", _json(told))
     crossing("summary-written")
@@ -138,11 +142,11 @@ def _extras(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:
 
 def write_manifest(folder: Path, ledger: Ledger) -> Path:
     """SHA-256 and size of every file of a run but the ledger, which goes on changing."""
-    made = [folder / name for name in ledger.files() if name != MANIFEST]
+    made = [folder / name for name in files(ledger) if name != MANIFEST]
     inner = [path for pattern in INNER for path in folder.glob(pattern)]
-    files = sorted({path for path in (*made, *inner) if path.is_file()})
+    kept = sorted({path for path in (*made, *inner) if path.is_file()})
     told = {path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-            for path in files}  # fmt: skip
+            for path in kept}  # fmt: skip
     return atomic_write(folder / MANIFEST, json.dumps({"format": 1, "files": told}, indent=1))
 
 

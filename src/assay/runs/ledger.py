@@ -188,7 +188,11 @@ class Ledger:
     def plan(self) -> list[tuple[Entry, Words]]:
         """The cells that the run consists of, in order."""
         entries = {entry.id: entry for entry in self.cells()}
-        found = self.connection.execute("SELECT cell, words FROM plan ORDER BY place")
+        found = self.connection.execute("SELECT cell, words FROM plan ORDER BY place").fetchall()
+        missing = sorted({cell for cell, _ in found} - set(entries))
+        if missing:
+            expected = "a ledger with all cells of its plan (the run's own command makes them again)"
+            reject("run", expected, described(f"none of number {', '.join(map(str, missing))} in {self.path}"))
         return [(entries[cell], Words(**json.loads(words))) for cell, words in found]
 
     def cells(self) -> list[Entry]:
@@ -220,51 +224,6 @@ class Ledger:
                         json.dumps(part.events), part.keep))  # fmt: skip
             seal_shard(db, cell, part.first)
 
-    def part(self, cell: int, first: int) -> tuple[Part, dict[str, Any], dict[int, str]]:
-        """A part that is there: what is known of it, its numbers, its errors by sample of the data set."""
-        (part,) = (part for part in self.parts(cell)[cell] if part.first == first)
-        asked = f"SELECT {', '.join(COLUMNS)}, error FROM sample WHERE cell = ? AND sample >= ? AND sample < ?"  # noqa: S608
-        rows = self.connection.execute(f"{asked} ORDER BY sample", (cell, first, first + part.count)).fetchall()
-        *columns, errors = zip(*rows, strict=True)
-        arrays = {name: np.array(values, dtype=np.float64 if kind is float else np.int64)
-                  for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)}  # fmt: skip
-        return part, arrays, {first + i: text for i, text in enumerate(errors) if text is not None}
-
-    def with_status(self, status: int) -> dict[int, list[int]]:
-        """The samples that have ended in a status, by cell."""
-        found: dict[int, list[int]] = {}
-        asked = "SELECT cell, sample FROM sample WHERE status = ? ORDER BY cell, sample"
-        for cell, sample in self.connection.execute(asked, (status,)):
-            found.setdefault(cell, []).append(sample)
-        return found
-
-    def remove(self, table: str, *key: str) -> None:
-        """Remove a row, with all that belongs to it, and its digest.
-
-        Args:
-            table: ``cell``, ``shard``, ``data``, ``answer``, ``meta``, ``event`` or ``plan``.
-            key: of the row, as in the name of its digest.
-        """
-        if table == "shard":
-            self.drop(int(key[0]), int(key[1]))
-            return
-        column = {"cell": "id", "data": "digest", "answer": "key", "meta": "name", "event": "rowid"}.get(table)
-        with self.together() as db:
-            if table == "cell":
-                for inner in ("sample", "shard"):
-                    db.execute(f"DELETE FROM {inner} WHERE cell = ?", key)  # noqa: S608 (our own tables)
-                db.execute("DELETE FROM seal WHERE name LIKE ?", (f"shard/{key[0]}/%",))
-            where = "" if column is None else f" WHERE {column} = ?"
-            db.execute(f"DELETE FROM {table}{where}", () if column is None else key)  # noqa: S608
-            unseal(db, "/".join((table, *key)))
-
-    def remove_strays(self, cell: int) -> None:
-        """Remove the samples of a cell that belong to no shard."""
-        with self.together() as db:
-            inside = "shard.cell = sample.cell AND sample.sample >= first AND sample.sample < first + count"
-            statement = f"DELETE FROM sample WHERE cell = ? AND NOT EXISTS (SELECT 1 FROM shard WHERE {inside})"  # noqa: S608
-            db.execute(statement, (cell,))
-
     def drop(self, cell: int, first: int) -> None:
         """Take a part out again: its images are lost or damaged."""
         with self.together() as db:
@@ -290,8 +249,8 @@ class Ledger:
         blank = not_run(entry.n)
         chosen = ", ".join(name for name in COLUMNS if name in names)
         kept = tuple(name for name in COLUMNS if name in names)
-        asked = f"SELECT sample, {chosen} FROM sample WHERE cell = ?"  # noqa: S608 (names of our columns)
-        rows = self.connection.execute(asked, (entry.id,)).fetchall()
+        asked = f"SELECT sample, {chosen} FROM sample WHERE cell = ? AND sample >= 0 AND sample < ?"  # noqa: S608
+        rows = self.connection.execute(asked, (entry.id, entry.n)).fetchall()
         if not rows:
             return {name: blank[name] for name in kept}
         at, *values = zip(*rows, strict=True)
@@ -328,42 +287,22 @@ class Ledger:
         Raises:
             ValueError: one row at least has changed.
         """
-        wrong = [name for name in self.damage("shard").names if self._is_there(name)]
+        wrong = [name for name in self.damage("shard", "cell").names if self._is_there(name)]
         if wrong:
             expected = "results as they were written (assay verify lists the damage; the run's own command repairs it)"
-            reject("run", expected, described(f"{len(wrong)} changed shards in {self.path}"))
+            reject("run", expected, described(f"{len(wrong)} changed parts in {self.path}"))
 
     def _is_there(self, name: str) -> bool:
-        _, cell, first = name.split("/")
-        asked = "SELECT 1 FROM shard WHERE cell = ? AND first = ?"
-        return self.connection.execute(asked, (int(cell), int(first))).fetchone() is not None
-
-    def files(self) -> tuple[str, ...]:
-        """The files of the run's folder that this ledger names, relative to it."""
-        images = [row[0] for row in self.connection.execute("SELECT images FROM shard WHERE images IS NOT NULL")]
-        data = [str(about["file"]) for about in self.data().values()]
-        return tuple(dict.fromkeys((*(self.meta("files") or ()), *images, *data)))
-
-    def own(self, *names: str) -> None:
-        """Name files before they are written.
-
-        Raises:
-            ValueError: one is there already and is not the run's.
-        """
-        known = list(self.meta("files") or ())
-        new = [name for name in names if name not in known]
-        strange = [name for name in new if (self.path.parent / name).exists()]
-        if strange:
-            got = f"{', '.join(strange)} in {self.path.parent}, which this run did not write"
-            reject("out", "no other files of the names that a run writes (move them, or choose another folder with -o)",
-                   described(got))  # fmt: skip
-        if new:
-            self.keep(files=[*known, *new])
+        table, *key = name.split("/")
+        asked = "SELECT 1 FROM cell WHERE id = ?"
+        if table == "shard":
+            asked = "SELECT 1 FROM shard WHERE cell = ? AND first = ?"
+        return self.connection.execute(asked, tuple(map(int, key))).fetchone() is not None
 
     def errors(self, entry: Entry) -> dict[int, str]:
         """Messages by sample of a cell."""
-        asked = "SELECT sample, error FROM sample WHERE cell = ? AND error IS NOT NULL"
-        return dict(self.connection.execute(asked, (entry.id,)))
+        asked = "SELECT sample, error FROM sample WHERE cell = ? AND sample < ? AND error IS NOT NULL"
+        return dict(self.connection.execute(asked, (entry.id, entry.n)))
 
     def error_texts(self, cell: int) -> list[str]:
         """Messages of the samples of a cell that raised an error, in order."""

@@ -94,6 +94,10 @@ def recheck(
         adapted: whether a defence was attacked in the way that it declares.
         complete: whether the run has come to its end: then every sample has a result.
     """
+    if entry.n != len(data):
+        return Rechecked([f"{label}: {entry.n} samples, where the data have {len(data)}"])
+    if any(part.first < 0 or part.first + part.count > entry.n for part in parts):
+        return Rechecked([f"{label}: a shard reaches beyond the {entry.n} samples"])
     found = Rechecked([f"{label}: {text}" for text in _numbers(entry, columns, errors, data, complete=complete)])
     if known is not None and known.clean is not None:
         found.faults += [f"{label}: {text}" for text in _clean(columns, known.clean)]
@@ -116,9 +120,6 @@ def _numbers(
 ) -> Iterator[str]:
     """What numbers say against each other, and against the data."""
     status, y, size = columns["status"], data.y.numpy(), columns["size"]
-    if entry.n != len(data):
-        yield f"{entry.n} samples, where the data have {len(data)}"
-        return
     there = status != int(Status.NOT_RUN)
     decided = np.isin(status, _DECIDED)
     right = columns["predicted_clean"] == y

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from assay.core.arguments import described, reject
 from assay.core.files import run_of, sha256, sweep
+from assay.runs.edits import remove, remove_strays
 from assay.runs.identity import key_of
 from assay.runs.ledger import Ledger
 from assay.runs.pictures import DATA, FOLDER, inside, is_of_run
@@ -42,7 +43,7 @@ def _rows(ledger: Ledger) -> Iterator[str]:
     wrong = ledger.damage()
     for name, text in zip(wrong.names, wrong.texts, strict=True):
         table, _, key = name.partition("/")
-        ledger.remove(table, *(key.split("/") if table == "shard" else (key,) if key else ()))
+        remove(ledger, table, *(key.split("/") if table == "shard" else (key,) if key else ()))
         if table == "cell":
             yield f"{text}: its samples are attacked again"
         elif table == "shard":
@@ -51,13 +52,13 @@ def _rows(ledger: Ledger) -> Iterator[str]:
             yield f"{text}: it is computed again"
     for entry in ledger.cells():
         if entry.key != key_of(entry.fields):
-            ledger.remove("cell", str(entry.id))
+            remove(ledger, "cell", str(entry.id))
             yield f"cell {entry.id} is not what its key says: its samples are attacked again"
     known = {entry.id for entry in ledger.cells()}
     for cell in {*ledger.parts(), *stray_rows(ledger.connection)} - known:
-        ledger.remove("cell", str(cell))
+        remove(ledger, "cell", str(cell))
     for cell, count in stray_rows(ledger.connection).items():
-        ledger.remove_strays(cell)
+        remove_strays(ledger, cell)
         yield f"cell {cell}: {count} rows that belong to no shard are dropped"
 
 

@@ -23,6 +23,7 @@ from assay.runs.executors import Executor
 from assay.runs.finish import begin, finish
 from assay.runs.foreground import with_foreground
 from assay.runs.ledger import Ledger
+from assay.runs.owned import own
 from assay.runs.plans import curve_plans, plans
 from assay.runs.questions import answer_questions
 from assay.runs.schema import Config, Data
@@ -91,7 +92,7 @@ def run_study(
     parts = _parts(config)
     with held(out), Ledger(out, write=True) as ledger:
         begin(out, ledger)
-        ledger.own(STUDY)
+        own(ledger, STUDY)
         atomic_write(out / STUDY, canonical(config))
         where = origins(config, parts, out, notice)
         _compare_models(ledger, where)

@@ -75,7 +75,12 @@ def verify(
         if not ledger.sealed:
             skipped.append("digests of rows: a ledger of the first version has none; the run's own command adds them")
         measured, flipped = 0, 0
-        for (model, data), cells in _by_model(ledger).items():
+        try:
+            by_model = _by_model(ledger)
+        except ValueError as error:
+            faults.append(str(error))
+            by_model = {}
+        for (model, data), cells in by_model.items():
             notice(f"{model} on {data}")
             for found in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
                 faults += found.faults
@@ -93,7 +98,8 @@ def _rows(ledger: Ledger) -> Iterator[str]:
             yield f"cell {entry.id} is not what its key says"
     for cell, count in stray_rows(ledger.connection).items():
         yield f"cell {cell}: {count} samples belong to no shard"
-    if ledger.meta("ended") is True and not ledger.plan():
+    planned = ledger.connection.execute("SELECT count(*) FROM plan").fetchone()[0]
+    if ledger.meta("ended") is True and not planned:
         yield "the run is finished, and its plan is empty"
 
 
@@ -104,7 +110,7 @@ def _tables(folder: Path, ledger: Ledger) -> list[str]:
         return [f"{MANIFEST}: missing, though the run is finished"] if missing else []
     try:
         expected = {"samples.csv": csv_text(ledger).encode(), "summary.json": summary_text(folder, ledger).encode()}
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         return [f"tables: cannot be made from the ledger to be compared: {error}"]
     faults = [f"{name}: not what the ledger says" for name, content in expected.items()
               if not (folder / name).is_file() or (folder / name).read_bytes() != content]  # fmt: skip

@@ -61,11 +61,23 @@ def linear():
     return model.eval()
 
 
+class Writing(nn.Module):
+    """Normalises the very tensor that it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = trained()
+
+    def forward(self, x):
+        return self.model(x.sub_(0.01).add_(0.01))
+
+
 HONEST = {
     "clean": lambda: trained(),
     "pgd-at": lambda: trained("pgd-at"),
     "without normalisation layers": lambda: trained(arch="strattack-cnn", epochs=12),
     "linear": linear,
+    "working in place": Writing,
     "jpeg, attacked past it": lambda: defend(trained(), "jpeg:quality=60"),
     "smoothed, attacked in expectation": lambda: defend(trained(), "smoothing:sigma=0.03"),
 }

@@ -168,7 +168,7 @@ def flat(logits):
 
 
 def test_a_sigmoid_is_told():
-    assert answer(examined(Wrapped(after=flat), ("pgd:steps=2",)), "A4").level is Level.WARNING
+    assert answer(examined(Wrapped(after=flat), ("pgd:steps=2",)), "A4").level is Level.ISSUE
 
 
 @pytest.mark.parametrize(("classes", "each", "share"), [(100, 5, 0.6), (10, 6, 0.5), (2, 8, 0.8)])

@@ -136,15 +136,6 @@ def permuted():
     return examined(trained(), ("pgd:steps=5",), y=(y + 3) % 8)
 
 
-class Writing(Wrapped):
-    """Normalises the very tensor that it is given."""
-
-    def forward(self, x):
-        with torch.no_grad():
-            x.sub_(0.01)
-        return self.model(x + 0.01)
-
-
 class Overstated(Smoothed):
     """Certifies four times what it has."""
 
@@ -191,7 +182,7 @@ ZOO = {
     "a step size that is too small": ("B8", lambda: examined(trained(), ("bim:steps=4,step_size=0.0012",))),
     "an optimisation inside": ("A9", small(Optimising)),
     "a detector that is ignored": ("D3", lambda: unadapted("squeezing:threshold=0.4")),
-    "a budget in grey levels": ("E3b", lambda: examined(trained(), ("pgd:steps=3",), eps=4.0)),
+    "a budget of the whole range": ("E3b", lambda: examined(trained(), ("pgd:steps=3",), eps=1.0)),
     "a budget divided by 255 twice": ("E3b", lambda: examined(trained(), ("pgd:steps=3",), eps=4 / 255 / 255)),
     "targets the wrong way round": ("C6", lambda: examined(trained(), (negated(24 / 255),), eps=24 / 255)),
     "an attack that does nothing": ("B11", lambda: told(examined(trained(), ("pgd:steps=3",)), unmoved)),
@@ -210,7 +201,9 @@ ZOO = {
     "planted examples that are not found": ("C11", lambda: examined(Wrapped(before=lambda x: x.detach() + 0 * x),
                                                                     ("pgd:steps=5",))),
     "an attack that ignores its budget": ("C2", lambda: examined(trained("pgd-at"), (stuck(),))),
-    "images that the model writes into": ("A1", small(Writing)),
+    "outputs through a tanh": ("A4", small(lambda: Wrapped(after=lambda z: torch.tanh(30 * z)))),
+    "outputs through sigmoids, scaled": ("A4", small(lambda: Wrapped(after=lambda z: 4 * torch.sigmoid(10 * z) - 2))),
+    "outputs that are clamped": ("A4", small(lambda: Wrapped(after=lambda z: (z - z.mean()).clamp(-0.1, 0.1)))),
     "an attack that fails at any budget": ("C3", lambda: examined(trained("pgd-at"), (negated(),))),
     "worse than its own first step": ("C4", lambda: examined(trained(), (negated(),))),
     "queries that were asked, and not compared": ("C5", lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8),

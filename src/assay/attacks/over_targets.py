@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import one_of
 from assay.core.calls import Classifier, classify
 from assay.core.combinators import AnyAttack
@@ -54,6 +55,7 @@ class OverTargets:
         return "\n".join([f"{self.outcome.name}, n = {len(self.picked['best'])}", head, *lines])
 
 
+@in_neutral_context
 def over_targets(
     model: Classifier, x: Images, y: Labels, attack: AnyAttack, *, norm: str = "l2", seed: int = 0, **settings: Any
 ) -> OverTargets:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, number, one_of, reject, whole
 from assay.core.calls import Classifier, classify
 from assay.core.geometry import Ball, fraction
@@ -111,6 +112,7 @@ class Tally(NamedTuple):
     seen: int
 
 
+@in_neutral_context
 def universal(
     model: Classifier,
     batches: Iterable[Batch] | Callable[[], Iterable[Batch]] | Streamed,

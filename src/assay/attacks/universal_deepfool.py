@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assay.core.calls import Classifier
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.universal import Batch, Tally, project, rows_of
 from assay.core.arguments import number, one_of, whole
+from assay.core.calls import Classifier
 from assay.core.geometry import Ball, fraction
 from assay.core.rows import Rows, untargeted
 from assay.core.run import perturb

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assay.core.calls import Classifier
 from assay.attacks.universal import Batch, Tally, rows_of
 from assay.core.arguments import number, whole
+from assay.core.calls import Classifier
 from assay.core.geometry import Ball
 from assay.core.objectives import Objective, objective
 from assay.core.rng import Rng

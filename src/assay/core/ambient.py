@@ -2,14 +2,17 @@
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu", "mtia", "hpu", "privateuseone")
 """Types of devices whose autocast a caller may have switched on."""
 
@@ -33,6 +36,25 @@ def neutral(devices: set[torch.device]) -> Iterator[None]:
         if _functions_are_intercepted():
             stack.enter_context(torch.device("cpu"))
         yield
+
+
+def in_neutral_context(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that runs in the context of `neutral`, whatever its caller's is.
+
+    Tensors among its arguments that were made in inference mode, which autograd cannot save, are copied.
+    """
+
+    @wraps(function)
+    def wrapped(*arguments: P.args, **named: P.kwargs) -> T:
+        with neutral(set()):
+            plain = [_plain(value) for value in arguments]
+            return function(*plain, **{name: _plain(value) for name, value in named.items()})
+
+    return wrapped
+
+
+def _plain(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def default_device_for(x: Tensor) -> AbstractContextManager[Any]:

@@ -24,6 +24,8 @@ class Step(Generic[S]):
         done: nothing more to try on this row.
         pending: an image made by this step and not evaluated; read only where ``done``, by the referee, who has to
             measure once more anyway. It spares a backward pass after the last update.
+        unstarted: rows that end because the attack could not begin (it needs an image to start from, and none was
+            there); they have not survived. None where every row could.
     """
 
     state: S
@@ -32,6 +34,7 @@ class Step(Generic[S]):
     cost: PerRow
     done: Flag
     pending: Images | None = None
+    unstarted: Flag | None = None
 
 
 @runtime_checkable

@@ -49,7 +49,7 @@ def call_and_describe(model: Classifier, x: Tensor) -> tuple[Tensor, str]:
 
 
 def classify(model: Classifier, x: Tensor) -> Logits:
-    """Logits of some images, ``(b, k)`` with k at least 2, as `call` finds them.
+    """Logits of some images, ``(b, k)`` with k at least 2, as `call` finds them; masked classes filled (`fill_masked`).
 
     Args:
         model: the model.
@@ -65,7 +65,24 @@ def classify(model: Classifier, x: Tensor) -> Logits:
         >>> classify(model, x).tolist(), x.min().item()
         ([[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]], 1.0)
     """
-    return as_logits(call(model, x), len(x))
+    return fill_masked(as_logits(call(model, x), len(x)))
+
+
+def fill_masked(logits: Logits) -> Logits:
+    """Logits in which a class at minus infinity, which the model masks, is 50 below the least of the others.
+
+    Its probability is then below 1e-21, and every objective and gradient is finite.
+
+    Args:
+        logits: ``(b, k)``; a row without any finite logit stays as it is.
+
+    Example:
+        >>> fill_masked(torch.tensor([[2.0, -torch.inf, 1.0]])).tolist()
+        [[2.0, -49.0, 1.0]]
+    """
+    masked = logits.detach() == -torch.inf
+    least = logits.detach().masked_fill(masked, torch.inf).amin(1, keepdim=True) - 50
+    return torch.where(masked & least.isfinite(), least, logits)
 
 
 def as_logits(logits: Tensor, count: int) -> Logits:

@@ -111,9 +111,13 @@ class Engine:
         record.predicted_clean, record.predicted = predicted, predicted.clone()
         record.checks += seen.long()
         right = finite & seen & (predicted == problem.y)
+        aimless = right & problem.goal.strict & (problem.target == problem.y)
         record.status[seen & finite & ~right] = int(Status.MISCLASSIFIED)
         record.status[seen & ~finite] = int(Status.INVALID)
         record.status[~seen] = int(Status.ERROR)
+        right = right & ~aimless
+        if bool(aimless.any()):
+            record.events.append(f"{int(aimless.sum())} samples were not attacked: their target is their own label")
         self.open = right
         self.over |= ~right
 
@@ -147,7 +151,11 @@ class Engine:
                 active = _together(active, judge.settle())
             self._report()
             if idle and active is None and not queue.waiting:
-                return
+                break
+        open_still = self.record.status != int(Status.BROKEN)
+        self._note_unstarted(
+            stage, [i for i in last if open_still[i] and not judge.begun[i] and i not in self.record.errors]
+        )
 
     def _todo(self, number: int, stage: Stage) -> list[int]:
         """The samples of a stage: those that are left, or those that the stages it refines have broken."""
@@ -159,6 +167,16 @@ class Engine:
         record.problem = replace(record.problem, start=record.images.clone())
         record.cost[mine] = torch.inf  # the stage measures in its own units, and claims nothing but improvements
         return mine.nonzero().squeeze(1).tolist()
+
+    def _note_unstarted(self, stage: Stage, samples: list[int]) -> None:
+        """Samples on which no row of a stage could begin: they have not survived it."""
+        if not samples or stage.refines:
+            return
+        self.record.unstarted[samples] = True
+        self.record.events.append(
+            f"{stage.attack.describe()}: {len(samples)} samples were not attacked, because no adversarial image to "
+            "start from was found (give start=) or the budget of passes does not pay for a first step"
+        )
 
     def _ends(self, sample: int, later: tuple[Stage, ...]) -> bool:
         """Whether nothing more can happen to a sample whose rows in a stage have ended."""
@@ -193,7 +211,8 @@ class Engine:
         poor = (active.steps == 0) & (active.spent + first * self.oracle.draws > self.settings.budget)
         if not bool(poor.any()):
             return active
-        judge.retire(take(active, poor.nonzero().squeeze(1)))
+        unpaid = take(active, poor.nonzero().squeeze(1))
+        judge.retire(unpaid._replace(unstarted=unpaid.spent == 0))
         left = (~poor).nonzero().squeeze(1)
         return take(active, left) if len(left) else None
 

@@ -6,9 +6,10 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
-RECORD = ".assay.json"
-"""The file in a folder that says which run of assay writes there."""
+RECORD, DIGESTS = ".assay.json", ".digests"
+"""The files in a folder that say which run of assay writes there, and the SHA-256 of what it has written."""
 _LEVELS = 3
 """Folders of a run lie at most so deep below the one with its record."""
 
@@ -37,6 +38,8 @@ def atomic_write(path: Path, content: bytes | str) -> Path:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if run:
+            _note_digest(path, data)
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
@@ -61,15 +64,57 @@ def sweep(folder: Path) -> int:
 
 def run_of(folder: Path) -> str:
     """The number of the run that a folder, or one of those around it, belongs to; empty for none."""
+    found = _record_of(folder)
+    return "" if found is None else str(found[1]["run"])
+
+
+def _record_of(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The nearest folder with a record, and what the record says."""
     here = Path(folder).absolute()
     for place in (here, *here.parents[:_LEVELS]):
         try:
-            run = json.loads((place / RECORD).read_text(encoding="utf-8"))["run"]
+            record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+            run = record["run"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(run, str) and re.fullmatch("[0-9a-f]{16}", run):
-            return run
-    return ""
+            return place, record
+    return None
+
+
+def _note_digest(path: Path, data: bytes) -> None:
+    """Add the SHA-256 of a file to the list of its run, before the file has its name.
+
+    Runs with a ledger keep digests there.
+    """
+    found = _record_of(path.parent)
+    if found is None or path.name.startswith(".") or not found[1].get("digests"):
+        return
+    line = {"name": path.absolute().relative_to(found[0]).as_posix(), "sha256": hashlib.sha256(data).hexdigest()}
+    with (found[0] / DIGESTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def digests_of(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The last two digests of each file that a run has written: after a kill the one before may be there.
+
+    Args:
+        folder: with the run's record.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    try:
+        lines = (folder / DIGESTS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return found
+    for text in lines:
+        try:
+            line = json.loads(text)
+            found[line["name"]] = (*found.get(line["name"], ())[-1:], line["sha256"])
+        except (ValueError, KeyError, TypeError):  # the line that a kill has cut off
+            continue
+    return found
 
 
 def sha256(path: Path) -> str:

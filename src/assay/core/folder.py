@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.arguments import described, reject
-from assay.core.files import RECORD, atomic_write, run_of, sweep
+from assay.core.files import DIGESTS, RECORD, atomic_write, digests_of, run_of, sha256, sweep
 
 LOCK, HOLDER = ".lock", ".holder"
 LEDGER = "ledger.sqlite"
 PATIENCE = 1.0
 """Seconds that a writer waits for the lock: a process that only looks holds it for a moment."""
-_OURS = frozenset({LOCK, HOLDER, RECORD})
+_OURS = frozenset({LOCK, HOLDER, RECORD, DIGESTS})
 _BEGUN = (f".{HOLDER}.*.part", f".{RECORD}.*.part")
 """What a process leaves that is killed before the record is there."""
 _SHOWN = 3
@@ -32,11 +32,13 @@ class Owned:
         run: number of the run, which its temporary files carry in their names.
         command: that writes there.
         files: names relative to the folder, or patterns such as ``trail/*``.
+        digests: whether the SHA-256 of each file is noted beside the record; a ledger has its own.
     """
 
     run: str
     command: str
     files: tuple[str, ...]
+    digests: bool = False
 
     def owns(self, name: str) -> bool:
         """Whether a file is the run's own."""
@@ -97,17 +99,20 @@ def claim(folder: Path, command: str, files: Collection[str], adopt: Callable[[P
         command: that writes there, such as ``"train"``.
         files: names or patterns of all that it will write, relative to the folder.
         adopt: whether a folder without a record is nevertheless one of this command, from a version that kept none.
+        remade: files that are only written, never read back: damage in them is of no account.
 
     Returns:
         What the record says.
 
     Raises:
-        ValueError: the folder holds files that this command did not write. Nothing has been written then.
+        ValueError: the folder holds files that this command did not write, or a file that is damaged. Nothing has been
+            written then.
     """
     check_claim(folder, command, files, adopt)
+    require_undamaged(folder, remade)
     known = read_record(folder)
     run = known.run if known is not None else secrets.token_hex(8)
-    owned = Owned(run, command, tuple(dict.fromkeys((*(known.files if known else ()), *files))))
+    owned = Owned(run, command, tuple(dict.fromkeys((*(known.files if known else ()), *files))), digests=True)
     folder.mkdir(parents=True, exist_ok=True)
     if known != owned:
         write_record(folder, owned)
@@ -135,18 +140,37 @@ def check_claim(
                described(f"{folder} with {_names(strange)}, which this run did not write"))  # fmt: skip
 
 
+def require_undamaged(folder: Path, remade: Collection[str] = ()) -> None:
+    """Compare the files of a folder with the digests that were noted when they were written.
+
+    Args:
+        folder: with a record.
+        remade: files, or patterns, that are not compared.
+
+    Raises:
+        ValueError: a file has changed since.
+    """
+    for name, digests in digests_of(folder).items():
+        path = folder / name
+        if path.is_file() and not any(fnmatchcase(name, part) for part in remade) and sha256(path) not in digests:
+            reject("out", f"{name} as it was written (restore it from a copy, or delete it to have it made again)",
+                   described(f"a damaged file in {folder}"))  # fmt: skip
+
+
 def read_record(folder: Path) -> Owned | None:
     """The record of a folder; None where there is none, or one that cannot be read."""
     try:
         known: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Owned(str(known["run"]), str(known["command"]), tuple(map(str, known["files"])))
+        return Owned(str(known["run"]), str(known["command"]), tuple(map(str, known["files"])),
+                     bool(known.get("digests")))  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def write_record(folder: Path, owned: Owned) -> None:
     """Write the record of a folder."""
-    told = {"format": 1, "run": owned.run, "command": owned.command, "files": list(owned.files)}
+    told = {"format": 1, "run": owned.run, "command": owned.command, "files": list(owned.files),
+            "digests": owned.digests}  # fmt: skip
     atomic_write(folder / RECORD, json.dumps(told, indent=1))
 
 

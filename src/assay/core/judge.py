@@ -39,6 +39,9 @@ class Judge:
         stage: the attack and its variants.
         number: of the stage.
         over: told of each sample whose row has ended.
+
+    Attributes:
+        begun: samples of which a row has ended that could begin, ``(n,)``.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Judge:
         self.oracle, self.record, self.splitter, self.stage, self.number = oracle, record, splitter, stage, number
         self.over, self.stop_at_hit = over, stop_at_hit
         self.claims: list[Claims] = []
+        self.begun: Tensor = torch.zeros(len(record.status), dtype=torch.bool)
 
     def judge(self, active: Active, step: Step[Any]) -> Active:
         """After a step: those rows that go on now."""
@@ -64,6 +68,8 @@ class Judge:
         claimed, ending = (codes & 1).bool(), codes >= 2
         device = active.sample.device
         hit = step.hit
+        if step.unstarted is not None:
+            active = active._replace(unstarted=step.unstarted)
         if bool(claimed.any()):
             at = claimed.nonzero().squeeze(1).to(device)
             if self.stop_at_hit:
@@ -132,6 +138,7 @@ class Judge:
         samples = rows.sample.cpu()
         self.record.spend(samples, rows.steps, rows.forwards, rows.backwards, rows.checks)
         self.record.invalid[samples[rows.nonfinite.cpu()]] = True
+        self.begun[samples[~rows.unstarted.cpu()]] = True
         for sample in samples.tolist():
             self.over(sample)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assay.core.arguments import described, one_of, reject
-from assay.core.calls import Classifier, classify, gradients
+from assay.core.calls import Classifier, as_logits, call, fill_masked, gradients
 from assay.core.expectation import Expectation
 from assay.core.guard import model_device, model_dtype
 from assay.core.layout import Layout, tolerant
@@ -57,6 +57,7 @@ class Oracle:
         forwards: forward passes of each row so far, ``(b,)``; set by the engine for the rows at hand.
         backwards: backward passes likewise.
         nonfinite: rows that have met a non-finite value, ``(b,)``.
+        masked: whether the model gives masked classes minus infinity, so that each answer has to be filled.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Oracle:
         self.device = device or model_device(model, torch.device("cpu"))
         one_of("compile", compile, COMPILE)
         self.layout: Layout | None = None
-        self.compiled = compile != "no"
+        self.compiled, self.masked = compile != "no", False
         self._fast: Classifier = model
         if self.compiled:
             self._fast = torch.compile(model, mode=compile, dynamic=False)
@@ -231,8 +232,15 @@ class Oracle:
         """Logits for the referee: eager, in the model's own precision and layout, not counted for the attack."""
         x = x.to(self.device)
         with torch.no_grad(), nullcontext() if self.layout is None else self.layout.paused():
-            logits = classify(self.judged, x.to(self.dtype))
-        return logits.to(x.dtype)
+            logits = as_logits(call(self.judged, x.to(self.dtype)), len(x))
+        self.masked = self.masked or bool((logits == -torch.inf).any())
+        return self._filled(logits).to(x.dtype)
+
+    def discovers_masked(self, x: Images) -> bool:
+        """Whether these images show masked classes that were not known of."""
+        known = self.masked
+        self.verify(x)
+        return self.masked and not known
 
     def _check_gradients(self) -> None:
         if not getattr(self.model, "differentiable", True):
@@ -248,13 +256,17 @@ class Oracle:
         """Logits, and the single draws where each is to have a loss of its own."""
         if isinstance(self.model, Expectation):
             images, each = self.model.sample(x.to(self.dtype), rows.key, self.forwards)
-            combined = self.model.combine(each)
+            combined = self._filled(self.model.combine(each))
             return combined, ((images, each) if self.model.average == "loss" else None)
         x = x.to(self.dtype)
         if not self.compiled:
-            return classify(self.model, x), None
+            return self._filled(as_logits(call(self.model, x), len(x))), None
         torch.compiler.cudagraph_mark_step_begin()
-        return classify(self._fast, _padded(x))[: len(x)].clone(), None
+        padded = _padded(x)
+        return self._filled(as_logits(call(self._fast, padded), len(padded))[: len(x)].clone()), None
+
+    def _filled(self, logits: Logits) -> Logits:
+        return fill_masked(logits) if self.masked else logits
 
     def _precision(self) -> Any:
         if self.search == "bfloat16":

@@ -35,7 +35,7 @@ class Status(IntEnum):
     ERROR = 4
     """The model raised an exception on it (only with ``errors="record"``)."""
     NOT_RUN = 5
-    """Not reached: interrupted."""
+    """Not reached (interrupted), or an attack could not begin (no image to start from): nothing is known of it."""
 
     @property
     def label(self) -> str:

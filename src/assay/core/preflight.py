@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from assay.core.calls import OUTPUT_RULE, Classifier, as_logits, call_and_describe, classify, gradients
+from assay.core.calls import OUTPUT_RULE, Classifier, as_logits, call_and_describe, classify, fill_masked, gradients
 from assay.core.expectation import Expectation
 from assay.core.guard import model_device, model_dtype, untouched
 from assay.core.holders import modules_in
@@ -190,7 +190,7 @@ def output_form(where: str) -> Finding | None:
 
 def _pass(model: Classifier, x: Images) -> tuple[Logits, str]:
     output, where = call_and_describe(model, x)
-    return as_logits(output, len(x)), where
+    return fill_masked(as_logits(output, len(x))), where
 
 
 def _surely_more(gained: Tensor, lost: Tensor) -> bool:

@@ -12,6 +12,9 @@ from assay.core.rng import content_keys
 from assay.core.rows import Goal, Test, untargeted
 from assay.core.types import Images, Labels, Logits, Mask
 
+ROUNDING = 1e-5
+"""How far beyond [0, 1] a value may be by rounding; it is clipped."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -46,10 +49,13 @@ def make_problem(
     *,
     target: Labels | None,
     mask: Mask | None,
+    start: Images | None,
     test: Test | None,
     ids: Labels | None,
 ) -> Problem:
-    """Check what the caller gave, and bring it to the CPU. Arguments as in `run.attack`.
+    """Check what the caller gave, and copy it to the CPU. Arguments as in `run.attack`.
+
+    Values of images that leave [0, 1] by rounding are clipped.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.
@@ -61,9 +67,8 @@ def make_problem(
     goal = untargeted(y)
     if target is not None:
         target = _check_per_sample("target", target, len(x)).cpu()
-        if bool((target == y).any()):
-            at = int((target == y).nonzero()[0])
-            reject("target", "a class other than the label of its sample", described(f"{int(y[at])} at index {at}"))
+        if len(y) and bool((target == y).all()):
+            reject("target", "a class other than the label of its sample", described(f"{int(y[0])} at index 0"))
         goal = Goal(y, target, torch.ones_like(y, dtype=torch.bool))
     if test is not None:
         if not callable(test):
@@ -76,15 +81,15 @@ def make_problem(
                described(blind.describe()))  # fmt: skip
     mask = _check_mask(mask, x, required="mask" in needs)
     keys = content_keys(x, y) if ids is None else _check_per_sample("ids", ids, len(x)).cpu()
-    x = x.detach() if x.dtype == torch.float64 else x.detach().float()
     return Problem(
-        x=x.cpu(),
-        y=y,
+        x=_own(x),
+        y=y.clone(),
         target=torch.full_like(y, -1) if target is None else target,
         keys=keys,
         mask=mask,
         reference=torch.zeros(len(x), 2),
         goal=goal,
+        start=None if start is None else _own(_check_start(start, x)),
     )
 
 
@@ -96,10 +101,35 @@ def _check_images(x: Images) -> None:
         reject("x", expected, described(f"shape {tuple(x.shape)}"))
     if not x.is_floating_point():
         reject("x", expected + " (divide 8-bit images by 255)", described(f"dtype {x.dtype}"), error=TypeError)
-    finite = x[x.isfinite()]
-    if finite.numel() and (float(finite.min()) < 0 or float(finite.max()) > 1):
-        span = f"values from {float(finite.min()):.4g} to {float(finite.max()):.4g}"
-        reject("x", expected + "; put normalisation into the model (assay.models.Normalize)", described(span))
+    _check_range("x", x, expected + "; put normalisation into the model (assay.models.Normalize)")
+
+
+def _check_range(name: str, x: Images, expected: str) -> None:
+    finite = x.detach()[x.isfinite()].double()
+    if finite.numel() and (float(finite.min()) < -ROUNDING or float(finite.max()) > 1 + ROUNDING):
+        outside = int(((finite < -ROUNDING) | (finite > 1 + ROUNDING)).sum())
+        span = f"{outside} values outside, from {float(finite.min()):.9g} to {float(finite.max()):.9g}"
+        reject(name, expected, described(span))
+
+
+def _check_start(start: Images, x: Images) -> Images:
+    expected = f"a float tensor of images in [0, 1] of shape {tuple(x.shape)}, one to start from for each of x"
+    if not isinstance(start, Tensor) or not start.is_floating_point():
+        reject("start", expected, described(_kind(start)), error=TypeError)
+    if start.shape != x.shape:
+        reject("start", expected, described(f"shape {tuple(start.shape)}"))
+    _check_range("start", start, expected)
+    return start
+
+
+def _own(x: Images) -> Images:
+    """A copy on the CPU, in float32 or float64, within [0, 1]; what is not finite stays."""
+    own = x.detach().to("cpu", x.dtype if x.dtype == torch.float64 else torch.float32, copy=True)
+    return torch.where(own.isfinite(), own.clamp(0, 1), own)
+
+
+def _kind(value: object) -> str:
+    return f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _check_per_sample(name: str, values: Labels, count: int) -> Labels:
@@ -140,4 +170,4 @@ def _check_mask(mask: Mask | None, x: Images, *, required: bool) -> Mask | None:
         reject("mask", expected, described(f"shape {tuple(mask.shape)}"))
     if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
         reject("mask", expected, described("other values"))
-    return mask.detach().to("cpu", x.dtype if x.dtype == torch.float64 else torch.float32)
+    return mask.detach().to("cpu", x.dtype if x.dtype == torch.float64 else torch.float32, copy=True)

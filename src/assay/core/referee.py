@@ -97,6 +97,7 @@ class Record:
     restart: Tensor
     stage: Tensor
     invalid: Tensor
+    unstarted: Tensor
     errors: dict[int, str]
     events: list[str]
 
@@ -124,6 +125,7 @@ class Record:
             restart=counts(-1),
             stage=counts(-1),
             invalid=torch.zeros(n, dtype=torch.bool),
+            unstarted=torch.zeros(n, dtype=torch.bool),
             errors={},
             events=[],
         )
@@ -161,7 +163,7 @@ class Record:
         self.restart[hits] = restart.cpu()[new.hit & wins]
 
     def close(self, finished: Flag) -> None:
-        """Give samples that have met every attack their final status."""
+        """Give samples that have met every attack their final status; what an attack could not begin on is not run."""
         for i in finished.nonzero().squeeze(1).tolist():
             if self.status[i] == int(Status.BROKEN):
                 continue
@@ -169,6 +171,8 @@ class Record:
                 self.status[i] = int(Status.ERROR)
             elif self.invalid[i]:
                 self.status[i] = int(Status.INVALID)
+            elif self.unstarted[i]:
+                self.status[i] = int(Status.NOT_RUN)
             else:
                 self.status[i] = int(Status.SURVIVED)
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import one_of, reject, whole
 from assay.core.attack import Attack
 from assay.core.calls import Classifier
-from assay.core.combinators import AnyAttack, Composite, Variant, unfold
+from assay.core.combinators import AnyAttack, Composite, Stage, Variant, unfold
 from assay.core.engine import Engine, Settings
 from assay.core.guard import model_device, untouched
 from assay.core.layout import channels_last
@@ -20,9 +21,10 @@ from assay.core.preflight import inspect, no_gradient, warn_of
 from assay.core.problem import Problem, check_labels, make_problem
 from assay.core.progress import Callback
 from assay.core.referee import Record
-from assay.core.rng import Rng
+from assay.core.rng import Rng, mix
 from assay.core.rows import Test
 from assay.core.slots import make_rows
+from assay.core.starts import nearest_starts
 from assay.core.tree import choose, spread
 from assay.core.types import Images, Labels, Mask
 
@@ -32,6 +34,7 @@ INTERRUPTED = "interrupted"
 """The event of a call that Ctrl-C ended early."""
 
 
+@in_neutral_context
 def attack(
     model: Classifier,
     x: Images,
@@ -40,6 +43,7 @@ def attack(
     *,
     target: Labels | None = None,
     mask: Mask | None = None,
+    start: Images | None = None,
     test: Test | None = None,
     stop: str = "hit",
     slots: int = 256,
@@ -66,6 +70,9 @@ def attack(
         attack: an attack or a combination of attacks.
         target: classes to reach, ``(n,)``; by default any class but ``y``.
         mask: foreground, ``(n, 1, h, w)`` of 0 and 1 (or bool), where the attack needs one.
+        start: images that attacks by labels alone start from, ``(n, c, h, w)`` in [0, 1], one a sample; those that
+            are not adversarial are passed over. By default random images, and for a sample with a target the nearest
+            image of ``x`` that the model gives this class. A sample for which none is found is ``NOT_RUN``.
         test: a further condition on success, ``(logits, images) -> bool (b,)``.
         stop: ``"hit"``: a sample ends with its first adversarial example (an attack without a budget goes on to the
             least distance it can find); ``"never"``: every step is run and the best image kept.
@@ -107,7 +114,7 @@ def attack(
         progress=progress,
     )
     stages = unfold(_checked(attack))
-    problem = make_problem(model, x, y, stages, target=target, mask=mask, test=test, ids=ids)
+    problem = make_problem(model, x, y, stages, target=target, mask=mask, start=start, test=test, ids=ids)
     device = model_device(model, problem.x.device)
     oracle = Oracle(model, search=search, compile=compile, device=device, surrogate=surrogate)
     record = Record.empty(problem)
@@ -120,7 +127,7 @@ def attack(
             logits = engine.clean()
             if len(record.errors) < len(problem.x) or not len(problem.x):  # else the errors say what is wrong
                 check_labels(problem, logits)
-            record.problem = problem = replace(problem, reference=logits)
+            record.problem = problem = _with_starts(replace(problem, reference=logits), stages)
             engine.run(stages)
         except KeyboardInterrupt:
             engine.interrupt()
@@ -134,6 +141,16 @@ def attack(
     )
 
 
+def _with_starts(problem: Problem, stages: tuple[Stage, ...]) -> Problem:
+    """Where targets are to be reached from an image that has the class, and none was given: the nearest of all."""
+    strict = problem.goal.strict
+    needed = any("start" in stage.attack.needs and not stage.refines for stage in stages)
+    if problem.start is not None or not needed or not bool(strict.any()):
+        return problem
+    classes = torch.where(problem.reference.isfinite().all(1), problem.reference.argmax(1), -1)
+    return replace(problem, start=nearest_starts(problem.x, problem.y, problem.x, classes, problem.target))
+
+
 def perturb(
     model: Classifier,
     x: Images,
@@ -144,7 +161,8 @@ def perturb(
     mask: Mask | None = None,
     keep: str = "last",
     search: str = "float32",
-    seed: int = 0,
+    seed: int | None = None,
+    step: int = 0,
     ids: Labels | None = None,
 ) -> Images:
     """Adversarial images for a training step: all rows, all steps, no referee.
@@ -161,7 +179,10 @@ def perturb(
         keep: ``"last"`` (the last iterate, as in adversarial training) or ``"best"`` (the image with the largest
             objective that was evaluated, whether or not it is misclassified).
         search: as in `attack`.
-        seed: of all random draws; give each training step its own.
+        seed: of all random draws; by default a fresh one for each call, drawn from PyTorch's generator on the CPU, so
+            that ``torch.manual_seed`` decides it.
+        step: with a seed, which training step this is: the same seed and step draw the same numbers, another step
+            others.
         ids: address of each row's random draws; by default its place in the batch.
 
     Returns:
@@ -174,10 +195,30 @@ def perturb(
         >>> bool((perturb(model, x, torch.tensor([0, 1]), PGD(eps=0.1, steps=2)) - x).abs().max() <= 0.1 + 1e-6)
         True
     """
-    one_of("keep", keep, ("last", "best"))
+    if seed is None:
+        seed = int(torch.randint(2**62, (), device="cpu"))
+    return _perturb(model, x, y, attack, target, mask, one_of("keep", keep, ("last", "best")), search,
+                    whole("seed", seed, least=-(2**63)), whole("step", step), ids)  # fmt: skip
+
+
+@in_neutral_context
+def _perturb(
+    model: Classifier,
+    x: Images,
+    y: Labels,
+    attack: AnyAttack,
+    target: Labels | None,
+    mask: Mask | None,
+    keep: str,
+    search: str,
+    seed: int,
+    step: int,
+    ids: Labels | None,
+) -> Images:
     stages = unfold(_checked(attack))
-    ids = torch.arange(len(x)) if ids is None else ids
-    problem = make_problem(model, x, y, stages, target=target, mask=mask, test=None, ids=ids)
+    ids = torch.arange(len(x)) if ids is None and isinstance(x, Tensor) else ids
+    problem = make_problem(model, x, y, stages, target=target, mask=mask, start=None, test=None, ids=ids)
+    problem = replace(problem, keys=mix(problem.keys, step))
     if not len(x):
         return x.detach().clone()
     oracle = Oracle(model, search=search, device=model_device(model, problem.x.device))
@@ -190,7 +231,10 @@ def perturb(
         for stage, variant in attempts:
             if stage.refines:
                 problem, value = replace(problem, start=image.cpu()), torch.full_like(value, torch.inf)
-            found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=single and keep == "last")
+            last = single and keep == "last"
+            found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
+            if bool(oracle.nonfinite.all()) and oracle.discovers_masked(problem.x):
+                found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
             closer = cost < value
             image, value = torch.where(spread(closer, image), found, image), torch.where(closer, cost, value)
             image = found if single else image

@@ -34,6 +34,7 @@ class Active(NamedTuple):
         checks: the referee's passes so far.
         spent: forward passes of the sample's earlier rows.
         nonfinite: whether a non-finite value came up.
+        unstarted: whether the attack could not begin.
     """
 
     sample: Labels
@@ -51,6 +52,7 @@ class Active(NamedTuple):
     checks: Count
     spent: Count
     nonfinite: Flag
+    unstarted: Flag
 
 
 @dataclass
@@ -110,6 +112,7 @@ def admit(
         checks=zeros(),
         spent=spent[sample].to(device),
         nonfinite=zeros(torch.bool),
+        unstarted=zeros(torch.bool),
     )
 
 

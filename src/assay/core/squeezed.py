@@ -44,7 +44,8 @@ def describe_squeeze(outputs: Logits) -> str:
     changing = values[:, (values != values[:1]).any(0)]
     if changing.numel() < _FEW:
         return ""
-    return _softmax(values) or _ties(changing) or _crowds(values, changing)
+    logs = bool((values.logsumexp(1).abs() < 1e-3).all())  # log-probabilities: their ceiling is 0 by nature
+    return _softmax(values) or _ties(changing, ceiling=not logs) or _crowds(changing, ceiling=not logs)
 
 
 def _softmax(values: Tensor) -> str:
@@ -57,17 +58,17 @@ def _softmax(values: Tensor) -> str:
     return "a softmax, scaled or shifted" if values.shape[1] > 2 and abs(float((rest - high) / span)) < 0.05 else ""
 
 
-def _ties(values: Tensor) -> str:
-    for edge, word in ((values.min(), "floor"), (values.max(), "ceiling")):
+def _ties(values: Tensor, *, ceiling: bool) -> str:
+    for edge, word in ((values.min(), "floor"), (values.max(), "ceiling"))[: 1 + ceiling]:
         tied = int((values == edge).sum())
         if tied >= 4 and tied >= _TIED * values.numel():
             return f"a {word}: {100 * tied / values.numel():.0f} % of the outputs are exactly {float(edge):.4g}"
     return ""
 
 
-def _crowds(values: Tensor, changing: Tensor) -> str:
+def _crowds(changing: Tensor, *, ceiling: bool) -> str:
     low, high = changing.min(), changing.max()
-    if bool(((values.logsumexp(1)).abs() < 1e-3).all()):  # log-probabilities: their ceiling is 0 by nature
+    if not ceiling:
         high = high + (high - low)
     if low >= 0 and low < 0.1 and 0.9 < high <= 1:
         return "a sigmoid: all outputs lie between 0 and 1, and do not sum to 1"

@@ -1,17 +1,20 @@
 """Step rules: how a gradient moves the parameters. Row-wise, each with a state of its own.
 
 A rule holds the geometry and its step size as a *rate*, in budgets: a rate of 1/4 on `Ball("linf", 8/255)` is a sign
-step of 2/255. On a `Split` the rate may be a pair, one a region.
+step of 2/255. On a `Split` the rate may be a pair, one a region. A rate may fall to 0 along half a cosine over a number
+of steps, for sets with a curved surface: there a constant step leaves the iterate to one side of the optimum.
 """
+
+import math
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number
+from assay.core.arguments import number, whole
 from assay.core.geometry import Geometry
 from assay.core.rows import Rows
 from assay.core.types import Count, PerRow
@@ -59,14 +62,18 @@ class Ascent:
 
     Args:
         geometry: the set.
-        rate: step size in budgets, above 0.
+        rate: step size in budgets, above 0; the first one, if it falls.
+        steps: the number of steps over which the rate falls to 0; None for a constant rate.
     """
 
     geometry: Geometry
     rate: Rate
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
+        if self.steps is not None:
+            whole("steps", self.steps)
 
     def init(self, parameters: Tensor) -> tuple[()]:
         """No state."""
@@ -74,7 +81,8 @@ class Ascent:
 
     def update(self, move: Move, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
         """One projected step."""
-        towards = self.geometry.steepest(move.grad, move.parameters, move.rows, self.rate)
+        rate = rate_at(self.rate, move.step, self.steps, move.grad)
+        towards = self.geometry.steepest(move.grad, move.parameters, move.rows, rate)
         return move.project(move.parameters + towards), ()
 
 
@@ -84,8 +92,9 @@ class Momentum:
 
     Args:
         geometry: the set.
-        rate: step size in budgets, above 0.
+        rate: step size in budgets, above 0; the first one, if it falls.
         decay: factor on the old sum, at least 0.
+        steps: the number of steps over which the rate falls to 0; None for a constant rate.
 
     Source: Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018, equations 6–8. The gradient's norm
     is each row's own (in the l1 form the paper writes, summed rather than averaged).
@@ -94,10 +103,13 @@ class Momentum:
     geometry: Geometry
     rate: Rate
     decay: float = 1.0
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
         number("decay", self.decay, least=0)
+        if self.steps is not None:
+            whole("steps", self.steps)
 
     def init(self, parameters: Tensor) -> Tensor:
         """A zero sum."""
@@ -109,7 +121,8 @@ class Momentum:
         flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-37)
         unit = (flat / flat.abs().sum(1, keepdim=True).clamp_min(1e-37)).view_as(move.grad)
         total = self.decay * state + unit
-        towards = self.geometry.steepest(total, move.parameters, move.rows, self.rate)
+        rate = rate_at(self.rate, move.step, self.steps, move.grad)
+        towards = self.geometry.steepest(total, move.parameters, move.rows, rate)
         return move.project(move.parameters + towards), total
 
 
@@ -160,6 +173,29 @@ class Adam:
 def unprojected(parameters: Tensor) -> Tensor:
     """The projection of a `Move` where there is none."""
     return parameters
+
+
+def rate_at(rate: Rate, step: Count, steps: int | None, like: Tensor) -> Any:
+    """Each row's rate at its own step: ``rate·(1 + cos(π·step/steps))/2``.
+
+    Args:
+        rate: the first rate, or a pair of them.
+        step: updates that each row has had, ``(b,)``.
+        steps: the number of steps over which the rate falls to 0; None for a constant rate.
+        like: a tensor of the type that the rates are to have.
+
+    Returns:
+        The rate as it is where it is constant, else one a row, ``(b,)``, or a pair of these.
+
+    Example:
+        >>> rate_at(0.5, torch.tensor([0, 2, 4]), 4, torch.zeros(1)).tolist()
+        [0.5, 0.25, 0.0]
+    """
+    if steps is None:
+        return rate
+    share = (step.double() / max(steps, 1)).clamp_max(1.0)
+    factor = (0.5 * (1 + (math.pi * share).cos())).to(like.dtype)
+    return tuple(r * factor for r in rate) if isinstance(rate, tuple) else rate * factor
 
 
 def _check_rate(rate: Rate) -> None:

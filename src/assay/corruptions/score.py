@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import one_of, reject
 from assay.core.calls import classify
 from assay.core.files import atomic_write
@@ -51,6 +52,7 @@ class Damage:
         return 1 - sum(errors.values()) / max(len(errors), 1)
 
 
+@in_neutral_context
 def measure(
     model: nn.Module,
     data: Dataset,

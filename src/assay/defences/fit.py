@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import number, reject, whole
 from assay.core.combinators import AnyAttack
 from assay.core.files import atomic_write
@@ -26,6 +27,7 @@ Progress = Callable[[int, int, float], None]
 """Called after each epoch: how many are done, of how many, and the mean loss."""
 
 
+@in_neutral_context
 def fit(
     parts: Mapping[str, nn.Module],
     optimisers: Mapping[str, torch.optim.Optimizer],
@@ -76,6 +78,7 @@ def fit(
         part.eval()
 
 
+@in_neutral_context
 def fit_autoencoder(data: Dataset, *, noise: float = 0.1, epochs: int = 10, seed: int = 0, rate: float = 1e-3,
                     out: Path | None = None, progress: Progress | None = None) -> Autoencoder:  # fmt: skip
     """MagNet's autoencoder: reconstruct clean images from noisy ones.
@@ -103,6 +106,7 @@ def fit_autoencoder(data: Dataset, *, noise: float = 0.1, epochs: int = 10, seed
     return net
 
 
+@in_neutral_context
 def fit_cleaner(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: int = 5, weight: float = 0.001,
                 seed: int = 0, rate: float = 1e-3, out: Path | None = None,
                 progress: Progress | None = None) -> Cleaner:  # fmt: skip
@@ -140,6 +144,7 @@ def fit_cleaner(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: i
     return net
 
 
+@in_neutral_context
 def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_steps: int = 3, penalty: float = 10.0,
                   seed: int = 0, rate: float = 2e-4, out: Path | None = None,
                   progress: Progress | None = None) -> Generator:  # fmt: skip
@@ -186,6 +191,7 @@ def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_s
     return net
 
 
+@in_neutral_context
 def fit_density(data: Dataset, *, levels: int = 16, epochs: int = 5, seed: int = 0, rate: float = 1e-3,
                 out: Path | None = None, progress: Progress | None = None) -> PixelDensity:  # fmt: skip
     """PixelDefend's density: the likelihood of each value given those before it.
@@ -211,6 +217,7 @@ def fit_density(data: Dataset, *, levels: int = 16, epochs: int = 5, seed: int =
     return net
 
 
+@in_neutral_context
 def fit_detector(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: int = 5, seed: int = 0,
                  rate: float = 1e-3, out: Path | None = None,
                  progress: Progress | None = None) -> Detector:  # fmt: skip

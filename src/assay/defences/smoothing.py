@@ -6,6 +6,7 @@ import torch
 from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import number, whole
 from assay.core.calls import classify
 from assay.core.expectation import Expectation
@@ -71,6 +72,7 @@ class Smoothed(nn.Module):
         how = f"EOT over Gaussian noise of {self.sigma:g}, {self.attack_draws} fresh draws a step"
         return Adaptation(how, surrogate=seen)
 
+    @in_neutral_context
     def predict(self, x: Images, *, n: int = 100, alpha: float = 0.001, batch: int = 1000) -> Labels:
         """The class with the most votes, or `ABSTAIN` where the two-sided binomial test cannot tell the first two.
 
@@ -89,6 +91,7 @@ class Smoothed(nn.Module):
         sure = [binomtest(int(a), int(a + b)).pvalue <= alpha for a, b in top.values.tolist()]
         return torch.where(torch.tensor(sure, dtype=torch.bool), label, ABSTAIN)
 
+    @in_neutral_context
     def certify(
         self, x: Images, *, n: int = 10_000, n0: int = 100, alpha: float = 0.001, batch: int = 1000
     ) -> Certificate:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import number, reject, whole
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.explanations import attack_saliency, saliency, shared_top, spearman
@@ -72,6 +73,7 @@ class Attribution:
                 f"leaves: " + "; ".join(told) + ".")  # fmt: skip
 
 
+@in_neutral_context
 def attribution(
     models: Mapping[str, nn.Module],
     x: Images,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import number, reject
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
@@ -68,6 +69,7 @@ def _crossing(eps: Sequence[float], accuracy: Sequence[float], level: float) -> 
     return float("nan")
 
 
+@in_neutral_context
 def budgets(
     models: Mapping[str, nn.Module],
     x: Images,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.rng import Rng
 from assay.core.types import Flag, Images, Labels
@@ -54,6 +55,7 @@ TRANSFORMS: Mapping[str, tuple[Callable[[Images, float], Images], tuple[float, .
 """The transformations and their strengths, from weak to strong."""
 
 
+@in_neutral_context
 def destruction_rate(
     model: nn.Module, x: Images, moved: Images, y: Labels, change: Callable[[Images], Images]
 ) -> float:
@@ -124,6 +126,7 @@ class Destruction:
                 f"makes harmless changes by (points, mean over strengths): {told}.")  # fmt: skip
 
 
+@in_neutral_context
 def destruction(
     trail: Trail,
     x: Images,

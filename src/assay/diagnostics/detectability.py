@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.universal import UniversalSign, universal
+from assay.core.ambient import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.guard import untouched
 from assay.data import Dataset
@@ -84,6 +85,7 @@ class Detectability:
         return f"A detector trained on an epoch's own adversarial images tells them from clean ones: {', '.join(told)}."
 
 
+@in_neutral_context
 def detectability(
     trail: Trail,
     train: Dataset,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from assay.core.ambient import in_neutral_context
 from assay.core.calls import classify
 from assay.core.guard import model_device, untouched
 from assay.core.types import Images, Labels, PerRow
@@ -16,6 +17,7 @@ SMOOTHNESS = 30.0
 """β of the softplus that stands for ReLU while the attack looks for its way: ReLU has no second derivative."""
 
 
+@in_neutral_context
 def saliency(model: nn.Module, x: Images, y: Labels, *, graph: bool = False, batch: int = 128) -> Tensor:
     """``Σ_c |∂Z_y/∂x_c|``, summing to 1 over each image: ``(n, h, w)``.
 
@@ -38,6 +40,7 @@ def saliency(model: nn.Module, x: Images, y: Labels, *, graph: bool = False, bat
     return found / found.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)
 
 
+@in_neutral_context
 def attack_saliency(model: nn.Module, x: Images, y: Labels, *, eps: float, steps: int, k: int, tried: Images) -> Images:
     """Images within the ball, classified as before, whose saliency has left its most salient pixels.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import reject, whole
 from assay.core.calls import as_logits, classify, select_output
 from assay.core.guard import model_device, untouched
@@ -35,6 +36,7 @@ def filters_of(model: nn.Module) -> dict[str, int]:
     return found or reject("model", "at least one convolution or linear layer", type(model))
 
 
+@in_neutral_context
 def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHUNK) -> Tensor:
     """Per image and filter, the mean absolute gradient of the cross-entropy with respect to the filter's weights.
 
@@ -166,6 +168,7 @@ def sorted_profile(saliency: Tensor, layers: Mapping[str, int]) -> Tensor:
     return torch.cat(parts, 1).mean(0)
 
 
+@in_neutral_context
 def input_saliency(
     model: nn.Module, x: Images, y: Labels, standard: Standard, *, top: int = 10, boost: float = 100.0
 ) -> Images:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import pictures
 from assay.diagnostics.trail import Told, loss_gradient, quiet, same_length
@@ -64,6 +65,7 @@ class Gradients:
                 f"pixels: {told}.")  # fmt: skip
 
 
+@in_neutral_context
 def gradients(
     models: Mapping[str, nn.Module], x: Images, y: Labels, *, masks: Mask | None = None, told: Told = quiet
 ) -> Gradients:

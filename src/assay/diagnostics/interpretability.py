@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, reject
 from assay.core.combinators import AnyAttack
 from assay.core.groups import Groups
@@ -90,6 +91,7 @@ class Interpretability:
                 + "; ".join(told) + "." + (f" No activation map: {self.missing}." if self.missing else ""))  # fmt: skip
 
 
+@in_neutral_context
 def interpretability(
     model: nn.Module,
     x: Images,

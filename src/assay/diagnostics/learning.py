@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from assay.core.ambient import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
@@ -53,6 +54,7 @@ class Learning:
         return f"From epoch {self.epochs[0]} to {self.epochs[-1]}, on test images: {', '.join(told)}{gap}."
 
 
+@in_neutral_context
 def learning(
     trail: Trail,
     parts: Mapping[str, tuple[Images, Labels]],

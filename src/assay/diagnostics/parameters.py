@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import reject
 from assay.core.combinators import AnyAttack
 from assay.core.outcome import Status
@@ -88,6 +89,7 @@ class Parameters:
         return "Filters most set off: " + ", ".join(told) + "."
 
 
+@in_neutral_context
 def parameters(
     model: nn.Module,
     x: Images,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from assay.core.ambient import in_neutral_context
 from assay.corruptions import CORRUPTIONS, Damage, measure
 from assay.data import Dataset
 from assay.diagnostics.plots import canvas, matrix
@@ -55,6 +56,7 @@ class Profile:
         return f"Accuracy on corrupted images: {', '.join(told)}."
 
 
+@in_neutral_context
 def profile(
     models: Mapping[str, nn.Module], data: Dataset, *, kinds: Sequence[str] = tuple(CORRUPTIONS), seed: int = 0,
     told: Told = quiet,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, number, reject
 from assay.core.calls import call, classify, gradients
 from assay.core.guard import model_device, untouched
@@ -30,6 +31,7 @@ class Saliency(NamedTuple):
     full: Tensor
 
 
+@in_neutral_context
 def adversarial_saliency(model: nn.Module, x: Images, y: Labels, target: Labels, *, batch: int = 64) -> Saliency:
     """The adversarial saliency map of images, for a target label each.
 
@@ -127,6 +129,7 @@ def interpretability_score(delta: Tensor, chosen: Tensor) -> PerRow:
     return torch.where(whole > 0, inside / whole, torch.nan)
 
 
+@in_neutral_context
 def activation_map(
     model: nn.Module, x: Images, label: Labels, *, layer: nn.Module | None = None, batch: int = 32
 ) -> tuple[Tensor, str]:

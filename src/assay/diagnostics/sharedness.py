@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.core.ambient import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter
@@ -31,6 +32,7 @@ class Spread(NamedTuple):
     fooled: PerRow
 
 
+@in_neutral_context
 def spread(model: nn.Module, deltas: Tensor, x: Images, y: Labels, *, batch: int = 2048) -> Spread:
     """Add every perturbation to every input.
 
@@ -132,6 +134,7 @@ class Sharedness:
                 f"{100 * self.mean[last]:.1f} % at epoch {last}.{tail}")  # fmt: skip
 
 
+@in_neutral_context
 def sharedness(
     trail: Trail,
     own: tuple[Images, Labels],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from assay.core.ambient import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import SERIES, canvas, matrix, scatter
@@ -83,6 +84,7 @@ class Stability:
                 "exchange one for another.")  # fmt: skip
 
 
+@in_neutral_context
 def stability(trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, told: Told = quiet) -> Stability:
     """Profiles ``P[t1, t2](x) = p(y | x + ξ_t1; θ_t2)``.
 

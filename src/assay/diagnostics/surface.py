@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.rng import Rng
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, canvas
@@ -63,6 +64,7 @@ class Surface:
         return f"A step of {self.steps[-1]:.3g} along the gradient's sign raises the mean loss by: {', '.join(told)}."
 
 
+@in_neutral_context
 def surface(
     models: Mapping[str, nn.Module], x: Images, y: Labels, *, eps: float, places: int = 11, seed: int = 0,
     told: Told = quiet,

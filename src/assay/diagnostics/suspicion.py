@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from assay.attacks import DualPerturbation
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import number, reject
 from assay.core.run import perturb
 from assay.core.types import Images, Labels, Mask
@@ -71,6 +72,7 @@ class Suspicion:
                 + f" (score of clean images {self.clean:.2f}).")  # fmt: skip
 
 
+@in_neutral_context
 def suspicion(
     models: Mapping[str, nn.Module],
     x: Images,

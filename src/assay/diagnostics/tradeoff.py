@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas
@@ -68,6 +69,7 @@ class Tradeoff:
         return f"Not beaten in both accuracies by another, under {self.attack}, {self.n} images: {', '.join(told)}."
 
 
+@in_neutral_context
 def tradeoff(
     models: Mapping[str, nn.Module] | Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0,
     told: Told = quiet,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, reject
 from assay.core.calls import classify, gradients
 from assay.core.combinators import AnyAttack
@@ -77,6 +78,7 @@ def load_trail(folder: str | Path) -> Trail:
     return Trail(found)
 
 
+@in_neutral_context
 def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
     """Logits of all images, on the CPU."""
     device = next((p.device for p in model.parameters()), x.device)
@@ -85,11 +87,13 @@ def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, 1)
 
 
+@in_neutral_context
 def losses_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:
     """Cross-entropy of each image."""
     return F.cross_entropy(logits_of(model, x, batch), y, reduction="none")
 
 
+@in_neutral_context
 def loss_gradient(model: nn.Module, x: Images, y: Labels, batch: int = 128) -> Tensor:
     """The gradient of each image's cross-entropy with respect to the image, ``(n, c, h, w)``, on the CPU."""
     device, parts = model_device(model, x.device), []
@@ -106,11 +110,13 @@ def _loss_gradient(model: nn.Module, x: Images, y: Labels) -> Images:
     return gradients(loss, x)[0][0]
 
 
+@in_neutral_context
 def right_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:
     """Whether each image is classified as labelled."""
     return logits_of(model, x, batch).argmax(1) == y
 
 
+@in_neutral_context
 def attacked(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, batch: int = 256) -> Images:
     """Adversarial images, every step of the attack, the last iterate: the perturbation as a training step meets it."""
     device = next((p.device for p in model.parameters()), x.device)

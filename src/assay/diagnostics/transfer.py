@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, matrix
@@ -67,6 +68,7 @@ class Transfer:
         return float(self.accuracy[off].mean())
 
 
+@in_neutral_context
 def transfer(
     models: Mapping[str, nn.Module] | Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0,
     told: Told = quiet,

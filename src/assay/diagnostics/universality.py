@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.universal import UniversalAttack, universal
+from assay.core.ambient import in_neutral_context
 from assay.data import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Told, Trail, quiet, right_of
@@ -74,6 +75,7 @@ class Universality:
                 f"{100 * self.clean[-1]:.0f} %.")  # fmt: skip
 
 
+@in_neutral_context
 def universality(
     trail: Trail, parts: Mapping[str, Dataset], test: Dataset, attack: UniversalAttack, *, seed: int = 0,
     told: Told = quiet,

@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from assay.core.files import atomic_write, sweep
+from assay.core.ambient import in_neutral_context
+from assay.core.files import atomic_write
+from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.diagnostics.case import Case
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import digest
@@ -16,6 +19,23 @@ from assay.report.diagnosis import embedded, write_diagnosis
 from assay.report.extras import Finding
 from assay.runs.answers import rows_of
 from assay.runs.facts import code_digest, facts
+
+
+@in_neutral_context
+PAGE, COMMAND = "diagnosis.html", "diagnose"
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What came of diagnostics.
+
+    Attributes:
+        page: the HTML file.
+        failed: names of those that raised an exception which is no answer; the same call tries them again.
+    """
+
+    page: Path
+    failed: tuple[str, ...] = ()
 
 
 def diagnose(
@@ -26,7 +46,7 @@ def diagnose(
     title: str,
     command: str = "",
     notice: Callable[[str], None] = lambda _: None,
-) -> Path:
+) -> Diagnosed:
     """Ask each diagnostic, or take its answer from an earlier call with the same case.
 
     Args:
@@ -38,32 +58,48 @@ def diagnose(
         notice: called with a line for each answer.
 
     Returns:
-        The page. A question that cannot be answered (none of its images is turned, an optional library is missing) says
-        so on it, unless it is the only one.
+        The page, and what raised an exception. A question that cannot be answered (none of its images is turned, an
+        optional library is missing) says so on the page, unless it is the only one.
 
     Raises:
         ImportError, ValueError: the only question cannot be answered.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    told_by, findings = identity(case), []
+    folder = out_folder(out)
+    files = (PAGE, *(f"{name}.json" for name in names))
+    check_claim(folder, COMMAND, files, _is_diagnosis)
+    with locked(folder):
+        claim(folder, COMMAND, files, _is_diagnosis, remade=(PAGE,))
+        return _diagnosed(case, names, folder, title, command, notice)
+
+
+def _is_diagnosis(folder: Path) -> bool:
+    """Whether a folder without a record is one of diagnostics, from a version that kept none."""
+    known = {PAGE, *(f"{name}.json" for name in DIAGNOSTICS)}
+    return (folder / PAGE).is_file() and set(foreign(folder)) <= known
+
+
+def _diagnosed(
+    case: Case, names: Sequence[str], folder: Path, title: str, command: str, notice: Callable[[str], None]
+) -> Diagnosed:
+    told_by, findings, failed = identity(case), [], list[str]()
     for name in names:
         entry, path = DIAGNOSTICS[name], folder / f"{name}.json"
         try:
             answer, told = _answer(name, case, path, told_by)
-        except (ImportError, ValueError) as error:
-            if len(names) == 1:
+        except Exception as error:
+            expected = isinstance(error, ImportError | ValueError)
+            if len(names) == 1 and expected:
                 raise
-            answer, told = {"verdict": f"Not answered: {error}", "figures": (), "frame": ()}, ""
+            kind = "" if expected else f"{type(error).__name__}: "
+            answer, told = {"verdict": f"Not answered: {kind}{error}", "figures": (), "frame": ()}, ""
+            failed += [] if expected else [name]
         notice(f"{name}: {answer['verdict']}{told}")
         findings.append(Finding(name, entry.title, entry.question, answer["verdict"], tuple(answer["figures"]),
                                 tuple(answer["frame"])))  # fmt: skip
     epochs = () if case.trail is None else (f"epochs {', '.join(map(str, case.trail.epochs))}",)
     notes = (case.test.name or "data", f"{len(case.test)} images attacked", *epochs, *case.models)
-    return write_diagnosis(
-        findings, folder / "diagnosis.html", title=title, notes=notes, command=command, facts=facts()
-    )
+    page = write_diagnosis(findings, folder / PAGE, title=title, notes=notes, command=command, facts=facts())
+    return Diagnosed(page, tuple(failed))
 
 
 def _answer(name: str, case: Case, path: Path, told_by: str) -> tuple[dict[str, Any], str]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from assay.attacks.registry import Planned
+from assay.core.ambient import in_neutral_context
 from assay.core.folder import out_folder
 from assay.core.preflight import Finding
 from assay.core.progress import Callback
@@ -74,6 +75,7 @@ class Question:
     notes: tuple[str, ...] = field(default_factory=tuple)
 
 
+@in_neutral_context
 def evaluate(
     models: Mapping[str, nn.Module],
     question: Question,

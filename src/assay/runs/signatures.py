@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from assay.core.files import atomic_write, sweep
+from assay.core.ambient import in_neutral_context
+from assay.core.files import atomic_write
+from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.data import Dataset
 from assay.diagnostics import Answer
 from assay.diagnostics.trail import Told, quiet
@@ -31,6 +33,8 @@ from assay.signatures import (
     train_recogniser,
 )
 
+COMMAND, REMADE = "signatures", ("identifier.safetensors", "tables.json", "signatures.html")
+"""What the record of the folder says; the files that are made anew by every call."""
 TABLES = {
     "recognition": ("Recognition", ("image", "truth", "redrl")),
     "ablation": ("What each loss adds", ("A", "B", "C", "redrl")),
@@ -88,6 +92,7 @@ class Lesson:
     device: str = "cpu"
 
 
+@in_neutral_context
 def learn_signatures(
     lesson: Lesson,
     out: str | Path,
@@ -109,7 +114,13 @@ def learn_signatures(
     Returns:
         The page. After an interrupt the same call goes on.
     """
-    folder = Path(out)
+    folder = out_folder(out)
+    check_claim(folder, COMMAND, _files(lesson), _is_signatures)
+    with locked(folder):
+        return _learned_page(lesson, folder, command, notice, told)
+
+
+def _learned_page(lesson: Lesson, folder: Path, command: str, notice: Callable[[str], None], told: Told) -> Path:
     found = learned(lesson, folder, notice=notice, told=told)
     findings = [Finding(key, answer["title"], answer["question"], answer["verdict"], tuple(answer["figures"]),
                         tuple(answer["frame"])) for key, answer in found]  # fmt: skip
@@ -126,9 +137,7 @@ def learned(
     lesson: Lesson, folder: Path, *, notice: Callable[[str], None] = lambda _: None, told: Told = quiet
 ) -> list[tuple[str, dict[str, Any]]]:
     """As `learn_signatures`, without the page: each answer with its key, as JSON can hold it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    sweep(folder / "examples")
+    claim(folder, COMMAND, _files(lesson), _is_signatures, remade=REMADE)
 
     def made(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
         kinds = tuple(dict.fromkeys([s.kind for s in (*lesson.settings, *settings)]))
@@ -154,6 +163,19 @@ def learned(
         found.append((key, {"name": key, "title": title, "question": question, "verdict": answer.verdict(),
                             "figures": [drawn], "frame": rows_of(answer)}))  # fmt: skip
     return found
+
+
+def _files(lesson: Lesson) -> tuple[str, ...]:
+    """What is written to the folder of signatures."""
+    return (*REMADE, "examples/*.safetensors", *(f"recogniser-{column}.pt" for column in lesson.columns))
+
+
+def _is_signatures(folder: Path) -> bool:
+    """Whether a folder without a record is one of signatures, from a version that kept none."""
+    known = ("examples", "tables.json", "signatures.html", "identifier.safetensors")
+    return (folder / "examples").is_dir() and all(
+        name in known or name.startswith("recogniser-") for name in foreign(folder)
+    )
 
 
 def _answers(

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, reject
 from assay.core.combinators import unfold
 from assay.core.files import atomic_write
@@ -60,6 +61,7 @@ class StudyRun:
         return bool(self.conducted.failures or self.conducted.errors or self.unanswered) or not self.conducted.complete
 
 
+@in_neutral_context
 def run_study(
     config: Config,
     out: str | Path,

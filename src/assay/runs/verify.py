@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.files import sha256
 from assay.models import digest
 from assay.runs.cells import NOT_ADAPTED
@@ -43,6 +44,7 @@ class Verified:
     skipped: tuple[str, ...]
 
 
+@in_neutral_context
 def verify(
     folder: str | Path, *, models: bool = True, trust: bool = False, notice: Callable[[str], None] = lambda _: None
 ) -> Verified:

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, number, reject
 from assay.signatures.examples import Examples
 from assay.signatures.identifier import BANK, Identifier, distance
 from assay.signatures.recognition import Recognition
 
 
+@in_neutral_context
 def calibrate(
     recognition: Recognition,
     train: Examples,

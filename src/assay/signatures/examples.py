@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, reject
 from assay.core.files import atomic_write
 from assay.core.outcome import Status
@@ -63,6 +64,7 @@ class Examples:
 _TENSORS = ("images", "clean", "kind", "setting", "victim", "y", "fooled")
 
 
+@in_neutral_context
 def make_examples(
     victims: Mapping[str, nn.Module],
     data: Dataset,

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import reject
 from assay.core.tensors import read_tensors, write_tensors
 from assay.core.types import Images
@@ -100,6 +101,7 @@ class Identifier:
             for row, ok, d in zip(probability, known.tolist(), away.tolist(), strict=True)
         ]  # fmt: skip
 
+    @in_neutral_context
     def scores(self, images: Images, batch: int = 256) -> tuple[Tensor, Tensor]:
         """Calibrated probabilities ``(n, kinds)`` and distances ``(n,)``."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:

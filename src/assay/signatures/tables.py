@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.diagnostics.plots import canvas, matrix, pictures
 from assay.diagnostics.trail import logits_of
 from assay.signatures.examples import Examples
@@ -53,6 +54,7 @@ class Recognised:
         return f"Of {sum(self.counts.values())} images, this many are put down to what made them: {told}."
 
 
+@in_neutral_context
 def recognised(by: Mapping[str, Recognition], examples: Examples) -> Recognised:
     """Try recognisers on examples.
 
@@ -117,6 +119,7 @@ class Restored:
         return "Reconstruction changes accuracy: " + "; ".join(told) + "."
 
 
+@in_neutral_context
 def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], examples: Examples) -> Restored:
     """Try classifiers on images and on what the reconstructor makes of them; each on what was made on it.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.files import atomic_write
 from assay.models import digest
 from assay.signatures.examples import Examples
@@ -24,6 +25,7 @@ VERSION = "1"
 """Of what a plan means: raised where networks, losses or the order of training change, so that no old one is taken."""
 
 
+@in_neutral_context
 def train_recogniser(
     examples: Examples, plan: Plan, helpers: Helpers, *, out: str | Path | None = None,
     progress: Progress | None = None, device: str = "cpu",

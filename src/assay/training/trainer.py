@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.ambient import in_neutral_context
 from assay.core.arguments import described, reject
 from assay.core.files import atomic_write
 from assay.core.folder import check_claim, claim, locked, out_folder
@@ -36,6 +37,7 @@ COMMAND, FILES = "train", ("checkpoint.pt", "model.safetensors", "history.json",
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
+@in_neutral_context
 def train(
     data: Dataset,
     recipe: Recipe,
@@ -85,7 +87,7 @@ def train(
     run = _Run(data, recipe, objective, out, trail, device)
     with locked(out) if run.main else nullcontext():
         if run.main:
-            claim(out, COMMAND, files, _is_training)
+            claim(out, COMMAND, files, _is_training, remade=("model.safetensors", "history.json"))
         run.resume()
         trackers = Guarded(track if run.main else (), out)
         trackers.call("start", vars(recipe))

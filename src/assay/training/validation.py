@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from assay.core.calls import classify
 from assay.attacks import PGD
+from assay.core.calls import classify
 from assay.core.guard import untouched
 from assay.core.run import perturb
 from assay.data import Dataset
@@ -40,7 +40,7 @@ class Held:
             with untouched(model), torch.no_grad():
                 clean += int((classify(model, x).argmax(1) == y).sum())
             if self.eps is not None:
-                moved = perturb(model, x, y, PGD(self.eps, norm=self.norm, steps=10), keep="best", ids=at)
+                moved = perturb(model, x, y, PGD(self.eps, norm=self.norm, steps=10), keep="best", seed=0, ids=at)
                 with untouched(model), torch.no_grad():
                     robust += int((classify(model, moved).argmax(1) == y).sum())
         count = max(len(self.data), 1)

@@ -14,6 +14,7 @@ from assay.core.objectives import DLR, CrossEntropy, Margin, Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import content_keys
 from assay.core.rows import Rows, untargeted
+from assay.core.squeezed import describe_squeeze
 from assay.core.types import Images, Logits, PerRow
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
 from assay.trust.exam import Exam
@@ -69,6 +70,10 @@ def vanishing(exam: Exam) -> Found:
         return warning(
             f"the gradient is exactly zero on {100 * share:.0f} % of images for {best} ({told})", share, 0.01
         )
+    what = describe_squeeze(exam.clean)
+    if what:
+        return warning(f"the outputs seem to pass through {what}: where it saturates, gradients vanish ({told}). "
+                       "Return what goes into it", share, 0.01)  # fmt: skip
     return passed(f"share of images with a zero gradient: {told}", share, 0.01)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from assay.core.ambient import in_neutral_context
 from assay.core.guard import seeded
 from assay.trust import defence, gradients, model_state, outputs, record, relations, results, rivals
 from assay.trust.answer import LEFT_OUT, Found, failed, not_applicable, unanswered
@@ -128,6 +129,7 @@ class Asking:
         """Name and a few words."""
         return f"{self.check}: {CHECKS[self.check].title}"
 
+    @in_neutral_context
     def answer(self, exam: Exam) -> Found:
         """Ask it. What raises is told as such: a check is no reason to lose the results."""
         check = CHECKS[self.check]

@@ -122,7 +122,8 @@ class Boundary:
         lost = ~state.started & (state.tries >= self.starts)
         near = (state.towards < 1e-7) | (state.sideways < 1e-7)
         state = self._adapted(state)
-        return Step(state, image, at.hit, at.cost, lost | near | (state.step >= self.steps))
+        done = lost | near | (state.step >= self.steps)
+        return Step(state, image, at.hit, at.cost, done, unstarted=~state.started & (self.steps > 0))
 
     def price(self, state: WalkState) -> Count:
         """One query, or two."""

@@ -83,8 +83,8 @@ class DirectionDescent:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Nothing beyond the image."""
-        return ()
+        """An image to start from, if there is one."""
+        return ("start",)
 
     def init(self, rows: Rows, rng: Rng) -> DirectionState:
         """Before the first random direction."""
@@ -126,7 +126,8 @@ class DirectionDescent:
         nothing = (state.phase != _START) & state.length.isinf()
         over = (state.turn >= self.steps) & (state.phase != _START)
         done = nothing | over | (state.queries + self.price(state) > self.queries)
-        return Step(state, image, cost.isfinite(), cost, done)
+        unstarted = state.length.isinf() & (self.steps > 0)
+        return Step(state, image, cost.isfinite(), cost, done, unstarted=unstarted)
 
     def price(self, state: DirectionState) -> Count:
         """Queries of the next step."""
@@ -144,8 +145,14 @@ class DirectionDescent:
         return image if block == 1 else image.view(len(rows), block, *rows.x.shape[1:])
 
     def _start_ray(self, rows: Rows, state: DirectionState, rng: Rng) -> Ray:
-        """A random direction, out to where it certainly leaves the box, or to the best distance so far."""
+        """A random direction, out to where it certainly leaves the box, or to the best distance so far.
+
+        Where an image to start from was given, the first direction leads to it.
+        """
         drawn = rng.normal(rows.key, tuple(rows.x.shape[1:]), "start", state.asked).to(rows.x)
+        if rows.start is not None:
+            first = (state.asked == 0) & (rows.start != rows.x).flatten(1).any(1)
+            drawn = torch.where(spread(first, drawn), rows.start - rows.x, drawn)
         far = length_of(drawn, "l2")
         length = torch.minimum(state.length, far)
         return begin(drawn, length, torch.full_like(length, 1e-4), further=False)

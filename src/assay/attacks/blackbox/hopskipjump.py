@@ -132,7 +132,8 @@ class HopSkipJump:
         state = self._estimated(rows, state, directions, reached, count, phase == _ESTIMATE)
         state = self._leapt(rows, state, image, one, phase == _LEAP)
         done = failed | (state.turn > self.steps) | (state.queries + self.price(state) > self.queries)
-        return Step(state, image, hit, torch.where(hit, length, torch.inf), done)
+        cost = torch.where(hit, length, torch.inf)
+        return Step(state, image, hit, cost, done, unstarted=(state.phase == _START) & (self.steps > 0))
 
     def price(self, state: HopState) -> Count:
         """Queries of the next step: one, or what is left of the block."""

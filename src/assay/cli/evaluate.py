@@ -8,19 +8,22 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
-from assay.cli.models import named
+from assay.cli.models import check_fit, named
 from assay.cli.output import note, teller
 from assay.cli.results import refused, show
-from assay.core.arguments import one_of, reject
+from assay.core.arguments import described, nearest, one_of, reject, whole
 from assay.core.combinators import unfold
+from assay.core.folder import out_folder
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
+from assay.data import Dataset
 from assay.data import load as load_data
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Local
-from assay.runs.foreground import with_foreground
+from assay.runs.foreground import FOREGROUNDS, with_foreground
 from assay.runs.settings import device_of
+from assay.runs.storage import require_own
 from assay.runs.work import Source
 from assay.trust.grade import GRADES
 
@@ -63,8 +66,8 @@ def evaluate(
     Parameters
     ----------
     model
-        A weights file, package.module:factory, timm:NAME, torchvision:NAME or hf:ORG/NAME; NAME=SPEC gives it a name.
-        Repeat for several models.
+        A weights file (.safetensors, .pt, .pth, .pth.tar, .ckpt, .bin), package.module:factory, timm:NAME,
+        torchvision:NAME or hf:ORG/NAME; NAME=SPEC gives it a name. Repeat for several models.
     data
         Where images come from, such as digits, scenes, npz:FILE or folder:PATH (see: assay ls data).
     out
@@ -103,7 +106,8 @@ def evaluate(
     limit
         At most so many images, classes as even as they can be.
     arch
-        Architecture of a weights file that does not say it.
+        Architecture of a weights file that does not say it: a name (see: assay ls models), with :normalize=NAME behind
+        it for weights of other programs (resnet18:normalize=imagenet), or package.module:Class of your own.
     seed
         Of all random draws, and of the choice of images.
     slots
@@ -123,8 +127,10 @@ def evaluate(
     quiet
         No progress.
     """
-    if require is not None:
-        one_of("require", require, GRADES)
+    _check_words(require, foreground, seed, workers)
+    settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=device_of(device), budget=budget,
+                        adaptive=not unadapted, checks=checks)  # fmt: skip
+    require_own(out_folder(out))
     # Masks in a folder are named by a sample's number in the whole test part, so they come before the limit.
     numbered = foreground.startswith("folder:")
     loaded = load_data(data, split="test", limit=None if numbered else limit, seed=seed)
@@ -143,9 +149,10 @@ def evaluate(
             reject("model", "a name for each model, all different (NAME=SPEC)", name)
         sources[name] = Source(path, tuple(recipe.items()) if arch else (), defence)
     models = {name: source.make() for name, source in sources.items()}
+    odd = [check_fit(name, model, loaded, settings.device) for name, model in models.items()]
     note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
-    if norm == "linf" and _number("eps", eps) > 1:
-        note(f"eps: {eps} in linf is more than the whole range of values, 0 to 1; 8/255 is meant as --eps 8/255")
+    for sentence in filter(None, (_said_of_classes(loaded), *odd)):
+        note(sentence)
     question = Question(
         title=title or f"{', '.join(models)} on {loaded.name or data}",
         data=loaded,
@@ -156,22 +163,33 @@ def evaluate(
                                 defence, True if unadapted else None, None if checks == "full" else checks,
                                 None if device == "auto" else device, title)),
     )  # fmt: skip
-    settings = Settings(
-        slots=slots,
-        search=search,
-        stop=stop,
-        seed=seed,
-        device=device_of(device),
-        budget=budget,
-        adaptive=not unadapted,
-        checks=checks,
-    )
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(
             models, question, out, settings=settings, progress=progress, notice=note, sources=sources,
             executor=Local(workers) if workers else None, told=teller(quiet or json),
         )  # fmt: skip
     return show(found, json=json) or refused(found.grades, require)
+
+
+def _check_words(require: str | None, foreground: str, seed: int, workers: int) -> None:
+    """Refuse words that would otherwise be looked at late, or only by some attacks."""
+    if require is not None:
+        one_of("require", require, GRADES)
+    if foreground not in FOREGROUNDS and not foreground.startswith("folder:"):
+        reject("foreground", ", ".join(FOREGROUNDS) + " or folder:PATH",
+               described(repr(foreground) + nearest(foreground, FOREGROUNDS)))  # fmt: skip
+    folder = foreground.removeprefix("folder:")
+    if folder != foreground and (not folder.strip() or not Path(folder).is_dir()):
+        reject("folder", "a folder of mask images", folder)
+    if whole("seed", seed) >= 2**63:
+        reject("seed", "a whole number below 2^63", seed)
+    whole("workers", workers)
+
+
+def _said_of_classes(data: Dataset) -> str:
+    """A sentence where all images are of one class: untargeted attacks are easy to misread there."""
+    there = data.y.unique()
+    return "" if len(there) > 1 else f"data: all images are of one class, {data.classes[int(there[0])]!r}"
 
 
 def planned(

@@ -1,18 +1,22 @@
 """The application: commands, errors as sentences, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 3 done and refused, 130 and 143 interrupted (the same command goes on).
+Exit codes: 0 done, 1 failed, 2 wrong input, 3 done and refused, 130 and 143 interrupted (the same command goes on), 141
+nobody read the output to its end.
 """
 
 import os
+import select
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from assay.cli.check import check
 from assay.cli.corruptions import corruptions
@@ -22,15 +26,16 @@ from assay.cli.doctor import doctor
 from assay.cli.evaluate import evaluate
 from assay.cli.fit import fit
 from assay.cli.listing import ls
-from assay.cli.output import complain
+from assay.cli.output import complain, note
 from assay.cli.run import run
 from assay.cli.runs import compare, export, report, status, verify
 from assay.cli.serve import serve
 from assay.cli.signatures import identify, signatures
 from assay.cli.train import train
+from assay.cli.words import read_value
 from assay.runs.facts import package_version
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, TERMINATED, UNREAD = 130, 143, 141
 COMMANDS = (
     demo, evaluate, check, run, status, verify, compare, export, report, serve, diagnose, signatures, identify,
     corruptions, train, fit, ls, doctor,
@@ -44,6 +49,7 @@ def app() -> App:
         help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
         version=package_version("assay"),
         help_format="markdown",
+        default_parameter=Parameter(converter=read_value),
         suppress_keyboard_interrupt=False,  # ours says that the same command goes on
     )
     for command in COMMANDS:
@@ -58,6 +64,8 @@ def program() -> NoReturn:
     Ray ends its workers in the same way (its pull request 18899).
     """
     code = main()
+    if not _is_read():
+        _drop_output()
     if "ray" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -79,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminated) if _is_default() else None
     try:
-        code = app()(words, exit_on_error=False, print_error=True, result_action="return_value")
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
     except Terminated:
         complain("terminated; the same command goes on")
@@ -88,8 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted; the same command goes on")
         return INTERRUPTED
     except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # a printer of tables ended the process
+            return UNREAD
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and not _is_read():
+            return UNREAD
         if debug:
             traceback.print_exc()
         return _explain(error)
@@ -112,12 +126,44 @@ def _is_default() -> bool:
     return here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def _is_read() -> bool:
+    """Whether somebody still reads standard output (``assay ls | head`` ends early)."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return not any(events & select.POLLERR for _, events in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call on this system, or no such file
+        return True
+
+
+def _drop_output() -> None:
+    """Send the rest of standard output nowhere, so that the interpreter's last flush does not fail."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a line, without the place in the code."""
+    del filename, lineno, file, line
+    note(f"{'warning' if category is UserWarning else category.__name__}: {message}")
+
+
 def _explain(error: Exception) -> int:
     """One sentence for what went wrong; 2 where the input was at fault."""
     from cyclopts import CycloptsError
 
     if isinstance(error, CycloptsError):
-        return 2  # already printed
+        own = error.__cause__ if isinstance(error.__cause__, ValueError) else None
+        complain(" ".join(str(own or error).split()))
+        return 2
     wrong_input = isinstance(error, (ValueError, TypeError, FileNotFoundError, ImportError, PermissionError))
     name = "" if wrong_input else f"{type(error).__name__}: "
     complain(f"{name}{error}")

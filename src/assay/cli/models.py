@@ -2,10 +2,63 @@
 
 from pathlib import Path
 
+import torch
+from torch import nn
+
+from assay.core.arguments import described, reject
+from assay.core.calls import classify
+from assay.core.guard import untouched
+from assay.core.memory import is_out_of_memory
+from assay.data import Dataset
+from assay.models.weights import SUFFIXES, is_weights_file
+
 
 def named(spec: str) -> tuple[str, str]:
     """Name and spec of ``NAME=SPEC`` or ``SPEC``."""
     name, equals, path = spec.partition("=")
     if equals and path and "/" not in name and ":" not in name:
         return name, path
-    return (Path(spec).stem if spec.endswith((".safetensors", ".pt", ".pth")) else spec), spec
+    if not is_weights_file(spec):
+        return spec, spec
+    file = Path(spec).name
+    ending = next(ending for ending in sorted(SUFFIXES, key=len, reverse=True) if file.lower().endswith(ending))
+    return file[: -len(ending)] or file, spec
+
+
+def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -> str:
+    """Try a model on the first image of a data set, before anything is written.
+
+    Args:
+        name: of the model, for the message.
+        model: the classifier; left as it was found, on ``device``.
+        data: images and labels.
+        device: where.
+
+    Returns:
+        A sentence about what is odd, or nothing.
+
+    Raises:
+        ValueError: the model does not take images of that shape, or has fewer classes than the labels.
+    """
+    x = data.images(slice(0, 1)).to(device)
+    convolution = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
+    own = "" if convolution is None else f", whose first convolution takes {convolution.in_channels} channels"
+    images = f"images of shape {tuple(x.shape[1:])} (channels, height, width)"
+    try:
+        with untouched(model.to(device)), torch.no_grad():
+            logits = classify(model, x)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 250 else reason[:250].rpartition(" ")[0] + " …"
+        raise ValueError(
+            f"model: expected one that takes {images} as --data has them, got {name}{own} "
+            f"({type(error).__name__}: {reason})"
+        ) from error
+    if int(data.y.max()) >= logits.shape[1]:
+        reject("model", f"a logit for each of the {len(data.classes)} classes of --data",
+               described(f"{name} with {logits.shape[1]} logits"))  # fmt: skip
+    if convolution is not None and data.x.shape[1] == 1 and convolution.in_channels == 3:
+        return f"{name}: takes images of 3 channels and gets {images}; it repeats them"
+    return ""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from assay.core.arguments import described, reject
 from assay.core.types import Images, Labels
 
 
@@ -19,11 +20,17 @@ def nearest_starts(x: Images, y: Labels, pool: Images, classes: Labels, target: 
     Returns:
         Images of the shape of ``x``; an image for which the pool holds none is returned itself.
 
+    Raises:
+        ValueError: a pool of images of another shape.
+
     Example:
         >>> x = torch.tensor([0.0, 0.4, 1.0]).view(3, 1, 1, 1)
         >>> nearest_starts(x, torch.tensor([0, 0, 1]), x, torch.tensor([0, 0, 1])).flatten().tolist()
         [1.0, 1.0, 0.4000000059604645]
     """
+    if pool.shape[1:] != x.shape[1:]:
+        reject("start", f"images of shape {tuple(x.shape[1:])}, like those that are attacked",
+               described(f"shape {tuple(pool.shape[1:])}"))  # fmt: skip
     starts = x.clone()
     wanted = y if target is None else target
     flat, others = x.flatten(1).double(), pool.flatten(1).double()

@@ -16,6 +16,7 @@ from assay.runs.facts import code_digest
 from assay.runs.identity import fields_of, key_of
 from assay.runs.records import Words
 from assay.runs.settings import Settings
+from assay.runs.starts import start_identity
 from assay.runs.work import Order, Source
 
 NOT_ADAPTED = " (not adapted)"
@@ -153,7 +154,8 @@ def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wan
             for seed in area.seeds:
                 own = replace(settings, seed=seed, adaptive=adaptive)
                 fields = fields_of(subject.identity, data, code, what, how=subject.how, stop=own.stop,
-                                   search=own.search, seed=seed, budget=own.budget, device=own.device)  # fmt: skip
+                                   search=own.search, seed=seed, budget=own.budget, device=own.device,
+                                   start=start_identity(own.start, what))  # fmt: skip
                 order = Order(subject.model, file or area.data, planned, own, 0, n, subject.identity)
                 words = _words(subject, area, planned, seed, on_curve=on_curve)
                 found.append(Wanted(key_of(fields), fields, data, n, what.describe(), stages, order, words))

@@ -25,6 +25,7 @@ MEANINGS = {
     "search": "the precision of the search",
     "seed": "the seed",
     "budget": "the most forward passes a sample",
+    "start": "where attacks by labels alone start",
     "code": "assay's own code",
     "torch": "the version of torch",
     "device": "the kind of device",
@@ -44,6 +45,7 @@ def fields_of(
     seed: int,
     budget: int | None,
     device: str,
+    start: str = "",
 ) -> dict[str, str]:
     """The fields of a cell's identity.
 
@@ -58,6 +60,7 @@ def fields_of(
         seed: of the draws.
         budget: most forward passes a sample.
         device: where the model runs; its number does not count.
+        start: what attacks by labels alone start from; empty for random images.
 
     Returns:
         Text by name, of `MEANINGS`.
@@ -72,6 +75,7 @@ def fields_of(
         "search": search,
         "seed": str(seed),
         "budget": "" if budget is None else str(budget),
+        "start": start,
         "code": code,
         "torch": torch.__version__,
         "device": torch.device(device).type,

@@ -9,8 +9,8 @@ from assay.attacks.registry import SUITES
 from assay.data.registry import check as check_data
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.runs.fields import Attack, Budget, Name, Number, Seed, Share, Strict, Whole, Written, known
-from assay.runs.names import wrong_names
+from assay.runs.fields import Attack, Budget, Name, Number, Seed, Share, Strict, Whole, Written, different, known
+from assay.runs.names import WrongNamesError, wrong_names
 from assay.runs.parts import Signatures, Training
 from assay.runs.pictures import KEEP
 
@@ -33,7 +33,9 @@ class Model(Strict):
     arch: str | None = Field(None, description="architecture of a weights file that does not say it")
     defence: Annotated[str, AfterValidator(check_defence)] | None = Field(None, description="around the model")
     adaptive: bool = Field(True, description="attack the defence in the way that it declares")
-    data: tuple[Name, ...] | None = Field(None, description="names of the data that it is attacked on; all by default")
+    data: Annotated[tuple[Name, ...], AfterValidator(different)] | None = Field(
+        None, description="names of the data that it is attacked on; all by default"
+    )
     accuracy: Share | None = Field(None, description="clean accuracy that is known of it, from 0 to 1, to compare with")
 
     @model_validator(mode="after")
@@ -72,8 +74,9 @@ class Curve(Strict):
 class Diagnosis(Strict):
     """Questions asked of models, or of the training of one."""
 
-    ask: tuple[Annotated[str, AfterValidator(lambda v: known(v, DIAGNOSTICS))], ...]
-    models: tuple[Name, ...] | None = None
+    ask: Annotated[tuple[Annotated[str, AfterValidator(lambda v: known(v, DIAGNOSTICS))], ...],
+                   AfterValidator(different)]  # fmt: skip
+    models: Annotated[tuple[Name, ...], AfterValidator(different)] | None = None
     over: Name | None = Field(None, description="a model trained with a trail: the questions are about its training")
     data: Name | None = None
     eps: Budget = 4 / 255
@@ -138,11 +141,14 @@ class Claim(Strict):
 
 
 class Execution(Strict):
-    """How the study is run. Only stop, search and passes decide a verdict."""
+    """How the study is run. Only stop, search, passes and start decide a verdict."""
 
     stop: Literal["hit", "never"] = "hit"
     search: Literal["float32", "bfloat16"] = "float32"
     passes: Whole | None = Field(None, description="forward passes that an attack may spend on a sample")
+    start: Annotated[str, Field(min_length=1)] = Field(
+        "random", description="what attacks by labels alone start from: random, data, or a data set such as npz:FILE"
+    )
     slots: Whole = 256
     shard: Whole | None = None
     images: Annotated[str, AfterValidator(lambda v: known(v, KEEP))] = "all"
@@ -164,7 +170,7 @@ class Config(Strict):
     attacks: tuple[Attack, ...] = ()
     budgets: Annotated[tuple[Threat, ...], Field(min_length=1)] = (Threat(eps=8 / 255),)
     curve: Curve = Curve()
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(different)] = (0,)
     diagnostics: tuple[Diagnosis, ...] = ()
     signatures: Signatures | None = None
     claims: tuple[Claim, ...] = ()
@@ -174,5 +180,5 @@ class Config(Strict):
     def _names(self) -> "Config":
         wrong = list(wrong_names(self))
         if wrong:
-            raise ValueError("; ".join(wrong))
+            raise WrongNamesError(wrong)
         return self

@@ -46,6 +46,8 @@ class Settings:
             each worker. None for 128 on a processor, 1,024 on an accelerator.
         checks: how much is checked when all is done: ``"full"``, ``"fast"`` (without what attacks anew) or ``"none"``.
         checked: samples that the checks look at again.
+        start: what attacks by labels alone start from: ``"random"`` images, ``"data"`` (for each sample the nearest
+            image of another class in the data), or a data set as `assay.data.load` takes it.
         images: which adversarial images are kept: ``"all"``, ``"broken"`` or ``"none"``.
     """
 
@@ -58,6 +60,7 @@ class Settings:
     budget: int | None = None
     adaptive: bool = True
     shard: int | None = None
+    start: str = "random"
     images: str = "all"
     checks: str = "full"
     checked: int = 64
@@ -69,6 +72,8 @@ class Settings:
         one_of("images", self.images, KEEP)
         one_of("checks", self.checks, CHECKING)
         whole("checked", self.checked, least=1)
+        if not isinstance(self.start, str) or not self.start:
+            reject("start", "random, data, or a data set such as npz:starts.npz", self.start)
         for name in ("budget", "shard"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1)

@@ -47,13 +47,15 @@ class StudyRun:
         report: the page; None if it was interrupted.
         conducted: how its cells ended.
         summary: as in ``summary.json``.
-        unanswered: names of the diagnostics and signatures that raised an exception; the same call tries them again.
+        unanswered: names of the diagnostics and signatures without an answer; the same call tries them again.
+        raised: those of them that raised an exception which is no answer: neither wrong input nor a missing package.
     """
 
     report: Path | None
     conducted: Conducted
     summary: dict[str, Any]
     unanswered: tuple[str, ...] = ()
+    raised: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -114,7 +116,8 @@ def run_study(
         for claim in finished.summary.get("claims", ()):
             if claim["ours"] == "not measured":
                 notice(f"claim not measured: {claim['says']}")
-        return StudyRun(finished.report, done, finished.summary, unanswered)
+        return StudyRun(finished.report, done, finished.summary, tuple(unanswered),
+                        tuple(name for name, unexpected in unanswered.items() if unexpected))  # fmt: skip
 
 
 def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], Origin]) -> None:
@@ -194,7 +197,7 @@ def settings_of(config: Config) -> Settings:
     """How a study is run."""
     run = config.run
     return Settings(slots=run.slots, search=run.search, stop=run.stop, device=device_of(run.device), errors=run.errors,
-                    budget=run.passes, shard=run.shard, images=run.images, checks=run.checks,
+                    budget=run.passes, shard=run.shard, start=run.start, images=run.images, checks=run.checks,
                     checked=run.checked)  # fmt: skip
 
 

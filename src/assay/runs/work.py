@@ -16,7 +16,6 @@ from assay.attacks.registry import Planned
 from assay.core.arguments import described, reject
 from assay.core.combinators import unfold
 from assay.core.guard import seeded
-from assay.core.outcome import Status
 from assay.core.progress import Callback
 from assay.core.rng import content_keys
 from assay.core.run import INTERRUPTED, attack
@@ -27,6 +26,7 @@ from assay.models import load as load_model
 from assay.runs.pictures import kept, load_data
 from assay.runs.records import columns_of
 from assay.runs.settings import Settings
+from assay.runs.starts import starts_for
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class Order:
                 y,
                 what,
                 mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
+                start=starts_for(settings.start, what, data, part),
                 stop=settings.stop,
                 slots=settings.slots,
                 search=settings.search,
@@ -147,7 +148,7 @@ class Order:
                 preflight=False,
                 progress=progress,
             )
-        if outcome.count(Status.NOT_RUN) or INTERRUPTED in outcome.events:
+        if INTERRUPTED in outcome.events:
             raise KeyboardInterrupt
         images, at = kept(outcome.images, outcome.status, settings.images)
         return Done(columns_of(outcome), images, at, outcome.errors, outcome.seconds, outcome.events,

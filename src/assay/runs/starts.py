@@ -1,0 +1,56 @@
+"""Where attacks by labels alone start from in a run: random images, or images of other classes."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from assay.core.combinators import AnyAttack, unfold
+from assay.core.starts import nearest_starts
+from assay.data import Dataset
+from assay.data import load as load_data
+
+MOST = 1000
+"""Most images that a start is chosen from."""
+RANDOM, DATA = "random", "data"
+
+
+def reads_start(what: AnyAttack) -> bool:
+    """Whether an attack begins from an adversarial image that it has to have."""
+    return any("start" in stage.attack.needs and not stage.refines for stage in unfold(what))
+
+
+def starts_for(start: str, what: AnyAttack, data: Dataset, part: slice | Tensor) -> Tensor | None:
+    """The images that some samples start from: for each the nearest of another class.
+
+    The choice depends on the whole data set and not on the part that is attacked together.
+
+    Args:
+        start: ``"random"``, ``"data"`` for the data itself, or a data set as `assay.data.load` takes it.
+        what: the attack.
+        data: all samples.
+        part: those to be attacked.
+
+    Returns:
+        ``(m, c, h, w)``; None where the attack needs none, or draws its own.
+
+    Raises:
+        ValueError: images of another shape than the data's.
+    """
+    if start == RANDOM or not reads_start(what):
+        return None
+    pool = data if start == DATA else _pool(start)
+    at = torch.linspace(0, len(pool) - 1, min(MOST, len(pool))).round().long()
+    return nearest_starts(data.images(part), data.y[part], pool.images(at), pool.y[at])
+
+
+def start_identity(start: str, what: AnyAttack) -> str:
+    """What of the start decides a verdict; empty where nothing does (the data have an identity of their own)."""
+    if start == RANDOM or not reads_start(what):
+        return ""
+    return start if start == DATA else f"{start} {_pool(start).digest}"
+
+
+@lru_cache(maxsize=2)
+def _pool(spec: str) -> Dataset:
+    return load_data(spec, split="test")

@@ -59,6 +59,10 @@ CASES = {
     "errors unknown": (lambda: attack(errors="ignore"), "errors: expected one of"),
     "ids of another length": (lambda: attack(ids=Y[:2]), "ids: expected an integer tensor"),
     "test not callable": (lambda: attack(test=3), "test: expected a callable"),
+    "x with channels last": (
+        lambda: assay.attack(nn.Sequential(nn.Conv2d(3, 1, 3), nn.Flatten()), torch.rand(2, 8, 8, 3), Y[:2], PGD(0.1)),
+        r"x: expected images of shape \(n, c, h, w\); these have their channels last: x.permute\(0, 3, 1, 2\)",
+    ),
     "keep unknown": (lambda: assay.perturb(MODEL, X, Y, PGD(0.1), keep="first"), "keep: expected one of"),
     # the attacks
     "eps negative": (lambda: PGD(-0.1), "eps: expected a finite number that is at least 0, got -0.1"),
@@ -74,7 +78,7 @@ CASES = {
         lambda: PGD(assay.Split(Ball("linf", 0.1), Ball("linf", 0.2)), step_size=0.1),
         "step_size: expected None for a geometry that is not a ball",
     ),
-    "restarts zero": (lambda: PGD(0.1, restarts=0), "n: expected a whole number that is at least 1"),
+    "restarts zero": (lambda: PGD(0.1, restarts=0), "(restarts|n): expected a whole number that is at least 1"),
     "targets negative": (lambda: assay.APGD(0.1, targets=-1), "targets: expected a whole number"),
     "loss unknown": (lambda: PGD(0.1, loss="hinge"), "loss: expected an Objective or one of 'ce'"),
     "lambda negative": (lambda: assay.DualPerturbation(0.1, 0.2, lam=-1), "lam: expected a finite number"),

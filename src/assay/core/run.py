@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from assay.core.ambient import in_neutral_context
-from assay.core.arguments import one_of, reject, whole
+from assay.core.arguments import described, one_of, reject, whole
 from assay.core.attack import Attack
 from assay.core.calls import Classifier
 from assay.core.combinators import AnyAttack, Composite, Stage, Variant, unfold
 from assay.core.engine import Engine, Settings
 from assay.core.guard import model_device, untouched
 from assay.core.layout import channels_last
+from assay.core.memory import attempt, is_out_of_memory
 from assay.core.oracle import Oracle
 from assay.core.outcome import Outcome
 from assay.core.preflight import inspect, no_gradient, warn_of
@@ -124,7 +125,7 @@ def attack(
     seen = model if surrogate is None else surrogate
     with untouched(model), untouched(seen), channels_last(seen, wanted=compile == "no") as oracle.layout:
         try:
-            logits = engine.clean()
+            logits = _clean(engine, oracle, problem)
             if len(record.errors) < len(problem.x) or not len(problem.x):  # else the errors say what is wrong
                 check_labels(problem, logits)
             record.problem = problem = _with_starts(replace(problem, reference=logits), stages)
@@ -139,6 +140,19 @@ def attack(
         name=attack.describe(),
         seconds=time.monotonic() - began,
     )
+
+
+def _clean(engine: Engine, oracle: Oracle, problem: Problem) -> Tensor:
+    """Clean logits; where the model takes no image but with its channels in second place, that is what is said."""
+    try:
+        return engine.clean()
+    except (RuntimeError, ValueError) as error:
+        if not is_out_of_memory(error) and problem.x.shape[3] <= 4 < problem.x.shape[1]:
+            turned, _ = attempt(lambda: oracle.verify(problem.x[:1].permute(0, 3, 1, 2)), lambda _: True)
+            if turned is not None:
+                reject("x", "images of shape (n, c, h, w); these have their channels last: x.permute(0, 3, 1, 2)",
+                       described(f"shape {tuple(problem.x.shape)}"))  # fmt: skip
+        raise
 
 
 def _with_starts(problem: Problem, stages: tuple[Stage, ...]) -> Problem:

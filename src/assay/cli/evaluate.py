@@ -23,6 +23,7 @@ from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Local
 from assay.runs.foreground import FOREGROUNDS, with_foreground
 from assay.runs.settings import device_of
+from assay.runs.starts import check_start
 from assay.runs.storage import require_own
 from assay.runs.work import Source
 from assay.trust.grade import GRADES
@@ -53,6 +54,7 @@ def evaluate(
     slots: int = 256,
     search: str = "float32",
     stop: str = "hit",
+    start: str = "random",
     budget: int | None = None,
     device: str = "auto",
     title: str | None = None,
@@ -116,6 +118,9 @@ def evaluate(
         float32 or bfloat16; hits are re-measured in float32 in either case.
     stop
         hit or never.
+    start
+        What attacks by labels alone start from: random (images), data (for each sample the nearest image of another
+        class), or a data set such as npz:FILE. A sample without a start is not run.
     budget
         Most forward passes (queries) that an attack may spend on a sample; it is never exceeded.
     device
@@ -129,7 +134,7 @@ def evaluate(
     """
     _check_words(require, foreground, seed, workers)
     settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=device_of(device), budget=budget,
-                        adaptive=not unadapted, checks=checks)  # fmt: skip
+                        adaptive=not unadapted, checks=checks, start=start)  # fmt: skip
     require_own(out_folder(out))
     # Masks in a folder are named by a sample's number in the whole test part, so they come before the limit.
     numbered = foreground.startswith("folder:")
@@ -141,6 +146,7 @@ def evaluate(
     if any("mask" in stage.attack.needs for part in (*plans, *curves) for stage in unfold(part.attack)):
         loaded = with_foreground(loaded, foreground)
     loaded = loaded.head(limit, seed)
+    check_start(start, loaded)
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
     sources = {}
     for spec in model:
@@ -161,7 +167,7 @@ def evaluate(
         command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
                                 limit, arch, seed, slots, search, stop, curve_background, curve_foreground, budget,
                                 defence, True if unadapted else None, None if checks == "full" else checks,
-                                None if device == "auto" else device, title)),
+                                None if device == "auto" else device, title, None if start == "random" else start)),
     )  # fmt: skip
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(
@@ -234,7 +240,7 @@ def _flags(*values: object) -> dict[str, object]:
     """Pair the flags of the command with their values, in the order of the flags."""
     names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
              "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground",
-             "budget", "defence", "unadapted", "checks", "device", "title")  # fmt: skip
+             "budget", "defence", "unadapted", "checks", "device", "title", "start")  # fmt: skip
     return dict(zip(names, values, strict=True))
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from assay.core.arguments import described, reject
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.starts import nearest_starts
 from assay.data import Dataset
@@ -44,6 +45,20 @@ def starts_for(start: str, what: AnyAttack, data: Dataset, part: slice | Tensor)
     return nearest_starts(data.images(part), data.y[part], pool.images(at), pool.y[at])
 
 
+def check_start(start: str, data: Dataset | None = None) -> None:
+    """Refuse a start that cannot be loaded, or whose images do not fit, before anything is written.
+
+    Raises:
+        ValueError: no such data set, or images of another shape.
+    """
+    if start in (RANDOM, DATA):
+        return
+    pool = _pool(start)
+    if data is not None and pool.x.shape[1:] != data.x.shape[1:]:
+        reject("start", f"images of shape {tuple(data.x.shape[1:])}, like those that are attacked",
+               described(f"shape {tuple(pool.x.shape[1:])}"))  # fmt: skip
+
+
 def start_identity(start: str, what: AnyAttack) -> str:
     """What of the start decides a verdict; empty where nothing does (the data have an identity of their own)."""
     if start == RANDOM or not reads_start(what):
@@ -53,4 +68,7 @@ def start_identity(start: str, what: AnyAttack) -> str:
 
 @lru_cache(maxsize=2)
 def _pool(spec: str) -> Dataset:
-    return load_data(spec, split="test")
+    try:
+        return load_data(spec, split="test")
+    except ValueError as error:
+        return reject("start", "random, data, or a data set such as npz:FILE", described(f"{spec!r} ({error})"))

@@ -29,6 +29,7 @@ from assay.runs.plans import curve_plans, plans
 from assay.runs.questions import answer_questions
 from assay.runs.schema import Config, Data
 from assay.runs.settings import Settings, device_of
+from assay.runs.starts import check_start
 from assay.runs.storage import held, require_own
 from assay.runs.trained import Origin, origins
 from assay.training.trainer import require_accelerate
@@ -93,6 +94,7 @@ def run_study(
     out, settings = out_folder(out), settings_of(config)
     require_own(out)
     require_packages(config)
+    check_start(config.run.start)
     parts = _parts(config)
     with held(out), Ledger(out, write=True) as ledger:
         begin(out, ledger)

@@ -228,6 +228,29 @@ def test_a_grey_set_on_a_model_for_colours_is_told_with_both_shapes(place, tmp_p
         refused(words, tmp_path / "run", capsys, "images of shape (1, 8, 8)", "takes 3 channels")
 
 
+DEMOS = {
+    "seed below 0": (["--seed=-1"], "seed: expected"),
+    "a long seed": (["--seed", str(10**20)], "at most 19 digits"),
+    "a seed above 2^63": (["--seed", str(2**63)], "below 2^63"),
+    "a file": (["-o", "{place}/m.safetensors"], "out: expected a folder"),
+    "no name": (["-o", ""], "-o: expected a path"),
+    "inside a file": (["-o", "{place}/m.safetensors/demo"], "m.safetensors"),
+}
+
+
+@pytest.mark.parametrize("case", DEMOS, ids=lambda case: case.replace(" ", "-"))
+def test_words_of_the_demo(place, tmp_path, monkeypatch, capsys, case):
+    monkeypatch.chdir(tmp_path)
+    words, part = DEMOS[case]
+    words = [word.replace("{place}", str(place)) for word in words]
+    refused(["demo", "--small", "--quiet", *words], tmp_path / "runs", capsys, part)
+
+
+def test_the_demo_without_accelerate_is_told_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    refused(["demo", "--small", "-o", tmp_path / "run"], tmp_path / "run", capsys, "pip install 'assay[train]'")
+
+
 @pytest.mark.parametrize("name", ["pyarrow", "sklearn"])
 def test_a_missing_extra_is_told_with_the_line_that_installs_it(place, tmp_path, monkeypatch, capsys, name):
     for module in [name, *(module for module in sys.modules if module.startswith(f"{name}."))]:

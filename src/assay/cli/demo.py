@@ -12,6 +12,8 @@ from cyclopts import Parameter
 from assay.cli.evaluate import planned
 from assay.cli.output import emit, note, say, teller
 from assay.cli.results import show_cells
+from assay.core.arguments import reject, whole
+from assay.core.folder import out_folder
 from assay.core.numbers import parse_number
 from assay.core.progress import Callback, watched
 from assay.data import Dataset
@@ -26,6 +28,7 @@ from assay.runs.signals import Asked
 from assay.runs.work import Source
 from assay.training import Recipe
 from assay.training import train as run_training
+from assay.training.trainer import require_accelerate
 
 MODELS = ("clean", "PGD-AT", "AT-Dual")
 
@@ -56,6 +59,10 @@ def demo(
         No progress.
     """
     began = time.monotonic()
+    if whole("seed", seed) >= 2**63:
+        reject("seed", "a whole number below 2^63", seed)
+    out_folder(out)
+    require_accelerate()
     lessons = {(chapter.name, name): _lesson(chapter, name, out, small=small, seed=seed)
                for chapter in CHAPTERS for name in MODELS}  # fmt: skip
     with ended(_executor(small)) as executor:

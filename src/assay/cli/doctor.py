@@ -15,6 +15,9 @@ OPTIONAL = {
     "pyarrow": ("parquet", "parquet data"),
     "transformers": ("hf", "hf: models"),
     "datasets": ("hf", "hf: data"),
+    "onnxruntime": ("onnx", "ONNX files"),
+    "captum": ("explain", "Grad-CAM of any network"),
+    "ray": ("ray", "studies on several machines"),
     "timm": ("vision", "timm: models"),
     "torchvision": ("vision", "torchvision: models and data"),
 }

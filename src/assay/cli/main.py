@@ -164,7 +164,12 @@ def _explain(error: Exception) -> int:
         own = error.__cause__ if isinstance(error.__cause__, ValueError) else None
         complain(" ".join(str(own or error).split()))
         return 2
-    wrong_input = isinstance(error, (ValueError, TypeError, FileNotFoundError, ImportError, PermissionError))
+    kinds = (ValueError, TypeError, FileNotFoundError, ImportError, PermissionError, NotADirectoryError,
+             IsADirectoryError, FileExistsError)  # fmt: skip
+    wrong_input = isinstance(error, kinds)
+    if isinstance(error, OSError) and wrong_input and error.filename:  # the system's, not ours
+        complain(f"{error.filename}: {(error.strerror or 'no such file').lower()}; name another file or folder")
+        return 2
     name = "" if wrong_input else f"{type(error).__name__}: "
     complain(f"{name}{error}")
     return 2 if wrong_input else 1

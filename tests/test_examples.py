@@ -1,6 +1,9 @@
 """Examples are programs: they run."""
 
+import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,3 +15,11 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 def test_example_runs(path, capsys):
     runpy.run_path(str(path))
     assert "robust accuracy" in capsys.readouterr().out
+
+
+def test_the_code_of_the_page_on_models_runs():
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.count("robust accuracy 0.0 %") == 3

@@ -185,3 +185,17 @@ def test_bad_input_is_one_sentence(case):
     call, name = BAD[case]
     with pytest.raises((ValueError, TypeError), match=rf"^{name}: expected [^\n]*, got [^\n]*$"):
         call()
+
+
+def test_a_whole_set_is_reached_where_it_can_be():
+    """Each label moves by up to the budget, so every set within it can be reached, from any other."""
+    x = 0.3 + 0.4 * torch.rand(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def tags(x):
+        return x.mean((2, 3)) - 0.5
+
+    labels = (tags(x) > 0).int()
+    model = MultiLabel.of(tags, labels, 1 - labels)
+    for attack in (assay.PGD(0.1), assay.APGD(0.1, steps=20), assay.PGD(0.8, norm="l2", steps=60)):
+        outcome = assay.attack(model, x, model.index(labels), attack, target=model.index(1 - labels))
+        assert outcome.robust_accuracy == 0

@@ -52,9 +52,11 @@ class BinaryLogit(nn.Module):
 
 
 class MultiLabel(nn.Module):
-    """Label sets as classes, for a network with independent labels: ``v_j = min_l s_jl (z_l − t)``.
+    """Label sets as classes, for a network with independent labels.
 
-    ``s_jl`` is 1 where set j contains label l, else −1. One last class, "any other set", has the logit 0. So the answer
+    With ``m_jl = s_jl (z_l − t)``, where ``s_jl`` is 1 if set j contains label l and else −1, the logit of set j is
+    ``min_l m_jl`` where that is positive, and else the sum of the negative ``m_jl``: by how much the set is met, or how
+    far its labels are from it, all together (so that a gradient moves all wrong labels at once). One last class, "any other set", has the logit 0. So the answer
     is class j exactly if the thresholded labels are set j: an untargeted attack succeeds as soon as one label flips, a
     targeted one when the whole set is reached. (With a logit exactly at the threshold classes tie.)
 
@@ -138,8 +140,10 @@ class MultiLabel(nn.Module):
             logits = logits[None]  # a network that squeezes its output
         if tuple(logits.shape) != (len(x), self.signs.shape[1]) or not logits.is_floating_point():
             reject("model", f"one logit a label, shape ({len(x)}, {self.signs.shape[1]})", _shape(logits))
-        inside = (self.signs.to(logits) * (logits - self.threshold)[:, None]).amin(2)
-        return torch.cat((inside, torch.zeros_like(inside[:, :1])), 1)
+        margins = self.signs.to(logits) * (logits - self.threshold)[:, None]
+        least, wrong = margins.amin(2), margins.clamp_max(0).sum(2)
+        of_sets = torch.where(least > 0, least, wrong)
+        return torch.cat((of_sets, torch.zeros_like(of_sets[:, :1])), 1)
 
 
 class FixedBatch(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay.models import ARCHITECTURES, build, load, save
+from assay.models import ARCHITECTURES, build, load, save, start_weights, weights_digest
 from assay.models.fitting import renamed
 from assay.models.load import is_factory
 from assay.models.weights import read_weights, select_weights
@@ -106,6 +106,23 @@ def test_names_of_torchvision(tmp_path, arch, blocks):
         assert torch.equal(again(x), made(x))
     start = renamed({f"module.{name}": t for name, t in weights.items()}, made.state_dict())
     assert {name for name in made.state_dict() if name in start} == {f"1.{name}" for name in weights}
+
+
+def test_a_start_of_a_training_takes_weights_of_other_programs(tmp_path):
+    """A network for 7 classes and large images as a start for one of 3 classes and small images."""
+    big = build("resnet18", channels=3, classes=7, size=64)
+    small = build("resnet18", channels=3, classes=3, size=32)
+    torch.save({"epoch": 9, "state_dict": {f"module.{n}": t for n, t in bare(big).items()}}, tmp_path / "m.pth.tar")
+    start = start_weights(str(tmp_path / "m.pth.tar"), small)
+    own = small.state_dict()
+    other = {name for name in own if name not in start or start[name].shape != own[name].shape}
+    assert other == {"0.mean", "0.std", "1.conv1.weight", "1.fc.weight", "1.fc.bias"}
+    assert torch.equal(start["1.layer3.0.conv2.weight"], big.state_dict()["1.layer3.0.conv2.weight"])
+    assert weights_digest(start) == weights_digest(dict(reversed(start.items())))
+    changed = start | {"1.bn1.weight": start["1.bn1.weight"] + 1e-6}
+    assert weights_digest(start) != weights_digest(changed)
+    save(big, tmp_path / "ours.safetensors", RECIPE)
+    assert set(start_weights(str(tmp_path / "ours.safetensors"), small)) == set(own)
 
 
 def test_the_message_names_what_does_not_fit(network, tmp_path):

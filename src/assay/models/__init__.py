@@ -1,7 +1,7 @@
 """Architectures the papers use, normalisation, and loading by spec."""
 
 from assay.models.adapters import BinaryLogit, FixedBatch, MultiLabel
-from assay.models.load import digest, is_factory, load, save
+from assay.models.load import digest, is_factory, load, save, start_weights, weights_digest
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import Normalize
 from assay.models.query import QueryModel, from_onnx
@@ -20,5 +20,7 @@ __all__ = [
     "is_factory",
     "load",
     "save",
+    "start_weights",
+    "weights_digest",
     "with_noise_layers",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.arguments import described, number, reject, whole
-from assay.core.calls import call
+from assay.core.calls import call, call_in_groups
 
 
 class BinaryLogit(nn.Module):
@@ -56,9 +56,10 @@ class MultiLabel(nn.Module):
 
     With ``m_jl = s_jl (z_l − t)``, where ``s_jl`` is 1 if set j contains label l and else −1, the logit of set j is
     ``min_l m_jl`` where that is positive, and else the sum of the negative ``m_jl``: by how much the set is met, or how
-    far its labels are from it, all together (so that a gradient moves all wrong labels at once). One last class, "any other set", has the logit 0. So the answer
-    is class j exactly if the thresholded labels are set j: an untargeted attack succeeds as soon as one label flips, a
-    targeted one when the whole set is reached. (With a logit exactly at the threshold classes tie.)
+    far its labels are from it, all together (so that a gradient moves all wrong labels at once). One last class, "any
+    other set", has the logit 0. So the answer is class j exactly if the thresholded labels are set j: an untargeted
+    attack succeeds as soon as one label flips, a targeted one when the whole set is reached. (With a logit exactly at
+    the threshold classes tie.)
 
     Args:
         model: maps images ``(b, c, h, w)`` to one logit a label, ``(b, L)``.
@@ -176,20 +177,7 @@ class FixedBatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the model returns, row by row."""
-        if not len(x):
-            return self._rows(x.new_zeros((self.size, *x.shape[1:])))[:0]
-        parts = []
-        for part in x.split(self.size):
-            missing = self.size - len(part)
-            full = torch.cat((part, part[-1:].expand(missing, *part.shape[1:]))) if missing else part
-            parts.append(self._rows(full)[: len(part)])
-        return torch.cat(parts)
-
-    def _rows(self, x: Tensor) -> Tensor:
-        rows = call(self.model, x)
-        if not rows.dim() or len(rows) != self.size:
-            reject("model", f"{self.size} rows for {self.size} images", _shape(rows))
-        return rows
+        return call_in_groups(self.model, x, self.size)
 
 
 def _checked(model: Any) -> Callable[[Tensor], Any]:

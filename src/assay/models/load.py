@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay.core.arguments import described, one_of, reject
 from assay.core.tensors import write_tensors
@@ -73,6 +73,40 @@ def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
     )
 
 
+def start_weights(spec: str, model: nn.Module) -> dict[str, Tensor]:
+    """Weights to begin a training with, under the names of the network that is to be trained.
+
+    Args:
+        spec: as for `load`. A file of weights needs no architecture here: prefixes of names are taken off, so that
+            those of torchvision and of other training programs fit. Weights of another shape (a last layer for other
+            classes) are among them.
+        model: a network of `build`; not changed.
+
+    Returns:
+        Tensors by the names of ``model.state_dict()``, and by their own where that has no such name.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: as for `load`.
+
+    Warns:
+        UserWarning: as for `load`.
+    """
+    found = read_weights(Path(spec))[0] if is_weights_file(spec) else load(spec).state_dict()
+    return renamed(found, model.state_dict())
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names, types, shapes and bytes of tensors.
+
+    Example:
+        >>> len(weights_digest({"weight": torch.ones(2)}))
+        64
+    """
+    found = hashlib.sha256()
+    _add(found, weights)
+    return found.hexdigest()
+
+
 def is_factory(spec: str, recipe: Recipe | None = None) -> bool:
     """Whether loading a spec runs code that it, or the architecture of its recipe, names.
 
@@ -113,10 +147,15 @@ def digest(model: nn.Module) -> str:
     found = hashlib.sha256(repr(model).encode())
     for file in _sources(model):
         found.update(Path(file).read_bytes())
-    for name, tensor in sorted(model.state_dict().items()):
+    _add(found, model.state_dict())
+    return found.hexdigest()
+
+
+def _add(found: Any, weights: Mapping[str, Tensor]) -> None:
+    """Hash tensors, in the order of their names."""
+    for name, tensor in sorted(weights.items()):
         found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def _sources(model: nn.Module) -> list[str]:

@@ -8,14 +8,17 @@ from cyclopts import Parameter
 from assay.cli.evaluate import planned
 from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, table, teller
+from assay.cli.results import tell_errors
 from assay.core.arguments import number
 from assay.core.combinators import unfold
+from assay.core.folder import out_folder
 from assay.core.progress import watched
 from assay.data import load as load_data
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.foreground import with_foreground
 from assay.runs.settings import device_of
+from assay.runs.storage import require_own
 from assay.runs.work import Source
 
 _DEFAULT = ("apgd", "square:queries=1000")
@@ -81,6 +84,7 @@ def check(
     quiet
         No progress.
     """
+    require_own(out_folder(out))
     loaded = load_data(data, split="test", limit=limit, seed=seed)
     names = list(attack or ()) or (None if suite else list(_DEFAULT))
     plans, _ = planned(suite, names, eps, None, norm)
@@ -100,7 +104,7 @@ def check(
             references={} if accuracy is None else {name: number("accuracy", accuracy, least=0, most=1)},
             told=teller(quiet or json),
         )  # fmt: skip
-    if not found.complete:
+    if not found.complete and found.signal:
         note("interrupted; the same command goes on")
         return 128 + found.signal
     checked = found.study.checked.get(name)
@@ -120,4 +124,4 @@ def check(
         why = f" ({', '.join(checked.why)})" if checked.why else ""
         say(f"grade: {checked.grade}{why}; " + ", ".join(f"{count} {level}" for level, count in counts.items()))
         say(f"report: {found.report}")
-    return 3 if checked.grade == "unusable" else 0
+    return tell_errors(found.errors, found.first_error) or (3 if checked.grade == "unusable" else 0)

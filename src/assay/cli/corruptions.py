@@ -3,6 +3,7 @@
 import csv
 from functools import partial
 from io import StringIO
+from json import loads as json_of
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,12 @@ from assay.cli.models import named
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, nearest, reject
 from assay.core.files import atomic_write, file_name
+from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
 from assay.data import load as load_data
 from assay.models import load as load_model
+
+COMMAND, TABLE = "corruptions", "corruptions.csv"
 
 
 def corruptions(
@@ -69,18 +73,21 @@ def corruptions(
         reject("model", "a name for each model, all different (NAME=SPEC)", model)
     if baseline is not None and baseline != "alexnet" and baseline not in specs:
         reject("baseline", f"alexnet or one of the models ({', '.join(specs)})", baseline)
+    files = (TABLE, *(f"{file_name(name)}.json" for name in specs))
+    check_claim(out_folder(out), COMMAND, files, is_corruptions)
     loaded = load_data(data, split="test", limit=limit, seed=seed)
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
-    out.mkdir(parents=True, exist_ok=True)
+    networks = {name: load_model(path, recipe=recipe if arch else None) for name, path in specs.items()}
     found: dict[str, Damage] = {}
-    for name, path in specs.items():
-        network = load_model(path, recipe=recipe if arch else None)
-        network.to("cuda" if torch.cuda.is_available() else "cpu")
-        told = None if quiet or json else partial(tell, name)
-        kept = out / f"{file_name(name)}.json"
-        found[name] = measure(network, loaded, names=only, table=parameters, seed=seed, out=kept, progress=told)
-    scores = {name: _scores(damage, found, baseline) for name, damage in found.items()}
-    _write(out / "corruptions.csv", found)
+    with locked(out):
+        claim(out, COMMAND, files, is_corruptions, remade=(TABLE,))
+        for name, network in networks.items():
+            network.to("cuda" if torch.cuda.is_available() else "cpu")
+            told = None if quiet or json else partial(tell, name)
+            kept = out / f"{file_name(name)}.json"
+            found[name] = measure(network, loaded, names=only, table=parameters, seed=seed, out=kept, progress=told)
+        scores = {name: _scores(damage, found, baseline) for name, damage in found.items()}
+        _write(out / TABLE, found)
     if json:
         emit({name: _result(damage, scores[name]) for name, damage in found.items()})
         return 0
@@ -91,8 +98,21 @@ def corruptions(
     if baseline is not None:
         rows.append([f"mCE (of {baseline})", *(f"{100 * s['mCE']:.1f} %" for s in scores.values())])
     table(rows, ("accuracy, mean over severities", *found))
-    say(f"results: {out / 'corruptions.csv'}")
+    say(f"results: {out / TABLE}")
     return 0
+
+
+def is_corruptions(folder: Path) -> bool:
+    """Whether a folder without a record is one of this command, from a version that kept none."""
+    results = [name for name in foreign(folder) if name != TABLE]
+    return bool(results) and all(name.endswith(".json") and _is_result(folder / name) for name in results)
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return {"identity", "accuracy"} <= set(json_of(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def tell(model: str, name: str, severity: int, accuracy: float) -> None:

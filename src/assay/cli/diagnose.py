@@ -8,12 +8,14 @@ from cyclopts import Parameter
 from assay.cli.models import named
 from assay.cli.output import command_line, note, say, teller
 from assay.core.arguments import reject
+from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.data import load as load_data
 from assay.diagnostics import Trail, load_trail
 from assay.diagnostics.case import Case
 from assay.diagnostics.registry import chosen
 from assay.models import load as load_model
+from assay.runs.diagnose import COMMAND, is_diagnosis
 from assay.runs.diagnose import diagnose as ask
 
 
@@ -58,6 +60,7 @@ def diagnose(
     quiet
         No progress.
     """
+    check_claim(out_folder(out), COMMAND, (), is_diagnosis)
     trail: Trail | None = None
     models = {}
     if len(model) == 1 and Path(model[0]).is_dir():
@@ -83,7 +86,9 @@ def diagnose(
              "--train-limit": train_limit, "--seed": seed, "--out": out}  # fmt: skip
     command = command_line("diagnose", model, flags)
     asked = Path(model[0]).name if trail is not None else ", ".join(models)
-    page = ask(case, names, out, title=f"Diagnosis of {asked}", command=command,
+    found = ask(case, names, out, title=f"Diagnosis of {asked}", command=command,
                notice=(lambda _: None) if quiet else note)  # fmt: skip
-    say(f"diagnosis: {page}")
-    return 0
+    say(f"diagnosis: {found.page}")
+    for name in found.failed:
+        note(f"failed: {name} (its section of the page says why); the same command tries it again")
+    return 1 if found.failed else 0

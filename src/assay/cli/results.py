@@ -1,8 +1,10 @@
 """How an evaluation ended, in lines and exit codes."""
 
+import math
 from collections.abc import Mapping
 
 from assay.cli.output import emit, note, say, table
+from assay.core.outcome import Status
 from assay.runs import Evaluation
 from assay.trust.grade import GRADES
 
@@ -13,11 +15,29 @@ def show(found: Evaluation, *, json: bool) -> int:
         emit(found.summary)
     else:
         show_cells(found)
-    if not found.complete:
+    if not found.complete and found.signal:
         note("interrupted; the same command goes on")
         return 128 + found.signal
-    if not json:
+    if not json and found.report is not None:
         say(f"report: {found.report}")
+    return tell_errors(found.errors, found.first_error) or tell_missing(found)
+
+
+def tell_errors(errors: int, first: str) -> int:
+    """Say on how many samples a model raised an exception; 1 where it did on any, else 0."""
+    if not errors:
+        return 0
+    samples = "1 sample has" if errors == 1 else f"{errors} samples have"
+    note(f"{samples} no result, as the model raised an error ({first}); the same command tries them again")
+    return 1
+
+
+def tell_missing(found: Evaluation) -> int:
+    """Say how many samples were not run; 1 where there are any, else 0."""
+    missing = sum(cell.outcome.count(Status.NOT_RUN) for cell in found.study.cells)
+    if missing or not found.complete:
+        note(f"{missing} samples were not run; the same command goes on")
+        return 1
     return 0
 
 
@@ -40,9 +60,12 @@ def show_cells(found: Evaluation) -> None:
         low, high = cell.outcome.interval()
         passes = (cell.outcome.forwards + cell.outcome.backwards).float().mean() if len(cell.outcome) else 0.0
         checked = found.study.checked.get(cell.model)
+        known = len(cell.outcome) - cell.outcome.unknown - cell.outcome.count(Status.NOT_RUN)
+        numbers = [f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}"]
+        clean = cell.outcome.clean_accuracy
         rows.append([
-            cell.model, cell.attack, f"{100 * cell.outcome.clean_accuracy:.1f} %",
-            f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}",
+            cell.model, cell.attack, "–" if math.isnan(clean) else f"{100 * clean:.1f} %",
+            *(numbers if known else ("–", "–")),
             str(len(cell.outcome)), f"{float(passes):.1f}", "–" if checked is None else checked.grade,
         ])  # fmt: skip
     table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "grade"))

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.output import command_line, emit, note, say, table, teller
-from assay.cli.results import refused
+from assay.cli.results import refused, tell_errors
 from assay.core.arguments import one_of, reject, whole
 from assay.core.progress import Callback, watched
 from assay.runs.executors import Executor, Inline, Local
@@ -68,7 +68,7 @@ def run(
     executor
         local or ray.
     workers
-        Processes that attack; 0 for this one.
+        Processes that attack; 0 attacks in this process.
     threads
         Threads of each worker; by default the processors are shared among them.
     address
@@ -126,7 +126,10 @@ def _told(found: StudyRun, require: str | None, *, json: bool) -> int:
         say(f"report: {found.report}")
     for failure in found.conducted.failures:
         note(f"failed: {failure.label}: {failure.error}")
-    return 1 if found.conducted.failures else refused(found.conducted.grades, require)
+    for name in found.unanswered:
+        note(f"failed: {name} (its section of the report says why); the same command tries it again")
+    errors = tell_errors(found.conducted.errors, found.conducted.first_error)
+    return 1 if errors or found.failed else refused(found.conducted.grades, require)
 
 
 def _executor(
@@ -147,10 +150,17 @@ def _tried(config: Config, *, quiet: bool) -> int:
     with tempfile.TemporaryDirectory() as folder, watched(quiet=quiet) as progress:
         found = run_study(rehearsed(config), folder, progress=progress,
                           notice=(lambda _: None) if quiet else note)  # fmt: skip
+    if found.conducted.signal:
+        say("dry run: interrupted")
+        return 128 + found.conducted.signal
     for failure in found.conducted.failures:
         note(f"failed: {failure.label}: {failure.error}")
-    say("dry run: " + ("something failed" if found.conducted.failures else "everything works"))
-    return 1 if found.conducted.failures else 0
+    for name in found.raised:  # what has no answer on so few images may have one on more
+        note(f"failed: {name}")
+    errors = tell_errors(found.conducted.errors, found.conducted.first_error)
+    wrong = bool(errors or found.conducted.failures or found.raised)
+    say("dry run: " + ("something failed" if wrong else "everything works"))
+    return 1 if wrong else 0
 
 
 def _show_plan(cells: list[Foreseen], *, costs: bool) -> int:

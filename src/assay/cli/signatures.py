@@ -10,13 +10,14 @@ from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, teller
 from assay.core.arguments import reject
 from assay.core.combinators import unfold
+from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.core.spec import names_of
 from assay.data import load as load_data
 from assay.data.decode import stacked
 from assay.models import load as load_model
 from assay.runs.settings import device_of
-from assay.runs.signatures import Held, Lesson, learn_signatures
+from assay.runs.signatures import COMMAND, Held, Lesson, is_signatures, learn_signatures
 from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
 
 _LARGEST = 2**30
@@ -111,6 +112,7 @@ def signatures(
     quiet
         No progress.
     """
+    check_claim(out_folder(out), COMMAND, (), is_signatures)
     victims = {name: load_model(path) for name, path in map(named, victim)}
     if len(victims) < len(victim):
         reject("victim", "a name for each model, all different (NAME=SPEC)", victim)

@@ -11,12 +11,14 @@ from cyclopts import Parameter
 from assay.attacks.registry import make as make_attack
 from assay.cli.output import emit, note, say
 from assay.core.arguments import reject
+from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.data import load as load_data
 from assay.models import load as load_model
 from assay.runs.foreground import with_foreground
 from assay.training import Epoch, Moment, Recipe, with_stored
 from assay.training import train as run_training
+from assay.training.trainer import COMMAND, FILES, is_training, require_accelerate
 
 
 def train(
@@ -126,6 +128,8 @@ def train(
     quiet
         No progress.
     """
+    require_accelerate()
+    check_claim(out_folder(out), COMMAND, FILES, is_training)
     loaded = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
     if "dual" in f"{objective}{attack}{stored_attack}":
         loaded = with_foreground(loaded, foreground)
@@ -155,22 +159,30 @@ def train(
         start=start,
         seed=seed,
     )
+    recipe.require_milestones()
     if stored is not None:
         if recipe.eps is None:
             reject("eps", "a budget, which stored examples need", None)
         fooled = make_attack(stored_attack, eps=recipe.eps, norm=norm, eps_background=recipe.eps_background)
         loaded = with_stored(loaded, load_model(stored), fooled, seed=seed)
     kept = tuple(range(epochs + 1)) if trail == "all" else _epochs("trail", trail)
-    silent = quiet or json
+    silent, before = quiet or json, (out / "model.safetensors").is_file()
+    ran: list[Epoch] = []
+
+    def told(epoch: Epoch) -> None:
+        ran.append(epoch)
+        if not silent:
+            tell(epoch)
+
     with _bar(silent) as live:
-        found = run_training(
-            loaded, recipe, out, trail=kept, track=tuple(track or ()), progress=None if silent else tell, live=live
-        )
+        found = run_training(loaded, recipe, out, trail=kept, track=tuple(track or ()), progress=told, live=live)
     if json:
         emit([vars(epoch) for epoch in found.history])
     else:
         if found.best < len(found.history):
             note(f"the weights are those of epoch {found.best}, the best on the images held out")
+        if before and not ran:
+            note(f"finished before: {len(found.history)} epochs are done (more with --epochs)")
         say(f"model: {found.path}")
     return 0
 

@@ -117,6 +117,15 @@ def digests_of(folder: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def is_as_written(path: Path) -> bool:
+    """Whether a file has the content with which its run has written it; True where nobody has noted its digest."""
+    found = _record_of(path.parent)
+    if found is None:
+        return True
+    digests = digests_of(found[0]).get(path.absolute().relative_to(found[0]).as_posix(), ())
+    return not digests or sha256(path) in digests
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

@@ -89,7 +89,13 @@ def require_empty(folder: Path) -> None:
                described(f"{folder}, in which there is {_names(there)}"))  # fmt: skip
 
 
-def claim(folder: Path, command: str, files: Collection[str], adopt: Callable[[Path], bool] = lambda _: False) -> Owned:
+def claim(
+    folder: Path,
+    command: str,
+    files: Collection[str],
+    adopt: Callable[[Path], bool] = lambda _: False,
+    remade: Collection[str] = (),
+) -> Owned:
     """Take a folder for a command: an empty one, a new one, or one that this command has written to before.
 
     The record is written before anything else. What interrupted writes of the same run have left is removed.

@@ -13,17 +13,17 @@ from assay.core.arguments import described, reject
 from assay.core.files import atomic_write
 
 _DIGEST = "sha256"
-"""The entry of the metadata that is over all else in the file."""
+"""The entry that is over all else in the file. It is part of the JSON: the order of metadata is not always the same."""
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], key: str, about: Any) -> Path:
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any]) -> Path:
     """Write a ``.safetensors`` file with a digest of its content; whole or not at all.
 
     Args:
         path: the file.
         tensors: by name; copied to the CPU.
         key: of the metadata, which says what kind of file it is.
-        about: JSON, under the key.
+        about: what JSON can hold, under the key.
 
     Returns:
         The path.
@@ -31,8 +31,9 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], key: str, abo
     from safetensors.torch import save
 
     stored = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    text = json.dumps(about, sort_keys=True)
-    return atomic_write(Path(path), save(stored, metadata={key: text, _DIGEST: content_digest([text, stored])}))
+    plain = json.loads(json.dumps(dict(about)))  # as it will be read
+    told = {**plain, _DIGEST: content_digest([plain, stored])}
+    return atomic_write(Path(path), save(stored, metadata={key: json.dumps(told, sort_keys=True)}))
 
 
 def read_tensors(path: Path, key: str, argument: str) -> tuple[Any, dict[str, Tensor]]:
@@ -54,12 +55,12 @@ def read_tensors(path: Path, key: str, argument: str) -> tuple[Any, dict[str, Te
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            text = metadata.get(key, "null")
-            about, tensors = json.loads(text), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = json.loads((file.metadata() or {}).get(key, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RuntimeError) as error:
         return reject(argument, f"a safetensors file at {path.name}", described(" ".join(str(error).split())[:160]))
-    if _DIGEST in metadata and metadata[_DIGEST] != content_digest([text, tensors]):
+    digest = about.pop(_DIGEST, None) if isinstance(about, dict) else None
+    if digest is not None and digest != content_digest([about, tensors]):
         reject(argument, f"{path.name} as it was written (restore it from a copy)",
                described("a damaged file: its content does not match its digest"))  # fmt: skip
     return about, tensors

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from assay.runs.names import WrongNamesError
 from assay.runs.schema import Config
 
 _ROUNDS = 4
@@ -66,7 +67,7 @@ def names_beside(content: Mapping[str, Any], error: ValidationError) -> Iterator
     for _ in range(_ROUNDS):
         places = [(item["loc"], item["type"]) for item in error.errors(include_url=False)]
         if all(not place for place, _ in places):
-            yield from (part for item in error.errors() for part in str(item["ctx"]["error"]).split("; ")
+            yield from (part for item in error.errors() for part in sentences_of(item["ctx"]["error"])
                         if doubted.trusts(part))  # fmt: skip
             return
         if not all(_taken_out(left, place[:-1] if kind == "missing" else place, doubted) for place, kind in places):
@@ -77,6 +78,11 @@ def names_beside(content: Mapping[str, Any], error: ValidationError) -> Iterator
             error = further
         else:
             return
+
+
+def sentences_of(error: Exception) -> tuple[str, ...]:
+    """What an error says, sentence by sentence."""
+    return error.sentences if isinstance(error, WrongNamesError) else (str(error),)
 
 
 def _taken_out(content: dict[str, Any], place: Place, doubted: Doubted) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from assay.core.ambient import in_neutral_context
-from assay.core.files import atomic_write
+from assay.core.files import atomic_write, is_as_written
 from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.diagnostics.case import Case
 from assay.diagnostics.registry import DIAGNOSTICS
@@ -20,8 +20,6 @@ from assay.report.extras import Finding
 from assay.runs.answers import rows_of
 from assay.runs.facts import code_digest, facts
 
-
-@in_neutral_context
 PAGE, COMMAND = "diagnosis.html", "diagnose"
 
 
@@ -38,6 +36,7 @@ class Diagnosed:
     failed: tuple[str, ...] = ()
 
 
+@in_neutral_context
 def diagnose(
     case: Case,
     names: Sequence[str],
@@ -66,13 +65,13 @@ def diagnose(
     """
     folder = out_folder(out)
     files = (PAGE, *(f"{name}.json" for name in names))
-    check_claim(folder, COMMAND, files, _is_diagnosis)
+    check_claim(folder, COMMAND, files, is_diagnosis)
     with locked(folder):
-        claim(folder, COMMAND, files, _is_diagnosis, remade=(PAGE,))
+        claim(folder, COMMAND, files, is_diagnosis, remade=files)
         return _diagnosed(case, names, folder, title, command, notice)
 
 
-def _is_diagnosis(folder: Path) -> bool:
+def is_diagnosis(folder: Path) -> bool:
     """Whether a folder without a record is one of diagnostics, from a version that kept none."""
     known = {PAGE, *(f"{name}.json" for name in DIAGNOSTICS)}
     return (folder / PAGE).is_file() and set(foreign(folder)) <= known
@@ -135,5 +134,7 @@ def _kept(path: Path, identity: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
+        return None
+    if not is_as_written(path):
         return None
     return found if found.get("identity") == identity else None

@@ -27,6 +27,18 @@ def known(value: str, names: Any) -> str:
     return value
 
 
+def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values, if none is there twice.
+
+    Raises:
+        ValueError: one is.
+    """
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise ValueError(f"expected values that all differ, got {twice!r} twice")
+    return values
+
+
 def _number(value: Any) -> Any:
     try:
         return parse_number(value) if isinstance(value, str) else value

@@ -193,7 +193,10 @@ class Ledger:
         if missing:
             expected = "a ledger with all cells of its plan (the run's own command makes them again)"
             reject("run", expected, described(f"none of number {', '.join(map(str, missing))} in {self.path}"))
-        return [(entries[cell], Words(**json.loads(words))) for cell, words in found]
+        try:
+            return [(entries[cell], Words(**json.loads(words))) for cell, words in found]
+        except (TypeError, ValueError) as error:
+            return reject("run", f"a ledger written by assay at {self.path}", described(f"a damaged plan: {error}"))
 
     def cells(self) -> list[Entry]:
         """Every cell, also those of earlier plans."""

@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from assay.runs.schema import Config, Quantity
 
 
+class WrongNamesError(ValueError):
+    """Names in a study that do not agree.
+
+    Attributes:
+        sentences: one for each.
+    """
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__("; ".join(sentences))
+        self.sentences = tuple(sentences)
+
+
 def wrong_names(config: "Config") -> Iterator[str]:
     """Sentences about names that a study uses and does not have, and attacks that cannot be made with its budgets.
 

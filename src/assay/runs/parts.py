@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import nn
 
 from assay.models.registry import parted
-from assay.runs.fields import Attack, Budget, Name, Number, Seed, Strict, Whole, known
+from assay.runs.fields import Attack, Budget, Name, Number, Seed, Strict, Whole, different, known
 from assay.signatures import KINDS, SCENARIOS, Grid, Plan
 from assay.training.objectives import make
 from assay.training.recipe import Recipe
@@ -78,11 +78,12 @@ def _arch(value: str) -> str:
 class Signatures(Strict):
     """Learning which attack made an image, as ``assay signatures`` does it (see there)."""
 
-    victims: Annotated[tuple[Name, ...], Field(min_length=1)]
+    victims: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(different)]
     data: Name | None = None
     limit: Whole = 400
     test_limit: Whole = 200
-    kinds: tuple[Annotated[str, AfterValidator(lambda v: known(v, KINDS))], ...] = tuple(KINDS)
+    kinds: Annotated[tuple[Annotated[str, AfterValidator(lambda v: known(v, KINDS))], ...],
+                     AfterValidator(different)] = tuple(KINDS)  # fmt: skip
     eps: tuple[Budget, ...] = (4 / 255, 8 / 255, 16 / 255)
     sides: tuple[Whole, ...] = (4, 8)
     steps: Whole = 20

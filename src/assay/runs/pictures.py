@@ -57,14 +57,20 @@ def write_part(folder: Path, name: str, images: Tensor, at: Tensor) -> tuple[str
         ValueError: another file of that name is there, which this run did not write.
     """
     path, run = folder / FOLDER / f"{name}.safetensors", run_of(folder)
-    if path.exists() and not is_of_run(path, run):
+    if path.exists() and not is_of_run(path, run, unnumbered=True):
         reject("out", f"no file {FOLDER}/{path.name} of another run (move it)", described(f"one in {folder}"))
     write_tensors(path, {"images": images, "sample": at}, "assay-images", {"count": len(at), "run": run})
     return f"{FOLDER}/{path.name}", sha256(path)
 
 
-def is_of_run(path: Path, run: str) -> bool:
-    """Whether a run has written a file of images, by the number of the run that the file holds."""
+def is_of_run(path: Path, run: str, *, unnumbered: bool = False) -> bool:
+    """Whether a run has written a file of images, by the number of the run that the file holds.
+
+    Args:
+        path: the file.
+        run: the number.
+        unnumbered: whether a file of the first version, which wrote no numbers, counts as the run's.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -72,7 +78,9 @@ def is_of_run(path: Path, run: str) -> bool:
             about = json.loads((file.metadata() or {}).get("assay-images", "{}"))
     except (SafetensorError, OSError, ValueError):
         return False
-    return bool(run) and isinstance(about, dict) and about.get("run") == run
+    if not isinstance(about, dict):
+        return False
+    return about.get("run") == run if "run" in about else unnumbered and "count" in about
 
 
 def looker(folder: Path, parts: list[Part]) -> Callable[[int], Tensor | None]:

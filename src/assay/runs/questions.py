@@ -30,7 +30,7 @@ def answer_questions(
     ledger: Ledger,
     out: Path,
     notice: Callable[[str], None],
-) -> tuple[str, ...]:
+) -> dict[str, bool]:
     """Ask what the study asks; answers of an earlier call about the same things are kept.
 
     Args:
@@ -42,17 +42,18 @@ def answer_questions(
         notice: called with a line for each answer.
 
     Returns:
-        The names of what raised an exception: its section of the report says so, and the next call tries it again.
+        By the name of what has no answer, whether it raised an exception that is neither wrong input nor a missing
+        package. Its section of the report says so, and the next call tries it again.
     """
     shown: list[str] = []
-    failed: list[str] = []
+    failed: dict[str, bool] = {}
     for i, question in enumerate(config.diagnostics):
         try:
             case = _case(config, question, parts, where)
         except Exception as error:
             for name in question.ask:
                 shown.append(_kept(ledger, f"failed-{i}-{name}", "diagnostic", _failed(name, error), notice))
-                failed.append(name)
+                failed[name] = _is_unexpected(error)
             continue
         for name in question.ask:
             key = hashlib.sha256(f"{identity(case)}\n{name}".encode()).hexdigest()[:24]
@@ -62,26 +63,31 @@ def answer_questions(
                 ledger.add_answer(key, "diagnostic", found)
             notice(f"{name}: {found['verdict']}{told}")
             shown.append(key)
-            failed += [name] if found.get("failed") else []
+            failed |= {name: found["unexpected"]} if found.get("failed") else {}
     if config.signatures is not None:
         learned_now, wrong = _learned(config, where, ledger, out, notice)
         shown += learned_now
-        failed += wrong
+        failed |= wrong
     ledger.keep(answers=shown)
-    return tuple(failed)
+    return failed
 
 
 def _learned(
     config: Config, where: Where, ledger: Ledger, out: Path, notice: Callable[[str], None]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], dict[str, bool]]:
     """The keys of the answers about signatures, and what raised an exception."""
     try:
         found = learned(lesson_of(config, where), out / "signatures", notice=notice)
     except Exception as error:
-        return [_kept(ledger, "failed-signatures", "signatures", _failed("signatures", error), notice)], ["signatures"]
+        key = _kept(ledger, "failed-signatures", "signatures", _failed("signatures", error), notice)
+        return [key], {"signatures": _is_unexpected(error)}
     for key, answer in found:
         ledger.add_answer(f"signatures-{key}", "signatures", answer)
-    return [f"signatures-{key}" for key, _ in found], []
+    return [f"signatures-{key}" for key, _ in found], {}
+
+
+def _is_unexpected(error: Exception) -> bool:
+    return not isinstance(error, ImportError | ValueError)
 
 
 def _kept(ledger: Ledger, key: str, kind: str, answer: dict[str, Any], notice: Callable[[str], None]) -> str:
@@ -105,10 +111,10 @@ def _failed(name: str, error: Exception) -> dict[str, Any]:
     title, question = ("Signatures of attacks", "Which attack made an image?")
     if entry is not None:
         title, question = entry.title, entry.question
-    kind = "" if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: "
+    kind = f"{type(error).__name__}: " if _is_unexpected(error) else ""
     text = f"Not answered: {kind}{' '.join(str(error).split())[:300]}"
     return {"name": name, "title": title, "question": question, "verdict": text, "figures": [], "frame": [],
-            "failed": True}  # fmt: skip
+            "failed": True, "unexpected": bool(kind)}  # fmt: skip
 
 
 def _case(config: Config, question: Diagnosis, parts: Mapping[str, Dataset], where: Where) -> Case:

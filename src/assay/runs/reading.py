@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from assay.core.arguments import nearest
 from assay.report.text import plain
-from assay.runs.beside import names_beside
+from assay.runs.beside import names_beside, sentences_of
 from assay.runs.schema import Config
 
 LARGEST = 2**20
@@ -104,6 +104,13 @@ class _Loader(yaml.SafeLoader):
         finally:
             self.deep -= 1
 
+    def construct_yaml_int(self, node: Any) -> int:
+        """As usual, but only decimal digits: 010 would be eight, 1:30 ninety."""
+        if not re.fullmatch("[-+]?(0|[1-9][0-9]*)", node.value):
+            text = f"expected a number in decimal digits or a text in quotes, got {node.value}"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+        return int(node.value)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         """As usual, but a key may stand there only once."""
         seen = set()
@@ -114,6 +121,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_implicit_resolver(_SURPRISES[0], re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
@@ -164,7 +172,7 @@ def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
         elif kind == "missing":
             yield where, "expected a value, which is needed, got none"
         elif kind == "value_error":
-            for part in str(item["ctx"]["error"]).split("; ") if not item["loc"] else [str(item["ctx"]["error"])]:
+            for part in sentences_of(item["ctx"]["error"]):
                 place, colon, rest = part.partition(": ")
                 yield (place, rest) if not item["loc"] and colon else (where, plain(part, 500))
         elif kind in ("model_type", "model_attributes_type"):

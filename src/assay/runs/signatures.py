@@ -115,7 +115,7 @@ def learn_signatures(
         The page. After an interrupt the same call goes on.
     """
     folder = out_folder(out)
-    check_claim(folder, COMMAND, _files(lesson), _is_signatures)
+    check_claim(folder, COMMAND, _files(lesson), is_signatures)
     with locked(folder):
         return _learned_page(lesson, folder, command, notice, told)
 
@@ -137,7 +137,7 @@ def learned(
     lesson: Lesson, folder: Path, *, notice: Callable[[str], None] = lambda _: None, told: Told = quiet
 ) -> list[tuple[str, dict[str, Any]]]:
     """As `learn_signatures`, without the page: each answer with its key, as JSON can hold it."""
-    claim(folder, COMMAND, _files(lesson), _is_signatures, remade=REMADE)
+    claim(folder, COMMAND, _files(lesson), is_signatures, remade=REMADE)
 
     def made(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
         kinds = tuple(dict.fromkeys([s.kind for s in (*lesson.settings, *settings)]))
@@ -170,7 +170,7 @@ def _files(lesson: Lesson) -> tuple[str, ...]:
     return (*REMADE, "examples/*.safetensors", *(f"recogniser-{column}.pt" for column in lesson.columns))
 
 
-def _is_signatures(folder: Path) -> bool:
+def is_signatures(folder: Path) -> bool:
     """Whether a folder without a record is one of signatures, from a version that kept none."""
     known = ("examples", "tables.json", "signatures.html", "identifier.safetensors")
     return (folder / "examples").is_dir() and all(

@@ -115,6 +115,18 @@ class Recipe:
         if name == "at-dual" and self.eps_background is None:
             reject("eps_background", "the background budget, which at-dual needs", None)
 
+    def require_milestones(self) -> None:
+        """Refuse milestones that change nothing; a run that is to be continued for more epochs may have them.
+
+        Raises:
+            ValueError: milestones at or after the last epoch, or beside the cosine schedule.
+        """
+        late = [m for m in self.milestones if m >= self.epochs > 0]
+        if self.milestones and self.schedule != "step":
+            reject("milestones", "none with the cosine schedule, which does not use them", list(self.milestones))
+        if late:
+            reject("milestones", f"epochs below {self.epochs}, the number of epochs", late)
+
     def learning_rate(self, epoch: int) -> float:
         """The rate of an epoch, counted from 0."""
         if self.schedule == "cosine":

@@ -77,7 +77,7 @@ def train(
     out = out_folder(out)
     require_accelerate()
     files = (*FILES, *(_trail_name(epoch) for epoch in trail))
-    check_claim(out, COMMAND, files, _is_training)
+    check_claim(out, COMMAND, files, is_training)
     objective = make(
         recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
         steps=recipe.attack_steps, attack=recipe.attack, load=load_model,
@@ -87,7 +87,7 @@ def train(
     run = _Run(data, recipe, objective, out, trail, device)
     with locked(out) if run.main else nullcontext():
         if run.main:
-            claim(out, COMMAND, files, _is_training, remade=("model.safetensors", "history.json"))
+            claim(out, COMMAND, files, is_training, remade=("model.safetensors", "history.json"))
         run.resume()
         trackers = Guarded(track if run.main else (), out)
         trackers.call("start", vars(recipe))
@@ -115,7 +115,7 @@ def require_accelerate() -> None:
         raise ImportError("training needs accelerate, which is not installed: pip install 'assay[train]'")
 
 
-def _is_training(folder: Path) -> bool:
+def is_training(folder: Path) -> bool:
     """Whether a folder without a record is one of a training run of an earlier version."""
     try:
         load_checkpoint(folder / "checkpoint.pt")

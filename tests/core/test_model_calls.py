@@ -161,6 +161,10 @@ def exported():
     return torch.export.export(MODEL, (X,), dynamic_shapes=({0: batch},)).module()
 
 
+def exported_for(count):
+    return torch.export.export(MODEL, (X[:count],)).module()
+
+
 class Checkpointed(nn.Module):
     """Recomputes its inner activations in the backward pass, in the way that refuses ``torch.autograd.grad``."""
 
@@ -174,6 +178,11 @@ class Checkpointed(nn.Module):
 
 KINDS = {
     "exported": exported,
+    "exported for four": lambda: exported_for(4),
+    "exported for one": lambda: exported_for(1),
+    "exported, two or more": lambda: torch.export.export(
+        MODEL, (X,), dynamic_shapes=({0: torch.export.Dim("batch", min=2, max=4096)},)
+    ).module(),
     "scripted": lambda: torch.jit.script(copy.deepcopy(MODEL)),
     "traced": lambda: torch.jit.trace(copy.deepcopy(MODEL), X),
     "frozen": lambda: torch.jit.freeze(torch.jit.script(copy.deepcopy(MODEL))),
@@ -187,9 +196,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's, of every input
-@pytest.mark.filterwarnings(
-    "ignore:None of the inputs have requires_grad"
-)  # the checkpoint's
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # the checkpoint's
 def test_kinds_of_models(kind):
     model = KINDS[kind]()
     status, moved = verdicts(model)

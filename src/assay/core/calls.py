@@ -42,10 +42,48 @@ def call(model: Classifier, x: Tensor) -> Tensor:
 
 def call_and_describe(model: Classifier, x: Tensor) -> tuple[Tensor, str]:
     """As `call`, and in which part of the model's output the tensor was (empty for a plain tensor)."""
+    size = _exported_batch(model, len(x))
+    if size is not None and len(x) != size:
+        return call_in_groups(model, x, size), ""
     with default_device_for(x), default_dtype_for(x):
         output = model(x.clone())
     tensor, where = select_output(output)
     return tensor.to(x.device), where
+
+
+def call_in_groups(model: Classifier, x: Tensor, size: int) -> Tensor:
+    """As `call`, for a model that takes exactly ``size`` images: the last group is filled up with its last image.
+
+    Args:
+        model: maps exactly ``size`` images to ``size`` rows.
+        x: images, ``(b, c, h, w)``, any number.
+        size: images a call.
+
+    Raises:
+        ValueError: the model returns another number of rows.
+    """
+    parts = []
+    for part in x.split(size) if len(x) else (x,):
+        filler = part[-1:] if len(part) else x.new_zeros(1, *x.shape[1:])
+        full = torch.cat((part, filler.expand(size - len(part), *x.shape[1:])))
+        rows = call(model, full)
+        if not rows.dim() or len(rows) != size:
+            reject("model", f"{size} rows for {size} images", described(f"shape {tuple(rows.shape)}"))
+        parts.append(rows[: len(part)])
+    return torch.cat(parts)
+
+
+def _exported_batch(model: Classifier, count: int) -> int | None:
+    """How many images an exported program takes, where its graph says so; if any number, then no single one."""
+    if not isinstance(model, torch.fx.GraphModule):
+        return None
+    for node in model.graph.nodes:
+        if node.op == "placeholder":
+            shape: tuple[Any, ...] = tuple(getattr(node.meta.get("val"), "shape", ()))
+            if not len(shape):
+                return None
+            return shape[0] if isinstance(shape[0], int) else 2 if count == 1 else None
+    return None
 
 
 def classify(model: Classifier, x: Tensor) -> Logits:

@@ -116,6 +116,7 @@ WORDS = {
              "scenes:size=100000": "the memory that is free", "scenes:count=100000000000": "the memory that is free",
              "scenes:count=99999999999999999999": "18 digits", "scenes:classes=1000000000": "at most 8",
              "scenes:size=16,size=16": "once", "scenes:size=016": "a whole number", "scenes:size=16,": "key=value",
+             "folder:" + 1000 * "a": "too long", "npz:\0": "npz path: expected a file",
              "npz:no.npz": "npz path: expected a file", "npz:{place}/nan.npz": "NaN or infinite",
              "npz:{place}/wide.npz": "divided by 255", "npz:{place}/below.npz": "labels from 0 to",
              "npz:{place}/wrapped.npz": "64 bits", "npz:{place}/float.npz": "y.astype(int)",
@@ -140,7 +141,8 @@ WORDS = {
               "hand_made:missing": "which is not there", "wrong_syntax:f": "SyntaxError",
               "no_such_module:f": "ModuleNotFound",
               "hand_made:summed": "BinaryLogit", "hand_made:": "model: expected", "timm:": "model: expected",
-              "hf:": "model: expected", "https://example.org/m.pt": "there is none at", "a=": "model: expected"},
+              "hf:": "model: expected", "https://example.org/m.pt": "there is none at", "a=": "model: expected",
+              "=m.safetensors": "NAME=SPEC", "a:b=m.safetensors": "there is none at", 1000 * "a" + ".pt": "too long"},
     "out": {"{place}/m.safetensors": "out: expected a folder", "": "--out: expected a path",
             "{place}": "out: expected a new"},
 }  # fmt: skip
@@ -219,6 +221,29 @@ def test_weights_of_another_program_are_evaluated(place, tmp_path, monkeypatch, 
         assert main(words) == 0
         printed.append([line for line in capsys.readouterr().out.splitlines() if "FGSM" in line])
     assert printed[0] == printed[1] != []
+
+
+def test_a_network_that_repeats_a_grey_channel_is_attacked_and_noted(place, tmp_path, monkeypatch, capsys):
+    (place / "repeats.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Grey(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        torch.manual_seed(0)\n"
+        "        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))\n"
+        "    def forward(self, x):\n        return self.net(x.expand(-1, 3, -1, -1))\n"
+    )
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["evaluate", "--quiet", "--model", "repeats:Grey", "--data", "digits", "--limit", "8", "--attack", "fgsm",
+             "--checks", "none", "-o", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 0
+    assert "repeats:Grey: takes images of 3 channels and gets images of shape (1, 8, 8)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("defence", ["jpeg:quality=60", "bits:bits=3", "smoothing:sigma=0.1", "resize-pad"])
+def test_a_defended_model_is_tried_too(place, tmp_path, capsys, defence):
+    words = ["evaluate", "--quiet", "--model", place / "grey.safetensors", "--data", DATA, "--defence", defence, "-o",
+             tmp_path / "run"]  # fmt: skip
+    refused(words, tmp_path / "run", capsys, "images of shape (3, 16, 16)", "takes 1 channels")
 
 
 def test_a_grey_set_on_a_model_for_colours_is_told_with_both_shapes(place, tmp_path, capsys):

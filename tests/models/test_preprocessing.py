@@ -179,6 +179,19 @@ def test_what_a_library_cannot_load_is_one_sentence(monkeypatch, name):
         load(f"{prefix}:nothing")
 
 
+def test_a_library_that_loading_needs_is_named(monkeypatch):
+    """Some models need a further library, which is told only when they are loaded."""
+
+    def fail(name, pretrained):
+        raise ImportError("This modeling file needs: natten.\n Run `pip install natten`")
+
+    fake = types.ModuleType("timm")
+    fake.create_model = fail
+    monkeypatch.setitem(sys.modules, "timm", fake)
+    with pytest.raises(ImportError, match=r"^model: timm:m needs a library[^\n]*natten\. Run `pip install natten`$"):
+        load("timm:m")
+
+
 def test_timm_images_have_the_size_of_the_configuration(monkeypatch):
     fake, inner = types.ModuleType("timm"), nn.Flatten()
     inner.pretrained_cfg = {"mean": (0.5,), "std": (0.25,), "input_size": (1, 4, 4), "crop_pct": 0.8}

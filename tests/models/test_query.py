@@ -138,6 +138,7 @@ def test_a_number_of_classes_holds_for_scores_too():
         ({"layout": "chw"}, "layout"),
         ({"gives": "labels"}, "classes"),
         ({"gives": "labels", "classes": 1}, "classes"),
+        ({"gives": "labels", "classes": 10**9}, "classes"),
         ({"most": -1}, "most"),
         ({"most": 2.5}, "most"),
     ],

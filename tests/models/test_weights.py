@@ -180,6 +180,60 @@ def test_archives_without_checksums_are_read(network, tmp_path):
     assert torch.equal(load(str(tmp_path / "m.pt"), recipe=RECIPE)(x), network(x))
 
 
+KINDS = {
+    "NaN": (lambda t: torch.full_like(t, float("nan")), "5 of 5 NaN"),
+    "complex": (lambda t: t.to(torch.complex64), "complex numbers"),
+    "quantised": (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "a quantised tensor"),
+    "sparse": (lambda t: t.to_sparse(), "a sparse tensor"),
+    "without data": (lambda t: t.to("meta"), "a tensor without data"),
+    "whole numbers": (lambda t: t.int(), "int32"),
+    "truth": (lambda t: t > 0, "bool"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor.*")
+@pytest.mark.parametrize("case", KINDS, ids=lambda case: case.replace(" ", "-"))
+def test_weights_of_another_kind_are_one_sentence(network, tmp_path, case):
+    change, words = KINDS[case]
+    weights = network.state_dict()
+    torch.save(weights | {"1.11.bias": change(weights["1.11.bias"])}, tmp_path / "m.pt")
+    with pytest.raises(
+        ValueError, match=rf"^model: expected dense floating-point weights.*m\.pt, got 1.11.bias: {words}"
+    ):
+        load(str(tmp_path / "m.pt"), recipe=RECIPE)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_read(network, tmp_path, kind):
+    torch.save(
+        {n: t.to(kind) if t.is_floating_point() else t for n, t in network.state_dict().items()}, tmp_path / "m.pt"
+    )
+    model, x = load(str(tmp_path / "m.pt"), recipe=RECIPE), torch.rand(2, 3, 16, 16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    torch.testing.assert_close(model(x), network(x), rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["[1, 2]", "3", '"tiny-cnn"', "{not json", '{"arch": null, "channels": 3, "classes": 5, "size": 16}',
+     '{"arch": 3, "channels": 3, "classes": 5, "size": 16}',
+     '{"arch": "tiny-cnn", "channels": "3", "classes": 5, "size": 16}',
+     '{"arch": "tiny-cnn", "channels": 3, "classes": 1000000000, "size": 16}',
+     '{"arch": "tiny-cnn", "channels": 3, "classes": 5, "size": 16, "normalize": [1]}',
+     '{"arch": "tiny-cnn", "channels": 3, "classes": 5, "size": 16, "code": "x"}', '{"arch": "tiny-cnn"}',
+     '{"arch": "tiny-cnn:normalize=half", "channels": 3, "classes": 5, "size": 16}'],
+)  # fmt: skip
+def test_metadata_that_cannot_be_right_are_one_sentence(network, tmp_path, metadata):
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, tmp_path / "m.safetensors", metadata={"assay": metadata})
+    with pytest.raises(
+        (ValueError, TypeError), match=r"^(model|arch|channels|normalize): expected [^\n]*, got [^\n]*$"
+    ):
+        load(str(tmp_path / "m.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("value", "name"),
     [(argparse.Namespace(lr=1), "argparse.Namespace"), (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),

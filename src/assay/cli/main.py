@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done and refused, 130 and 143 int
 nobody read the output to its end.
 """
 
+import errno
 import os
 import select
 import signal
@@ -166,9 +167,11 @@ def _explain(error: Exception) -> int:
         return 2
     kinds = (ValueError, TypeError, FileNotFoundError, ImportError, PermissionError, NotADirectoryError,
              IsADirectoryError, FileExistsError)  # fmt: skip
-    wrong_input = isinstance(error, kinds)
+    wrong_input = isinstance(error, kinds) or getattr(error, "errno", None) in (errno.ENAMETOOLONG, errno.ELOOP)
     if isinstance(error, OSError) and wrong_input and error.filename:  # the system's, not ours
-        complain(f"{error.filename}: {(error.strerror or 'no such file').lower()}; name another file or folder")
+        shown = str(error.filename)
+        shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+        complain(f"{shown}: {(error.strerror or 'no such file').lower()}; name another file or folder")
         return 2
     name = "" if wrong_input else f"{type(error).__name__}: "
     complain(f"{name}{error}")

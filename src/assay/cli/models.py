@@ -14,8 +14,14 @@ from assay.models.weights import SUFFIXES, is_weights_file
 
 
 def named(spec: str) -> tuple[str, str]:
-    """Name and spec of ``NAME=SPEC`` or ``SPEC``."""
+    """Name and spec of ``NAME=SPEC`` or ``SPEC``.
+
+    Raises:
+        ValueError: nothing before the ``=``.
+    """
     name, equals, path = spec.partition("=")
+    if equals and not name.strip():
+        reject("model", "a name before the =, as NAME=SPEC", spec)
     if equals and path and "/" not in name and ":" not in name:
         return name, path
     if not is_weights_file(spec):

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NoReturn
 
+import torch
 from torch import Tensor, nn
 
 from assay.core.arguments import described, reject
@@ -53,12 +54,48 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, arch: str, 
     """
     own = model.state_dict()
     found = renamed(weights, own)
+    check_kinds(found, own, name)
     missing = [key for key in own if key not in found and key not in optional and not key.endswith("batches_tracked")]
     unexpected = [key for key in found if key not in own]
     shaped = [key for key in own if key in found and own[key].shape != found[key].shape]
     if missing or unexpected or shaped:
         _refuse(name, arch, missing, unexpected, [(key, found[key], own[key]) for key in shaped])
     model.load_state_dict(dict(found), strict=False)
+
+
+def check_kinds(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> None:
+    """Refuse weights that are no plain numbers of the kind that a network has.
+
+    Args:
+        weights: by the names of the network.
+        own: the network's.
+        name: of the file, for the message.
+
+    Raises:
+        ValueError: quantised, sparse or complex weights, whole numbers for fractions, NaN; the first is named.
+    """
+    for key, tensor in weights.items():
+        wanted = own.get(key)
+        kind = _kind(tensor)
+        if not kind and wanted is not None and wanted.is_floating_point() != tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+        if kind:
+            reject("model", f"dense floating-point weights without NaN in {name}", described(f"{key}: {kind}"))
+
+
+def _kind(tensor: Tensor) -> str:
+    """What is odd about a tensor of weights, or nothing."""
+    if tensor.is_meta:
+        return "a tensor without data (saved from the meta device)"
+    if tensor.is_quantized:
+        return "a quantised tensor"
+    if tensor.layout != torch.strided:
+        return "a sparse tensor"
+    if tensor.is_complex():
+        return "complex numbers"
+    if tensor.is_floating_point() and bool(tensor.isnan().any()):
+        return f"{int(tensor.isnan().sum())} of {tensor.numel()} NaN"
+    return ""
 
 
 def _stripped(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

@@ -156,6 +156,8 @@ def _loaded(spec: str, make: Any) -> Any:
         return make()
     except Exception as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, ImportError):
+            raise ImportError(f"model: {spec} needs a library that is missing or does not import: {reason}") from error
         reason = reason if len(reason) <= 120 else reason[:120].rpartition(" ")[0] + " …"
         reject("model", f"a pretrained classifier that {spec.partition(':')[0]} can load, by its name (for example "
                "timm:resnet18, torchvision:resnet18, hf:microsoft/resnet-18)",

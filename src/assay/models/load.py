@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from assay.core.arguments import described, one_of, reject
 from assay.core.tensors import write_tensors
 from assay.models.factories import from_factory
-from assay.models.fitting import fill, renamed
+from assay.models.fitting import check_kinds, fill, renamed
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.registry import ARCHITECTURES, build
 from assay.models.weights import is_weights_file, read_weights
@@ -194,6 +194,7 @@ def _from_file(path: Path, recipe: Recipe) -> nn.Module:
                described(", ".join(map(str, unknown[:5]))))  # fmt: skip
     model = build(**wanted)
     found = renamed(weights, model.state_dict())
+    check_kinds(found, model.state_dict(), path.name)
     stored = [found[name] for name in _LAYER if name in found]
     if len(stored) == 2 and "normalize" not in wanted:
         model = nn.Sequential(Normalize(*(tensor.flatten().tolist() for tensor in stored)), model.get_submodule("1"))

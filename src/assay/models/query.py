@@ -18,6 +18,7 @@ GIVES = ("logits", "probabilities", "labels")
 LAYOUTS = ("nchw", "nhwc")
 _FLOOR = 1e-12
 _SLACK = 1e-3
+_MOST_CLASSES = 1_000_000
 
 
 @dataclass
@@ -58,8 +59,8 @@ class QueryModel:
             reject("ask", "a callable from NumPy images to scores or labels", self.ask, error=TypeError)
         one_of("gives", self.gives, GIVES)
         one_of("layout", self.layout, LAYOUTS)
-        if self.gives == "labels":
-            whole("classes", self.classes, least=2)
+        if self.gives == "labels" and whole("classes", self.classes, least=2) > _MOST_CLASSES:
+            reject("classes", f"at most {_MOST_CLASSES:,} classes", self.classes)
         if self.most is not None:
             whole("most", self.most)
 

@@ -74,6 +74,8 @@ def parted(arch: str) -> tuple[str, str]:
         >>> parted("tiny-cnn+noise")
         ('tiny-cnn', 'noise')
     """
+    if not isinstance(arch, str):
+        reject("arch", "one of " + ", ".join(ARCHITECTURES), arch)
     name, plus, extra = arch.partition("+")
     if name not in ARCHITECTURES:
         reject("arch", "one of " + ", ".join(ARCHITECTURES), described(f"{arch!r}{nearest(name, ARCHITECTURES)}"))

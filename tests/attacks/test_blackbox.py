@@ -84,7 +84,7 @@ def test_a_query_budget_is_never_exceeded(attack, budget):
 
 
 def test_one_failed_start_does_not_stop_the_others():
-    """A sample that no random image can break survives; the rest are attacked as if it were not there."""
+    """A sample that no random image can break is not run; the rest are attacked as if it were not there."""
     base, x = mlp(), images(16)
     y = predicted(base, x)
 
@@ -99,7 +99,7 @@ def test_one_failed_start_does_not_stop_the_others():
     attack = assay.HopSkipJump(3, samples=20, starts=5)
     always = QueryModel(lambda a: np.full(len(a), int(y[3])), gives="labels", classes=4)
     lost = assay.attack(always, x[3:4], y[3:4], attack, preflight=False)
-    assert lost.counts["survived"] == 1
+    assert lost.counts["not run"] == 1
     assert lost.forwards.item() == 5
     whole = assay.attack(stubborn, x, y, attack, preflight=False)
     assert (whole.status[alone] == int(assay.Status.BROKEN)).all()

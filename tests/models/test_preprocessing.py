@@ -118,16 +118,16 @@ class Processor:
 
 
 def test_a_processor_is_compared_with_its_layer():
-    layer = hubs.matched(Processor())
+    layer = hubs.match_processor(Processor())
     x = torch.from_numpy(IMAGES).float() / 255
     np.testing.assert_allclose(layer(x).numpy(), reference(Processor().settings, IMAGES), atol=1e-5)
     for change in (lambda x: x[:, ::-1].copy(), lambda x: x + 0.1, lambda x: x**3, lambda x: x.clip(-1, 1)):
         with pytest.raises(
             ValueError, match=r"processor: expected one whose settings say all.*Processor, whose values"
         ):
-            hubs.matched(Processor(change))
+            hubs.match_processor(Processor(change))
     with pytest.raises(ValueError, match=r"processor: expected one that makes images \(b, 3, h, w\)"):
-        hubs.matched(Processor(lambda x: x[:, :, 0]))
+        hubs.match_processor(Processor(lambda x: x[:, :, 0]))
 
 
 def hub_with(monkeypatch, processor):
@@ -236,6 +236,6 @@ def test_the_real_processors(kind):
         images = [np.moveaxis(image, 0, -1) for image in IMAGES]
         same = {"do_resize": False, "do_center_crop": False, "return_tensors": "pt"}
         wanted = torch.as_tensor(np.asarray(made(images, **same)["pixel_values"])).float()
-        layer = hubs.matched(made)
+        layer = hubs.match_processor(made)
         assert layer.size == (8, 8)
         torch.testing.assert_close(layer(torch.from_numpy(IMAGES).float() / 255), wanted, rtol=1e-4, atol=1e-3)

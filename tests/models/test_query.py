@@ -196,10 +196,10 @@ class Session:
 
 @pytest.mark.parametrize("count", [0, 1, 4, 6])
 def test_a_session_with_a_fixed_batch_is_asked_in_groups(count):
-    from assay.models.onnx import asking
+    from assay.models.onnx import create_runner
 
     session, x = Session((4, 3, 2, 2)), np.random.default_rng(0).random((count, 3, 2, 2), np.float32)
-    np.testing.assert_array_equal(asking(session)(x), x.reshape(count, 12)[:, :2] * 2)
+    np.testing.assert_array_equal(create_runner(session)(x), x.reshape(count, 12)[:, :2] * 2)
     assert set(session.sizes) == {4}
 
 
@@ -208,7 +208,7 @@ def test_a_session_with_a_fixed_batch_is_asked_in_groups(count):
     [Session(), Session((1, 3, 2, 2), (1, 2)), Session((1, 12)), Session((1, 3, 2, 2), kind="tensor(int64)")],
 )
 def test_a_session_that_takes_no_images_is_refused(session):
-    from assay.models.onnx import asking
+    from assay.models.onnx import create_runner
 
     with pytest.raises(ValueError, match="path: expected an ONNX model with one input of four axes"):
-        asking(session)
+        create_runner(session)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from assay.models import ARCHITECTURES, build, load, save, start_weights, weights_digest
-from assay.models.fitting import renamed
+from assay.models.fitting import align_names
 from assay.models.load import is_factory
 from assay.models.weights import read_weights, select_weights
 
@@ -104,7 +104,7 @@ def test_names_of_torchvision(tmp_path, arch, blocks):
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(again(x), made(x))
-    start = renamed({f"module.{name}": t for name, t in weights.items()}, made.state_dict())
+    start = align_names({f"module.{name}": t for name, t in weights.items()}, made.state_dict())
     assert {name for name in made.state_dict() if name in start} == {f"1.{name}" for name in weights}
 
 

@@ -16,13 +16,13 @@ _CGROUPS = (
 
 def available_bytes() -> float:
     """Memory that this process can still take: the machine's, and what its container allows; infinity if unknown."""
-    found = [_machine()]
+    limits = [_machine()]
     for most, used in _CGROUPS:
         try:
-            found.append(float(Path(most).read_text()) - float(Path(used).read_text()))
+            limits.append(float(Path(most).read_text()) - float(Path(used).read_text()))
         except (OSError, ValueError):  # no such file; "max"
             continue
-    return min(found)
+    return min(limits)
 
 
 def check_memory(name: str, count: int, each: float, working: float = 0.0) -> None:

@@ -31,15 +31,15 @@ def from_factory(spec: str, arguments: Mapping[str, int] | None = None, *, argum
         TypeError: it returned something else than a module.
     """
     module, _, name = spec.partition(":")
-    made = _attribute(module, name, spec, argument)
+    target = _attribute(module, name, spec, argument)
     if _is_standard(module):
         reject(argument, f"a torch.nn.Module from {spec!r}", described("what belongs to Python's standard library"))
-    if isinstance(made, nn.Module):
-        return made
-    given = _fitting(made, spec, arguments or {}, argument)
-    shown = f"{spec}({', '.join(f'{key}={value}' for key, value in given.items())})"
+    if isinstance(target, nn.Module):
+        return target
+    keywords = _keywords_for(target, spec, arguments or {}, argument)
+    shown = f"{spec}({', '.join(f'{key}={value}' for key, value in keywords.items())})"
     try:
-        model = made(**given)
+        model = target(**keywords)
     except Exception as error:
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 120 else reason[:120].rpartition(" ")[0] + " …"
@@ -61,45 +61,45 @@ def _attribute(module: str, name: str, spec: str, argument: str) -> Any:
     if _is_standard(module) and module not in sys.modules:
         reject(argument, expected, described("a module of Python's standard library"))
     try:
-        found: Any = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
     except Exception as error:
         reject(argument, expected, described(f"{type(error).__name__} on import: {' '.join(str(error).split())[:120]}"))
     for part in name.split("."):
-        if not hasattr(found, part):
-            known = [word for word in dir(found) if not word.startswith("_")]
+        if not hasattr(value, part):
+            known = [word for word in dir(value) if not word.startswith("_")]
             reject(argument, expected, described(f"{spec!r}, which is not there{nearest(part, known)}"))
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
-def _fitting(made: Any, spec: str, arguments: Mapping[str, int], argument: str) -> dict[str, int]:
+def _keywords_for(target: Any, spec: str, arguments: Mapping[str, int], argument: str) -> dict[str, int]:
     """The arguments to call a function with, if it may be called."""
     expected = f"a function or class {spec!r} that makes a torch.nn.Module"
-    if inspect.isclass(made) and not issubclass(made, nn.Module):
-        reject(argument, expected, described(f"the class {made.__module__}.{made.__qualname__}, which is none"))
-    if inspect.isbuiltin(made) or not callable(made):
-        kind = "a built-in function" if inspect.isbuiltin(made) else f"a value of type {type(made).__name__}"
+    if inspect.isclass(target) and not issubclass(target, nn.Module):
+        reject(argument, expected, described(f"the class {target.__module__}.{target.__qualname__}, which is none"))
+    if inspect.isbuiltin(target) or not callable(target):
+        kind = "a built-in function" if inspect.isbuiltin(target) else f"a value of type {type(target).__name__}"
         reject(argument, expected, described(kind))
     try:
-        signature = inspect.signature(made)
+        signature = inspect.signature(target)
     except (TypeError, ValueError):
-        reject(argument, expected, described("one whose arguments cannot be told"))
+        reject(argument, expected, described("one with unknown arguments"))
     back = signature.return_annotation
     declared = back if inspect.isclass(back) and back is not inspect.Signature.empty else nn.Module
-    if not inspect.isclass(made) and not issubclass(declared, nn.Module):
+    if not inspect.isclass(target) and not issubclass(declared, nn.Module):
         reject(argument, expected, described(f"a function that returns {declared.__name__}"))
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     takes = {name: p for name, p in signature.parameters.items() if p.kind in kinds}
     every = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()) and not takes
-    given = {key: value for key, value in arguments.items() if key in takes or every}
+    keywords = {key: value for key, value in arguments.items() if key in takes or every}
     needed = [name for name, p in signature.parameters.items()
-              if p.default is inspect.Parameter.empty and name not in given
+              if p.default is inspect.Parameter.empty and name not in keywords
               and p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]  # fmt: skip
     if needed:
         allowed = f" but {', '.join(arguments)}" if arguments else ""
         reject(argument, f"{expected}, without arguments that have no default{allowed}",
                described(f"{spec}{signature!s:.80}, which needs {', '.join(needed)}"))  # fmt: skip
-    return given
+    return keywords
 
 
 def _is_standard(module: str) -> bool:

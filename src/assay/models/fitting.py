@@ -12,7 +12,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.",
 """Prefixes by which data-parallel, compiled, Lightning and other modules name what they wrap."""
 
 
-def renamed(weights: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+def align_names(weights: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     """Weights with the prefixes of their names taken off, or put on, so that as many as possible fit.
 
     Args:
@@ -24,13 +24,13 @@ def renamed(weights: Mapping[str, Tensor], names: Collection[str]) -> dict[str, 
 
     Example:
         >>> import torch
-        >>> sorted(renamed({"module.fc.bias": torch.ones(1)}, ["1.fc.bias", "1.fc.weight"]))
+        >>> sorted(align_names({"module.fc.bias": torch.ones(1)}, ["1.fc.bias", "1.fc.weight"]))
         ['1.fc.bias']
     """
     own = set(names)
     heads = sorted({name.partition(".")[0] + "." for name in own if name.partition(".")[0].isdigit()})
     best, most = dict(weights), len(own & set(weights))
-    for stripped in _stripped(weights):
+    for stripped in _strip_prefixes(weights):
         for head in ("", *heads):
             candidate = {head + name: tensor for name, tensor in stripped.items()}
             fits = len(own & set(candidate))
@@ -39,7 +39,9 @@ def renamed(weights: Mapping[str, Tensor], names: Collection[str]) -> dict[str, 
     return best
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, arch: str, optional: Collection[str] = ()) -> None:
+def fill_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], name: str, arch: str, optional: Collection[str] = ()
+) -> None:
     """Put weights into a network, whatever prefix they have.
 
     Args:
@@ -47,20 +49,20 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, arch: str, 
         weights: by name.
         name: of the file, for the message.
         arch: of the network, for the message.
-        optional: names that may be missing (a normalisation layer that was told otherwise).
+        optional: names that may be missing (a normalisation layer that is named otherwise).
 
     Raises:
         ValueError: weights are missing, left over, or of another shape; the message names the first of each.
     """
     own = model.state_dict()
-    found = renamed(weights, own)
-    check_kinds(found, own, name)
-    missing = [key for key in own if key not in found and key not in optional and not key.endswith("batches_tracked")]
-    unexpected = [key for key in found if key not in own]
-    shaped = [key for key in own if key in found and own[key].shape != found[key].shape]
+    aligned = align_names(weights, own)
+    check_kinds(aligned, own, name)
+    missing = [key for key in own if key not in aligned and key not in optional and not key.endswith("batches_tracked")]
+    unexpected = [key for key in aligned if key not in own]
+    shaped = [key for key in own if key in aligned and own[key].shape != aligned[key].shape]
     if missing or unexpected or shaped:
-        _refuse(name, arch, missing, unexpected, [(key, found[key], own[key]) for key in shaped])
-    model.load_state_dict(dict(found), strict=False)
+        _refuse(name, arch, missing, unexpected, [(key, aligned[key], own[key]) for key in shaped])
+    model.load_state_dict(dict(aligned), strict=False)
 
 
 def check_kinds(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> None:
@@ -98,9 +100,9 @@ def _kind(tensor: Tensor) -> str:
     return ""
 
 
-def _stripped(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+def _strip_prefixes(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """The weights with one prefix more taken off each time, from those names that have it."""
-    found, current = [dict(weights)], dict(weights)
+    versions, current = [dict(weights)], dict(weights)
     for _ in range(6):
         counts = {p: sum(name.startswith(p) for name in current) for p in _WRAPPERS}
         prefix = max(counts, key=lambda p: counts[p])
@@ -109,24 +111,24 @@ def _stripped(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         current = {name.removeprefix(prefix): tensor for name, tensor in current.items() if name.startswith(prefix)} | {
             name: tensor for name, tensor in current.items() if not name.startswith(prefix)
         }
-        found.append(current)
-    return found
+        versions.append(current)
+    return versions
 
 
 def _refuse(
     name: str, arch: str, missing: list[str], unexpected: list[str], shaped: list[tuple[str, Tensor, Tensor]]
 ) -> NoReturn:
-    said = []
+    parts = []
     if shaped:
         key, there, wanted = shaped[0]
-        said.append(f"{key} of shape {tuple(there.shape)} instead of {tuple(wanted.shape)}{_more(shaped)}")
+        parts.append(f"{key} of shape {tuple(there.shape)} instead of {tuple(wanted.shape)}{_more(shaped)}")
     if missing:
-        said.append(f"no {missing[0]}{_more(missing)}")
+        parts.append(f"no {missing[0]}{_more(missing)}")
     if unexpected:
-        said.append(f"an unexpected {unexpected[0]}{_more(unexpected)}")
+        parts.append(f"an unexpected {unexpected[0]}{_more(unexpected)}")
     name_of, _, sizes = arch.partition(" for ")
     advice = f"{sizes and f'{sizes}; '}else another --arch, or data of other channels, classes or size"
-    reject("model", f"weights of {name_of} in {name} ({advice})", described("; ".join(said)))
+    reject("model", f"weights of {name_of} in {name} ({advice})", described("; ".join(parts)))
 
 
 def _more(items: Collection[object]) -> str:

@@ -28,8 +28,8 @@ def from_timm(name: str) -> nn.Module:
         import timm
     except Exception as error:
         _unavailable("timm", "vision", error)
-    model = _loaded(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
-    return nn.Sequential(_of_config(model.pretrained_cfg), model)
+    model = _load(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
+    return nn.Sequential(_preprocessing_of_config(model.pretrained_cfg), model)
 
 
 def from_torchvision(name: str) -> nn.Module:
@@ -43,7 +43,7 @@ def from_torchvision(name: str) -> nn.Module:
         from torchvision.models import get_model, get_model_weights
     except Exception as error:
         _unavailable("torchvision", "vision", error)
-    weights = _loaded(f"torchvision:{name}", lambda: get_model_weights(name).DEFAULT)
+    weights = _load(f"torchvision:{name}", lambda: get_model_weights(name).DEFAULT)
     transform: Any = weights.transforms()
     mean, std = ([float(v) for v in values] for values in (transform.mean, transform.std))
     crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)
@@ -52,7 +52,7 @@ def from_torchvision(name: str) -> nn.Module:
         "do_center_crop": crop is not None, "crop_size": _pair(crop),
         "do_resize": resize is not None, "size": {"shortest_edge": (_pair(resize) or (0,))[0]},
     }  # fmt: skip
-    model = _loaded(f"torchvision:{name}", lambda: get_model(name, weights=weights))
+    model = _load(f"torchvision:{name}", lambda: get_model(name, weights=weights))
     return nn.Sequential(preprocessing_of(settings), model)
 
 
@@ -75,13 +75,15 @@ def from_hf(name: str) -> nn.Module:
         _unavailable("transformers", "hf", error)
     repository, _, revision = name.partition("@")
     known = {"revision": revision or "main"}
-    model = _loaded(f"hf:{name}", lambda: AutoModelForImageClassification.from_pretrained(repository, **known))
-    processor = _loaded(f"hf:{name}", lambda: AutoImageProcessor.from_pretrained(repository, **known))
+    model = _load(f"hf:{name}", lambda: AutoModelForImageClassification.from_pretrained(repository, **known))
+    processor = _load(f"hf:{name}", lambda: AutoImageProcessor.from_pretrained(repository, **known))
     commit = str(getattr(model.config, "_commit_hash", None) or revision or "unknown")
-    return nn.Sequential(matched(processor, int(getattr(model.config, "num_channels", 3))), _LogitsOf(model, commit))
+    return nn.Sequential(
+        match_processor(processor, int(getattr(model.config, "num_channels", 3))), _LogitsOf(model, commit)
+    )
 
 
-def matched(processor: Any, channels: int = 3) -> Preprocessing:
+def match_processor(processor: Any, channels: int = 3) -> Preprocessing:
     """The layer that stands for an image processor, compared with it on plain colours.
 
     A plain colour stays the same when it is resized or cropped, so this holds whatever the processor does to sizes.
@@ -98,18 +100,18 @@ def matched(processor: Any, channels: int = 3) -> Preprocessing:
     """
     settings = dict(processor.to_dict())
     config = settings.get("data_config")
-    layer = _of_config(config) if isinstance(config, dict) else preprocessing_of(settings)
+    layer = _preprocessing_of_config(config) if isinstance(config, dict) else preprocessing_of(settings)
     height, width = layer.size or (32, 32)
     colours = np.random.default_rng(0).integers(0, 256, (6, channels), dtype=np.uint8)
     colours[0], colours[1] = 0, 255
     images = [np.ascontiguousarray(np.broadcast_to(c, (height, width, channels))) for c in colours]
-    wanted = torch.as_tensor(np.asarray(processor(images, return_tensors="pt")["pixel_values"])).float()
-    if wanted.dim() != 4 or wanted.shape[:2] != (len(images), channels):
-        reject("processor", f"one that makes images (b, {channels}, h, w)", described(f"shape {tuple(wanted.shape)}"))
+    expected = torch.as_tensor(np.asarray(processor(images, return_tensors="pt")["pixel_values"])).float()
+    if expected.dim() != 4 or expected.shape[:2] != (len(images), channels):
+        reject("processor", f"one that makes images (b, {channels}, h, w)", described(f"shape {tuple(expected.shape)}"))
     if layer.size is not None:
-        layer.size = (wanted.shape[2], wanted.shape[3])
-    x = (torch.from_numpy(colours).float() / 255)[:, :, None, None].expand_as(wanted)
-    difference, span = float((layer(x) - wanted).abs().max()), float(wanted.max() - wanted.min())
+        layer.size = (expected.shape[2], expected.shape[3])
+    x = (torch.from_numpy(colours).float() / 255)[:, :, None, None].expand_as(expected)
+    difference, span = float((layer(x) - expected).abs().max()), float(expected.max() - expected.min())
     if not difference <= _TOLERANCE * max(span, 1e-6):
         reject("processor", "one whose settings say all that it does to pixels; put your own preprocessing before the "
                "network and load it as package.module:factory",
@@ -130,7 +132,7 @@ class _LogitsOf(nn.Module):
         return select_output(self.model(pixel_values=x))[0]
 
 
-def _of_config(config: Any) -> Preprocessing:
+def _preprocessing_of_config(config: Any) -> Preprocessing:
     """The layer for a timm configuration: images in [0, 1], normalised, of the size ``input_size``."""
     size = tuple(int(side) for side in config.get("input_size") or ())[1:]
     share = float(config.get("crop_pct") or 1.0)
@@ -150,7 +152,7 @@ def _pair(size: Any) -> tuple[int, int] | None:
     return sides[0], sides[-1]
 
 
-def _loaded(spec: str, make: Any) -> Any:
+def _load(spec: str, make: Any) -> Any:
     """What a library loads, or one sentence about why it does not."""
     try:
         return make()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from assay.core.arguments import described, one_of, reject
 from assay.core.tensors import write_tensors
 from assay.models.factories import from_factory
-from assay.models.fitting import check_kinds, fill, renamed
+from assay.models.fitting import align_names, check_kinds, fill_weights
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.registry import ARCHITECTURES, build
 from assay.models.weights import is_weights_file, read_weights
@@ -91,8 +91,8 @@ def start_weights(spec: str, model: nn.Module) -> dict[str, Tensor]:
     Warns:
         UserWarning: as for `load`.
     """
-    found = read_weights(Path(spec))[0] if is_weights_file(spec) else load(spec).state_dict()
-    return renamed(found, model.state_dict())
+    weights = read_weights(Path(spec))[0] if is_weights_file(spec) else load(spec).state_dict()
+    return align_names(weights, model.state_dict())
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
@@ -102,9 +102,9 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
         >>> len(weights_digest({"weight": torch.ones(2)}))
         64
     """
-    found = hashlib.sha256()
-    _add(found, weights)
-    return found.hexdigest()
+    hasher = hashlib.sha256()
+    _hash_tensors(hasher, weights)
+    return hasher.hexdigest()
 
 
 def is_factory(spec: str, recipe: Recipe | None = None) -> bool:
@@ -144,43 +144,43 @@ def digest(model: nn.Module) -> str:
     Of classes that are neither PyTorch's nor assay's, also over the files that define them: a changed ``forward`` is
     another model. What such a file imports is not looked at.
     """
-    found = hashlib.sha256(repr(model).encode())
+    hasher = hashlib.sha256(repr(model).encode())
     for file in _sources(model):
-        found.update(Path(file).read_bytes())
-    _add(found, model.state_dict())
-    return found.hexdigest()
+        hasher.update(Path(file).read_bytes())
+    _hash_tensors(hasher, model.state_dict())
+    return hasher.hexdigest()
 
 
-def _add(found: Any, weights: Mapping[str, Tensor]) -> None:
+def _hash_tensors(hasher: Any, weights: Mapping[str, Tensor]) -> None:
     """Hash tensors, in the order of their names."""
     for name, tensor in sorted(weights.items()):
-        found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        hasher.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def _sources(model: nn.Module) -> list[str]:
     """The files that define a model's own classes."""
-    found = set()
+    files = set()
     for kind in {type(part) for part in model.modules()}:
         if kind.__module__.partition(".")[0] not in ("torch", "assay"):
             with suppress(TypeError, OSError):  # made in an interactive session
                 file = inspect.getsourcefile(kind)
                 if file is not None and Path(file).is_file():
-                    found.add(file)
-    return sorted(found, key=lambda file: (Path(file).name, file))
+                    files.add(file)
+    return sorted(files, key=lambda file: (Path(file).name, file))
 
 
 def _from_file(path: Path, recipe: Recipe) -> nn.Module:
     weights, known = read_weights(path)
-    wanted = {**known, **{key: value for key, value in recipe.items() if value is not None}}
+    settings = {**known, **{key: value for key, value in recipe.items() if value is not None}}
     own, normalize = _architecture(str(recipe.get("arch") or ""))
     if normalize is not None:
-        wanted["normalize"] = one_of("normalize", normalize, STATISTICS)
+        settings["normalize"] = one_of("normalize", normalize, STATISTICS)
     if ":" in own:  # by the caller's own word only: metadata of a file never name code to be run
-        return _own_network(own, path, weights, wanted)
+        return _own_network(own, path, weights, settings)
     if own:
-        wanted["arch"] = own
-    missing = [key for key in ("arch", "channels", "classes", "size") if key not in wanted]
+        settings["arch"] = own
+    missing = [key for key in ("arch", "channels", "classes", "size") if key not in settings]
     if missing:
         reject(
             "arch",
@@ -188,34 +188,34 @@ def _from_file(path: Path, recipe: Recipe) -> nn.Module:
             f"{', '.join(ARCHITECTURES)}, or module:Class; the rest comes from the data)",
             None,
         )
-    unknown = [key for key in wanted if key not in ("arch", "channels", "classes", "size", "normalize")]
+    unknown = [key for key in settings if key not in ("arch", "channels", "classes", "size", "normalize")]
     if unknown:
         reject("model", f"a recipe of arch, channels, classes, size and normalize in {path.name}",
                described(", ".join(map(str, unknown[:5]))))  # fmt: skip
-    model = build(**wanted)
-    found = renamed(weights, model.state_dict())
-    check_kinds(found, model.state_dict(), path.name)
-    stored = [found[name] for name in _LAYER if name in found]
-    if len(stored) == 2 and "normalize" not in wanted:
+    model = build(**settings)
+    aligned = align_names(weights, model.state_dict())
+    check_kinds(aligned, model.state_dict(), path.name)
+    stored = [aligned[name] for name in _LAYER if name in aligned]
+    if len(stored) == 2 and "normalize" not in settings:
         model = nn.Sequential(Normalize(*(tensor.flatten().tolist() for tensor in stored)), model.get_submodule("1"))
-    elif not stored and "normalize" not in wanted:
+    elif not stored and "normalize" not in settings:
         reject(
             "arch",
-            f"{wanted['arch']}:normalize=NAME with one of {', '.join(STATISTICS)}, because {path.name} does not say "
+            f"{settings['arch']}:normalize=NAME with one of {', '.join(STATISTICS)}, because {path.name} does not say "
             "how its network normalises images (none: it takes them in [0, 1])",
-            described(repr(wanted["arch"])),
+            described(repr(settings["arch"])),
         )
-    fill(model, weights, path.name, _said(wanted), _LAYER)
+    fill_weights(model, weights, path.name, _describe(settings), _LAYER)
     return model.eval()
 
 
-def _own_network(arch: str, path: Path, weights: Mapping[str, Any], wanted: Recipe) -> nn.Module:
+def _own_network(arch: str, path: Path, weights: Mapping[str, Any], settings: Recipe) -> nn.Module:
     """A network of the caller's own with weights from a file, behind a normalisation if one is named."""
-    sizes = {key: int(wanted[key]) for key in ("channels", "classes", "size") if key in wanted}
+    sizes = {key: int(settings[key]) for key in ("channels", "classes", "size") if key in settings}
     network = from_factory(arch, sizes, argument="arch")
-    fill(network, weights, path.name, arch)
-    if "normalize" in wanted:
-        network = nn.Sequential(Normalize(*STATISTICS[wanted["normalize"]]), network)
+    fill_weights(network, weights, path.name, arch)
+    if "normalize" in settings:
+        network = nn.Sequential(Normalize(*STATISTICS[settings["normalize"]]), network)
     return network.eval()
 
 
@@ -225,5 +225,5 @@ def _architecture(arch: str) -> tuple[str, str | None]:
     return (name, normalize) if mark else (arch, None)
 
 
-def _said(recipe: Recipe) -> str:
+def _describe(recipe: Recipe) -> str:
     return f"{recipe['arch']} for {recipe['channels']} channels, {recipe['classes']} classes"

@@ -49,7 +49,7 @@ def _tensors(message: Any, kind: type) -> Iterator[Any]:
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
-def asking(session: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def create_runner(session: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """A function from images to the first output of an ONNX Runtime session.
 
     Where the input has a fixed number of images a call, they are passed on in groups of that size; the last group is

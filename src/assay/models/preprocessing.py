@@ -125,9 +125,9 @@ def target_size(settings: Mapping[str, Any]) -> tuple[int, int] | None:
     """
     for switch, name in (("do_center_crop", "crop_size"), ("do_resize", "size")):
         if settings.get(switch):
-            found = _extent(settings.get(name))
-            if found is not None:
-                return found
+            extent = _extent(settings.get(name))
+            if extent is not None:
+                return extent
     return None
 
 

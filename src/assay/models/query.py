@@ -12,7 +12,7 @@ from torch import Tensor
 
 from assay.core.arguments import described, one_of, reject, whole
 from assay.core.types import Images, Logits
-from assay.models.onnx import asking, named_files
+from assay.models.onnx import create_runner, named_files
 
 GIVES = ("logits", "probabilities", "labels")
 LAYOUTS = ("nchw", "nhwc")
@@ -81,9 +81,9 @@ class QueryModel:
         if self.most is not None and self.queries + len(x) > self.most:
             raise RuntimeError(f"{self.queries} of at most {self.most} queries are used; {len(x)} more were asked for")
         images = x.detach().float().cpu()
-        given = images.permute(0, 2, 3, 1) if self.layout == "nhwc" else images
+        ordered = images.permute(0, 2, 3, 1) if self.layout == "nhwc" else images
         self.queries += len(x)
-        answer = _array(self.ask(np.array(given.numpy(), order="C", copy=True)))
+        answer = _array(self.ask(np.array(ordered.numpy(), order="C", copy=True)))
         return self._logits(answer, len(x)).to(x)
 
     def _logits(self, answer: NDArray[Any], count: int) -> Tensor:
@@ -166,8 +166,8 @@ def from_onnx(
         raise FileNotFoundError(f"path: no file {path}")
     named = named_files(Path(path))
     if named and not external:
-        told = described(f"one that names {len(named)} others, such as {named[0]!r}")
-        reject("path", "a file that holds its weights itself, or external=True for one whose source you trust", told)
+        others = described(f"one that names {len(named)} others, such as {named[0]!r}")
+        reject("path", "a file that holds its weights itself, or external=True for one whose source you trust", others)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = whole("threads", threads)
     try:
@@ -175,4 +175,4 @@ def from_onnx(
     except Exception as failure:  # its errors have no public names
         reason = " ".join(str(failure).split())[:120]
         reject("path", "an ONNX file that ONNX Runtime can run", described(f"{Path(path).name} ({reason})"))
-    return QueryModel(asking(session), gives=gives, layout=layout)
+    return QueryModel(create_runner(session), gives=gives, layout=layout)

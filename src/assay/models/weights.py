@@ -60,7 +60,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     head = _head(path)
     if _is_safetensors(head) or (path.suffix == ".safetensors" and not _is_pytorch(head)):
         return _from_safetensors(path, head)
-    weights, chosen, others = select_weights(_unpickled(path, head), path.name)
+    weights, chosen, others = select_weights(_read_pickle(path, head), path.name)
     if others:
         every = ", ".join((chosen, *others))
         warnings.warn(f"{path.name} holds several sets of weights ({every}); {chosen!r} is taken", stacklevel=2)
@@ -82,8 +82,8 @@ def select_weights(loaded: Any, name: str) -> tuple[dict[str, Tensor], str, tupl
         ValueError: nothing there is a mapping of names to tensors.
 
     Example:
-        >>> found = {"epoch": 3, "ema": {"w": torch.ones(1)}, "state_dict": {"w": torch.zeros(1)}}
-        >>> select_weights(found, "m.pt")
+        >>> checkpoint = {"epoch": 3, "ema": {"w": torch.ones(1)}, "state_dict": {"w": torch.zeros(1)}}
+        >>> select_weights(checkpoint, "m.pt")
         ({'w': tensor([0.])}, 'state_dict', ('ema',))
     """
     if not isinstance(loaded, Mapping):
@@ -110,8 +110,8 @@ def _tensors(value: Any) -> dict[str, Tensor]:
     """The tensors of a mapping by name; none if most of its values are something else."""
     if not isinstance(value, Mapping):
         return {}
-    found = {str(key): tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
-    return found if 2 * len(found) > len(value) else {}
+    tensors = {str(key): tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+    return tensors if 2 * len(tensors) > len(value) else {}
 
 
 def _from_safetensors(path: Path, head: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -119,7 +119,7 @@ def _from_safetensors(path: Path, head: bytes) -> tuple[dict[str, Tensor], dict[
         about, weights = read_tensors(path, "assay", "model")
     except ValueError as error:
         reason = str(error).partition(", got ")[2] or str(error)
-        reject("model", f"a safetensors file at {path.name}", described(_damaged(head, "safetensors", reason)))
+        reject("model", f"a safetensors file at {path.name}", described(_describe_damage(head, "safetensors", reason)))
     if about is not None and not isinstance(about, dict):
         reject("model", f"metadata that assay wrote in {path.name}, or none", described(f"{about!r:.60}"))
     if not weights:
@@ -127,9 +127,9 @@ def _from_safetensors(path: Path, head: bytes) -> tuple[dict[str, Tensor], dict[
     return weights, about or {}
 
 
-def _unpickled(path: Path, head: bytes) -> Any:
+def _read_pickle(path: Path, head: bytes) -> Any:
     if not _is_pytorch(head):
-        reject("model", f"a PyTorch file of weights at {path.name}", described(_damaged(head, "PyTorch", "")))
+        reject("model", f"a PyTorch file of weights at {path.name}", described(_describe_damage(head, "PyTorch", "")))
     if zipfile.is_zipfile(path):
         _check_archive(path, head)
     try:
@@ -147,7 +147,9 @@ def _unpickled(path: Path, head: bytes) -> Any:
                 described(f"one that also holds{names}"),
             )
         reason = " ".join(str(error).split())
-        reject("model", f"a PyTorch file of weights at {path.name}", described(_damaged(head, "PyTorch", reason)))
+        reject(
+            "model", f"a PyTorch file of weights at {path.name}", described(_describe_damage(head, "PyTorch", reason))
+        )
 
 
 def _check_archive(path: Path, head: bytes) -> None:
@@ -165,16 +167,20 @@ def _check_archive(path: Path, head: bytes) -> None:
                     wrong.append(name)
     except Exception as error:
         reason = " ".join(str(error).split())
-        reject("model", f"a PyTorch file of weights at {path.name}", described(_damaged(head, "PyTorch", reason)))
+        reject(
+            "model", f"a PyTorch file of weights at {path.name}", described(_describe_damage(head, "PyTorch", reason))
+        )
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
         reject("model", f"plain weights in {path.name} (torch.save(model.state_dict(), …))",
                described("a TorchScript program, which is code"))  # fmt: skip
     if 0 < len(wrong) < len(names):  # all of them: written without checksums
         reason = f"the checksum of {wrong[0]} is wrong"
-        reject("model", f"a PyTorch file of weights at {path.name}", described(_damaged(head, "PyTorch", reason)))
+        reject(
+            "model", f"a PyTorch file of weights at {path.name}", described(_describe_damage(head, "PyTorch", reason))
+        )
 
 
-def _damaged(head: bytes, kind: str, reason: str) -> str:
+def _describe_damage(head: bytes, kind: str, reason: str) -> str:
     """What a file that cannot be read seems to be."""
     if not head:
         return "an empty file"

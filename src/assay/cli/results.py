@@ -34,11 +34,15 @@ def tell_errors(errors: int, first: str) -> int:
 
 def tell_missing(found: Evaluation) -> int:
     """Say how many samples were not run; 1 where there are any, else 0."""
-    missing = sum(cell.outcome.count(Status.NOT_RUN) for cell in found.study.cells)
+    outcomes = [cell.outcome for cell in found.study.cells]
+    begun = sum(int(((o.status == int(Status.NOT_RUN)) & (o.predicted_clean >= 0)).sum()) for o in outcomes)
+    missing = sum(outcome.count(Status.NOT_RUN) for outcome in outcomes) - begun
+    if begun:
+        note(f"{begun} samples were not attacked and have no result: no adversarial image to start from was found (try "
+             "--start data), or --budget does not pay for a first step")  # fmt: skip
     if missing or not found.complete:
         note(f"{missing} samples were not run; the same command goes on")
-        return 1
-    return 0
+    return 1 if begun or missing or not found.complete else 0
 
 
 def refused(grades: Mapping[str, str], require: str | None) -> int:

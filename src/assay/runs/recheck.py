@@ -132,7 +132,7 @@ def _numbers(
         "is called misclassified, and its clean prediction is right": (status == int(Status.MISCLASSIFIED)) & right,
         "was attacked, and its clean prediction is wrong": (broken | survived) & ~right,
         "has a clean prediction that is no class": decided & (columns["predicted_clean"] < 0),
-        "is broken with a margin that is not above 0": broken & ~(columns["margin"] > 0),
+        "is broken with a margin below 0": broken & ~(columns["margin"] >= 0),
         "is broken with a prediction that is its label": broken & (columns["predicted"] == y),
         "is broken by a perturbation beyond its budget": broken & (size > 1 + TOLERANCE),
         "is broken by no stage of the attack": broken & ((columns["stage"] < 0) | (columns["stage"] >= stages)),
@@ -141,7 +141,8 @@ def _numbers(
         "has a negative size": there & (np.nanmin([np.zeros(len(size)), *(columns[m] for m in MEASURES)], axis=0) < 0),
     }
     if complete:
-        rules["has no result, though the run is finished"] = ~there
+        begun = columns["predicted_clean"] >= 0  # an attack that has no image to start from leaves a sample not run
+        rules["has no result, though the run is finished"] = ~there & ~begun
     raised = np.zeros(len(status), bool)
     raised[list(errors)] = True
     rules["has an error's message and another status, or the status and no message"] = there & (

@@ -48,7 +48,8 @@ class Boundary:
         sideways: first length of the step along the sphere, as a share of the distance.
         towards: first length of the step towards the clean image, likewise.
         adapt: factor by which the lengths change.
-        starts: random images tried for one that is adversarial; ten steps of binary search lead to the boundary.
+        starts: random images tried for one that is adversarial (after `Rows.start`, if there is one); ten steps of
+            binary search lead to the boundary.
         eps: images further away in l2 do not count; None for no limit.
 
     Example:
@@ -119,7 +120,7 @@ class Boundary:
             step=state.step + state.started,
             started=state.started | at.reached,
         )
-        lost = ~state.started & (state.tries >= self.starts)
+        lost = ~state.started & (state.tries >= self.starts + (rows.start is not None))
         near = (state.towards < 1e-7) | (state.sideways < 1e-7)
         state = self._adapted(state)
         done = lost | near | (state.step >= self.steps)

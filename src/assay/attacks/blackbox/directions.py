@@ -52,7 +52,8 @@ class DirectionDescent:
         steps: the most iterations.
         queries: the most queries.
         samples: random directions an estimate of the slope uses.
-        starts: random directions to begin with; the one with the nearest boundary is taken.
+        starts: random directions to begin with (after that to `Rows.start`, if there is one); the one with the
+            nearest boundary is taken.
         alpha: first step size.
         beta: how far the random directions are turned (β).
         signs: one query for each random direction (Sign-OPT), or a search for its distance (OPT).
@@ -209,7 +210,7 @@ class DirectionDescent:
             length=torch.where(better, state.ray.high, state.length),
             asked=state.asked + here,
         )
-        more = here & (state.asked < self.starts)
+        more = here & (state.asked < self.starts + (rows.start is not None))
         state = state._replace(ray=choose(more, self._start_ray(rows, state, rng), state.ray))
         return self._next_slope(rows, state, here & ~more, rng)
 

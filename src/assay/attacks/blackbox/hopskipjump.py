@@ -62,7 +62,7 @@ class HopSkipJump:
         samples: points of the first estimate; the k-th iteration has √k times as many.
         most: most points of an estimate.
         gamma: how exactly the boundary is met (γ).
-        starts: random images tried for one that is adversarial.
+        starts: random images tried for one that is adversarial, after `Rows.start` where there is one.
         eps: images further away than this do not count, and the first inside ends the sample; None for no limit.
 
     Example:
@@ -126,7 +126,7 @@ class HopSkipJump:
         if self.eps is not None:
             hit = hit & (length <= self.eps * (1 + 2e-5))
         phase = state.phase
-        failed = (phase == _START) & ~one & (state.tries + 1 >= self.starts)
+        failed = (phase == _START) & ~one & (state.tries + 1 >= self.starts + (rows.start is not None))
         state = self._started(rows, state, image, one & (phase == _START), phase == _START)
         state = self._searched(rows, state, image, one, phase == _SEARCH)
         state = self._estimated(rows, state, directions, reached, count, phase == _ESTIMATE)

@@ -223,6 +223,14 @@ def test_weights_of_another_program_are_evaluated(place, tmp_path, monkeypatch, 
     assert printed[0] == printed[1] != []
 
 
+def test_images_of_one_class_are_noted(place, tmp_path, capsys):
+    np.savez(place / "alike.npz", x=np.zeros((10, 3, 16, 16), np.uint8), y=np.zeros(10, int))
+    words = ["evaluate", "--quiet", "--model", str(place / "m.safetensors"), "--data", f"npz:{place / 'alike.npz'}",
+             "--attack", "fgsm", "--checks", "none", "-o", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 0
+    assert "data: all images are of one class, '0'" in capsys.readouterr().err.splitlines()
+
+
 def test_a_network_that_repeats_a_grey_channel_is_attacked_and_noted(place, tmp_path, monkeypatch, capsys):
     (place / "repeats.py").write_text(
         "import torch\nfrom torch import nn\n"

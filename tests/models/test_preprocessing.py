@@ -128,6 +128,10 @@ def test_a_processor_is_compared_with_its_layer():
             hubs.match_processor(Processor(change))
     with pytest.raises(ValueError, match=r"processor: expected one that makes images \(b, 3, h, w\)"):
         hubs.match_processor(Processor(lambda x: x[:, :, 0]))
+    with pytest.raises(
+        ValueError, match=r"^processor: expected one that takes a list of 8-bit images \(8, 8, 1\), got "
+    ):
+        hubs.match_processor(Processor(lambda x: x[:, 3]), channels=1)
 
 
 def hub_with(monkeypatch, processor):

@@ -105,7 +105,12 @@ def match_processor(processor: Any, channels: int = 3) -> Preprocessing:
     colours = np.random.default_rng(0).integers(0, 256, (6, channels), dtype=np.uint8)
     colours[0], colours[1] = 0, 255
     images = [np.ascontiguousarray(np.broadcast_to(c, (height, width, channels))) for c in colours]
-    expected = torch.as_tensor(np.asarray(processor(images, return_tensors="pt")["pixel_values"])).float()
+    try:
+        expected = torch.as_tensor(np.asarray(processor(images, return_tensors="pt")["pixel_values"])).float()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_shorten(error)}"
+        reject("processor", f"one that takes a list of 8-bit images ({height}, {width}, {channels})",
+               described(f"{type(processor).__name__} ({reason})"))  # fmt: skip
     if expected.dim() != 4 or expected.shape[:2] != (len(images), channels):
         reject("processor", f"one that makes images (b, {channels}, h, w)", described(f"shape {tuple(expected.shape)}"))
     if layer.size is not None:
@@ -157,13 +162,19 @@ def _load(spec: str, make: Any) -> Any:
     try:
         return make()
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = _shorten(error)
         if isinstance(error, ImportError):
-            raise ImportError(f"model: {spec} needs a library that is missing or does not import: {reason}") from error
-        reason = reason if len(reason) <= 120 else reason[:120].rpartition(" ")[0] + " …"
+            words = " ".join(str(error).split())
+            raise ImportError(f"model: {spec} needs a library that is missing or does not import: {words}") from error
         reject("model", f"a pretrained classifier that {spec.partition(':')[0]} can load, by its name (for example "
                "timm:resnet18, torchvision:resnet18, hf:microsoft/resnet-18)",
                described(f"{spec} ({type(error).__name__}: {reason})"))  # fmt: skip
+
+
+def _shorten(error: Exception) -> str:
+    """The beginning of an error's text, cut between words."""
+    reason = " ".join(str(error).split())
+    return reason if len(reason) <= 120 else reason[:120].rpartition(" ")[0] + " …"
 
 
 def _unavailable(library: str, extra: str, error: Exception) -> NoReturn:

@@ -318,6 +318,7 @@ FORGED = {
     "misclassified to survived": (
         "broken", "UPDATE sample SET status = 2, predicted_clean = y, stage = -1 WHERE (cell, sample) = "
                   "(SELECT cell, sample FROM sample WHERE status = 0 LIMIT 1)"),
+    "broken to not run": ("all", LOST.format(5)),
     "a smaller norm": ("all", "UPDATE sample SET l2 = l2 / 2 WHERE " + FIRST_BROKEN),
     "another predicted class": ("all", "UPDATE sample SET predicted = (CASE WHEN (predicted + 1) % 8 = y THEN "
                                 "(predicted + 2) % 8 ELSE (predicted + 1) % 8 END) WHERE " + FIRST_BROKEN),

@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from assay.cli import main
 from assay.core.files import RECORD, atomic_write, run_of, sweep
@@ -188,6 +189,10 @@ def test_a_run_of_the_first_version_goes_on(finished, tmp_path, capsys):
         db.execute("DELETE FROM sample WHERE cell = 4 AND sample >= 16")
         db.execute("DELETE FROM shard WHERE cell = 4 AND first >= 16")
         db.execute("PRAGMA user_version = 1")
+        named = {row[0] for row in db.execute("SELECT images FROM shard")}
+    for path in (run / "images").iterdir():
+        if f"images/{path.name}" not in named:  # left by a kill; the first version wrote no numbers of runs
+            save_file(load_file(path), path, {"assay-images": '{"count": 1}'})
     assert main(["status", str(run)]) == 0
     assert "digests of rows: a ledger of the first version has none" in " ".join(verify(run).skipped)
     assert main([*words, "-o", str(run)]) == 0

@@ -1,15 +1,21 @@
 """Browsing runs: loopback only, nothing but reports, no part of a request is a path."""
 
 import http.client
+import socket
 import threading
+import time
+import tracemalloc
 
 import pytest
 
 from assay.cli import main
 from assay.report.index import Entry, render_index
+from assay.runs import catalogue
 from assay.runs.ledger import Ledger
+from assay.runs.records import Words
 from assay.runs.serving import found, serve
 from report.hostile import PAYLOADS
+from runs.made import columns, part
 
 
 @pytest.fixture
@@ -104,3 +110,87 @@ def test_names_are_text(payload):
 def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert main(["serve", str(tmp_path / "none")]) == 2
     assert "runs: expected a folder" in capsys.readouterr().err
+
+
+LONG = {"digits": f"/{'9' * 5000}/report", "many": "/" + "a" * 60000, "odd": "/" + "%00" * 300, "deep": "/1" * 900}
+
+
+@pytest.mark.parametrize("path", LONG.values(), ids=LONG)
+def test_long_addresses_are_refused_without_a_traceback(served, path, capfd):
+    port, _ = served
+    answer, _ = ask(port, path)
+    assert answer.status in (404, 414)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /" + b"1" * 70000)
+        connection.shutdown(socket.SHUT_WR)
+        assert b"414" in connection.recv(4096)
+    assert ask(port, "/")[0].status == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_large_page_is_sent_in_parts(served, monkeypatch):
+    port, root = served
+    size = 300 * 2**20
+    with (root / "one" / "report.html").open("wb") as file:
+        file.truncate(size)
+    tracemalloc.start()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/1/report")
+    answer, seen = connection.getresponse(), 0
+    while part := answer.read(2**20):
+        seen += len(part)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    connection.close()
+    assert seen == size
+    assert most < 20 * 2**20
+
+
+def test_a_ledger_is_read_once_until_it_changes(served, monkeypatch):
+    """Also where many ask at once, and while the run goes on."""
+    port, root = served
+    read, real = [], catalogue.status_of
+
+    def slow(folder):
+        read.append(folder)
+        time.sleep(0.3)
+        return real(folder)
+
+    monkeypatch.setattr(catalogue, "status_of", slow)
+    monkeypatch.setattr(catalogue, "_FRESH", 0.0)
+    answers = []
+    clients = [threading.Thread(target=lambda: answers.append(ask(port, "/")[0].status)) for _ in range(50)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert answers == [200] * 50
+    assert len(read) == 1
+    with Ledger(root / "one", write=True) as ledger:
+        ledger.keep(told={"title": "Two", "command": ""})
+    assert "Two" not in ask(port, "/")[1]
+    monkeypatch.setattr(catalogue.time, "monotonic", lambda: 1e9)
+    assert "Two" in ask(port, "/")[1]
+    assert len(read) == 2
+
+
+def test_a_thousand_cells_are_read_in_a_moment(tmp_path):
+    with Ledger(tmp_path / "run", write=True) as ledger:
+        words = Words("m", "d", "PGD", "PGD", "linf 8/255")
+        cells = [ledger.enter(f"{i:024d}", "d", 16, {}, "PGD", ("PGD",)) for i in range(1000)]
+        ledger.arrange((cell, words) for cell in cells)
+        for cell in cells[:300]:
+            ledger.add(cell, part(0, 16), columns(16))
+    runs = catalogue.Catalogue(tmp_path)
+    (first,) = runs.runs()
+    assert len(first.status.cells) == 1000
+    runs._until = 0.0
+    began = time.perf_counter()
+    runs.runs()
+    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_that_there_is_not(tmp_path, port, capsys):
+    assert main(["serve", str(tmp_path), "--port", port]) == 2
+    assert "port: expected" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from assay.cli.output import note, say
-from assay.core.arguments import whole
+from assay.core.arguments import reject, whole
 from assay.runs.serving import serve as serve_runs
+
+_LAST_PORT = 65535
 
 
 def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False) -> int:
@@ -21,7 +23,9 @@ def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False)
     """
     if not runs.is_dir():
         raise FileNotFoundError(f"runs: expected a folder, but there is none at {runs}")
-    with serve_runs(runs, whole("port", port)) as server:
+    if whole("port", port) > _LAST_PORT:
+        reject("port", f"a port from 0 to {_LAST_PORT}", port)
+    with serve_runs(runs, port) as server:
         say(f"runs: http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)")
         if once:
             server.handle_request()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from assay.attacks.registry import Planned
 from assay.core.ambient import in_neutral_context
@@ -14,6 +14,7 @@ from assay.core.preflight import Finding
 from assay.core.progress import Callback
 from assay.data import Dataset
 from assay.report import Study, summary
+from assay.runs.callables import as_module
 from assay.runs.cells import Area, looked_at
 from assay.runs.conduct import Told, conduct, tell
 from assay.runs.executors import Executor
@@ -77,7 +78,7 @@ class Question:
 
 @in_neutral_context
 def evaluate(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module | Callable[[Tensor], Any]],
     question: Question,
     out: str | Path,
     *,
@@ -92,7 +93,7 @@ def evaluate(
     """Attack each model with each attack; results are kept as they come, and reused by the same call.
 
     Args:
-        models: classifiers by name.
+        models: classifiers by name: modules, or callables such as `assay.QueryModel`.
         question: data and attacks.
         out: the run's folder: ``ledger.sqlite``, ``images/``, ``data/``, and when all is done ``samples.csv`` (and
             ``.parquet``), ``summary.json``, ``report.html`` and ``manifest.json``.
@@ -112,9 +113,10 @@ def evaluate(
     """
     out, settings = out_folder(out), settings or Settings()
     require_own(out)
+    known, references = sources or {}, references or {}
     subjects = [
-        looked_at(name, (sources or {}).get(name, model), question.data, adaptive=settings.adaptive,
-                  device=settings.device, reference=(references or {}).get(name))
+        looked_at(name, known.get(name) or as_module(name, model, question.data), question.data,
+                  adaptive=settings.adaptive, device=settings.device, reference=references.get(name))
         for name, model in models.items()
     ]  # fmt: skip
     said = tell(subjects, notice)

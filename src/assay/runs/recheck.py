@@ -160,14 +160,16 @@ def _clean(columns: Mapping[str, Any], clean: Tensor) -> Iterator[str]:
 
 
 def _unkept(folder: Path, part: Part, columns: Mapping[str, Any]) -> Iterator[str]:
-    """Samples whose image ought to have been kept, and was not."""
-    if part.keep in (None, "none"):
-        return
+    """Samples whose image ought to have been kept, and was not, or the other way round."""
     status = columns["status"][part.first : part.first + part.count]
     wanted = np.isin(status, _ATTACKED) if part.keep == "all" else status == int(Status.BROKEN)
     at, _ = _images(folder, part)
     there = np.zeros(part.count, bool)
     there[at.numpy()] = True
+    for i in np.flatnonzero(there & ~np.isin(status, _ATTACKED)):
+        yield f"sample {part.first + i} is said not to have been attacked, and has an image"
+    if part.keep in (None, "none"):
+        return
     for i in np.flatnonzero(wanted & ~there):
         yield f"sample {part.first + i} has no image, though images were kept"
 

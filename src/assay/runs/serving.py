@@ -3,10 +3,10 @@
 Pages are found by number in a list that the server makes itself: no part of a request is ever used as a path.
 """
 
-import sqlite3
+import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
@@ -16,13 +16,18 @@ from typing import Any
 from assay.core.outcome import Status
 from assay.report.index import Entry, render_index
 from assay.report.text import plain
-from assay.runs.database import NAME
-from assay.runs.status import RunStatus, status_of
+from assay.runs.catalogue import Catalogue, Shown, found
 
-_DEPTH = 4
 _PATIENCE = 10.0
 """Seconds until a connection that says nothing is closed."""
-_PAGES = {"report": "report.html", "diagnosis": "diagnosis.html", "signatures": "signatures.html"}
+_LONGEST, _DIGITS = 2000, 9
+"""Characters of an address, and digits of a number in it, at most."""
+_CHUNK = 2**20
+"""Bytes of a page that are in memory at once."""
+_WAITING, _AT_ONCE = 128, 256
+"""Connections that wait to be taken, and those that are answered at once."""
+__all__ = ["found", "index", "serve"]
+
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -39,39 +44,76 @@ _FOREIGN: Mapping[str, str] = MappingProxyType({
 _HOSTS = ("127.0.0.1", "localhost")
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One run.
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, as a browser may open one and say nothing; not more than `_AT_ONCE` at once."""
 
-    Attributes:
-        folder: where it is.
-        name: its place below the folder that is served.
-        status: how far it is; None where only pages are there.
-        pages: its pages, by name.
-        unreadable: why its ledger cannot be read; empty where it can, or where there is none.
-    """
+    request_queue_size = _WAITING
 
-    folder: Path
-    name: str
-    status: RunStatus | None
-    pages: dict[str, Path]
-    unreadable: str = ""
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.room = threading.BoundedSemaphore(_AT_ONCE)
+        super().__init__(address, handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, as soon as there is room."""
+        with self.room:
+            super().process_request_thread(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: what goes wrong with one connection is nobody else's business."""
 
 
-def found(root: Path) -> list[Shown]:
-    """The runs below a folder, at most four levels deep, in the order of their names; links are not followed."""
-    runs = []
-    for folder in sorted(_folders(root, _DEPTH)):
-        pages = {name: folder / file for name, file in _PAGES.items() if _own(folder / file, root)}
-        status, unreadable = None, ""
-        if _own(folder / NAME, root):
-            try:
-                status = status_of(folder)
-            except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:  # the other runs are shown
-                unreadable = f"ledger unreadable: {type(error).__name__}: {error}"
-        if pages or unreadable or status is not None:
-            runs.append(Shown(folder, folder.relative_to(root).as_posix(), status, pages, unreadable))
-    return runs
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one connection; ``catalogue`` is set by `serve`."""
+
+    catalogue: Catalogue
+    server_version, sys_version = "assay", ""
+    timeout = _PATIENCE
+
+    def do_GET(self) -> None:
+        """Answer; one who has gone away meanwhile gets none."""
+        with suppress(ConnectionError, TimeoutError):
+            self._answer()
+
+    def _answer(self) -> None:
+        if self.headers.get("Host", "").partition(":")[0] not in _HOSTS:  # another name that leads here
+            self._send(HTTPStatus.FORBIDDEN, b"only by the loopback address")
+        elif len(self.path) > _LONGEST:
+            self._send(HTTPStatus.REQUEST_URI_TOO_LONG, b"too long an address")
+        else:
+            self._show(self.path.partition("?")[0].strip("/").split("/"))
+
+    def _show(self, words: list[str]) -> None:
+        runs = self.catalogue.runs()
+        if words == [""]:
+            self._send(HTTPStatus.OK, index(runs).encode(), "text/html; charset=utf-8")
+            return
+        page = _page(runs, words)
+        try:
+            file = None if page is None else page.open("rb")
+        except OSError:  # gone meanwhile
+            file = None
+        if file is None:
+            self._send(HTTPStatus.NOT_FOUND, b"no such page")
+            return
+        with file:
+            left = os.fstat(file.fileno()).st_size
+            self._begin(HTTPStatus.OK, left, "text/html; charset=utf-8", _FOREIGN)
+            while left and (part := file.read(min(left, _CHUNK))):
+                self.wfile.write(part)
+                left -= len(part)
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str = "text/plain") -> None:
+        self._begin(status, len(body), kind)
+        self.wfile.write(body)
+
+    def _begin(self, status: HTTPStatus, size: int, kind: str, more: Mapping[str, str] = _NONE) -> None:
+        self.send_response(status)
+        for name, value in {**_HEADERS, **more, "Content-Type": kind, "Content-Length": str(size)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: what was asked for is nobody's business."""
 
 
 def serve(root: Path, port: int) -> HTTPServer:
@@ -81,44 +123,8 @@ def serve(root: Path, port: int) -> HTTPServer:
         root: the folder.
         port: to listen on; 0 for any that is free.
     """
-    root = root.resolve()
-
-    class Handler(BaseHTTPRequestHandler):
-        server_version, sys_version = "assay", ""
-        timeout = _PATIENCE
-
-        def do_GET(self) -> None:
-            """Answer; one who has gone away meanwhile gets none."""
-            with suppress(ConnectionError):
-                self._answer()
-
-        def _answer(self) -> None:
-            if self.headers.get("Host", "").partition(":")[0] not in _HOSTS:  # another name that leads here
-                self._send(HTTPStatus.FORBIDDEN, b"only by the loopback address", "text/plain")
-                return
-            words = self.path.partition("?")[0].strip("/").split("/")
-            runs = found(root)
-            if words == [""]:
-                self._send(HTTPStatus.OK, index(runs).encode(), "text/html; charset=utf-8")
-                return
-            page = _page(runs, words)
-            if page is None:
-                self._send(HTTPStatus.NOT_FOUND, b"no such page", "text/plain")
-                return
-            self._send(HTTPStatus.OK, page.read_bytes(), "text/html; charset=utf-8", _FOREIGN)
-
-        def _send(self, status: HTTPStatus, body: bytes, kind: str, more: Mapping[str, str] = _NONE) -> None:
-            self.send_response(status)
-            told = {**_HEADERS, **more, "Content-Type": kind, "Content-Length": str(len(body))}
-            for name, value in told.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: what was asked for is nobody's business."""
-
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)  # a browser may open a connection and say nothing
+    handler = type("Handler", (_Handler,), {"catalogue": Catalogue(root.resolve())})
+    return _Server(("127.0.0.1", port), handler)
 
 
 def index(runs: list[Shown]) -> str:
@@ -151,16 +157,8 @@ def _state(run: Shown) -> str:
 
 
 def _page(runs: list[Shown], words: list[str]) -> Path | None:
-    if len(words) != 2 or not words[0].isascii() or not words[0].isdigit() or int(words[0]) >= len(runs):
+    if len(words) != 2 or not words[0].isascii() or not words[0].isdigit() or len(words[0]) > _DIGITS:
+        return None
+    if int(words[0]) >= len(runs):
         return None
     return runs[int(words[0])].pages.get(words[1])
-
-
-def _folders(root: Path, depth: int) -> list[Path]:
-    inner = [path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and depth > 0]
-    return [root, *(folder for path in inner for folder in _folders(path, depth - 1))]
-
-
-def _own(path: Path, root: Path) -> bool:
-    """Whether a file is there, and really below the folder."""
-    return path.is_file() and path.resolve().is_relative_to(root)

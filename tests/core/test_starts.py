@@ -41,6 +41,9 @@ def test_a_row_without_a_start_has_not_survived(name):
     outcome = assay.attack(Rare(), x[:-1], y[:-1], LABEL_ONLY[name](), preflight=False)
     assert outcome.count(Status.NOT_RUN) >= 5  # a random direction may find the class by chance
     assert outcome.count(Status.SURVIVED) == 0
+    assert outcome.readings[0] == 0
+    assert outcome.readings[1] == outcome.count(Status.NOT_RUN) / (len(x) - 1)
+    assert outcome.interval()[1] > 0.9
     assert " samples were not attacked, because no adversarial image to start from" in outcome.events[0]
 
 

@@ -123,19 +123,30 @@ class Outcome:
     def robust_accuracy(self) -> float:
         """Share of samples that survived, of those that were run. An upper bound on robustness; NaN if none was run.
 
-        Invalid and errored samples count in the denominator and never as robust; `readings` has both ways to count.
+        Samples that came out invalid, raised an error or could not be attacked count in the denominator and never as
+        robust; `readings` has both ways to count.
         """
-        return _share(self.robust, self.status != int(Status.NOT_RUN))
+        return _share(self.robust, self.reached)
+
+    @property
+    def unattacked(self) -> Tensor:
+        """Boolean ``(n,)``: not run although reached, because an attack could not begin (no image to start from)."""
+        return (self.status == int(Status.NOT_RUN)) & (self.predicted_clean >= 0)
+
+    @property
+    def reached(self) -> Tensor:
+        """Boolean ``(n,)``: not left out by an interruption."""
+        return (self.status != int(Status.NOT_RUN)) | self.unattacked
 
     @property
     def unknown(self) -> int:
-        """How many samples came out invalid or raised an error: nobody knows whether they are robust."""
-        return self.count(Status.INVALID) + self.count(Status.ERROR)
+        """How many samples came out invalid, raised an error or could not be attacked: they may be robust or not."""
+        return self.count(Status.INVALID) + self.count(Status.ERROR) + int(self.unattacked.sum())
 
     @property
     def readings(self) -> tuple[float, float]:
         """Robust accuracy with unknown samples read as broken, and read as robust; equal where there are none."""
-        n, robust = len(self) - self.count(Status.NOT_RUN), int(self.robust.sum())
+        n, robust = int(self.reached.sum()), int(self.robust.sum())
         return (robust / n, (robust + self.unknown) / n) if n else (float("nan"), float("nan"))
 
     @property
@@ -153,7 +164,7 @@ class Outcome:
         Returns:
             Lower and upper end, as shares; (0, 1) when nothing was run.
         """
-        n, robust = len(self) - self.count(Status.NOT_RUN), int(self.robust.sum())
+        n, robust = int(self.reached.sum()), int(self.robust.sum())
         return exact_interval(robust, n, confidence, unknown=self.unknown)
 
     def norm(self, norm: str = "linf") -> PerRow:
@@ -205,7 +216,7 @@ class Outcome:
             norm: as in `norm`.
         """
         beyond = self.distance(norm) > number("eps", eps, least=0) * (1 + TOLERANCE)
-        return _share(beyond, self.status != int(Status.NOT_RUN))
+        return _share(beyond, self.reached)
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a sample; ``pandas.DataFrame(outcome.frame())`` makes a table of it."""

@@ -144,8 +144,8 @@ def _unknown(found: Verdict) -> str:
     share, count = found.robust, found.robust.unknown
     if not count or share.most is None:
         return ""
-    return (f" {count} came out invalid or raised an error: if they were robust, it would be "
-            f"{100 * share.most:.1f} %; the interval reaches over both readings.")  # fmt: skip
+    return (f" {count} came out invalid, raised an error or could not be attacked: if they were robust, it would be "
+            f"{100 * share.most:.1f} %; the interval covers both.")  # fmt: skip
 
 
 def _budgets(study: Study, found: Verdict) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ def summary(studies: Study | Sequence[Study]) -> dict[str, Any]:
         Of one study ``title``, ``dataset``, ``n`` samples, ``headline``, ``warnings``, ``facts``, ``command``;
         ``models``: the verdict of each, and ``budgets``, the worst case at each claimed budget alone; ``cells``: each
         attack on each model. A verdict and a cell hold ``n`` (samples that were run), ``counts`` (all six),
-        ``robust_accuracy``, ``readings`` (samples that came out invalid or raised an error read as broken, and as
+        ``robust_accuracy``, ``readings`` (samples of which nothing is known read as broken, and as
         robust), ``interval`` (exact, 95 %, over both readings; None with ``n`` 0),
         ``clean_accuracy`` and ``passes`` (forward and backward passes per sample). Of a sequence, whatever its length,
         ``studies``: that of each.

@@ -93,11 +93,13 @@ def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
         n: how many samples.
 
     Returns:
-        ``(n,)`` of `Status` codes: survived only where every attack was survived, not run where any did not reach it.
+        ``(n,)`` of `Status` codes: survived only where every attack was survived, not run where any did not reach it,
+        invalid where one could not begin on it and none broke it (nothing is known of it then).
     """
     if not outcomes:
         return torch.full((n,), int(Status.NOT_RUN))
-    every = torch.stack([outcome.status.cpu().long() for outcome in outcomes])
+    every = torch.stack([torch.where(outcome.unattacked, int(Status.INVALID), outcome.status).cpu().long()
+                         for outcome in outcomes])  # fmt: skip
     found = torch.full((n,), int(Status.SURVIVED))
     for status in reversed(_PRECEDENCE):
         found[(every == int(status)).any(0)] = int(status)
@@ -173,7 +175,7 @@ def _per_sample(outcome: Outcome, counted: Tensor) -> float | None:
 
 def robust_share(outcome: Outcome) -> Share:
     """Share that survived, of the samples that were run."""
-    return Share(int(outcome.robust.sum()), len(outcome) - outcome.count(Status.NOT_RUN), outcome.unknown)
+    return Share(int(outcome.robust.sum()), int(outcome.reached.sum()), outcome.unknown)
 
 
 def by_budget(study: Study, model: str) -> dict[str, Verdict]:

@@ -157,6 +157,20 @@ def test_folders_with_runs_of_their_own_are_no_obstacle(model, tmp_path, capsys)
     assert (out / "net" / "model.safetensors").is_file()
 
 
+def test_a_plan_and_then_the_run(tmp_path, capsys):
+    """Models are trained for a plan, as they decide what the cells are: the folder is the run's already."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    words = ["run", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "run"), "--quiet", "--set", "run.checks=none"]
+    assert main([*words, "--explain"]) == 0
+    assert main([*words, "--explain"]) == 0
+    assert main(words) == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    for more in ([], ["--plan"], ["--explain"]):
+        assert main([*words, "-o", str(tmp_path / "other"), *more]) == 2
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["mine.txt"]
+
+
 def test_only_the_runs_own_leftovers_are_swept(tmp_path):
     owned = claim(tmp_path, "train", ("a",))
     for name in (f".a.{owned.run}-x.part", ".a.x.part", ".a.0123456789abcdef-x.part"):

@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import re
 
 import pytest
 import yaml
@@ -327,3 +328,45 @@ def test_the_schema_is_json_schema(capsys):
     assert "Training" in told["$defs"]
     assert main(["run", "--json-schema"]) == 0
     assert json.loads(capsys.readouterr().out) == told
+
+
+NUMBERS = {
+    "limit: 010": "expected a number in decimal digits or a text in quotes, got 010",
+    "limit: 0x10": "got 0x10",
+    "limit: 1_0": "got 1_0",
+    "limit: 1:30": "got 1:30",
+    "limit: 0b11": "got 0b11",
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_numbers_that_are_read_in_two_ways_are_refused(text):
+    with pytest.raises(StudyError, match=re.escape(NUMBERS[text])) as caught:
+        parse_study(STUDY.replace("limit: 24", text))
+    assert "line 7" in str(caught.value)
+
+
+TWICE = {
+    "seeds": STUDY + "seeds: [0, 1, 0]\n",
+    "models.other.data": STUDY.replace("seed: 1}}", "seed: 1}, data: [scenes, scenes]}"),
+    "diagnostics[0].ask": STUDY + "diagnostics: [{ask: [parameters, parameters]}]\n",
+    "diagnostics[0].models": STUDY + "diagnostics: [{ask: [parameters], models: [clean, clean]}]\n",
+    "signatures.victims": STUDY + "signatures: {victims: [clean, clean]}\n",
+}
+
+
+@pytest.mark.parametrize("place", TWICE)
+def test_what_is_named_twice_is_refused(place):
+    with pytest.raises(StudyError) as caught:
+        parse_study(TWICE[place])
+    assert f"study: {place}: expected values that all differ, got " in str(caught.value)
+    assert "errors" not in str(caught.value)
+
+
+@pytest.mark.parametrize("more", ["", "seedz: [1]\n"])
+def test_a_name_with_a_semicolon_is_one_error(more):
+    with pytest.raises(StudyError) as caught:
+        parse_study(STUDY + 'claims: [{says: so, ours: {robust: "x; y: z"}}]\n' + more)
+    wanted = "claims[0]: expected one of clean, other, got 'x; y: z'"
+    assert wanted in str(caught.value)
+    assert str(caught.value).count("expected") == 1

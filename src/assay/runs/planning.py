@@ -6,14 +6,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from assay.core.folder import out_folder
 from assay.runs.cells import Wanted, wanted
 from assay.runs.database import NAME
 from assay.runs.identity import MEANINGS, differences
 from assay.runs.ledger import Entry, Ledger, Part
 from assay.runs.records import Words
 from assay.runs.schema import Config
-from assay.runs.storage import held
-from assay.runs.study import areas_of, settings_of
+from assay.runs.storage import held, own_folder, require_own
+from assay.runs.study import areas_of, require_packages, settings_of
 
 _TRIED = 4
 
@@ -51,10 +52,13 @@ def foresee(
         costs: whether to try each cell that is not done on four images.
         notice: told what is trained.
     """
-    out, settings = Path(out), settings_of(config)
-    out.mkdir(parents=True, exist_ok=True)
+    out, settings = out_folder(out), settings_of(config)
+    require_own(out)
+    require_packages(config)
     trains = any(model.train is not None for model in config.models.values())
     with held(out) if trains else nullcontext():
+        if trains:
+            own_folder(out, "models/*")
         areas = areas_of(config, out, notice)
     known, parts = _known(out)
     return [_foreseen(cell, known, parts, costs=costs) for area in areas for cell in wanted(area, settings)]

@@ -1,12 +1,23 @@
 """The folder of a run: who may write to it, and what kind of disk it is on."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from assay.core.arguments import described, reject
-from assay.core.folder import LEDGER, LOCK, foreign, holder_named, locked, read_record, require_empty
+from assay.core.folder import (
+    LEDGER,
+    LOCK,
+    Owned,
+    foreign,
+    holder_named,
+    locked,
+    read_record,
+    require_empty,
+    write_record,
+)
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs",
                       "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "9p", "orangefs"})  # fmt: skip
@@ -47,6 +58,17 @@ def require_own(folder: Path) -> None:
                    described(f"{folder}, a folder of assay {known.command}"))  # fmt: skip
         if known is None or {name.partition("/")[0] for name in known.files}.isdisjoint(foreign(folder)):
             require_empty(folder)
+
+
+def own_folder(folder: Path, *files: str) -> None:
+    """Record that a folder belongs to a run, before there is a ledger.
+
+    Args:
+        folder: which this process holds.
+        files: names or patterns of what is written there.
+    """
+    if not (folder / LEDGER).exists() and read_record(folder) is None:
+        write_record(folder, Owned(secrets.token_hex(8), COMMAND, files))
 
 
 def holder(folder: Path) -> str:

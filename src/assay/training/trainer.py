@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, reject
+from assay.core.arguments import described, one_of, reject
 from assay.core.files import atomic_write
 from assay.core.folder import check_claim, claim, locked, out_folder
 from assay.data import Dataset
@@ -23,7 +23,7 @@ from assay.models import save as save_model
 from assay.training.average import Average
 from assay.training.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
 from assay.training.counting import Recorder, Tally
-from assay.training.log import Guarded
+from assay.training.log import TRACKERS, Guarded
 from assay.training.objectives import Batch, TrainingObjective, make
 from assay.training.objectives.batch import updates
 from assay.training.order import batches, flipped, seed_of
@@ -76,6 +76,7 @@ def train(
     """
     out = out_folder(out)
     require_accelerate()
+    _require_trackers(track)
     files = (*FILES, *(_trail_name(epoch) for epoch in trail))
     check_claim(out, COMMAND, files, is_training)
     objective = make(
@@ -113,6 +114,14 @@ def require_accelerate() -> None:
         missing = True
     if missing:
         raise ImportError("training needs accelerate, which is not installed: pip install 'assay[train]'")
+
+
+def _require_trackers(track: tuple[str, ...]) -> None:
+    """Refuse trackers that there are not, or whose package is not installed, before anything is written."""
+    for name in track:
+        one_of("track", name, tuple(TRACKERS))
+        if find_spec(name) is None:
+            raise ImportError(f"track: expected {name}, which is not installed: pip install {name}")
 
 
 def is_training(folder: Path) -> bool:

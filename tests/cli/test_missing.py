@@ -1,0 +1,73 @@
+"""What is not installed, or cannot be, is told in a sentence before anything is written."""
+
+import sys
+from importlib import util
+
+import pytest
+
+from assay.cli import main
+from runs.made import STUDY
+
+DATA = ["--data", "scenes:size=16,count=60", "--limit", "8"]
+
+
+def without(monkeypatch, *packages):
+    """As if packages were not installed."""
+    real = util.find_spec
+
+    def find_spec(name, package=None):
+        return None if name.partition(".")[0] in packages else real(name, package)
+
+    for module in ("assay.training.trainer", "assay.runs.study"):
+        monkeypatch.setattr(f"{module}.find_spec", find_spec)
+    for name in packages:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+CASES = {
+    "train": (["train", *DATA], "accelerate", "pip install 'assay[train]'"),
+    "run": (["run", "{study}"], "accelerate", "pip install 'assay[train]'"),
+    "run --plan": (["run", "{study}", "--plan"], "accelerate", "pip install 'assay[train]'"),
+    "run with Ray": (["run", "{study}", "--executor", "ray"], "ray", "pip install 'assay[ray]'"),
+    "run of a hub's model": (["run", "{study}", "--set", "models.clean={load: 'timm:resnet18'}"], "timm",
+                             "pip install 'assay[vision]'"),
+    "run of the other hub's": (["run", "{study}", "--set", "models.clean={load: 'hf:a/b'}"], "transformers",
+                               "pip install 'assay[hf]'"),
+    "train with a tracker": (["train", *DATA, "--track", "mlflow"], "mlflow", "pip install mlflow"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypatch, case, capsys):
+    words, package, line = CASES[case]
+    study = tmp_path / "study.yaml"
+    study.write_text(STUDY)
+    without(monkeypatch, package)
+    assert main([word.format(study=study) if "{study}" in word else word for word in words]
+                + ["-o", str(tmp_path / "out")]) == 2  # fmt: skip
+    told = capsys.readouterr().err
+    assert line in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--epochs", "10", "--milestones", "99"], "milestones: expected epochs below 10, the number of epochs, got [99]"),
+    (["--epochs", "10", "--milestones", "5,10"], "expected epochs below 10, the number of epochs, got [10]"),
+    (["--milestones", "5", "--schedule", "cosine"], "milestones: expected none with the cosine schedule"),
+    (["--track", "paper"], "track: expected one of 'tensorboard', 'mlflow'"),
+])  # fmt: skip
+def test_options_of_training_that_change_nothing_are_refused(tmp_path, words, told, capsys):
+    assert main(["train", *DATA, *words, "-o", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_is_finished_says_so(tmp_path, capsys):
+    words = ["train", *DATA, "--epochs", "2", "-o", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "finished before" not in capsys.readouterr().err
+    assert main(words) == 0
+    assert "finished before: 2 epochs are done" in capsys.readouterr().err
+    assert main([*words, "--rate", "0.5"]) == 2
+    assert "rate was 0.001, is 0.5" in capsys.readouterr().err

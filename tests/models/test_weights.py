@@ -78,6 +78,10 @@ def test_of_several_sets_of_weights_one_is_taken_and_said(network, tmp_path):
     with pytest.warns(UserWarning, match=r"m.pt holds several sets of weights \(model, ema\); 'model' is taken"):
         model = load(str(tmp_path / "m.pt"), recipe=FOREIGN)
     assert torch.equal(model(x), network(x))
+    alone = select_weights({"epoch": 3, "student": other}, "m.pt")
+    assert alone[1:] == ("student", ())
+    with pytest.raises(ValueError, match="got a file with 'student', 'teacher'"):
+        select_weights({"student": other, "teacher": other}, "m.pt")
     nested = select_weights({"ema": {"state_dict": other, "decay": 0.99}, "state_dict": 3}, "m.pt")
     assert nested[1:] == ("ema", ())
 
@@ -303,6 +307,10 @@ def made(classes, width=3):
 def every(**sizes):
     return Sized(**sizes)
 
+class Usual(Sized):
+    def __init__(self, img_size, in_chans=1, num_classes=1000):
+        super().__init__(channels=in_chans, classes=num_classes, size=img_size)
+
 def needs(width, *, depth):
     return Plain()
 
@@ -334,7 +342,7 @@ def own(monkeypatch, tmp_path):
     sys.modules.pop("own_networks", None)
 
 
-@pytest.mark.parametrize(("name", "classes"), [("Plain", 2), ("Sized", 4), ("made", 4), ("every", 4)])
+@pytest.mark.parametrize(("name", "classes"), [("Plain", 2), ("Sized", 4), ("made", 4), ("every", 4), ("Usual", 4)])
 def test_weights_for_a_network_of_ones_own(own, name, classes):
     recipe = {"arch": f"own_networks:{name}", "channels": 3, "classes": classes, "size": 2}
     torch.manual_seed(1)

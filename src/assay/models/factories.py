@@ -11,6 +11,13 @@ from torch import nn
 
 from assay.core.arguments import described, nearest, reject
 
+_SYNONYMS = {
+    "channels": ("in_channels", "in_chans", "num_channels"),
+    "classes": ("num_classes", "n_classes"),
+    "size": ("image_size", "img_size", "input_size"),
+}
+"""What networks call the arguments of ours."""
+
 
 def from_factory(spec: str, arguments: Mapping[str, int] | None = None, *, argument: str = "model") -> nn.Module:
     """The network that a function or class of a module makes; modules of the current folder are found, too.
@@ -20,7 +27,8 @@ def from_factory(spec: str, arguments: Mapping[str, int] | None = None, *, argum
 
     Args:
         spec: ``package.module:name``.
-        arguments: such as channels, classes and size; those that the function takes by name are passed on.
+        arguments: channels, classes and size; those that the function takes by these names, or by usual ones such as
+            ``num_classes``, are passed on.
         argument: whose value the spec is, for messages.
 
     Returns:
@@ -91,7 +99,11 @@ def _keywords_for(target: Any, spec: str, arguments: Mapping[str, int], argument
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     takes = {name: p for name, p in signature.parameters.items() if p.kind in kinds}
     every = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()) and not takes
-    keywords = {key: value for key, value in arguments.items() if key in takes or every}
+    keywords = {}
+    for key, value in arguments.items():
+        name_of = next((word for word in (key, *_SYNONYMS.get(key, ())) if word in takes), key if every else None)
+        if name_of is not None:
+            keywords[name_of] = value
     needed = [name for name, p in signature.parameters.items()
               if p.default is inspect.Parameter.empty and name not in keywords
               and p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]  # fmt: skip

@@ -39,8 +39,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and what assay wrote about the network beside them.
 
     A checkpoint that holds more than weights (optimiser, epoch) is searched for ``state_dict``, ``model_state_dict``,
-    ``model``, ``net``, …, and after these for a moving average (``ema``, ``model_ema``, …); where several are there, a
-    warning says which is taken. The file's content decides how it is read, not its ending.
+    ``model``, ``net``, …, and after these for a moving average (``ema``, ``model_ema``, …), and where none of these is
+    there, for the only mapping of names to tensors. Where several are there, a warning says which is taken. The file's
+    content decides how it is read, not its ending.
 
     Args:
         path: the file.
@@ -99,6 +100,9 @@ def select_weights(loaded: Any, name: str) -> tuple[dict[str, Tensor], str, tupl
         chosen, *others = inner
         return inner[chosen], chosen, tuple(others)
     weights = _tensors(loaded)
+    nested = [(str(key), tensors) for key, value in loaded.items() if (tensors := _tensors(value))]
+    if not weights and len(nested) == 1:  # under a name of its own
+        return nested[0][1], nested[0][0], ()
     if not weights:
         keys = ", ".join(map(repr, list(loaded)[:8])) or "nothing"
         reject("model", f"a mapping of names to tensors in {name}, at the top or under one of "

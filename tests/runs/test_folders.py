@@ -136,6 +136,16 @@ def test_a_file_of_a_name_that_a_run_writes_is_not_replaced(finished, tmp_path, 
     assert set(content(run)) - {".holder", ".lock"} == set(before)
 
 
+def test_a_card_does_not_replace_another_file(copy, capsys):
+    run, _ = copy
+    assert main(["export", str(run)]) == 0
+    assert main(["export", str(run)]) == 0
+    (run / "cards" / "clean.md").write_text("mine")
+    assert main(["export", str(run)]) == 2
+    assert "expected no other file of the name of a card, cards/clean.md" in capsys.readouterr().err
+    assert (run / "cards" / "clean.md").read_text() == "mine"
+
+
 def test_images_of_another_run_are_not_replaced(copy, capsys):
     run, words = copy
     image = next((run / "images").glob("*-8.safetensors"))

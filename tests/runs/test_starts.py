@@ -38,7 +38,7 @@ def ran(out, **more):
 
 
 def test_random_starts_leave_samples_not_run_and_a_later_start_is_another_question(tmp_path):
-    found, outcome = ran(tmp_path)
+    _, outcome = ran(tmp_path)
     assert outcome.count(Status.NOT_RUN) >= 5
     assert outcome.count(Status.SURVIVED) == 0
     again, outcome = ran(tmp_path, start="data")

@@ -186,7 +186,7 @@ def test_a_question_that_could_not_be_answered_is_asked_again(copy, monkeypatch,
 
     with monkeypatch.context() as patch:
         patch.setattr(questions, "asked", missing)
-        assert main(["run", str(asking), "-o", str(folder)]) == 0
+        assert main(["run", str(asking), "-o", str(folder)]) == 1
     assert "gradients: Not answered: captum" in capsys.readouterr().err
     assert main(["run", str(asking), "-o", str(folder)]) == 0
     assert "gradients: Of the gradient" in capsys.readouterr().err

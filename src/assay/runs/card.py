@@ -14,6 +14,9 @@ from assay.report.text import plain
 from assay.runs.finish import MANIFEST
 from assay.runs.ledger import Ledger
 
+_TITLE = "# Robustness of "
+"""How every card begins, by which one is told from other people's files."""
+
 
 def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str | None = None) -> list[Path]:
     """Write a model card for each model of a run: Markdown with the metadata that model hubs read.
@@ -43,7 +46,12 @@ def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str
         text = _card(name, summaries, ", ".join(digests.get(name, {})), manifest)
         alone = sum(file_name(other).lower() == file_name(name).lower() for other in names) == 1
         own = file_name(name) if alone else f"{file_name(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        found.append(atomic_write(folder / "cards" / f"{own}.md", text))
+        path = folder / "cards" / f"{own}.md"
+        if path.exists() and _TITLE not in path.read_text(encoding="utf-8", errors="replace"):
+            reject(
+                "run", f"no other file of the name of a card, {path.relative_to(folder)} (move it)", described("one")
+            )
+        found.append(atomic_write(path, text))
     return found
 
 
@@ -106,7 +114,7 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
     table = "\n".join((head_row, "|" + " --- |" * 8, *rows))
     return "\n\n".join((
         f"---\n{head}---",
-        f"# Robustness of {_cell(model)}",
+        f"{_TITLE}{_cell(model)}",
         "An upper bound on robust accuracy: a sample counts only if it was right before and survived every attack; a "
         "stronger attack can only lower it.",
         table,

@@ -35,6 +35,7 @@ def repair(ledger: Ledger, folder: Path) -> list[str]:
     left = {part.images for parts in ledger.parts().values() for part in parts if part.images is not None}
     for name in named - left:
         _remove(folder, name)
+    ledger.compared = True
     return [*told, *_images(ledger, folder)]
 
 

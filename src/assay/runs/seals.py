@@ -44,10 +44,6 @@ class Damage:
     names: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
 
-    def of(self, table: str) -> list[list[str]]:
-        """What follows the table in the names of its rows."""
-        return [name.split("/")[1:] for name in self.names if name.split("/")[0] == table]
-
 
 def seal(connection: sqlite3.Connection, name: str, *values: Any) -> None:
     """Write the digest of a row, inside the transaction that writes the row."""

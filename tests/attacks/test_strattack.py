@@ -193,3 +193,76 @@ def test_targeted():
     assert outcome.success_rate == 1.0
     with torch.no_grad():
         assert (model(outcome.images).argmax(1) == (y + 1) % 4).all()
+
+
+class Column(torch.nn.Module):
+    """Two classes, by the mean of one column alone."""
+
+    def __init__(self, column):
+        super().__init__()
+        self.column = column
+
+    def forward(self, x):
+        score = 10 * (x[:, :, :, self.column].flatten(1).mean(1) - 0.5)
+        return torch.stack([score, -score], 1)
+
+
+@pytest.mark.parametrize(
+    ("side", "group", "stride"), [(5, 4, 4), (8, 3, 2), (7, 2, 2), (6, 5, 3), (9, 4, 1), (3, 2, 1)]
+)
+def test_every_pixel_can_change(side, group, stride):
+    """Models that read one column, also one where the mask does not end at the border."""
+    x = torch.rand(6, 1, side, side, generator=torch.Generator().manual_seed(0))
+    for column in (0, side - 1):
+        model = Column(column)
+        y = predicted(model, x)
+        attack = assay.StrAttack(group=group, stride=stride, tau=0.05, steps=30, rounds=3, refine=0)
+        for problem in ((model, x, y), (lambda z, model=model: model(z.mT), x.mT.contiguous(), y)):
+            assert assay.attack(*problem, attack, preflight=False).success_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("side", "group", "stride"), [(32, 3, 2), (28, 3, 2), (28, 2, 2), (224, 13, 13), (5, 4, 4), (6, 3, 1)]
+)
+def test_groups_cover_the_image(side, group, stride):
+    groups = assay.Groups(group, stride)
+    image = torch.rand(1, 3, side, side + 1, dtype=torch.float64)
+    cover = groups.cover(image)
+    assert cover.min() >= 1
+    assert torch.allclose(groups.paste(groups.cut(image), image), cover * image)
+    down, across = (-(-(length - group) // stride) + 1 for length in image.shape[2:])
+    norms = groups.norms(image)
+    assert norms.shape == (1, down, across)
+    last = image[0, :, (down - 1) * stride :, (across - 1) * stride :].norm()
+    assert torch.allclose(norms[0, -1, -1], last)
+
+
+def test_the_proximal_step_of_a_group_across_the_border_is_that_of_its_pixels():
+    """Equation 12 on the pixels inside the image alone."""
+    groups = assay.Groups(4, 4)
+    image = 0.3 * torch.randn(1, 1, 5, 5, dtype=torch.float64)
+    shrunk = groups.paste(assay.core.groups.shrink(groups.cut(image), 0.2), image)
+    corner = image[0, 0, 4, 4]
+    assert torch.allclose(shrunk[0, 0, 4, 4], corner.sign() * (corner.abs() - 0.2).clamp_min(0))
+    edge = image[0, 0, :4, 4]
+    assert torch.allclose(shrunk[0, 0, :4, 4], edge * (1 - 0.2 / edge.norm()).clamp_min(0))
+
+
+@pytest.mark.parametrize("make", [assay.Groups, lambda group, stride: assay.StrAttack(group=group, stride=stride)])
+def test_groups_with_gaps_are_refused(make):
+    with pytest.raises(ValueError, match="stride: expected at most the side of a group, 2, so that every pixel"):
+        make(2, 3)
+
+
+def test_the_gradient_is_taken_at_images():
+    """A model that is only defined in [0, 1]."""
+    net, x = mlp(), images(16)
+
+    class Bounded(torch.nn.Module):
+        def forward(self, z):
+            outside = ((z < 0) | (z > 1)).flatten(1).any(1, keepdim=True)
+            return torch.where(outside, torch.nan, net(z))
+
+    outcome = assay.attack(Bounded(), x, predicted(net, x), assay.StrAttack(tau=0.05, steps=60), preflight=False)
+    assert outcome.count(assay.Status.INVALID) == 0
+    assert outcome.success_rate > 0.8

@@ -56,7 +56,7 @@ class GroupSearch:
 
     Args:
         group: side of the groups in pixels (r).
-        stride: how far apart they are (S).
+        stride: how far apart they are (S), at most ``group``.
         steps: the most ADMM iterations a round.
         rounds: rounds of the bisection of c.
         patience: a round ends after so many iterations without a better adversarial image, once it has one.
@@ -96,6 +96,7 @@ class GroupSearch:
             number(name, getattr(self, name), least=0)
         one_of("distortion", self.distortion, DISTORTIONS)
         budget("linf", self.eps)
+        Groups(self.group, self.stride)
 
     @property
     def geometry(self) -> Geometry | None:
@@ -124,7 +125,7 @@ class GroupSearch:
     def step(self, rows: Rows, state: GroupState, oracle: Oracle, rng: Rng) -> Step[GroupState]:
         """One ADMM iteration, and a look at the sparse perturbation that it has."""
         z = state.parts.z
-        seen = oracle.evaluate(Margin(self.confidence), rows.x + z, rows)
+        seen = oracle.evaluate(Margin(self.confidence), (rows.x + z).clamp(0, 1), rows)  # z itself may leave the box
         slope = -spread(state.bracket.constant, z) * seen.grad
         weight = self.alpha * (state.step + 1).to(z).sqrt()
         parts, sparse = self.iterate(rows, state.parts, slope, weight)
@@ -235,7 +236,7 @@ def StrAttack(
 
     Args:
         group: side of the groups in pixels (r).
-        stride: how far apart they are (S); less than ``group`` for overlapping groups.
+        stride: how far apart they are (S), at most ``group``; less for overlapping groups.
         steps: the most ADMM iterations a round, of two passes forward and one backward.
         rounds: rounds of the bisection of c, which each row has for itself.
         refine: passes of the refinement; 0 for none.
@@ -266,8 +267,10 @@ def StrAttack(
     the parts inside the groups are kept; the iterates are the same. Deviations: c is found by bisection for each row;
     the sparse y, the mean where groups overlap, is clipped to the box and judged after every iteration, and the
     adversarial one with the least ``γ‖δ‖² + τ·Σ‖δ_group‖`` is kept; the refinement is left to FMN on the support, which
-    comes nearer with fewer passes than ADMM (``solver="admm"``; used with ``eps`` or ``confidence``); ρ = 5 and τ = 1.6
-    instead of 1 and 2, which gave sparser and smaller perturbations in a few hundred iterations (`docs/measured.md`).
+    comes nearer with fewer passes than ADMM (``solver="admm"``; used with ``eps`` or ``confidence``); the gradient is
+    taken at z clipped to the box (the paper's z need not be an image); groups across the border, see `Groups`; ρ = 5
+    and τ = 1.6 instead of 1 and 2, which gave sparser and smaller perturbations in a few hundred iterations
+    (`docs/measured.md`).
     """
     search = GroupSearch(
         group, stride, steps, rounds, patience, constant, tau, gamma, rho, alpha, distortion, confidence, consensus, eps

@@ -24,10 +24,11 @@ def problem(boxed=False):
     return model, x, torch.zeros(N, dtype=torch.long), weight[1] - weight[0]
 
 
-def gained(model, x, y, attack, *, targeted, mask=None):
+def gained(model, x, y, attack, *, targeted, mask=None, preflight=True):
     outcome = assay.attack(
-        model, x, y, attack, stop="never", mask=mask, target=torch.ones_like(y) if targeted else None
-    )
+        model, x, y, attack, stop="never", mask=mask, target=torch.ones_like(y) if targeted else None,
+        preflight=preflight,
+    )  # fmt: skip
     before = (model(x)[:, 1] - model(x)[:, 0]).detach()
     assert outcome.count(assay.Status.SURVIVED) == N
     assert (outcome.size <= 1 + 1e-5).all()
@@ -50,6 +51,68 @@ def test_reaches_the_optimum(kind, norm, targeted):
     best = eps * dual_norm(direction, norm)
     assert (gain >= 0.999 * best).all()
     assert (gain <= 1.0001 * best).all()
+
+
+SIDES = {8: (2, 2), 75: (3, 5), 192: (3, 8), 3072: (3, 32)}
+"""Channels and side by the number of values."""
+
+
+def wide_problem(values, boxed):
+    """Two classes far apart, images of so many values, in mid-grey or up to the box."""
+    channels, side = SIDES[values]
+    generator = torch.Generator().manual_seed(values)
+    weight = torch.randn(2, channels, side, side, generator=generator)
+    x = torch.rand(N, channels, side, side, generator=generator)
+    x = (1.2 * x - 0.1).clamp(0, 1) if boxed else 0.3 + 0.4 * x
+    model = Linear(weight, torch.tensor([10 * values**0.5, 0.0]))
+    return model, x, torch.zeros(N, dtype=torch.long), weight[1] - weight[0]
+
+
+@pytest.mark.parametrize("values", SIDES)
+@pytest.mark.parametrize("steps", [10, 20, 40, 100])
+@pytest.mark.parametrize("kind", ["pgd", "bim", "mim"])
+def test_l2_steps_of_default_size_reach_the_optimum(kind, steps, values):
+    """Inside the box, and where it stops many of the pixels."""
+    make = {"pgd": PGD, "bim": assay.BIM, "mim": assay.MIM}[kind]
+    for boxed, eps in ((False, 0.2), (True, 0.08 * values**0.5)):
+        share = 0.99 if boxed and values == 8 else 0.999  # of eight values the box stops those that matter most
+        model, x, y, direction = wide_problem(values, boxed)
+        best = boxed_optimum(direction, x, "l2", eps)
+        gain = gained(model, x, y, make(eps, norm="l2", steps=steps), targeted=False, preflight=False)
+        assert (gain >= share * best).all()
+        assert (gain <= 1.0001 * best).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("values", [75, 192, 3072])
+def test_all_defaults_reach_the_optimum(norm, values):
+    """PGD and APGD as they are without any argument but the budget."""
+    model, x, y, direction = wide_problem(values, boxed=True)
+    eps = {"linf": 0.1, "l2": 0.08 * values**0.5, "l1": 0.05 * values}[norm]
+    best = boxed_optimum(direction, x, norm, eps)
+    for attack in (PGD(eps, norm=norm), APGD(eps, norm=norm)):
+        assert (gained(model, x, y, attack, targeted=False, preflight=False) >= 0.999 * best).all()
+
+
+@pytest.mark.parametrize("steps", [10, 40, 100])
+def test_dual_l2_of_default_size_reaches_the_optimum(steps):
+    model, x, y, direction = wide_problem(192, boxed=False)
+    mask = torch.zeros(N, 1, 8, 8)
+    mask[:, :, 1:5, 2:7] = 1
+    best = 0.1 * (direction * mask[0]).norm() + 0.3 * (direction * (1 - mask[0])).norm()
+    attack = assay.DualPerturbation(0.1, 0.3, norm="l2", steps=steps)
+    gain = gained(model, x, y, attack, targeted=False, mask=mask, preflight=False)
+    assert (gain >= 0.999 * best).all()
+    assert (gain <= 1.0001 * best).all()
+
+
+def test_a_step_size_that_is_given_is_the_same_in_every_step():
+    for attack in (PGD(1.0, norm="l2", step_size=0.1), assay.BIM(1.0, norm="l2", step_size=0.1),
+                   assay.MIM(1.0, norm="l2", step_size=0.1)):  # fmt: skip
+        assert (attack.rule.rate, attack.rule.steps) == (0.1, None)
+    assert PGD(0.1, steps=40).rule.rate == 2.5 / 40
+    pair = assay.DualPerturbation(1.0, 2.0, norm="l2", steps=10, step_foreground=0.1).rule
+    assert (pair.rate, pair.steps) == ((0.1, 0.25), None)
 
 
 def boxed_optimum(direction, x, norm, eps):

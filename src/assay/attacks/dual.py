@@ -2,7 +2,7 @@
 
 import torch
 
-from assay.attacks.pgd import default_rate
+from assay.attacks.pgd import default_rate, falling_rate
 from assay.attacks.variants import repeated
 from assay.core.arguments import number, one_of, reject
 from assay.core.combinators import Restarts
@@ -42,8 +42,9 @@ def DualPerturbation(
         eps_background: budget where it is 0.
         norm: of both budgets, ``"linf"`` or ``"l2"``.
         steps: gradient steps; by default the paper's, 20 for linf and 100 for l2.
-        step_foreground: step size α_F; by default ``2.5·ε_F/steps``.
-        step_background: step size α_B; by default ``2.5·ε_B/steps``.
+        step_foreground: step size α_F, the same in every step; by default ``2.5·ε_F/steps``, and for l2 (where neither
+            is given) one that falls to 0 as in `PGD`.
+        step_background: step size α_B; by default ``2.5·ε_B/steps``, or as above.
         salience: maps images ``(b, c, h, w)`` to a density ``(b, 1, h, w)`` that sums to 1, such as
             ``assay.masks.SpectralResidual()``; needed where ``lam`` is not 0.
         lam: weight λ of the score, at least 0.
@@ -66,9 +67,14 @@ def DualPerturbation(
     one_of("norm", norm, ("linf", "l2"))
     steps = {"linf": 20, "l2": 100}[norm] if steps is None else steps
     geometry = Split(as_ball("eps_foreground", eps_foreground, norm), as_ball("eps_background", eps_background, norm))
+    falls = norm == "l2" and step_foreground is None and step_background is None
     rate = (
-        _rate("step_foreground", step_foreground, geometry.foreground, steps),
-        _rate("step_background", step_background, geometry.background, steps),
+        (falling_rate(steps),) * 2
+        if falls
+        else (
+            _rate("step_foreground", step_foreground, geometry.foreground, steps),
+            _rate("step_background", step_background, geometry.background, steps),
+        )
     )
     goal = objective(loss)
     if number("lam", lam, least=0) > 0:
@@ -77,7 +83,7 @@ def DualPerturbation(
         goal = goal + lam * ForegroundScore(salience)
     start = "inside" if random_start else "clean"
     name = "Dual" if not lam else f"Dual λ={lam:g}"
-    attack = FirstOrder(name, geometry, goal, Ascent(geometry, rate), steps, start)
+    attack = FirstOrder(name, geometry, goal, Ascent(geometry, rate, steps if falls else None), steps, start)
     return repeated(attack, restarts)
 
 

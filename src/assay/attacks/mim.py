@@ -1,6 +1,6 @@
 """Momentum iterative method."""
 
-from assay.attacks.pgd import step_rate
+from assay.attacks.pgd import falling_rate, is_round, step_rate
 from assay.attacks.variants import repeated
 from assay.core.arguments import whole
 from assay.core.combinators import Restarts
@@ -27,7 +27,8 @@ def MIM(
         eps: radius in input units, or a geometry.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         steps: gradient steps.
-        step_size: in input units; by default ``eps/steps`` as in the paper.
+        step_size: in input units, the same in every step; by default ``eps/steps`` as in the paper, and for l2 one that
+            falls to 0 as in `PGD`.
         decay: factor on the old sum (μ).
         restarts: number of tries; more than one needs ``random_start``.
         random_start: start at a random point (the paper starts at the clean image).
@@ -37,11 +38,14 @@ def MIM(
         >>> MIM(8/255).describe()
         'MIM-10 linf 8/255'
 
-    Source: Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018, algorithm 1.
+    Source: Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018, algorithm 1. Deviation:
+    the falling step size for l2. Where the box stops pixels, l2 steps of ``eps/steps`` end inside the ball.
     """
     geometry = as_geometry(eps, norm)
-    rate = step_rate(geometry, step_size, 1 / max(steps, 1))
+    falls = step_size is None and is_round(geometry)
+    rate = falling_rate(steps) if falls else step_rate(geometry, step_size, 1 / max(steps, 1))
+    rule = Momentum(geometry, rate, decay, steps if falls else None)
     whole("restarts", restarts, least=1)
     start = "inside" if random_start or restarts > 1 else "clean"
-    attack = FirstOrder("MIM", geometry, objective(loss), Momentum(geometry, rate, decay), steps, start)
+    attack = FirstOrder("MIM", geometry, objective(loss), rule, steps, start)
     return repeated(attack, restarts)

@@ -6,7 +6,6 @@ of steps, for sets with a curved surface: there a constant step leaves the itera
 """
 
 import math
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable

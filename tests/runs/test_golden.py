@@ -26,7 +26,7 @@ def test_an_old_run_is_read(folder, tmp_path, capsys):
     assert main(["report", str(run)]) == 0
     assert (run / "samples.csv").read_bytes() == table
     page = (run / "report.html").read_text()
-    assert "A run of format 1" in page
+    assert f"A run of {folder.name.replace('-', ' ')}" in page
     assert "It is small." in page
     assert main(["verify", str(run)]) == 0
     assert "cannot be loaded" in capsys.readouterr().err

@@ -13,10 +13,11 @@ from assay.cli.output import emit, note, say
 from assay.core.arguments import reject
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
+from assay.data import Dataset
 from assay.data import load as load_data
 from assay.models import load as load_model
 from assay.runs.foreground import with_foreground
-from assay.training import Epoch, Moment, Recipe, with_stored
+from assay.training import Epoch, Moment, Recipe, Trained, with_stored
 from assay.training import train as run_training
 from assay.training.trainer import COMMAND, FILES, is_training, require_accelerate
 
@@ -161,30 +162,45 @@ def train(
     )
     recipe.require_milestones()
     if stored is not None:
-        if recipe.eps is None:
-            reject("eps", "a budget, which stored examples need", None)
-        fooled = make_attack(stored_attack, eps=recipe.eps, norm=norm, eps_background=recipe.eps_background)
-        loaded = with_stored(loaded, load_model(stored), fooled, seed=seed)
+        loaded = _extended(loaded, recipe, stored, stored_attack)
     kept = tuple(range(epochs + 1)) if trail == "all" else _epochs("trail", trail)
-    silent, before = quiet or json, (out / "model.safetensors").is_file()
-    ran: list[Epoch] = []
+    before, ran = (out / "model.safetensors").is_file(), list[Epoch]()
+    with _bar(quiet or json) as live:
+        found = run_training(loaded, recipe, out, trail=kept, track=tuple(track or ()),
+                             progress=_teller(ran, quiet or json), live=live)  # fmt: skip
+    if json:
+        emit([vars(epoch) for epoch in found.history])
+    else:
+        _show(found, finished=before and not ran)
+    return 0
+
+
+def _extended(data: Dataset, recipe: Recipe, model: str, attack: str) -> Dataset:
+    """The data and adversarial examples of another model."""
+    if recipe.eps is None:
+        return reject("eps", "a budget, which stored examples need", None)
+    fooled = make_attack(attack, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background)
+    return with_stored(data, load_model(model), fooled, seed=recipe.seed)
+
+
+def _teller(ran: list[Epoch], silent: bool) -> Callable[[Epoch], None]:
+    """A callback that collects the epochs of this call, and tells each."""
 
     def told(epoch: Epoch) -> None:
         ran.append(epoch)
         if not silent:
             tell(epoch)
 
-    with _bar(silent) as live:
-        found = run_training(loaded, recipe, out, trail=kept, track=tuple(track or ()), progress=told, live=live)
-    if json:
-        emit([vars(epoch) for epoch in found.history])
-    else:
-        if found.best < len(found.history):
-            note(f"the weights are those of epoch {found.best}, the best on the images held out")
-        if before and not ran:
-            note(f"finished before: {len(found.history)} epochs are done (more with --epochs)")
-        say(f"model: {found.path}")
-    return 0
+    return told
+
+
+def _show(found: Trained, *, finished: bool) -> None:
+    """Say where the model is; ``finished``: an earlier call has trained it."""
+    if found.best < len(found.history):
+        note(f"the weights are those of epoch {found.best}, the best on the images held out")
+    if finished:
+        note(f"finished before: {len(found.history)} epochs are done (more with --epochs)")
+    say(f"model: {found.path}")
 
 
 def tell(epoch: Epoch) -> None:

@@ -178,9 +178,9 @@ def refuse_code(config: Config) -> None:
         ValueError: one is.
     """
     for name, model in config.models.items():
-        if model.load is not None and is_factory(model.load):
+        if model.load is not None and is_factory(model.load, {"arch": model.arch}):
             reject(f"models.{name}.load", "a weights file or a hub, or --trust, which lets a study name code to be run",
-                   model.load)  # fmt: skip
+                   model.load if is_factory(model.load) else f"{model.load} with arch {model.arch}")  # fmt: skip
 
 
 def canonical(config: Config) -> str:

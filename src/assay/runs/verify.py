@@ -10,7 +10,8 @@ from torch import nn
 
 from assay.core.ambient import in_neutral_context
 from assay.core.files import sha256
-from assay.models import digest
+from assay.models import digest, is_factory
+from assay.models.weights import is_weights_file
 from assay.runs.cells import NOT_ADAPTED
 from assay.runs.finish import MANIFEST, csv_text, parquet_bytes, summary_text
 from assay.runs.identity import key_of
@@ -20,8 +21,6 @@ from assay.runs.recheck import Rechecked, known_of, recheck
 from assay.runs.records import Words
 from assay.runs.seals import stray_rows
 from assay.runs.work import Source
-
-_WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def _model(
 ) -> nn.Module | None:
     """The model that a run attacked, if it can be had and is still the same."""
     told = sources.get(f"{data}/{name}")
-    if told is not None and not trust and not str(told["spec"]).endswith(_WEIGHTS):
+    if told is not None and not trust and _runs_code(told):
         skipped.append(f"{name}: {told['spec']} is code or a download; --trust gets it and shows it its images again")
         return None
     if told is None:
@@ -236,3 +235,9 @@ def _model(
         (faults if told["inside"] else skipped).append(text)
         return None
     return model
+
+
+def _runs_code(source: Mapping[str, Any]) -> bool:
+    """Whether a model is had by running code that the ledger names, or from a hub."""
+    spec = str(source["spec"])
+    return not is_weights_file(spec) or is_factory(spec, dict(source["recipe"]))

@@ -3,8 +3,7 @@
 from torch import nn
 
 from assay.core.arguments import described, reject
-from assay.models import digest
-from assay.models import load as load_model
+from assay.models import start_weights, weights_digest
 
 
 def begin_from(model: nn.Module, start: str) -> str:
@@ -22,12 +21,11 @@ def begin_from(model: nn.Module, start: str) -> str:
 
     Source: Tong et al., 2020, section 5.1 (networks pre-trained on ImageNet with a new last layer).
     """
-    source = load_model(start)
-    found, own = source.state_dict(), model.state_dict()
+    found, own = start_weights(start, model), model.state_dict()
     fitting = {name: t for name, t in found.items() if name in own and own[name].shape == t.shape}
     if 2 * len(fitting) < len(own):
         fresh = sorted(set(own) - set(fitting))
         got = described(f"one in which {len(fitting)} of {len(own)} tensors fit; {fresh[0]} does not")
         reject("start", "weights of the same architecture", got)
     model.load_state_dict(fitting, strict=False)
-    return digest(source)
+    return weights_digest(found)

@@ -102,7 +102,7 @@ BAD = {
     "unknown suite": (["--suite", "standrd"], "(did you mean 'standard'?)"),
     "unknown attack": (["--attack", "pdg"], "did you mean 'pgd'?"),
     "unknown argument of an attack": (["--attack", "pgd:stesp=3"], "did you mean 'steps'?"),
-    "argument that is no number": (["--attack", "pgd:steps=many"], "pgd:steps: expected a whole number, as in steps=40"),
+    "argument that is no number": (["--attack", "pgd:steps=many"], "pgd:steps: expected a whole number, as in"),
     "argument without a value": (["--attack", "pgd:steps"], "pgd:steps: expected a value, as in steps=40"),
     "budget that is no number": (["--eps", "eight"], "eps: expected a number or a fraction such as 8/255, got 'eight'"),
     "budget below zero": (["--eps", "-0.1"], "eps: expected a finite number"),

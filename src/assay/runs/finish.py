@@ -115,7 +115,8 @@ def _json(told: dict[str, Any]) -> str:
 
 
 def report_of(folder: Path, ledger: Ledger) -> Path:
-    """Write the page anew."""
+    """Write the page anew; the ledger is open to be written."""
+    own(ledger, "report.html")
     studies = studies_of(folder, ledger)
     return _report(folder, ledger, studies, _extras(ledger, studies))
 

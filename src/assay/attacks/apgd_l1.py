@@ -83,7 +83,9 @@ class SparseAutoPGD:
     def init(self, rows: Rows, rng: Rng) -> SparseState:
         """A Gaussian draw, projected on the first stage's ball."""
         count, device = len(rows), rows.x.device
-        scale, check = (torch.tensor(t, device=device).expand(count, -1) for t in _timetable(self.steps))
+        factors, checks = _timetable(self.steps)
+        scale = torch.tensor(factors, dtype=rows.x.dtype, device=device).expand(count, -1)
+        check = torch.tensor(checks, dtype=torch.bool, device=device).expand(count, -1)
         normal = rng.normal(rows.key, tuple(rows.x.shape[1:]), "start").to(rows.x)
         delta = self.geometry.project(normal, rows, scale[:, 0].to(rows.x))
         support = _support(delta)

@@ -84,7 +84,7 @@ class DDN:
         seen = oracle.evaluate(objective(self.loss), image, rows)
         found = claim(rows, image, seen.logits, "l2", self.geometry)
         length = length_of(seen.grad, "l2").clamp_min(1e-37)
-        rate = 0.01 + 0.495 * (1 + torch.cos(math.pi * state.step / max(self.steps, 1))).to(length)
+        rate = 0.01 + 0.495 * (1 + torch.cos(math.pi * state.step.to(length) / max(self.steps, 1)))
         delta = state.delta + seen.grad * spread(rate / length, seen.grad)
         radius = state.radius * torch.where(found.reached, 1 - self.gamma, 1 + self.gamma)
         delta = delta * spread(radius / length_of(delta, "l2").clamp_min(1e-37), delta)

@@ -96,7 +96,8 @@ class EAD:
 
     def step(self, rows: Rows, state: EADState, oracle: Oracle, rng: Rng) -> Step[EADState]:
         """One FISTA step from the point ahead, and a look at where it leads."""
-        seen = oracle.evaluate(Margin(self.confidence), rows.x + state.ahead, rows)
+        point = (rows.x + state.ahead).clamp(0, 1)  # momentum leads out of the box, where a model need not be defined
+        seen = oracle.evaluate(Margin(self.confidence), point, rows)
         left = 1 - state.step.to(rows.x) / max(self.steps, 1)
         constant = state.bracket.constant
         slope = 2 * state.ahead - spread(constant, state.ahead) * seen.grad
@@ -111,7 +112,7 @@ class EAD:
         hit, reached = at.hit & enough, at.reached & enough
         elastic = delta.flatten(1).square().sum(1) + self.beta * at.length
         loss = elastic + constant * (self.confidence - margin).clamp_min(0)
-        weight = (state.step / (state.step + 3)).to(delta)
+        weight = state.step.to(delta) / (state.step + 3).to(delta)
         ahead = delta + spread(weight, delta) * (delta - state.delta)
         state = state._replace(delta=delta, ahead=ahead, found=state.found | reached, step=state.step + 1)
         state = self._clock(rows, state, loss)

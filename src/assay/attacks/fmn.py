@@ -94,7 +94,7 @@ class FMN:
         at = claim(rows, image, seen.logits, self.norm, self.geometry)
         least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
         found = state.found | at.reached
-        falling = 0.5 * (1 + torch.cos(math.pi * state.step / max(self.steps, 1))).to(at.length)
+        falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))
         radius = self._radius(state, seen, at.reached, found, at.length, least, falling)
         furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)
         radius = torch.minimum(radius, furthest)

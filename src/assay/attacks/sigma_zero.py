@@ -93,12 +93,12 @@ class SigmaZero:
         smooth = 2 * state.delta * self.sigma / (square + self.sigma).square() / max(state.delta[0:1].numel(), 1)
         slope = seen.grad - smooth
         slope = slope / spread(length_of(slope, "linf").clamp_min(1e-12), slope)
-        falling = 0.5 * (1 + torch.cos(math.pi * (state.step - 1).clamp_min(0) / max(self.steps, 1))).to(at.length)
+        falling = 0.5 * (1 + torch.cos(math.pi * (state.step - 1).clamp_min(0).to(at.length) / max(self.steps, 1)))
         rate = self.rate * (_LAST_RATE + (1 - _LAST_RATE) * falling)
         move = Move(rows, torch.zeros_like(slope), slope, -at.length, state.step, unprojected)
         change, adam = Adam(1.0).update(move, state.adam)
         moved = (rows.x + state.delta + spread(rate, change) * change).clamp(0, 1)
-        falling = 0.5 * (1 + torch.cos(math.pi * state.step / max(self.steps, 1))).to(at.length)
+        falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))
         after = self.rate * (_LAST_RATE + (1 - _LAST_RATE) * falling)
         threshold = (state.threshold + torch.where(at.reached, self.pace, -self.pace) * after).clamp(0, 1)
         delta = moved - rows.x

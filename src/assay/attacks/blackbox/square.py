@@ -179,7 +179,7 @@ def _square(place: Tensor, height: Count, width: Count, h: int, w: int) -> Tenso
 
 def _bump(place: Tensor, side: Count, h: int, w: int) -> Tensor:
     """`_profile` of each row's side at its place, ``(b, h, w)``."""
-    made = torch.zeros(len(side), h, w, device=place.device)
+    made = torch.zeros(len(side), h, w, dtype=torch.float32, device=place.device)
     for size in sorted({*side.tolist()}):
         at = (side == size).nonzero().squeeze(1)
         height, width = min(size, h), min(size, w)
@@ -202,7 +202,7 @@ def _profile(height: int, width: int) -> Tensor:
 
 def _hill(height: int, width: int) -> Tensor:
     """A pyramid that grows towards its middle: ``Σ 1/(n + 1 − k)²`` over nested rectangles."""
-    made = torch.zeros(height, width)
+    made = torch.zeros(height, width, dtype=torch.float32)
     top, left = height // 2, width // 2
     up, across = 0, 0
     for counter in range(max(height // 2, width // 2) + 1):

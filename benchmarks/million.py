@@ -77,7 +77,7 @@ def main():
         before = peak()
         rows, seconds = filled(folder, arguments.models, arguments.attacks, arguments.samples)
         after = peak()
-        with Ledger(folder) as ledger:
+        with Ledger(folder, write=True) as ledger:
             began = time.perf_counter()
             page = report_of(folder, ledger)
             report = time.perf_counter() - began

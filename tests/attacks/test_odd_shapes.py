@@ -14,7 +14,7 @@ CLASSES = {"two": 2, "many": 200}
 SMALLEST = {"strattack": 2, "strattack-overlap": 3, "patch": 4}
 """Least side of the images, where an attack has one of its own."""
 
-OUTSIDE = ("nes",)
+OUTSIDE = ()
 """Attacks that ask about points around the image, also beyond [0, 1]."""
 
 

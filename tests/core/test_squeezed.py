@@ -34,6 +34,7 @@ HONEST = {
     "a binary margin": lambda z: torch.stack([-z[:, 0], z[:, 0]], 1),
     "bfloat16": lambda z: z.bfloat16().float(),
     "masked classes": lambda z: torch.cat([z, torch.full((len(z), 3), -1e4)], 1),
+    "columns far apart": lambda z: z[:, :2] + torch.tensor([6e4, 0.0]),
     "the same image many times": lambda z: z[:1].expand(32, -1),
 }
 SQUEEZED = {

@@ -160,7 +160,7 @@ def swap_images(folder):
     return path
 
 
-FIRST_BROKEN = ("(cell, sample) = (SELECT cell, sample FROM sample WHERE status = 1 ORDER BY margin DESC LIMIT 1)")
+FIRST_BROKEN = "(cell, sample) = (SELECT cell, sample FROM sample WHERE status = 1 ORDER BY margin DESC LIMIT 1)"
 FIRST_SURVIVED = "(cell, sample) = (SELECT cell, sample FROM sample WHERE status = 2 LIMIT 1)"
 LOST = "UPDATE sample SET status = {} WHERE " + FIRST_BROKEN
 COLUMNS = {"y": "(y + 1) % 8", "target": "0", "predicted_clean": "(predicted_clean + 1) % 8",

@@ -177,12 +177,15 @@ def test_a_query_model_in_a_run(tmp_path):
         evaluate({"box": 3}, question, tmp_path / "other")
 
 
-QUESTIONS = STUDY + """
+QUESTIONS = (
+    STUDY
+    + """
 diagnostics:
   - {ask: [parameters, gradients], limit: 8, train_limit: 16}
 signatures: {victims: [clean], limit: 8, test_limit: 8, kinds: [pgd, patch], steps: 2, epochs: 1, warmup: 0,
              columns: [image], sides: [4]}
 """
+)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("planted"), ValueError("planted"), ZeroDivisionError("planted")])

@@ -131,7 +131,10 @@ def test_a_file_of_a_name_that_a_run_writes_is_not_replaced(finished, tmp_path, 
     (run / name).write_bytes(b"mine")
     before = content(run)
     assert main([*words, "-o", str(run)]) == 2
-    assert f"out: expected no other files of the names that a run writes (move them, or choose another folder with -o), got {name}" in capsys.readouterr().err  # noqa: E501
+    expected = (
+        "out: expected no other files of the names that a run writes (move them, or choose another folder with -o)"
+    )
+    assert f"{expected}, got {name}" in capsys.readouterr().err
     assert (run / name).read_bytes() == b"mine"
     assert set(content(run)) - {".holder", ".lock"} == set(before)
 

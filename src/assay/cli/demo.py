@@ -13,7 +13,7 @@ from assay.cli.evaluate import planned
 from assay.cli.output import emit, note, say, teller
 from assay.cli.results import show_cells
 from assay.core.arguments import reject, whole
-from assay.core.folder import out_folder
+from assay.core.folder import claim, out_folder
 from assay.core.numbers import parse_number
 from assay.core.progress import Callback, watched
 from assay.data import Dataset
@@ -63,6 +63,8 @@ def demo(
         reject("seed", "a whole number below 2^63", seed)
     out_folder(out)
     require_accelerate()
+    claim(out_folder(out), "demo", ("report.html",), adopt=lambda folder: (folder / "scenes").is_dir(),
+          remade=("report.html",))  # fmt: skip
     lessons = {(chapter.name, name): _lesson(chapter, name, out, small=small, seed=seed)
                for chapter in CHAPTERS for name in MODELS}  # fmt: skip
     with ended(_executor(small)) as executor:

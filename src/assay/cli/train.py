@@ -19,6 +19,7 @@ from assay.models import load as load_model
 from assay.runs.foreground import with_foreground
 from assay.training import Epoch, Moment, Recipe, Trained, with_stored
 from assay.training import train as run_training
+from assay.training.objectives.registry import check_options
 from assay.training.trainer import COMMAND, FILES, is_training, require_accelerate
 
 
@@ -31,9 +32,9 @@ def train(
     normalize: str = "half",
     eps: str | None = None,
     eps_background: str | None = None,
-    norm: str = "linf",
+    norm: str | None = None,
     foreground: str = "auto",
-    attack_steps: int = 10,
+    attack_steps: int | None = None,
     attack: str | None = None,
     epochs: int = 10,
     batch: int = 128,
@@ -77,11 +78,11 @@ def train(
     eps_background
         Background budget of at-dual.
     norm
-        linf, l2 or l1.
+        linf (the default), l2 or l1.
     foreground
         Where at-dual's masks come from: data, salience, intensity, folder:PATH, or auto (data, else salience).
     attack_steps
-        Steps of the inner attack.
+        Steps of the inner attack (default 10).
     attack
         Another inner attack than the objective's usual one, such as apgd:loss=dlr (see: assay ls attacks).
     epochs
@@ -131,6 +132,10 @@ def train(
     """
     require_accelerate()
     check_claim(out_folder(out), COMMAND, FILES, is_training)
+    given = {"attack": attack, "attack_steps": attack_steps, "eps_background": eps_background}
+    if not validate and stored is None:  # which read a budget, too
+        given |= {"eps": eps, "norm": norm}
+    check_options(objective, {name for name, value in given.items() if value is not None}, attack)
     loaded = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
     if "dual" in f"{objective}{attack}{stored_attack}":
         loaded = with_foreground(loaded, foreground)
@@ -141,8 +146,8 @@ def train(
         objective=objective,
         eps=_budget("eps", eps),
         eps_background=_budget("eps_background", eps_background),
-        norm=norm,
-        attack_steps=attack_steps,
+        norm=norm or "linf",
+        attack_steps=10 if attack_steps is None else attack_steps,
         attack=attack,
         epochs=epochs,
         batch=batch,

@@ -95,7 +95,7 @@ class EstimatingOracle:
         finite = value.isfinite() & logits.isfinite().all(1)
         for pair in range(self.pairs):
             u = self.rng.normal(rows.key, tuple(x.shape[1:]), f"direction {pair}", self.step).to(x)
-            ends = [x + self.sigma * u, x - self.sigma * u]
+            ends = [(x + self.sigma * u).clamp(0, 1), (x - self.sigma * u).clamp(0, 1)]
             up, down = (objective(self.oracle.logits(end, rows), end, rows) for end in ends)
             slope = (up - down).nan_to_num(0, 0, 0)
             grad = grad + slope.reshape(-1, 1, 1, 1) * u

@@ -75,9 +75,16 @@ def _crowds(changing: Tensor, *, ceiling: bool) -> str:
     share = _share(changing, low, high, _EDGE)
     if low >= -1 and high <= 1 and min(-float(low), float(high)) > 1 - 2 * _NATURAL_EDGE:
         share = max(share, _share(changing, -torch.ones(()), torch.ones(()), _NATURAL_EDGE))
-    if share < _SATURATED:
+    if share < _SATURATED or not _both_ends(changing, low, high):
         return ""
     return f"a clamp, sigmoid or tanh: {100 * share:.0f} % of the outputs are at {float(low):.4g} or {float(high):.4g}"
+
+
+def _both_ends(values: Tensor, low: Tensor, high: Tensor) -> bool:
+    """Whether some column goes from one end to the other: columns that only lie far apart squeeze nothing."""
+    near = _NATURAL_EDGE * (high - low)
+    ends = (values <= low + near).any(0) & (values >= high - near).any(0)
+    return bool(ends.any())
 
 
 def _share(values: Tensor, low: Tensor, high: Tensor, edge: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from assay.core.arguments import described, nearest, reject
-from assay.core.spec import read_arguments
+from assay.core.spec import read_arguments, split_spec
 from assay.defences.changes import BitDepth, Blur, Jpeg, Median, TotalVariation
 from assay.defences.distilled import Distilled
 from assay.defences.fitted import FITTINGS, with_threshold
@@ -149,7 +149,7 @@ def check(spec: str) -> str:
 
 
 def _read(spec: str) -> tuple[str, dict[str, Any]]:
-    name, _, text = spec.partition(":")
+    name, text = split_spec("defence", spec)
     if name not in DEFENCES:
         reject("defence", "one of " + ", ".join(DEFENCES), described(f"{name!r}{nearest(name, DEFENCES)}"))
     known = {k: p for k, p in inspect.signature(DEFENCES[name].make).parameters.items() if k != "model"}

@@ -9,6 +9,7 @@ from assay.models.registry import parted
 from assay.runs.fields import Attack, Budget, Name, Number, Seed, Strict, Whole, different, known
 from assay.signatures import KINDS, SCENARIOS, Grid, Plan
 from assay.training.objectives import make
+from assay.training.objectives.registry import OPTIONS, check_options
 from assay.training.recipe import Recipe
 
 
@@ -52,6 +53,9 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _whole_recipe(self) -> "Training":
+        chosen = self.model_fields_set & set(OPTIONS)
+        held_out = {"eps", "norm"} if self.validate_ else set()  # which measuring on images held out reads
+        check_options(self.objective, chosen - held_out, self.attack)
         recipe = self.recipe(teacher=self.teacher)
         make(recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
              steps=recipe.attack_steps, attack=recipe.attack, load=lambda _: nn.Identity())  # fmt: skip

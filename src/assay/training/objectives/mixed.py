@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number, one_of
+from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
 from assay.core.guard import untouched
 from assay.training.objectives.batch import Batch, attacked, needs_of
@@ -49,8 +50,8 @@ class Mixed:
         y = batch.y
         if self.labels == "predicted":
             with untouched(model), torch.no_grad():
-                y = model(batch.x).argmax(1)
-        moved = F.cross_entropy(model(attacked(model, batch, self.attack, y=y)), batch.y)
+                y = classify(model, batch.x).argmax(1)
+        moved = F.cross_entropy(classify(model, attacked(model, batch, self.attack, y=y)), batch.y)
         if self.share == 0:
             return moved
-        return self.share * F.cross_entropy(model(batch.x), batch.y) + (1 - self.share) * moved
+        return self.share * F.cross_entropy(classify(model, batch.x), batch.y) + (1 - self.share) * moved

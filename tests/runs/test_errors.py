@@ -130,7 +130,7 @@ def files(tmp_path, monkeypatch):
         "    def forward(self, x):\n"
         "        if x.requires_grad:\n"
         "            raise ValueError('no gradients today')\n"
-        "        return self.net(x)\n"
+        "        return self.net(x) * 0 + torch.arange(8)\n"  # always the last class, which the data have
         "def net():\n"
         "    return Net()\n"
     )
@@ -144,8 +144,7 @@ def test_evaluate_ends_with_one_and_no_number_is_told(files, capsys):
         code = main(words)
         told = capsys.readouterr()
         rows = statuses(files / "run")[0]
-        if 4 not in rows:
-            pytest.skip("the untrained network is right about no image")
+        assert 4 in rows  # it is right about some image
         assert code == 1
         assert "samples have no result" in told.err or "sample has no result" in told.err
         assert "no gradients today" in told.err

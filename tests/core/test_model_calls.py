@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import random
 import types
+from collections import deque
 
 import numpy as np
 import pytest
@@ -11,11 +13,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import assay
+import assay.defences
 from assay import Status
 from assay.core.calls import call, classify, fill_masked, gradients
 from assay.core.guard import model_device, model_dtype, untouched
 from assay.core.holders import modules_in
 from assay.core.preflight import ModelWarning, inspect, no_gradient
+from assay.models import FixedBatch
 from models_for_tests import images, mlp, predicted
 
 MODEL, X = mlp(), images(16)
@@ -233,6 +237,42 @@ def test_masked_classes_are_no_reason_for_an_invalid_sample():
     assert torch.allclose(moved, assay.perturb(MODEL, X, Y, ATTACK, seed=0), atol=1e-5)
 
 
+class InAList(nn.Module):
+    """Keeps its network where PyTorch does not look."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.nets = [net]
+
+    def forward(self, x):
+        return self.nets[0](x)
+
+
+class Slotted:
+    __slots__ = ("net",)
+
+    def __init__(self, net):
+        self.net = net
+
+    def __call__(self, x):
+        return self.net(x)
+
+
+def of_a_class(net):
+    class Kept:
+        inner = net
+
+    return lambda x: Kept.inner(x)
+
+
+def wrapped(net):
+    @functools.wraps(net.forward)
+    def ask(x):
+        return net(x)
+
+    return ask
+
+
 def dropping():
     return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(72), nn.Dropout(0.5), nn.Linear(72, 4)).train()
 
@@ -253,6 +293,14 @@ HOLDERS = {
     "bound forward": lambda net: net.forward,
     "object": Holder,
     "nested": lambda net: functools.partial(HOLDERS["lambda"](lambda x: net(x) * 1.0)),
+    "list in a module": InAList,
+    "list in a part of a module": lambda net: nn.Sequential(nn.Identity(), InAList(net)),
+    "slots": Slotted,
+    "class attribute": of_a_class,
+    "wrapped function": wrapped,
+    "deque": lambda net: functools.partial(lambda nets, x: nets[0](x), deque([net])),
+    "adapter": lambda net: FixedBatch(lambda x: net(x), 5),
+    "expectation": lambda net: assay.Expectation(lambda x: net(x), 1),
     "query": lambda net: assay.QueryModel(lambda a: net(torch.from_numpy(a)).detach().numpy()),
 }
 
@@ -261,7 +309,7 @@ HOLDERS = {
 def test_a_network_inside_a_callable_is_looked_after(holder):
     net = dropping()
     model = HOLDERS[holder](net)
-    assert modules_in(model) == (net,)
+    assert any(part is net for root in modules_in(model) for part in root.modules())
     before = copy.deepcopy(net.state_dict())
     assert "train-mode" in [finding.code for finding in inspect(model, X, Y)]
     attack = assay.Square(0.1, queries=10)
@@ -369,3 +417,128 @@ def test_a_model_of_float64_under_a_default_of_float64():
 
 def test_what_a_call_returns_lies_where_the_images_lie():
     assert call(lambda x: x.flatten(1).double(), X).device == X.device
+
+
+def noisy(draw):
+    return lambda x: MODEL(x + 0.2 * draw(x))
+
+
+SOURCES = {
+    "torch": lambda x: torch.randn_like(x),
+    "numpy": lambda x: torch.from_numpy(np.random.standard_normal(tuple(x.shape))).to(x),
+    "python": lambda x: torch.full_like(x, random.gauss(0, 1)),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_a_random_model_draws_belongs_to_the_seed_of_the_call(source):
+    model, found = noisy(SOURCES[source]), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        found.append((verdicts(model), assay.perturb(model, X, Y, ATTACK, seed=3)))
+    assert found[0][0][0] == found[1][0][0]
+    assert torch.equal(found[0][0][1], found[1][0][1])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+class OwnGenerators(nn.Module):
+    """Draws from generators of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = copy.deepcopy(MODEL)
+        self.torch = torch.Generator().manual_seed(0)
+        self.others = {"numpy": np.random.default_rng(0), "python": random.Random(0)}
+
+    def forward(self, x):
+        noise = torch.randn(x.shape, generator=self.torch) + float(self.others["numpy"].standard_normal())
+        return self.net(x + 0.1 * noise + 0.01 * self.others["python"].random())
+
+
+def test_generators_that_a_model_holds_are_put_back():
+    model = OwnGenerators()
+    first, second = verdicts(model), verdicts(model)
+    assert first[0] == second[0]
+    assert torch.equal(first[1], second[1])
+    assert torch.equal(model.torch.get_state(), torch.Generator().manual_seed(0).get_state())
+    assert model.others["python"].random() == random.Random(0).random()
+    assert model.others["numpy"].random() == np.random.default_rng(0).random()
+
+
+@pytest.mark.parametrize("precision", ["medium", "high", "highest"])
+def test_the_precision_of_matrices_is_put_back(precision):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        assert verdicts(lambda x: MODEL(x) if torch.get_float32_matmul_precision() == "highest" else None)[0] == PLAIN
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_hooks_on_saved_tensors_are_the_callers_own():
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t * 0, lambda t: t):
+        status, moved = verdicts(MODEL)
+    assert status == PLAIN
+    assert torch.equal(moved, PLAIN_IMAGES)
+
+
+def test_a_model_that_switches_gradients_off_for_those_after_it():
+    def model(x):
+        logits = MODEL(x)
+        torch.set_grad_enabled(False)
+        return logits
+
+    try:
+        assert verdicts(model)[0] == PLAIN
+        assert torch.is_grad_enabled()
+    finally:
+        torch.set_grad_enabled(True)
+
+
+def test_a_defence_leaves_the_mode_of_the_classifier():
+    net = dropping()
+    defended = assay.defences.defend(net, "jpeg:quality=60")
+    assert net.training
+    assert not defended.training
+
+
+@pytest.mark.parametrize(("test", "came"), [
+    (lambda z, x: 3, "int"), (lambda z, x: torch.ones(len(z)), "torch.float32"),
+    (lambda z, x: torch.ones(2) > 0, r"torch.bool of shape \(2,\)"),
+])  # fmt: skip
+def test_a_condition_that_is_none(test, came):
+    with pytest.raises(TypeError, match=rf"test: expected a function that returns a bool tensor of shape .*got {came}"):
+        verdicts(MODEL, test=test)
+
+
+@pytest.mark.parametrize("at", [1, 3, 5, 9])
+def test_an_interrupt_at_any_pass_leaves_a_record(at):
+    calls = []
+
+    def model(x):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return MODEL(x)
+
+    outcome = assay.attack(model, X, Y, ATTACK)
+    assert outcome.count(Status.SURVIVED) == 0
+    assert outcome.count(Status.NOT_RUN) > 0
+    assert "interrupted" in outcome.events
+
+
+@pytest.mark.parametrize(("x", "message"), [
+    (X.to_sparse(), "x: expected .*dense and with data, got torch.sparse_coo"),
+    (X.to("meta"), "x: expected .*dense and with data, got torch.strided on meta"),
+])  # fmt: skip
+def test_images_without_values(x, message):
+    with pytest.raises(TypeError, match=message):
+        assay.attack(MODEL, x, Y, ATTACK)
+
+
+def test_a_class_is_no_model():
+    with pytest.raises(TypeError, match="model: expected a callable that maps images to logits"):
+        assay.attack(nn.Linear, X, Y, ATTACK)

@@ -21,9 +21,10 @@ _AUTOCAST = ("cpu", "cuda", "mps", "xpu", "mtia", "hpu", "privateuseone")
 def neutral(devices: set[torch.device]) -> Iterator[None]:
     """PyTorch as it is in a fresh process, and afterwards as the caller had it.
 
-    Meanwhile inference mode and autocast are off, gradients can be taken, the default type is float32 and the default
-    device the CPU, anomaly detection and TensorFloat-32 are off. Random states of PyTorch, NumPy and Python are put
-    back at the end. What belongs to the process and not to the thread is put back when the last thread leaves.
+    Meanwhile inference mode, autocast and hooks on saved tensors are off, gradients can be taken, the default type is
+    float32 and the default device the CPU, matrices are multiplied in full float32, anomaly detection is off. Random
+    states of PyTorch, NumPy and Python are put back at the end. What belongs to the process and not to the thread is
+    put back when the last thread leaves.
 
     Args:
         devices: whose random states count.
@@ -35,6 +36,8 @@ def neutral(devices: set[torch.device]) -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if _functions_are_intercepted():
             stack.enter_context(torch.device("cpu"))
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_same, _same))  # instead of the caller's
         yield
 
 
@@ -51,6 +54,10 @@ def in_neutral_context(function: Callable[P, T]) -> Callable[P, T]:
             return function(*plain, **{name: _plain(value) for name, value in named.items()})
 
     return wrapped
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -149,20 +156,35 @@ def _settings() -> dict[str, Any]:
     return {
         "dtype": torch.get_default_dtype(),
         "anomaly": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
-        "tf32": (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32),
+        "matmul": _matmul_precision(),
+        "cudnn": torch.backends.cudnn.allow_tf32,
     }
+
+
+def _matmul_precision() -> str | None:
+    """How exactly float32 matrices are multiplied; None where old and new settings contradict each other."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
 
 
 def _set_plain() -> None:
     torch.set_default_dtype(torch.float32)
     torch.autograd.set_detect_anomaly(mode=False)
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, False
+    if _matmul_precision() not in ("highest", None):
+        torch.set_float32_matmul_precision("highest")
+    if torch.backends.cudnn.allow_tf32:
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def _restore_settings(before: dict[str, Any]) -> None:
     torch.set_default_dtype(before["dtype"])
     torch.autograd.set_detect_anomaly(*before["anomaly"])
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before["tf32"]
+    if before["matmul"] not in ("highest", None):
+        torch.set_float32_matmul_precision(before["matmul"])
+    if torch.backends.cudnn.allow_tf32 != before["cudnn"]:
+        torch.backends.cudnn.allow_tf32 = before["cudnn"]
     restore_random_states(before["random"])
 
 

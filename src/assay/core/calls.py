@@ -45,8 +45,11 @@ def call_and_describe(model: Classifier, x: Tensor) -> tuple[Tensor, str]:
     size = _exported_batch(model, len(x))
     if size is not None and len(x) != size:
         return call_in_groups(model, x, size), ""
+    gradients_taken = torch.is_grad_enabled()
     with default_device_for(x), default_dtype_for(x):
         output = model(x.clone())
+    if torch.is_grad_enabled() != gradients_taken:  # which the model has switched for those after it
+        torch.set_grad_enabled(gradients_taken)
     tensor, where = select_output(output)
     return tensor.to(x.device), where
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.core.ambient import neutral, random_states, restore_random_states
 from assay.core.calls import Classifier
-from assay.core.holders import modules_in
+from assay.core.holders import Generator, generators_in, modules_in
 from assay.core.turns import turns
 
 _TABLES = ("_parameters", "_buffers")
@@ -25,9 +25,9 @@ def untouched(*models: Classifier) -> Iterator[None]:
 
     Restored, also after an exception: the training flag of every submodule, ``requires_grad`` of every parameter,
     parameters and buffers with their contents (also where the model replaces them), hooks, and the random state of
-    PyTorch (each device the models are on), NumPy and Python. ``.grad`` is never written to. The context is that of
-    `ambient.neutral`: the caller's inference mode, autocast, default type and default device do not reach the model.
-    Threads that use the same modules take turns.
+    PyTorch (each device the models are on), NumPy and Python, also of generators that the models hold. ``.grad`` is
+    never written to. The context is that of `ambient.neutral`: the caller's inference mode, autocast, default type and
+    default device do not reach the model. Threads of assay that use the same modules take turns.
 
     Args:
         models: modules, or callables; the modules that a callable holds are looked after, too (`holders.modules_in`).
@@ -37,6 +37,7 @@ def untouched(*models: Classifier) -> Iterator[None]:
     parts = [part for root in roots for part in root.modules() if not isinstance(part, torch.jit.ScriptModule)]
     with turns([*models, *roots, *parts]) as first, neutral({t.device for root in roots for t in _tensors(root)}):
         states = [_State.of(root, contents=first) for root in roots]
+        generators = [(own, _state_of(own)) for model in models for own in generators_in(model)]
         try:
             for root in roots:
                 _freeze(root)
@@ -44,6 +45,8 @@ def untouched(*models: Classifier) -> Iterator[None]:
         finally:
             for state in reversed(states):
                 state.restore()
+            for own, before in generators:
+                _set_state(own, before)
 
 
 @contextmanager
@@ -148,6 +151,25 @@ def _freeze(root: nn.Module) -> None:
     for parameter in root.parameters():
         if parameter.requires_grad:
             parameter.requires_grad_(False)
+
+
+def _state_of(generator: Generator) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
+
+
+def _set_state(generator: Generator, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.setstate(state)
 
 
 def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:

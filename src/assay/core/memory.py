@@ -36,6 +36,8 @@ def attempt(work: Callable[[], T], tolerate: Callable[[Exception], bool]) -> tup
             raise
         failure = error.with_traceback(None)
         failure.__context__ = None
+    if not is_out_of_memory(failure):
+        return None, failure
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -60,7 +60,7 @@ def make_problem(
     Raises:
         TypeError, ValueError: a wrong argument, by name.
     """
-    if not callable(model):
+    if not callable(model) or isinstance(model, type):
         reject("model", "a callable that maps images to logits", model, error=TypeError)
     _check_images(x)
     y = _check_per_sample("y", y, len(x)).cpu()
@@ -97,6 +97,8 @@ def _check_images(x: Images) -> None:
     expected = "a float tensor of shape (n, c, h, w) with values in [0, 1]"
     if not isinstance(x, Tensor):
         reject("x", expected, type(x), error=TypeError)
+    if x.layout != torch.strided or x.is_meta:
+        reject("x", expected + ", dense and with data", described(f"{x.layout} on {x.device}"), error=TypeError)
     if x.dim() != 4:
         reject("x", expected, described(f"shape {tuple(x.shape)}"))
     if not x.is_floating_point():

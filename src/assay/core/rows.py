@@ -43,7 +43,7 @@ class Goal:
         done = torch.where(self.strict, predicted == self.aim, predicted != self.label)
         done = done & logits.isfinite().all(1)
         for test in self.tests:  # each with copies of its own: it may change what it is given
-            done = done & test(logits.clone(), x.clone())
+            done = done & _condition(test(logits.clone(), x.clone()), len(x))
         return done
 
     def margin(self, logits: Logits) -> PerRow:
@@ -56,6 +56,13 @@ class Goal:
     def also(self, test: Test) -> "Goal":
         """This goal and a further condition."""
         return replace(self, tests=(*self.tests, test))
+
+
+def _condition(flags: object, count: int) -> Flag:
+    if not isinstance(flags, Tensor) or flags.dtype != torch.bool or tuple(flags.shape) != (count,):
+        came = f"{flags.dtype} of shape {tuple(flags.shape)}" if isinstance(flags, Tensor) else type(flags).__name__
+        reject("test", f"a function that returns a bool tensor of shape ({count},)", described(came), error=TypeError)
+    return flags
 
 
 def untargeted(y: Labels) -> Goal:

@@ -13,7 +13,7 @@ from assay.core.attack import Attack
 from assay.core.calls import Classifier
 from assay.core.combinators import AnyAttack, Composite, Stage, Variant, unfold
 from assay.core.engine import Engine, Settings
-from assay.core.guard import model_device, untouched
+from assay.core.guard import model_device, seeded, untouched
 from assay.core.layout import channels_last
 from assay.core.memory import attempt, is_out_of_memory
 from assay.core.oracle import Oracle
@@ -120,26 +120,35 @@ def attack(
     oracle = Oracle(model, search=search, compile=compile, device=device, surrogate=surrogate)
     record = Record.empty(problem)
     engine = Engine(oracle, record, settings, attack.describe())
-    if preflight and len(problem.x):
-        warn_of(inspect(model, problem.x, problem.y))
     seen = model if surrogate is None else surrogate
-    with untouched(model), untouched(seen), channels_last(seen, wanted=compile == "no") as oracle.layout:
-        try:
+    try:
+        if preflight and len(problem.x):
+            warn_of(inspect(model, problem.x, problem.y))
+        with (
+            untouched(model, seen),
+            seeded(_seed_of(settings.seed, problem), {device}),  # what a random model draws
+            channels_last(seen, wanted=compile == "no") as oracle.layout,
+        ):
             logits = _clean(engine, oracle, problem)
             if len(record.errors) < len(problem.x) or not len(problem.x):  # else the errors say what is wrong
                 check_labels(problem, logits)
             record.problem = problem = _with_starts(replace(problem, reference=logits), stages)
             engine.run(stages)
-        except KeyboardInterrupt:
-            engine.interrupt()
-            record.events.append(INTERRUPTED)
-    if preflight and surrogate is None and bool(record.backwards.any()):  # what asked for gradients had some?
-        warn_of([no_gradient(model, problem.x, problem.y)])
+        if preflight and surrogate is None and bool(record.backwards.any()):  # what asked for gradients had some?
+            warn_of([no_gradient(model, problem.x, problem.y)])
+    except KeyboardInterrupt:
+        engine.interrupt()
+        record.events.append(INTERRUPTED)
     return record.outcome(
         stages=tuple(stage.attack.describe() for stage in stages),
         name=attack.describe(),
         seconds=time.monotonic() - began,
     )
+
+
+def _seed_of(seed: int, problem: Problem) -> int:
+    """A seed for what the model itself draws: that of the call, and other draws for other samples."""
+    return (seed + (int(problem.keys[0]) if len(problem.keys) else 0)) % 2**63
 
 
 def _clean(engine: Engine, oracle: Oracle, problem: Problem) -> Tensor:
@@ -238,7 +247,8 @@ def _perturb(
     oracle = Oracle(model, search=search, device=model_device(model, problem.x.device))
     attempts = [(stage, variant) for stage in stages for variant in stage.variants]
     single = len(attempts) == 1
-    with untouched(model), channels_last(model) as oracle.layout:
+    draws = seeded(_seed_of(seed + step, problem), {oracle.device})  # what a random model draws
+    with untouched(model), draws, channels_last(model) as oracle.layout:
         if any("reference" in stage.attack.needs or v.rank for stage, v in attempts):
             problem = replace(problem, reference=oracle.verify(problem.x).cpu())
         image, value = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)

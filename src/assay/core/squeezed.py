@@ -60,7 +60,10 @@ def _softmax(values: Tensor) -> str:
 
 def _ties(values: Tensor, *, ceiling: bool) -> str:
     for edge, word in ((values.min(), "floor"), (values.max(), "ceiling"))[: 1 + ceiling]:
-        tied = int((values == edge).sum())
+        ties = values == edge
+        if float(edge) == 0 and bool((ties.sum(1) == 1).all()):
+            continue  # rows less their own least or greatest value
+        tied = int(ties.sum())
         if tied >= 4 and tied >= _TIED * values.numel():
             return f"a {word}: {100 * tied / values.numel():.0f} % of the outputs are exactly {float(edge):.4g}"
     return ""

@@ -135,7 +135,12 @@ def defend(model: nn.Module, spec: str) -> nn.Module:
         BitDepth(bits=1)
     """
     name, given = _read(spec)
-    return DEFENCES[name].make(model, **given).eval()
+    defended = DEFENCES[name].make(model, **given)
+    own = {id(part) for part in model.modules()} if isinstance(model, nn.Module) else set()
+    for part in defended.modules():
+        if id(part) not in own:  # the classifier stays in the mode that it has
+            part.training = False
+    return defended
 
 
 def check(spec: str) -> str:

@@ -64,6 +64,8 @@ def program() -> NoReturn:
     With Ray in it, it ends at once: a command whose run was whole was once seen to spin in the interpreter's own end.
     Ray ends its workers in the same way (its pull request 18899).
     """
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (closed: assay ls >&-)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     code = main()
     if not _is_read():
         _drop_output()
@@ -173,6 +175,10 @@ def _explain(error: Exception) -> int:
         shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
         complain(f"{shown}: {(error.strerror or 'no such file').lower()}; name another file or folder")
         return 2
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        complain(f"no space is left{where}: free some, and repeat the same command; what was done is kept")
+        return 1
     name = "" if wrong_input else f"{type(error).__name__}: "
     complain(f"{name}{error}")
     return 2 if wrong_input else 1

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay.core.arguments import described, reject
 from assay.core.calls import classify
@@ -11,6 +11,9 @@ from assay.core.guard import untouched
 from assay.core.memory import is_out_of_memory
 from assay.data import Dataset
 from assay.models.weights import SUFFIXES, is_weights_file
+
+_TRIED = 8
+"""Images that a model is tried on: one that raises an error on some samples is no reason to refuse it."""
 
 
 def named(spec: str) -> tuple[str, str]:
@@ -31,8 +34,19 @@ def named(spec: str) -> tuple[str, str]:
     return file[: -len(ending)] or file, spec
 
 
+def _first_answer(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits of the first image on which the model raises no error; the error, if it raises one on all of them."""
+    errors = []
+    for image in x.split(1):
+        try:
+            return classify(model, image)
+        except Exception as error:  # told by the caller, if no image is taken
+            errors.append(error)
+    raise errors[0]
+
+
 def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -> str:
-    """Try a model on the first image of a data set, before anything is written.
+    """Try a model on a few images of a data set, before anything is written: it has to take one of them.
 
     Args:
         name: of the model, for the message.
@@ -46,13 +60,14 @@ def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -
     Raises:
         ValueError: the model does not take images of that shape, or has fewer classes than the labels.
     """
-    x = data.images(slice(0, 1)).to(device)
+    few = torch.linspace(0, len(data) - 1, min(_TRIED, len(data))).round().long()
+    x = data.images(few).to(device)
     convolution = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
     own = "" if convolution is None else f", whose first convolution takes {convolution.in_channels} channels"
     images = f"images of shape {tuple(x.shape[1:])} (channels, height, width)"
     try:
         with untouched(model.to(device)), torch.no_grad():
-            logits = classify(model, x)
+            logits = _first_answer(model, x)
     except Exception as error:
         if is_out_of_memory(error):
             raise

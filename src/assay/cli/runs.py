@@ -78,7 +78,9 @@ def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: 
         say(f"wrong: {text}")
     say(f"{found.files} files as they were written; {found.measured} adversarial images measured anew, "
         f"{found.flipped} of them on the boundary")  # fmt: skip
-    say("nothing is wrong" if not found.faults else f"{len(found.faults)} things are wrong")
+    left = f"; {len(found.skipped)} things could not be checked (told above)" if found.skipped else ""
+    say(f"nothing is wrong{' in what was checked' if left else ''}{left}" if not found.faults
+        else f"{len(found.faults)} things are wrong{left}")  # fmt: skip
     return 3 if found.faults else 0
 
 

@@ -47,7 +47,10 @@ def call_and_describe(model: Classifier, x: Tensor) -> tuple[Tensor, str]:
         return call_in_groups(model, x, size), ""
     gradients_taken = torch.is_grad_enabled()
     with default_device_for(x), default_dtype_for(x):
-        output = model(x.clone())
+        try:
+            output = model(x.clone())
+        except SystemExit as error:
+            raise RuntimeError(f"the model tried to end the program (SystemExit: {error})") from error
     if torch.is_grad_enabled() != gradients_taken:  # which the model has switched for those after it
         torch.set_grad_enabled(gradients_taken)
     tensor, where = select_output(output)

@@ -48,7 +48,7 @@ def from_factory(spec: str, arguments: Mapping[str, int] | None = None, *, argum
     shown = f"{spec}({', '.join(f'{key}={value}' for key, value in keywords.items())})"
     try:
         model = target(**keywords)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 120 else reason[:120].rpartition(" ")[0] + " …"
         raise ValueError(
@@ -70,7 +70,7 @@ def _attribute(module: str, name: str, spec: str, argument: str) -> Any:
         reject(argument, expected, described("a module of Python's standard library"))
     try:
         value: Any = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reject(argument, expected, described(f"{type(error).__name__} on import: {' '.join(str(error).split())[:120]}"))
     for part in name.split("."):
         if not hasattr(value, part):

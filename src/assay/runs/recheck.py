@@ -49,11 +49,13 @@ class Rechecked:
         faults: what is wrong, as sentences.
         measured: adversarial images that were measured anew.
         flipped: those within rounding of the boundary that the model takes for the true class now.
+        unseen: broken samples whose image was not kept, so that nothing can be measured.
     """
 
     faults: list[str] = field(default_factory=list)
     measured: int = 0
     flipped: int = 0
+    unseen: int = 0
 
 
 def known_of(model: nn.Module, data: Dataset) -> Known:
@@ -102,6 +104,9 @@ def recheck(
     if known is not None and known.clean is not None:
         found.faults += [f"{label}: {text}" for text in _clean(columns, known.clean)]
     for part in parts:
+        if part.keep in (None, "none"):
+            status = columns["status"][part.first : part.first + part.count]
+            found.unseen += int((status == int(Status.BROKEN)).sum())
         found.faults += [f"{label}: {text}" for text in _unkept(folder, part, columns)]
         at, images = _images(folder, part)
         if len(at):
@@ -131,6 +136,7 @@ def _numbers(
         "has a target, which no run sets": there & (columns["target"] != -1),
         "is called misclassified, and its clean prediction is right": (status == int(Status.MISCLASSIFIED)) & right,
         "was attacked, and its clean prediction is wrong": (broken | survived) & ~right,
+        "is called undecided, and its clean prediction is wrong": ~decided & (columns["predicted_clean"] >= 0) & ~right,
         "has a clean prediction that is no class": decided & (columns["predicted_clean"] < 0),
         "is broken with a margin below 0": broken & ~(columns["margin"] >= 0),
         "is broken with a prediction that is its label": broken & (columns["predicted"] == y),
@@ -212,10 +218,9 @@ def _shown(
 ) -> tuple[list[str], int]:
     """What is wrong when the model sees the images again, and how many do not fool it for all that."""
     status = torch.from_numpy(columns["status"][index.numpy()])
-    chosen = (status == int(Status.BROKEN)) | (status == int(Status.SURVIVED))
-    images, index, status = images[chosen], index[chosen], status[chosen]
     if not len(index):
         return [], 0
+    images = images.nan_to_num(0, 0, 0)  # of a sample that is invalid
     target = torch.from_numpy(columns["target"][index.numpy()])
     how = adaptation_of(model) if adapted else None
 
@@ -237,9 +242,11 @@ def _shown(
     flipped = len(missed) - len(faults)
     size = torch.from_numpy(columns["size"][index.numpy()])
     hidden = (~broken & fooled & sure & ~(size > 1 + TOLERANCE)).nonzero().squeeze(1).tolist()
-    faults += [f"sample {int(index[i])} is said to have survived, and its image fools the model" for i in hidden]
+    faults += [f"sample {int(index[i])} is called {Status(int(status[i])).label}, and its image fools the model"
+               for i in hidden]  # fmt: skip
     said = torch.from_numpy(columns["predicted"][index.numpy()])
-    other = ((said != logits.argmax(1)) & sure).nonzero().squeeze(1).tolist()
+    decided = broken | (status == int(Status.SURVIVED))
+    other = ((said != logits.argmax(1)) & sure & decided).nonzero().squeeze(1).tolist()
     faults += [f"the model takes the image of sample {int(index[i])} for class {int(logits[i].argmax())}, the ledger "
                f"says {int(said[i])}" for i in other if i not in missed]  # fmt: skip
     return faults, flipped

@@ -9,14 +9,14 @@ from typing import Any
 from torch import nn
 
 from assay.core.ambient import in_neutral_context
-from assay.core.files import sha256
+from assay.core.files import run_of, sha256
 from assay.models import digest, is_factory
 from assay.models.weights import is_weights_file
 from assay.runs.cells import NOT_ADAPTED
 from assay.runs.finish import MANIFEST, csv_text, parquet_bytes, summary_text
 from assay.runs.identity import key_of
 from assay.runs.ledger import Entry, Ledger
-from assay.runs.pictures import inside, run_data
+from assay.runs.pictures import FOLDER, inside, is_of_run, run_data
 from assay.runs.recheck import Rechecked, known_of, recheck
 from assay.runs.records import Words
 from assay.runs.seals import stray_rows
@@ -75,7 +75,7 @@ def verify(
         faults += more
         if not ledger.sealed:
             skipped.append("digests of rows: a ledger of the first version has none; the run's own command adds them")
-        measured, flipped = 0, 0
+        measured, flipped, unseen = 0, 0, 0
         try:
             by_model = _by_model(ledger)
         except ValueError as error:
@@ -86,6 +86,9 @@ def verify(
             for found in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
                 faults += found.faults
                 measured, flipped = measured + found.measured, flipped + found.flipped
+                unseen += found.unseen
+        if unseen:
+            skipped.append(f"{unseen} broken samples: their images were not kept, so no model can be shown them again")
         notice("tables")
         faults += _tables(folder, ledger)
     return Verified(tuple(faults), files, measured, flipped, tuple(skipped))
@@ -99,6 +102,9 @@ def _rows(ledger: Ledger) -> Iterator[str]:
             yield f"cell {entry.id} is not what its key says"
     for cell, count in stray_rows(ledger.connection).items():
         yield f"cell {cell}: {count} samples belong to no shard"
+    for entry, words in ledger.plan():
+        if str(words.seed) != str(entry.fields.get("seed", words.seed)):
+            yield f"the plan says seed {words.seed} for {words.attack}, its results are of {entry.fields['seed']}"
     planned = ledger.connection.execute("SELECT count(*) FROM plan").fetchone()[0]
     if ledger.meta("ended") is True and not planned:
         yield "the run is finished, and its plan is empty"
@@ -192,7 +198,17 @@ def _hashes(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
             faults.append(f"{name}: changed since it was written")
         else:
             right += 1
+    faults += [f"{FOLDER}/{name}: an image file of this run that no part names" for name in _orphans(folder, expected)]
     return faults, right, skipped
+
+
+def _orphans(folder: Path, named: Mapping[str, str | None]) -> list[str]:
+    """Files of images that this run has written and no part of it names; none while a run is going on."""
+    run = run_of(folder)
+    if not (folder / MANIFEST).is_file():
+        return []
+    return sorted(path.name for path in (folder / FOLDER).glob("*.safetensors")
+                  if f"{FOLDER}/{path.name}" not in named and is_of_run(path, run))  # fmt: skip
 
 
 def _by_model(ledger: Ledger) -> dict[tuple[str, str], list[tuple[Entry, Words]]]:

@@ -66,8 +66,8 @@ FORGED = {
     "broken is called not run": f"UPDATE sample SET status = 5 WHERE {BROKEN}",
     "misclassified is called not run": "UPDATE sample SET status = 5 WHERE status = 0",
     "misclassified is called invalid": "UPDATE sample SET status = 3 WHERE status = 0",
-    "images are disowned": "UPDATE shard SET images = NULL, sha256 = NULL, keep = 'none'; UPDATE sample SET status = 2, "
-    f"predicted = y, margin = -0.5, stage = -1, restart = -1 WHERE {BROKEN}",
+    "images are disowned": "UPDATE shard SET images = NULL, sha256 = NULL, keep = 'none'; UPDATE sample SET "
+    f"status = 2, predicted = y, margin = -0.5, stage = -1, restart = -1 WHERE {BROKEN}",
     "another seed": """UPDATE plan SET words = replace(words, '"seed": 0', '"seed": 5')""",
 }
 

@@ -8,6 +8,7 @@ import pytest
 
 from assay.cli import main
 from assay.runs.database import NAME
+from assay.runs.seals import seal_all
 from report.hostile import PAYLOADS
 from runs.made import STUDY
 
@@ -31,6 +32,7 @@ def run(tmp_path):
 def change(run, statement, *values):
     with sqlite3.connect(run / NAME) as db:
         db.execute(statement, values)
+        seal_all(db)  # whoever forges a ledger repairs its digests
     db.close()
 
 
@@ -99,6 +101,7 @@ def test_names_that_lead_outside_are_refused(run, name, command, capsys):
         db.execute(
             "UPDATE data SET about = ? WHERE digest = ?", (json.dumps({**json.loads(about), "file": name}), digest)
         )
+        seal_all(db)
     db.close()
     assert main([command, str(run)]) == 2
     assert "run: expected files inside the run's folder" in capsys.readouterr().err
@@ -133,6 +136,7 @@ def test_names_from_a_ledger_are_text(run, payload, capsys):
         (told,) = db.execute("SELECT value FROM meta WHERE name = 'told'").fetchone()
         changed = {**json.loads(told), "title": payload, "command": payload, "notes": [payload]}
         db.execute("UPDATE meta SET value = ? WHERE name = 'told'", (json.dumps(changed),))
+        seal_all(db)
     db.close()
     before = (run / "report.html").read_text()
     assert main(["report", str(run)]) == 0

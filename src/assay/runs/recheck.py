@@ -241,7 +241,8 @@ def _shown(
     faults = [f"the image of sample {int(index[i])} does not fool the model" for i in missed if margin[i] > clear]
     flipped = len(missed) - len(faults)
     size = torch.from_numpy(columns["size"][index.numpy()])
-    hidden = (~broken & fooled & sure & ~(size > 1 + TOLERANCE)).nonzero().squeeze(1).tolist()
+    missing = torch.isin(status, torch.tensor([int(s) for s in (Status.SURVIVED, Status.INVALID, Status.ERROR)]))
+    hidden = (missing & fooled & sure & ~(size > 1 + TOLERANCE)).nonzero().squeeze(1).tolist()
     faults += [f"sample {int(index[i])} is called {Status(int(status[i])).label}, and its image fools the model"
                for i in hidden]  # fmt: skip
     said = torch.from_numpy(columns["predicted"][index.numpy()])

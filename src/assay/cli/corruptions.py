@@ -12,10 +12,11 @@ from cyclopts import Parameter
 
 from assay.cli.models import named
 from assay.cli.output import emit, note, say, table
-from assay.core.arguments import described, nearest, reject
+from assay.core.arguments import described, nearest, one_of, reject
 from assay.core.files import atomic_write, file_name
 from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
+from assay.corruptions.registry import TABLES
 from assay.data import load as load_data
 from assay.models import load as load_model
 
@@ -68,6 +69,7 @@ def corruptions(
     for name in only or ():
         if name not in CORRUPTIONS:
             reject("only", "one of " + ", ".join(CORRUPTIONS), described(f"{name!r}{nearest(name, CORRUPTIONS)}"))
+    one_of("parameters", parameters, TABLES)
     specs = dict(named(spec) for spec in model)
     if len(specs) < len(model):
         reject("model", "a name for each model, all different (NAME=SPEC)", model)

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from assay.cli.models import named
 from assay.cli.output import command_line, note, say, teller
-from assay.core.arguments import reject
+from assay.core.arguments import number, reject, whole
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.data import load as load_data
@@ -60,6 +60,12 @@ def diagnose(
     quiet
         No progress.
     """
+    try:
+        radius = parse_number(eps)
+    except ValueError:
+        reject("eps", "a number or a fraction such as 8/255", eps)
+    number("eps", radius, least=0)
+    whole("epochs", epochs, least=1)
     check_claim(out_folder(out), COMMAND, (), is_diagnosis)
     trail: Trail | None = None
     models = {}
@@ -69,10 +75,6 @@ def diagnose(
         models = {name: load_model(path) for name, path in map(named, model)}
         if len(models) < len(model):
             reject("model", "a name for each model, all different (NAME=SPEC)", model)
-    try:
-        radius = parse_number(eps)
-    except ValueError:
-        reject("eps", "a number or a fraction such as 8/255", eps)
     chosen(which, trail=trail is not None)  # a wrong name is said before images are read
     test = load_data(data, split="test", limit=limit, seed=seed)
     names = chosen(which, trail=trail is not None, masks=test.masks is not None)

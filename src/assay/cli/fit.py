@@ -11,7 +11,7 @@ from assay.core.arguments import one_of, reject
 from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.core.numbers import parse_number
 from assay.data import load as load_data
-from assay.defences.fitted import FITTINGS, fit_defence
+from assay.defences.fitted import FITTINGS, check_fitting, fit_defence
 from assay.models import load as load_model
 
 COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
@@ -73,8 +73,10 @@ def fit(
         radius = 0.0 if eps is None else parse_number(eps)
     except ValueError:
         reject("eps", "a number or a fraction such as 8/255", eps)
+    check_fitting(defence, epochs=epochs, refuse=refuse, seed=seed)
     check_claim(out_folder(out), COMMAND, FILES, is_fit)
     loaded = load_data(data, split="train", limit=limit, seed=seed)
+    check_fitting(defence, data=loaded)
     network = load_model(model) if how.attacked and model is not None else None
     maker = make_attack(attack, eps=radius, norm=norm) if how.attacked else None
     with locked(out):

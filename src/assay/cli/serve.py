@@ -1,9 +1,11 @@
 """``assay serve``: browse runs on this machine."""
 
+import errno
+from http.server import HTTPServer
 from pathlib import Path
 
 from assay.cli.output import note, say
-from assay.core.arguments import reject, whole
+from assay.core.arguments import described, reject, whole
 from assay.runs.serving import serve as serve_runs
 
 _LAST_PORT = 65535
@@ -25,7 +27,7 @@ def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False)
         raise FileNotFoundError(f"runs: expected a folder, but there is none at {runs}")
     if whole("port", port) > _LAST_PORT:
         reject("port", f"a port from 0 to {_LAST_PORT}", port)
-    with serve_runs(runs, port) as server:
+    with _listen(runs, port) as server:
         say(f"runs: http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)")
         if once:
             server.handle_request()
@@ -35,3 +37,22 @@ def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False)
         except KeyboardInterrupt:
             note("ended")
     return 0
+
+
+def _listen(runs: Path, port: int) -> HTTPServer:
+    """A server on the port.
+
+    Raises:
+        ValueError: another program listens on the port, or this user may not use it.
+    """
+    reasons = {
+        errno.EADDRINUSE: "on which another program listens",
+        errno.EACCES: "which needs the rights of an administrator",
+    }
+    try:
+        return serve_runs(runs, port)
+    except OSError as error:
+        if error.errno not in reasons:
+            raise
+        free = "a free port (--port 0 finds one)"
+        return reject("port", free, described(f"{port}, {reasons[error.errno]}"))

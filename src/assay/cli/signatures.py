@@ -1,14 +1,17 @@
 """``assay signatures`` and ``assay identify``: which attack made an image."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from torch import nn
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, teller
-from assay.core.arguments import reject
+from assay.core.arguments import name_argument, number, reject
 from assay.core.combinators import unfold
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
@@ -19,6 +22,7 @@ from assay.models import load as load_model
 from assay.runs.settings import device_of
 from assay.runs.signatures import COMMAND, Held, Lesson, is_signatures, learn_signatures
 from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
+from assay.signatures.networks import layer_of
 
 _LARGEST = 2**30
 
@@ -112,15 +116,19 @@ def signatures(
     quiet
         No progress.
     """
+    asked, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
+    grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
+    plan = Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer, seed=seed)
+    number("refused", refused, least=0, most=0.5)
     check_claim(out_folder(out), COMMAND, (), is_signatures)
     victims = {name: load_model(path) for name, path in map(named, victim)}
     if len(victims) < len(victim):
         reject("victim", "a name for each model, all different (NAME=SPEC)", victim)
-    asked = names_of("columns", columns, SCENARIOS)
+    features = list(victims.values())[-1] if extractor is None else load_model(extractor)
+    _check_layer(features, plan, asked)
     train = load_data(data, split="train", limit=limit, seed=seed)
     test = load_data(data, split="test", limit=test_limit, seed=seed)
-    size, names = min(train.x.shape[2:]), names_of("kinds", kinds, KINDS)
-    grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
+    size = min(train.x.shape[2:])
     learned, held = settings(size, grid, names), []
     if unseen_eps is not None:
         other = Grid(eps=_numbers("unseen-eps", unseen_eps), sides=grid.sides, steps=steps)
@@ -143,11 +151,9 @@ def signatures(
     words = f"{last}, trained on such images" if extractor is None else extractor
     lesson = Lesson(
         victims, train, test, learned,
-        helpers=Helpers(victims[first], victims[last] if extractor is None else load_model(extractor)),
+        helpers=Helpers(victims[first], features),
         extractor=f"{words}, convolution {layer}",
-        plan=Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer,
-                  seed=seed),
-        columns=asked, held=held, refused=refused, seed=seed, device=device_of(device),
+        plan=plan, columns=asked, held=held, refused=refused, seed=seed, device=device_of(device),
     )  # fmt: skip
     flags = {
         "--data": data, "--kinds": kinds, "--eps": eps, "--sides": sides, "--steps": steps,
@@ -183,7 +189,8 @@ def identify(
     json
         Print the result as JSON, with all probabilities and the confusion matrix.
     """
-    identifier = load_identifier(by)
+    with name_argument("by", inner="identifier"):
+        identifier = load_identifier(by)
     height, width = identifier.shape[1:]
     found = []
     for path in image:
@@ -208,6 +215,12 @@ def identify(
     for path, guess in zip(image, found, strict=True):
         say(f"{path}: {guess}")
     return 0
+
+
+def _check_layer(extractor: nn.Module, plan: Plan, columns: Sequence[str]) -> None:
+    """Reject a layer that the extractor does not have, if a column uses its features."""
+    if any(replace(plan, **SCENARIOS[column]).uses_features for column in columns):  # type: ignore[arg-type]
+        layer_of(extractor, plan.layer)
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:

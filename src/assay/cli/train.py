@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.output import emit, note, say
-from assay.core.arguments import reject
+from assay.core.arguments import described, reject, whole
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.data import Dataset
@@ -131,6 +131,7 @@ def train(
         No progress.
     """
     require_accelerate()
+    kept = _kept_epochs(trail, epochs)
     check_claim(out_folder(out), COMMAND, FILES, is_training)
     given = {"attack": attack, "attack_steps": attack_steps, "eps_background": eps_background}
     if not validate and stored is None:  # which read a budget, too
@@ -168,7 +169,6 @@ def train(
     recipe.require_milestones()
     if stored is not None:
         loaded = _extended(loaded, recipe, stored, stored_attack)
-    kept = tuple(range(epochs + 1)) if trail == "all" else _epochs("trail", trail)
     before, ran = (out / "model.safetensors").is_file(), list[Epoch]()
     with _bar(quiet or json) as live:
         found = run_training(loaded, recipe, out, trail=kept, track=tuple(track or ()),
@@ -247,6 +247,17 @@ def _budget(name: str, text: str | None) -> float | None:
         return None if text is None else parse_number(text)
     except ValueError:
         return reject(name, "a number or a fraction such as 8/255", text)
+
+
+def _kept_epochs(trail: str, epochs: int) -> tuple[int, ...]:
+    """The epochs whose weights are kept."""
+    if trail == "all":
+        return tuple(range(whole("epochs", epochs) + 1))
+    kept = _epochs("trail", trail)
+    wrong = [epoch for epoch in kept if not 0 <= epoch <= whole("epochs", epochs)]
+    if wrong:
+        reject("trail", f"epochs from 0 to {epochs} (--epochs), or all", described(", ".join(map(str, wrong))))
+    return kept
 
 
 def _epochs(name: str, text: str) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -106,6 +107,35 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
         hint = nearest(value, allowed) if isinstance(value, str) else ""
         reject(name, "one of " + ", ".join(repr(a) for a in allowed), described(f"{value!r}{hint}"))
     return value
+
+
+@contextmanager
+def name_argument(name: str, inner: str = "") -> Iterator[None]:
+    """Make the errors of a block name the argument that the caller wrote.
+
+    Args:
+        name: the argument as the caller wrote it.
+        inner: the name that the block's errors give it; the caller's name replaces it. Any other text stays, with the
+            caller's name before it.
+
+    Raises:
+        ValueError, FileNotFoundError: those of the block, renamed. Errors of the operating system pass unchanged.
+
+    Example:
+        >>> with name_argument("start", inner="model"):
+        ...     reject("model", "a weights file", "a.txt")
+        Traceback (most recent call last):
+        ValueError: start: expected a weights file, got 'a.txt'
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        text = str(error)
+        if text.startswith((f"{name}:", f"{name} ")) or getattr(error, "filename", None) is not None:
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        rest = text.removeprefix(f"{inner}: ") if inner else text
+        raise kind(f"{name}: {rest}") from error
 
 
 def nearest(word: str, words: Collection[str]) -> str:

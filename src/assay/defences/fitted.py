@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import number, one_of, reject
+from assay.core.arguments import number, one_of, reject, whole
 from assay.core.combinators import AnyAttack
 from assay.core.files import atomic_write
 from assay.data import Dataset
@@ -57,6 +57,35 @@ FITTINGS: Mapping[str, Fitting] = MappingProxyType(
 )  # fmt: skip
 
 
+def check_fitting(
+    name: str, *, epochs: int | None = None, refuse: float = 0.01, seed: int = 0, data: Dataset | None = None
+) -> None:
+    """Reject arguments of `fit_defence` that are out of range, and data that it cannot learn from.
+
+    Args:
+        name: a name of `FITTINGS`.
+        epochs: passes over the data; None for the defence's own number.
+        refuse: share of clean images that may be refused.
+        seed: of weights and draws.
+        data: clean images; None if they are not loaded yet.
+
+    Raises:
+        ValueError: an unknown name, a number out of range, too few images, or images of a side that does not fit.
+    """
+    one_of("defence", name, tuple(FITTINGS))
+    if epochs is not None:
+        whole("epochs", epochs, least=1)
+    number("refuse", refuse, least=0, most=1)
+    whole("seed", seed)
+    if data is None:
+        return
+    if len(data) < 10:
+        reject("data", "at least 10 images", len(data))
+    side = int(data.x.shape[2])
+    if FITTINGS[name].part == "generator" and side % 4:
+        reject("data", "images whose side is a multiple of 4", f"{side} pixels")
+
+
 def fit_defence(
     name: str,
     data: Dataset,
@@ -86,17 +115,15 @@ def fit_defence(
         The file, for ``defend(model, f"{name}:path={file}")``.
 
     Raises:
-        ValueError: an unknown name, a missing model or attack, or too few images.
+        ValueError: an unknown name, a missing model or attack, a number out of range, or data that do not fit.
     """
-    how = FITTINGS[one_of("defence", name, tuple(FITTINGS))]
-    number("refuse", refuse, least=0, most=1)
+    check_fitting(name, epochs=epochs, refuse=refuse, seed=seed, data=data)
+    how = FITTINGS[name]
     given: dict[str, Any] = {}
     if how.attacked:
         if model is None or attack is None:
             reject("model" if model is None else "attack", f"one, as {name} learns from adversarial images", None)
         given = {"model": model, "attack": attack}
-    if len(data) < 10:
-        reject("data", "at least 10 images", len(data))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     _same_run(folder, {"defence": name, "data": data.digest, "seed": seed, "attack": str(attack) if given else "",

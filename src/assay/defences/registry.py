@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from assay.core.arguments import described, nearest, reject
+from assay.core.arguments import described, name_argument, nearest, reject
 from assay.core.spec import read_arguments, split_spec
 from assay.defences.changes import BitDepth, Blur, Jpeg, Median, TotalVariation
 from assay.defences.distilled import Distilled
@@ -135,7 +135,8 @@ def defend(model: nn.Module, spec: str) -> nn.Module:
         BitDepth(bits=1)
     """
     name, given = _read(spec)
-    defended = DEFENCES[name].make(model, **given)
+    with name_argument(f"defence {spec}"):
+        defended = DEFENCES[name].make(model, **given)
     own = {id(part) for part in model.modules()} if isinstance(model, nn.Module) else set()
     for part in defended.modules():
         if id(part) not in own:  # the classifier stays in the mode that it has

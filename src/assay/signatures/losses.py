@@ -35,7 +35,7 @@ class Losses:
         self.plan, self.device = plan, device
         self.classifier = copy.deepcopy(helpers.classifier).eval().requires_grad_(False).to(device)
         self.extractor = copy.deepcopy(helpers.extractor).eval().requires_grad_(False).to(device)
-        self.layer = layer_of(self.extractor, plan.layer) if plan.sees == "redrl" and plan.feature else None
+        self.layer = layer_of(self.extractor, plan.layer) if plan.uses_features else None
 
     def __call__(self, found: Recognition, examples: Examples, at: Tensor) -> Tensor:
         """The loss of some of the examples."""

@@ -103,6 +103,8 @@ def layer_of(model: nn.Module, place: int) -> nn.Module:
         ValueError: it has fewer.
     """
     found: Sequence[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if not found:
+        reject("extractor", "a network with convolutions", type(model))
     if not 1 <= place <= len(found):
         reject("layer", f"a convolution between 1 and {len(found)}", place)
     return found[place - 1]

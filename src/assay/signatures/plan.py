@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from assay.core.arguments import number, one_of, whole
+from assay.models.registry import parted
 
 INPUTS = ("image", "truth", "redrl")
 
@@ -58,8 +59,15 @@ class Plan:
             number(name, getattr(self, name), least=0)
         number("smoothing", self.smoothing, least=0, most=0.9)
         number("rate", self.rate, least=0, above=True)
-        for name, least in (("epochs", 1), ("warmup", 0), ("batch", 2), ("layer", 1), ("seed", 0)):
+        least_of = {"epochs": 1, "warmup": 0, "batch": 2, "width": 1, "blocks": 0, "layer": 1, "seed": 0}
+        for name, least in least_of.items():
             whole(name, getattr(self, name), least=least)
+        parted(self.arch)
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether the loss compares features of the extractor."""
+        return self.sees == "redrl" and self.feature > 0
 
 
 SCENARIOS: Mapping[str, Mapping[str, object]] = MappingProxyType(

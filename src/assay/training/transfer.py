@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from assay.core.arguments import described, reject
+from assay.core.arguments import described, name_argument, reject
 from assay.models import start_weights, weights_digest
 
 
@@ -21,7 +21,8 @@ def begin_from(model: nn.Module, start: str) -> str:
 
     Source: Tong et al., 2020, section 5.1 (networks pre-trained on ImageNet with a new last layer).
     """
-    found, own = start_weights(start, model), model.state_dict()
+    with name_argument("start", inner="model"):
+        found, own = start_weights(start, model), model.state_dict()
     fitting = {name: t for name, t in found.items() if name in own and own[name].shape == t.shape}
     if 2 * len(fitting) < len(own):
         fresh = sorted(set(own) - set(fitting))

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+import torch
 
 from assay.attacks.registry import plan
 from assay.cli import main
@@ -121,3 +122,20 @@ def test_a_model_that_raises_on_some_images_is_no_wrong_input(tmp_path, monkeypa
              "pgd:steps=2", "--checks", "none", "-o", "run"]  # fmt: skip
     assert main(words) == 1
     assert "(ValueError: too bright); the same command tries" in capsys.readouterr().err
+
+
+def test_images_that_never_fool_a_random_model_are_a_fault(tmp_path):
+    """No image fools it for sure, so none is judged alone; images of survivors that are called broken fool it never."""
+    data, recipe = load("scenes:size=16,count=40", limit=24), {**RECIPE, "arch": "tiny-cnn+noise"}
+    model = build(**recipe).eval()
+    with torch.no_grad():  # one class wins by more than all noise
+        list(model.parameters())[-1][1] += 20
+    save(model, tmp_path / "m.safetensors", recipe)
+    data.y[:] = 1
+    question = Question("Forged", data, [plan("pgd:steps=1", eps=1e-5)])
+    evaluate({"m": model}, question, tmp_path / "run", settings=Settings(checks="none"),
+             sources={"m": Source(str(tmp_path / "m.safetensors"))})  # fmt: skip
+    assert not any("random" in text for text in verify(tmp_path / "run").faults)
+    edit(tmp_path / "run", "UPDATE sample SET status = 1, margin = 0.5, predicted = (y + 1) % 8, stage = 0 "
+         "WHERE status = 2", repair=True)  # fmt: skip
+    assert any("the model is random" in text for text in verify(tmp_path / "run").faults)

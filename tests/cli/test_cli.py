@@ -105,7 +105,7 @@ BAD = {
     "argument that is no number": (["--attack", "pgd:steps=many"], "pgd:steps: expected a whole number, as in"),
     "argument without a value": (["--attack", "pgd:steps"], "pgd:steps: expected a value, as in steps=40"),
     "budget that is no number": (["--eps", "eight"], "eps: expected a number or a fraction such as 8/255, got 'eight'"),
-    "budget below zero": (["--eps", "-0.1"], "eps: expected a finite number"),
+    "budget below zero": (["--eps", "-0.1"], "eps: expected a number that is at least 0"),
     "unknown norm": (["--norm", "l7"], "norm: expected one of"),
     "curve with a typo": (["--curve", "1/255;2/255"], "curve: expected a number"),
     "unknown foreground": (["--attack", "dual", "--foreground", "sky"], "foreground: expected auto"),

@@ -99,12 +99,14 @@ WORDS = {
                "pgd:steps=-1": "steps", "pgd:steps=1.5": "steps", "pgd:steps=many": "steps",
                "pgd:steps=5,steps=6": "steps", "pgd:eps=1e309": "eps", "pgd:restarts=0": "restarts",
                "pgd:nothing=3": "pgd", "pgd;steps=3": "attack", "pgd steps=3": "attack", "pgd:eps=8": "8/255"},
-    "curve": {"2/255;4/255": "curve: expected", "2/255,8": "8/255", "a": "curve: expected", "-1/255": "eps"},
+    "curve": {"2/255;4/255": "curve: expected", "2/255,8": "8/255", "a": "curve: expected", "-1/255": "curve"},
     "curve-background": {"x": "curve: expected"},
     "foreground": {"nope": "foreground: expected auto", "": "foreground: expected auto",
                    "Data": "did you mean 'data'?", "folder:": "folder: expected a folder",
                    "folder:/no/such": "folder: expected a folder", "sky": "foreground: expected auto"},
-    "defence": {"jpg": "did you mean", "jpeg:quality=200": "quality", "jpeg:quality=high": "quality", "": "defence",
+    "defence": {"jpg": "did you mean", "jpeg:quality=200": "quality", "jpeg:quality=high": "quality",
+                "bits:bits=99": "from 1 to 16",
+                "": "defence",
                 "jpeg:quality": "quality", "smoothing:sigma=-1": "sigma", "jpeg:quality=50,quality=60": "quality"},
     "checks": {"all": "checks: expected one of", "": "checks: expected one of", "Full": "did you mean 'full'?"},
     "require": {"good": "require: expected one of", "Strong": "did you mean 'strong'?"},
@@ -112,7 +114,7 @@ WORDS = {
     "stop": {"soon": "stop: expected one of", "": "stop: expected one of"},
     "device": {"gpu": "device: expected", "cuda:99": "device: expected", "": "device: expected",
                "tpu": "device: expected"},
-    "data": {"": "spec: expected one of the sources", "scene": "did you mean 'scenes'?",
+    "data": {"": "data: expected one of the sources", "scene": "did you mean 'scenes'?",
              "scenes:size=100000": "the memory that is free", "scenes:count=100000000000": "the memory that is free",
              "scenes:count=99999999999999999999": "18 digits", "scenes:classes=1000000000": "at most 8",
              "scenes:size=16,size=16": "once", "scenes:size=016": "a whole number", "scenes:size=16,": "key=value",
@@ -169,6 +171,11 @@ COMMANDS = {
     "unknown command": (["evalute"], "evaluate"),
     "unknown flag": (["evaluate", "--modle", "x"], "--model"),
     "no model": (["evaluate", "--data", DATA], "--model"),
+    "an empty path": (["status", ""], "path: expected a path"),
+    "a negative fraction": (
+        ["evaluate", "--model", "x.pt", "--data", DATA, "--eps", "-1/255", "-o", "r"],
+        "eps: expected",
+    ),
     "no data": (["evaluate", "--model", "x.pt"], "--data"),
     "a flag without value": (["evaluate", "--model", "x.pt", "--data", DATA, "--eps"], "--eps"),
     "a stray word": (["evaluate", "x.pt", "--model", "x.pt", "--data", DATA], "x.pt"),
@@ -314,9 +321,8 @@ def test_several_sets_of_weights_are_a_line(place, tmp_path, monkeypatch, capsys
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert main(words) == 0
-    assert "warning: two.pt holds several sets of weights (state_dict, ema); 'state_dict' is taken" in (
-        capsys.readouterr().err.splitlines()
-    )
+    told = "warning: two.pt holds several sets of weights (state_dict, ema); 'state_dict' is taken"
+    assert capsys.readouterr().err.splitlines().count(told) == 1
 
 
 @pytest.mark.parametrize("words", [["ls"], ["ls", "attacks", "--json"], ["ls", "--markdown"], ["--help"], ["doctor"]])

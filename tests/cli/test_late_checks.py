@@ -75,6 +75,12 @@ def test_signatures(trained, more, message, tmp_path, capsys):
     assert message in refused(words, tmp_path / "run", capsys)
 
 
+def test_signatures_need_images_that_their_architecture_takes(trained, tmp_path, capsys):
+    words = ["signatures", str(trained / "model.safetensors"), "--data", "digits", "--arch", "strattack-cnn"]
+    said = refused(words, tmp_path / "run", capsys)
+    assert "arch: expected an architecture for images of 8 pixels, got strattack-cnn" in said
+
+
 @pytest.mark.parametrize("trail", ["99", "-1", "0,2,3"])
 def test_train_keeps_epochs_that_there_are(trail, tmp_path, capsys):
     words = ["train", "--data", DATA, "--epochs", "2", f"--trail={trail}"]

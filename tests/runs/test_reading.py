@@ -59,7 +59,7 @@ def test_all_errors_at_once_with_place_and_suggestion():
         parse_study(wrong, name="s.yaml")
     text = str(caught.value)
     assert text.startswith("s.yaml: 4 errors")
-    assert "models.clean.train.epochs: expected a valid integer" in text
+    assert "models.clean.train.epochs: expected a whole number" in text
     assert "data.scenes.limt: no such field (did you mean 'limit'?)" in text
     assert "attacks[0]: attack: expected one of" in text
     assert "(did you mean 'apgd'?)" in text
@@ -99,7 +99,7 @@ NAMES = {
     "a reference": ("seeds: [0, 1]", "seeds: &s [0, 1]\nabout: *s", "references"),
     "an object": ("seeds: [0, 1]", "seeds: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
     "not a number": ("rate: 1e-3", "rate: .nan", "finite"),
-    "below zero": ("eps: [1/255, 2/255]", "eps: [-1/255]", "curve.eps[0]: expected greater than or equal to 0"),
+    "below zero": ("eps: [1/255, 2/255]", "eps: [-1/255]", "curve.eps[0]: expected a number that is at least 0"),
     "an architecture": ("objective: clean,", "objective: clean, arch: tiny-cn,", "train: arch: expected one"),
     "another scale": ("objective: clean,", "objective: clean, normalize: haf,", "train: normalize: expected"),
     "an objective's value": ("objective: clean,", "objective: 'clean:heat=2',", "models.clean.train: "),
@@ -120,6 +120,12 @@ NAMES = {
     "no victims": ("victims: [clean, robust]", "victims: []", "signatures.victims: "),
     "an answer that nobody asked for": ("answer: learning", "answer: profile", "claims[1] (answer): expected one of"),
     "a device": ("device: cpu", "device: cuda0", "run.device: expected auto, cpu"),
+    "one attack": (
+        '["apgd:steps=20", "dual:steps=10", "fmn:norm=l2,eps=0.5"]', "pgd",
+        "attacks: expected a list, such as [first, second]",
+    ),
+    "true is no number": ("limit: 64, seed", "limit: true, seed", "data.scenes.limit: expected a number, got true"),
+    "late milestones": ("milestones: [2]", "milestones: [9]", "train: milestones: expected epochs below 3"),
     "another version": ("version: 1", "version: 2", "version: expected 1, got 2"),
 }  # fmt: skip
 

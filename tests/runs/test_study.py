@@ -248,11 +248,11 @@ def test_another_forward_is_another_model(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("kind", "network"), [("nfs4", True), ("ext4", False), ("fuse.sshfs", True)])
 def test_disks_of_other_machines_are_known(tmp_path, monkeypatch, kind, network):
     lines = f"/dev/a / ext4 rw 0 0\nserver:/b {tmp_path} {kind} rw 0 0\n"
-    real = storage.Path.read_text
-    monkeypatch.setattr(storage.Path, "read_text",
+    real = database.Path.read_text
+    monkeypatch.setattr(database.Path, "read_text",
                         lambda path, **how: lines if str(path) == "/proc/mounts" else real(path, **how))  # fmt: skip
-    assert storage.on_network(tmp_path) is network
-    assert not storage.on_network(tmp_path.parent)
+    assert database.on_network(tmp_path) is network
+    assert not database.on_network(tmp_path.parent)
 
 
 def test_a_model_that_cannot_be_checked_loses_nothing(tmp_path, monkeypatch, capsys):

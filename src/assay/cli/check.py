@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.cli.data import load_data
 from assay.cli.evaluate import planned
 from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, table, teller
@@ -13,7 +14,6 @@ from assay.core.arguments import number
 from assay.core.combinators import unfold
 from assay.core.folder import out_folder
 from assay.core.progress import watched
-from assay.data import load as load_data
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.foreground import with_foreground

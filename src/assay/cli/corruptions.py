@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 from cyclopts import Parameter
 
+from assay.cli.data import load_data
 from assay.cli.models import named
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, nearest, one_of, reject
@@ -17,7 +18,6 @@ from assay.core.files import atomic_write, file_name
 from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
 from assay.corruptions.registry import TABLES
-from assay.data import load as load_data
 from assay.models import load as load_model
 
 COMMAND, TABLE = "corruptions", "corruptions.csv"

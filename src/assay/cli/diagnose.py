@@ -5,12 +5,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.cli.data import load_data
 from assay.cli.models import named
 from assay.cli.output import command_line, note, say, teller
 from assay.core.arguments import number, reject, whole
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
-from assay.data import load as load_data
 from assay.diagnostics import Trail, load_trail
 from assay.diagnostics.case import Case
 from assay.diagnostics.registry import chosen

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
+from assay.cli.data import load_data
 from assay.cli.models import check_fit, named
 from assay.cli.output import note, teller
 from assay.cli.results import refused, show
@@ -17,7 +18,6 @@ from assay.core.folder import out_folder
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
 from assay.data import Dataset
-from assay.data import load as load_data
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Local
@@ -231,9 +231,10 @@ def planned(
 
 def _number(name: str, text: str) -> float:
     try:
-        return parse_number(text)
+        value = parse_number(text)
     except ValueError:
         return reject(name, "a number or a fraction such as 8/255", text)
+    return value if value >= 0 else reject(name, "a number that is at least 0, or a fraction such as 8/255", text)
 
 
 def _flags(*values: object) -> dict[str, object]:

@@ -6,15 +6,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.attacks.registry import make as make_attack
+from assay.cli.data import load_data
 from assay.cli.output import emit, note, say
 from assay.core.arguments import one_of, reject
-from assay.core.folder import check_claim, claim, foreign, locked, out_folder
+from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
-from assay.data import load as load_data
-from assay.defences.fitted import FITTINGS, check_fitting, fit_defence
+from assay.defences.fitted import COMMAND, FILES, FITTINGS, check_fitting, fit_defence, is_fit
 from assay.models import load as load_model
-
-COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
 
 
 def fit(
@@ -79,22 +77,15 @@ def fit(
     check_fitting(defence, data=loaded)
     network = load_model(model) if how.attacked and model is not None else None
     maker = make_attack(attack, eps=radius, norm=norm) if how.attacked else None
-    with locked(out):
-        claim(out, COMMAND, FILES, is_fit, remade=("defence.safetensors",))
-        path = fit_defence(
-            defence, loaded, out, epochs=epochs, refuse=refuse, seed=seed, model=network, attack=maker,
-            progress=None if quiet or json else tell,
-        )  # fmt: skip
+    path = fit_defence(
+        defence, loaded, out, epochs=epochs, refuse=refuse, seed=seed, model=network, attack=maker,
+        progress=None if quiet or json else tell,
+    )  # fmt: skip
     if json:
         emit({"defence": defence, "path": str(path)})
     else:
         say(f"defence: {defence}:path={path}")
     return 0
-
-
-def is_fit(folder: Path) -> bool:
-    """Whether a folder without a record is one of this command, from a version that kept none."""
-    return (folder / "fit.json").is_file() and set(foreign(folder)) <= set(FILES)
 
 
 def tell(done: int, of: int, loss: float) -> None:

@@ -6,6 +6,7 @@ nobody read the output to its end.
 
 import errno
 import os
+import re
 import select
 import signal
 import sys
@@ -14,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -87,11 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = _joined([word for word in words if word != "--debug"])
     before = signal.signal(signal.SIGTERM, _terminated) if _is_default() else None
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = partial(_warn, set())
             code = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
     except Terminated:
@@ -113,6 +115,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if before is not None:  # a process that is ending anyway is not to be struck down by a second signal
             signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments is None else before)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words, with a negative number joined to its flag: ``--eps -1/255`` is no flag without a value.
+
+    Example:
+        >>> _joined(["--eps", "-1/255", "-o", "out"])
+        ['--eps=-1/255', '-o', 'out']
+    """
+    found: list[str] = []
+    for word in words:
+        if found and re.match(r"-\.?\d", word) and re.fullmatch("--[a-z-]+", found[-1]):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 class Terminated(KeyboardInterrupt):
@@ -147,6 +165,7 @@ def _drop_output() -> None:
 
 
 def _warn(
+    told: set[str],
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -154,9 +173,12 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning as a line, without the place in the code."""
+    """A warning as a line, once, without the place in the code."""
     del filename, lineno, file, line
-    note(f"{'warning' if category is UserWarning else category.__name__}: {message}")
+    text = f"{'warning' if category is UserWarning else category.__name__}: {message}"
+    if text not in told:
+        told.add(text)
+        note(text)
 
 
 def _explain(error: Exception) -> int:
@@ -176,9 +198,10 @@ def _explain(error: Exception) -> int:
         complain(f"{shown}: {(error.strerror or 'no such file').lower()}; name another file or folder")
         return 2
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        where = f" for {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        where = f" in {os.path.dirname(error.filename)}" if isinstance(error, OSError) and error.filename else ""
         complain(f"no space is left{where}: free some, and repeat the same command; what was done is kept")
         return 1
     name = "" if wrong_input else f"{type(error).__name__}: "
-    complain(f"{name}{error}")
+    hint = " (unexpected: --debug shows where; assay verify says whether a run's folder is whole)"
+    complain(f"{name}{error}{hint if isinstance(error, LookupError | AttributeError) else ''}")
     return 2 if wrong_input else 1

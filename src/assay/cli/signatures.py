@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from torch import nn
 
 from assay.attacks.registry import make as make_attack
+from assay.cli.data import load_data
 from assay.cli.models import named
 from assay.cli.output import command_line, emit, note, say, teller
 from assay.core.arguments import name_argument, number, reject
@@ -16,7 +17,6 @@ from assay.core.combinators import unfold
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.core.spec import names_of
-from assay.data import load as load_data
 from assay.data.decode import stacked
 from assay.models import load as load_model
 from assay.runs.settings import device_of

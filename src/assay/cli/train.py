@@ -9,12 +9,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.attacks.registry import make as make_attack
+from assay.cli.data import load_data
 from assay.cli.output import emit, note, say
 from assay.core.arguments import described, reject, whole
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.data import Dataset
-from assay.data import load as load_data
 from assay.models import load as load_model
 from assay.runs.foreground import with_foreground
 from assay.training import Epoch, Moment, Recipe, Trained, with_stored

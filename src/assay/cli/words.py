@@ -27,7 +27,7 @@ def read_value(kind: Any, tokens: Sequence[Token]) -> Any:
         ValueError: a word that is no such value; the message names the flag.
     """
     for token in tokens:
-        flag = token.keyword or "argument"
+        flag = token.keyword or ("path" if kind is Path else "argument")
         if kind is int and not _WHOLE.fullmatch(token.value):
             reject(flag, "a whole number of at most 19 digits", token.value)
         if kind is float and not _is_finite(token.value):

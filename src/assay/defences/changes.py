@@ -8,8 +8,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from assay.core.arguments import number, whole
+from assay.core.arguments import number, reject, whole
 from assay.core.types import Images
+
+_MOST_BITS = 16
+"""More levels than that are nearly those of a float32."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class BitDepth:
     bits: int = 3
 
     def __post_init__(self) -> None:
-        whole("bits", self.bits, least=1)
+        if whole("bits", self.bits, least=1) > _MOST_BITS:
+            reject("bits", f"a whole number from 1 to {_MOST_BITS}", self.bits)
 
     def __call__(self, x: Images) -> Images:
         """Round."""

@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from assay.core.arguments import number, one_of, reject, whole
 from assay.core.combinators import AnyAttack
 from assay.core.files import atomic_write
+from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.data import Dataset
 from assay.defences.fit import Progress, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
 from assay.defences.guarded import Detector, Reconstruction, threshold_at
 from assay.defences.parts import save_part
 from assay.models import digest
+
+COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
+"""What the folder's record says, and what is written there."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def fit_defence(
     Args:
         name: a name of `FITTINGS`.
         data: clean images; where there is a threshold to be set, a tenth of them is kept aside for it.
-        out: the folder: ``checkpoint.pt`` after each epoch, ``defence.safetensors`` at the end.
+        out: the folder, new or of an earlier call: ``checkpoint.pt`` after each epoch, ``defence.safetensors`` at the
+            end.
         model: the classifier to protect, for ``ape-gan`` and ``detector``.
         attack: makes adversarial images, for the same two.
         epochs: passes over the data.
@@ -115,7 +120,8 @@ def fit_defence(
         The file, for ``defend(model, f"{name}:path={file}")``.
 
     Raises:
-        ValueError: an unknown name, a missing model or attack, a number out of range, or data that do not fit.
+        ValueError: an unknown name, a missing model or attack, a number out of range, data that do not fit, or a folder
+            with other files, of another call or one that another process is writing to.
     """
     check_fitting(name, epochs=epochs, refuse=refuse, seed=seed, data=data)
     how = FITTINGS[name]
@@ -124,25 +130,35 @@ def fit_defence(
         if model is None or attack is None:
             reject("model" if model is None else "attack", f"one, as {name} learns from adversarial images", None)
         given = {"model": model, "attack": attack}
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    _same_run(folder, {"defence": name, "data": data.digest, "seed": seed, "attack": str(attack) if given else "",
-                       "model": digest(model) if given and model is not None else ""})  # fmt: skip
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    aside = max(len(data) // 10, 1) if how.scores else 0
-    net = how.fit(data.take(order[aside:]), **given, epochs=how.epochs if epochs is None else epochs, seed=seed,
-                  out=folder / "checkpoint.pt", progress=progress)  # fmt: skip
-    facts = {}
-    if how.scores is not None:
-        with torch.no_grad():
-            parts = [how.scores(net, data.images(at)) for at in order[:aside].split(256)]
-        facts["threshold"] = threshold_at(torch.cat(parts), refuse)
-    path = folder / "defence.safetensors"
-    save_part(net, path, how.part, how.describe(net, data), **facts)
+    folder = out_folder(out)
+    check_claim(folder, COMMAND, FILES, is_fit)
+    identity = {"defence": name, "data": data.digest, "seed": seed, "attack": str(attack) if given else "",
+                "model": digest(model) if given and model is not None else ""}  # fmt: skip
+    _require_same(folder, identity)
+    with locked(folder):
+        claim(folder, COMMAND, FILES, is_fit, remade=("defence.safetensors",))
+        _require_same(folder, identity)
+        atomic_write(folder / "fit.json", json.dumps(identity, indent=1))
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        aside = max(len(data) // 10, 1) if how.scores else 0
+        net = how.fit(data.take(order[aside:]), **given, epochs=how.epochs if epochs is None else epochs, seed=seed,
+                      out=folder / "checkpoint.pt", progress=progress)  # fmt: skip
+        facts = {}
+        if how.scores is not None:
+            with torch.no_grad():
+                parts = [how.scores(net, data.images(at)) for at in order[:aside].split(256)]
+            facts["threshold"] = threshold_at(torch.cat(parts), refuse)
+        path = folder / "defence.safetensors"
+        save_part(net, path, how.part, how.describe(net, data), **facts)
     return path
 
 
-def _same_run(folder: Path, identity: dict[str, Any]) -> None:
+def is_fit(folder: Path) -> bool:
+    """Whether a folder without a record is one of `fit_defence`, from a version that kept none."""
+    return (folder / "fit.json").is_file() and set(foreign(folder)) <= set(FILES)
+
+
+def _require_same(folder: Path, identity: Mapping[str, Any]) -> None:
     """A folder holds one run: another one is refused by what differs."""
     path = folder / "fit.json"
     if path.is_file():
@@ -150,7 +166,6 @@ def _same_run(folder: Path, identity: dict[str, Any]) -> None:
         differs = [f"{key} differs" for key, value in identity.items() if theirs.get(key) != value]
         if differs:
             reject("out", f"a new folder or one of the same run ({', '.join(differs)})", str(folder))
-    atomic_write(path, json.dumps(identity, indent=1))
 
 
 def with_threshold(net: nn.Module, facts: Mapping[str, float]) -> nn.Module:

@@ -11,6 +11,7 @@ from assay.core.progress import Callback, Progress
 from assay.data import Dataset
 from assay.runs.cells import Area, Subject, Wanted, wanted
 from assay.runs.checks import check
+from assay.runs.database import on_network
 from assay.runs.drive import Failure, Job, drive, now, unfinished, unreached
 from assay.runs.executors import Executor, Inline, ended
 from assay.runs.facts import facts
@@ -22,7 +23,6 @@ from assay.runs.records import Words
 from assay.runs.repair import repair
 from assay.runs.settings import Settings
 from assay.runs.signals import Asked, heeded
-from assay.runs.storage import on_network
 from assay.runs.view import cell_of
 from assay.runs.work import Source
 

@@ -9,8 +9,9 @@ from assay.core.arguments import described, reject
 from assay.core.files import atomic_write
 from assay.core.folder import LEDGER
 from assay.runs.records import COLUMNS
-from assay.runs.storage import on_network
 
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs",
+                      "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "9p", "orangefs"})  # fmt: skip
 FORMAT = 2
 NAME = LEDGER
 _SQL = {int: "INTEGER NOT NULL", float: "REAL"}
@@ -111,3 +112,21 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     missing = sorted((_TABLES | ({"seal"} if version > 1 else set())) - tables)
     if missing:
         reject("run", f"{expected} ({way_out})", described(f"one without its table {', '.join(missing)}"))
+
+
+def on_network(folder: Path) -> bool:
+    """Whether a folder is on a network file system, where SQLite's write-ahead log does not work.
+
+    Source: sqlite.org/wal.html, "All processes using a database must be on the same host computer".
+    """
+    try:
+        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    here, best, kind = folder.resolve(), "", ""
+    for line in lines:
+        _, place, name, *_ = line.split()
+        place = place.replace("\\040", " ")
+        if here.is_relative_to(place) and len(place) >= len(best):
+            best, kind = place, name
+    return kind in _NETWORK

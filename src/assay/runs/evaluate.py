@@ -20,6 +20,7 @@ from assay.runs.conduct import Told, conduct, tell
 from assay.runs.executors import Executor
 from assay.runs.finish import begin, finish, with_errors
 from assay.runs.ledger import Ledger
+from assay.runs.plans import distinct
 from assay.runs.settings import Settings
 from assay.runs.storage import held, require_own
 from assay.runs.view import studies_of
@@ -62,7 +63,7 @@ class Question:
     Attributes:
         title: heading of the report.
         data: images, labels and, for dual attacks, masks.
-        plans: the attacks whose budgets are claimed.
+        plans: the attacks whose budgets are claimed; the same attack twice counts as once.
         curve: further budgets, for the accuracy–budget curves only.
         command: the command that asks it again.
         notes: sentences for the top of the report.
@@ -120,7 +121,7 @@ def evaluate(
         for name, model in models.items()
     ]  # fmt: skip
     said = tell(subjects, notice)
-    area = Area(question.data.name, question.data, subjects, question.plans, question.curve, (settings.seed,),
+    area = Area(question.data.name, question.data, subjects, distinct(question.plans), question.curve, (settings.seed,),
                 question.title)  # fmt: skip
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
     about = Told(question.title, question.command, (*question.notes, *said), headline)

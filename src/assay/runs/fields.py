@@ -39,7 +39,14 @@ def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {'true' if value else 'false'}")
+    return value
+
+
 def _number(value: Any) -> Any:
+    _no_truth(value)
     try:
         return parse_number(value) if isinstance(value, str) else value
     except OverflowError:
@@ -69,5 +76,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 Written = Annotated[str, BeforeValidator(lambda v: fraction(v) if isinstance(v, int | float) else v)]
 Name = Annotated[str, AfterValidator(_name)]
 Attack = Annotated[str, AfterValidator(_attack)]
-Whole = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Integer = Annotated[int, BeforeValidator(_no_truth)]
+Count = Annotated[Integer, Field(ge=0)]
+Whole = Annotated[Integer, Field(ge=1)]
+Seed = Annotated[Integer, Field(ge=0, le=2**63 - 1)]

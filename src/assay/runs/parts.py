@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import nn
 
 from assay.models.registry import parted
-from assay.runs.fields import Attack, Budget, Name, Number, Seed, Strict, Whole, different, known
+from assay.runs.fields import Attack, Budget, Count, Integer, Name, Number, Seed, Strict, Whole, different, known
 from assay.signatures import KINDS, SCENARIOS, Grid, Plan
 from assay.training.objectives import make
 from assay.training.objectives.registry import OPTIONS, check_options
@@ -26,19 +26,19 @@ class Training(Strict):
     norm: Literal["linf", "l2", "l1"] = "linf"
     attack_steps: Whole = 10
     attack: Attack | None = None
-    epochs: Annotated[int, Field(ge=0)] = 10
+    epochs: Count = 10
     batch: Whole = 128
     optimiser: str = "adam"
     rate: Number = 1e-3
     schedule: str = "step"
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[Integer, ...] = ()
     drop: Number = 0.1
     decay: Number = 0.0
     flip: bool = False
     average: Number = 0.0
     precision: str = "float32"
     validate_: Annotated[Number, Field(alias="validate")] = 0.0
-    patience: int = 0
+    patience: Integer = 0
     start: Name | None = Field(None, description="a model of the study, trained before, whose weights it begins from")
     teacher: Name | None = Field(None, description="a model trained before, which distillation learns from")
     seed: Seed = 0
@@ -57,6 +57,7 @@ class Training(Strict):
         held_out = {"eps", "norm"} if self.validate_ else set()  # which measuring on images held out reads
         check_options(self.objective, chosen - held_out, self.attack)
         recipe = self.recipe(teacher=self.teacher)
+        recipe.require_milestones()
         make(recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
              steps=recipe.attack_steps, attack=recipe.attack, load=lambda _: nn.Identity())  # fmt: skip
         return self
@@ -98,7 +99,7 @@ class Signatures(Strict):
     blocks: Whole = 4
     layer: Whole = 3
     epochs: Whole = 20
-    warmup: Annotated[int, Field(ge=0)] = 2
+    warmup: Count = 2
     rate: Number = 2e-3
     seed: Seed = 0
 

@@ -1,5 +1,6 @@
 """The attacks of a study: at its budgets, and on its curves."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from assay.attacks.registry import SUITES, Planned, plan
@@ -13,11 +14,15 @@ def plans(config: "Config") -> list[Planned]:
     """The attacks of a study at each of its budgets, none twice."""
     names = [*(SUITES[config.suite] if config.suite else ()), *config.attacks]
     names = names or list(SUITES["quick"])
+    return distinct(plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
+                    for threat in config.budgets for name in names)  # fmt: skip
+
+
+def distinct(plans: Iterable[Planned]) -> list[Planned]:
+    """The attacks, none twice: what is the same attack would be the same results."""
     found: dict[str, Planned] = {}
-    for threat in config.budgets:
-        for name in names:
-            planned = plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
-            found.setdefault(repr(planned.attack), planned)
+    for planned in plans:
+        found.setdefault(repr(planned.attack), planned)
     return list(found.values())
 
 

@@ -75,6 +75,24 @@ def schema() -> str:
     return json.dumps(Config.model_json_schema(), indent=1, sort_keys=True)
 
 
+_EXPECTED = {
+    "tuple_type": "a list, such as [first, second]",
+    "dict_type": "names with fields, such as {{name: {{field: value}}}}",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_from_float": "a whole number",
+    "float_type": "a number or a fraction such as 8/255",
+    "float_parsing": "a number or a fraction such as 8/255",
+    "finite_number": "a finite number",
+    "greater_than_equal": "a number that is at least {ge}",
+    "less_than_equal": "a number that is at most {le}",
+    "too_short": "a list of at least {min_length}",
+}
+"""Kinds of errors of the library that checks studies, in our words."""
 _SURPRISES = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
 _PLAIN = {
     first: [(tag, pattern) for tag, pattern in known if tag not in _SURPRISES]
@@ -163,7 +181,9 @@ def _set(content: dict[str, Any], change: str) -> None:
 
 def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
     """Place and sentence of each error."""
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    places = [item["loc"] for item in items]
+    for item in items:
         where = _place(item["loc"])
         kind, got = item["type"], _short(item.get("input"))
         if kind == "extra_forbidden":
@@ -182,6 +202,11 @@ def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
             allowed = item["ctx"]["expected"]
             hint = nearest(str(item.get("input")), re.findall("'([^']*)'", allowed))
             yield where, f"expected {allowed}, got {got}{hint}"
+        elif kind == "too_short" and any(other[: len(item["loc"])] == item["loc"] for other in places if
+                                         len(other) > len(item["loc"])):  # fmt: skip
+            continue  # what was too short is what was left without the wrong ones
+        elif kind in _EXPECTED:
+            yield where, f"expected {_EXPECTED[kind].format(**item.get('ctx', {}))}, got {got}"
         else:
             text = item["msg"].removeprefix("Input should be ").replace("Input should be ", "")
             yield where, f"expected {text[0].lower() + text[1:]}, got {got}"

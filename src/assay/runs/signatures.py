@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from assay.core.ambient import in_neutral_context
+from assay.core.arguments import described, reject
 from assay.core.files import atomic_write
 from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.data import Dataset
 from assay.diagnostics import Answer
 from assay.diagnostics.trail import Told, quiet
+from assay.models import build
 from assay.report.diagnosis import embedded, write_diagnosis
 from assay.report.extras import Finding
 from assay.runs.answers import rows_of
@@ -90,6 +93,14 @@ class Lesson:
     refused: float = 0.05
     seed: int = 0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        arch, size = self.plan.arch, min(self.train.x.shape[2:])
+        try:
+            with torch.random.fork_rng(devices=[]):  # whether it can be made
+                build(arch, channels=self.train.x.shape[1], classes=2, size=size, normalize="none")
+        except ValueError as error:
+            reject("arch", f"an architecture for images of {size} pixels", described(f"{arch} ({error})"))
 
 
 @in_neutral_context

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write to it, and what kind of disk it is on."""
+"""The folder of a run: who may write to it."""
 
 import os
 import secrets
@@ -18,9 +18,8 @@ from assay.core.folder import (
     require_empty,
     write_record,
 )
+from assay.runs.database import connected
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs",
-                      "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "9p", "orangefs"})  # fmt: skip
 COMMAND = "run"
 """What the record of a folder with a ledger says."""
 _PATIENCE = 1.0
@@ -34,10 +33,12 @@ def held(folder: Path) -> Iterator[None]:
         folder: empty, new, or that of a run; made if it is missing.
 
     Raises:
-        ValueError: another process holds it, or it holds other people's files and no run.
+        ValueError: another process holds it, or it holds other people's files and no run, or a ledger that is none.
         OSError: it cannot be written to.
     """
     require_own(folder)
+    if (folder / LEDGER).exists():  # somebody else's file of that name: no lock is left beside it
+        connected(folder / LEDGER, write=False).close()
     with locked(folder, _PATIENCE):
         require_own(folder)
         yield
@@ -97,21 +98,3 @@ def _probed(folder: Path) -> str:
             return ""
     except Timeout:
         return holder_named(folder) or "another process"
-
-
-def on_network(folder: Path) -> bool:
-    """Whether a folder is on a network file system, where SQLite's write-ahead log does not work.
-
-    Source: sqlite.org/wal.html, "All processes using a database must be on the same host computer".
-    """
-    try:
-        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    here, best, kind = folder.resolve(), "", ""
-    for line in lines:
-        _, place, name, *_ = line.split()
-        place = place.replace("\\040", " ")
-        if here.is_relative_to(place) and len(place) >= len(best):
-            best, kind = place, name
-    return kind in _NETWORK

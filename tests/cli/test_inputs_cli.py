@@ -56,6 +56,7 @@ def place(tmp_path_factory):
         "def raises():\n    raise RuntimeError('no GPU')\n"
         "def needs(width):\n    return nn.Flatten()\n"
         "def flat():\n    return nn.Flatten()\n"
+        "def drawn():\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, 8))\n"
         "def summed():\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, 1))\n"
     )
     (folder / "wrong_syntax.py").write_text("def f(:\n")
@@ -140,6 +141,8 @@ WORDS = {
               "os:system": "Python's standard library", "subprocess:Popen": "standard library",
               "shutil:rmtree": "standard library", "antigravity:geohash": "standard library", "torch:rand": "built-in",
               "hand_made:nothing": "got NoneType", "hand_made:raises": "no GPU", "hand_made:needs": "which needs width",
+              "hand_made:drawn": "gives the same weights each time", "hand_made.py:flat": "without .py",
+              "runs/nothing": "no file or folder",
               "hand_made:missing": "which is not there", "wrong_syntax:f": "SyntaxError",
               "no_such_module:f": "ModuleNotFound",
               "hand_made:summed": "BinaryLogit", "hand_made:": "model: expected", "timm:": "model: expected",

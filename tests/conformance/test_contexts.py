@@ -15,15 +15,20 @@ from torch import nn
 
 import assay
 from assay.attacks.registry import plan
+from assay.core.guard import untouched
+from assay.core.preflight import inspect
 from assay.data import Dataset
 from assay.defences import Smoothed
 from assay.diagnostics import adversarial_saliency, filter_gradients
 from assay.diagnostics.trail import loss_gradient
+from assay.models import digest
 from assay.signatures import Plan, Setting, calibrate, make_examples, train_recogniser
 from assay.signatures.losses import Helpers
 from assay.training import Batch, Recipe, train
 from assay.training.objectives.batch import attacked, updates
 from assay.training.objectives.registry import make
+from assay.trust import examine
+from assay.trust.exam import Exam
 
 SIZE, CLASSES, N = 8, 4, 12
 
@@ -144,8 +149,6 @@ def identify(model, x, y, folder):
 
 def checks(model, x, y, folder):
     from assay.trust.answer import Level
-    from assay.trust.exam import Exam
-    from assay.trust.registry import examine
 
     answers = examine(Exam(model, x, y), fast=True)
     return tuple(torch.tensor(list(Level).index(f.level), device="cpu") for found in answers.values() for f in found)
@@ -329,3 +332,34 @@ def test_the_loss_of_a_model_that_works_in_place(name):
             losses.append([float(update.loss.detach()) for update in updates(objective, model, batch)])
         assert torch.equal(x, X)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+LOOKS = {
+    "digest": digest,
+    "preflight": lambda model: [found.code for found in inspect(model, X, Y)],
+    "A1": lambda model: examine(Exam(model, X, Y), only=("A1",))["A1"][0].text,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_model_is_not_looked_at_while_another_thread_has_changed_it(look):
+    """In training mode as it is found, in evaluation mode and with another buffer while it is attacked."""
+    model, entered, leave, found = network(), threading.Event(), threading.Event(), []
+    wanted = LOOKS[look](model)
+
+    def attack():
+        with untouched(model):
+            next(model.buffers()).add_(1)
+            entered.set()
+            leave.wait(60)
+
+    threads = [threading.Thread(target=attack), threading.Thread(target=lambda: found.append(LOOKS[look](model)))]
+    threads[0].start()
+    assert entered.wait(60)
+    threads[1].start()
+    threads[1].join(0.3)
+    assert not found
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert found == [wanted]

@@ -25,7 +25,9 @@ CASES = {
     "x in bytes": (lambda: attack(x=(X * 255).byte()), "x: expected .*divide 8-bit images by 255.* got dtype"),
     "x to 255": (lambda: attack(x=X * 255), r"x: expected .* got 403 values outside, from 0 to 255"),
     "x normalised": (lambda: attack(x=X - 0.5), "x: expected .*Normalize"),
-    "y as floats": (lambda: attack(y=Y.float()), r"y: expected an integer tensor of shape \(6,\)"),
+    "x of NumPy": (lambda: attack(x=X.numpy()), "x: expected a float tensor .*torch.as_tensor"),
+    "y as floats": (lambda: attack(y=Y.float()), r"y: expected an integer tensor of shape \(6,\) \(y.long\(\)\)"),
+    "y one-hot in floats": (lambda: attack(y=torch.eye(6, 4)), r"y: expected .*y.argmax\(1\)"),
     "y of another length": (lambda: attack(y=Y[:3]), r"y: expected .* got shape \(3,\)"),
     "y one-hot": (lambda: attack(y=torch.eye(6, 4).long()), r"y: expected .* got shape \(6, 4\)"),
     "y a list": (lambda: attack(y=[0] * 6), "y: expected an integer tensor"),
@@ -47,6 +49,10 @@ CASES = {
         r"model: expected logits of shape \(6, k\) with k at least 2",
     ),
     "model with a map of logits": (lambda: attack(model=nn.Identity()), "model: expected logits of shape"),
+    "model a mapping": (lambda: attack(model=MODEL.state_dict()), r"model: expected .*load_state_dict\(weights\)"),
+    "model a path": (lambda: attack(model="w.pt"), "model: expected .* got 'w.pt' .assay.models.load"),
+    "model a class": (lambda: attack(model=nn.Flatten), "model: expected .* got the class Flatten .call it"),
+    "attack not called": (lambda: attack(attack=PGD), "attack: expected an attack, .* got PGD, which makes one .call"),
     "attack a class": (lambda: attack(attack=Ball), "attack: expected an attack"),
     "attack a name": (lambda: attack(attack="pgd"), "attack: expected an attack"),
     "stop unknown": (lambda: attack(stop="soon"), "stop: expected one of 'hit', 'never'"),
@@ -104,3 +110,17 @@ def test_bad_input_names_the_argument(case):
 
 def test_there_are_enough_cases():
     assert len(CASES) >= 40
+
+
+def test_images_that_are_no_numbers_are_named_and_not_the_model():
+    x = X.clone()
+    x[0, 0, 0, 0] = torch.nan
+    with pytest.warns(assay.core.preflight.ModelWarning, match="1 of 6 clean images hold NaN or infinite") as told:
+        attack(x=x)
+    assert told[0].filename == __file__  # the caller's line, not one of the library's
+
+
+def test_a_model_that_takes_no_such_images_is_noted():
+    with pytest.raises(RuntimeError) as raised:
+        attack(model=nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(144, 4)))
+    assert any("x of shape (6, 2, 6, 6)" in note for note in raised.value.__notes__)

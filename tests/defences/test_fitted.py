@@ -68,6 +68,13 @@ def test_a_fit_is_the_same_when_it_is_interrupted(name, classifier, tmp_path):
         fit_defence(name, data, tmp_path / "parts", epochs=2, seed=1, **given)
 
 
+def test_a_fit_takes_an_empty_folder_or_its_own(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out: expected a new or empty folder, .* in which there is thesis\.txt"):
+        fit_defence("magnet", DATA.take(slice(0, 40)), tmp_path, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 @pytest.mark.parametrize("name", ["magnet", "detector"])
 def test_thresholds_let_clean_images_through(name, classifier, tmp_path):
     data = load("scenes:size=16,count=1500", split="train")  # 120 images aside

@@ -110,6 +110,16 @@ def test_attacks_that_did_not_run_are_no_same_attacks(tmp_path, capsys):
     assert not pair.same_attacks
 
 
+def test_runs_without_a_common_result_are_not_compared(tmp_path, capsys):
+    run, file = tmp_path / "run", written(tmp_path)
+    assert main(["run", file, "-o", str(run), "--quiet", "--set", "run.checks=none"]) == 0
+    with Ledger(run, write=True) as ledger, ledger.together() as db:
+        db.execute("DELETE FROM shard")
+        db.execute("DELETE FROM sample")
+    with pytest.raises(ValueError, match=r"samples that have a result on both sides .* got none of"):
+        compare(run)
+
+
 def test_a_teacher_is_a_model_of_the_study(tmp_path, capsys):
     """A file named in the objective would be code that runs without being asked for."""
     with pytest.raises(StudyError, match="`teacher` names a model of the study"):

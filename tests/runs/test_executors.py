@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from assay.attacks.registry import plan
+from assay.core.progress import Progress
 from assay.data import Dataset
 from assay.runs.examining import CheckOrder
 from assay.runs.executors import Local
@@ -21,6 +22,7 @@ from assay.trust import Asking
 
 NOTHING = CheckOrder("none", Source("none.safetensors"), Path("none"), (), "", "cpu", 1, Asking("A1"))
 """Work that a worker knows how to fail at."""
+BEFORE = Progress("none", 0, 1, 0, 0)
 
 
 def alive(pid):
@@ -36,16 +38,16 @@ def test_an_idle_worker_that_is_killed_holds_nobody_up(which):
     """One of two idle workers holds the lock of their queue; the other waits for it, and would for ever."""
     executor = Local(2, threads=1)
     for ticket in range(4):
-        executor.submit(ticket, NOTHING, 0, 1)
+        executor.submit(ticket, NOTHING, BEFORE)
     assert {executor.next()[0] for _ in range(4)} == {0, 1, 2, 3}
     workers = sorted(executor._pool._processes)
     time.sleep(0.5)
     os.kill(workers[which], signal.SIGKILL)
     time.sleep(0.5)
-    executor.submit(4, NOTHING, 0, 1)
+    executor.submit(4, NOTHING, BEFORE)
     number, found = executor.next()
     while found is None:  # lost with the pool, as the loop above an executor knows
-        executor.submit(5, NOTHING, 0, 1)
+        executor.submit(5, NOTHING, BEFORE)
         number, found = executor.next()
     assert number in (4, 5)
     assert found.failed
@@ -61,13 +63,13 @@ def test_an_idle_worker_that_is_killed_holds_nobody_up(which):
 @pytest.mark.timeout(120)
 def test_what_was_done_before_a_worker_died_is_kept():
     executor = Local(2, threads=1)
-    executor.submit(0, NOTHING, 0, 1)
+    executor.submit(0, NOTHING, BEFORE)
     while not all(future.done() for future in executor._under_way):
         time.sleep(0.1)
     for worker in executor._pool._processes:
         os.kill(worker, signal.SIGKILL)
     time.sleep(0.5)
-    executor.submit(1, NOTHING, 0, 1)
+    executor.submit(1, NOTHING, BEFORE)
     found = dict(executor.next() for _ in range(2))
     executor.close()
     assert found[0].failed

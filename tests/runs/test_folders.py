@@ -139,6 +139,28 @@ def test_a_file_of_a_name_that_a_run_writes_is_not_replaced(finished, tmp_path, 
     assert set(content(run)) - {".holder", ".lock"} == set(before)
 
 
+def test_a_ledger_of_another_program_is_left_alone_and_nothing_put_beside_it(finished, tmp_path, capsys):
+    _, words = finished
+    with closing(sqlite3.connect(tmp_path / NAME)) as db, db:
+        db.execute("CREATE TABLE money(spent)")
+    before = content(tmp_path)
+    assert main([*words, "-o", str(tmp_path)]) == 2
+    assert "got another SQLite file" in capsys.readouterr().err
+    assert content(tmp_path) == before
+
+
+def test_another_evaluation_in_the_same_folder_says_what_becomes_of_the_report(model, tmp_path, capsys):
+    words = ["evaluate", "--model", str(model), *DATA, "--checks", "none", "-o", str(tmp_path), "--quiet"]
+    assert main([*words, "--attack", "fgsm", "--attack", "fgsm"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("FGSM") == 1  # the same attack twice is one row
+    assert "becomes that of this evaluation" not in printed.err
+    assert main([*words, "--attack", "pgd:steps=2"]) == 0
+    assert "becomes that of this evaluation; the results of the earlier one are kept: assay evaluate" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_card_does_not_replace_another_file(copy, capsys):
     run, _ = copy
     assert main(["export", str(run)]) == 0

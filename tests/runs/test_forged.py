@@ -87,7 +87,7 @@ def test_what_could_not_be_checked_is_said_beside_the_result(run, capsys):
     main(["report", str(run)])
     capsys.readouterr()
     assert main(["verify", str(run)]) == 0
-    assert "nothing is wrong in what was checked; 1 things could not be checked" in capsys.readouterr().out
+    assert "nothing is wrong in what was checked; 1 thing could not be checked" in capsys.readouterr().out
 
 
 ENDING = """

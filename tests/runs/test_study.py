@@ -11,8 +11,10 @@ import torch
 
 from assay.attacks.registry import plan
 from assay.cli import main
+from assay.core.outcome import Status
 from assay.data import Dataset, load
-from assay.runs import Question, Settings, evaluate, storage
+from assay.models import build
+from assay.runs import Question, Settings, database, evaluate, storage
 from assay.runs.database import NAME
 from assay.runs.executors import Inline, Local
 from assay.runs.identity import MEANINGS
@@ -323,8 +325,8 @@ class Failing:
     def __init__(self, losses):
         self.inner, self.losses, self.seen = Inline(), losses, {}
 
-    def submit(self, ticket, order, done, total):
-        self.inner.submit(ticket, order, done, total)
+    def submit(self, ticket, order, before):
+        self.inner.submit(ticket, order, before)
 
     def next(self):
         ticket, order, *_ = self.inner.waiting[0]
@@ -572,3 +574,19 @@ def test_every_column_is_in_the_table(whole):
     head = (whole[0] / "samples.csv").read_text().splitlines()[0].split(",")
     assert set(COLUMNS) - {"stage"} <= set(head)
     assert not [name for name in head if "second" in name or "time" in name]
+
+
+@pytest.mark.parametrize("executor", [None, "apart"])
+def test_progress_counts_what_is_broken_over_all_shards(tmp_path, executor):
+    """Shards are small: what was found in earlier ones, and by an interrupted call, is counted, too."""
+    data = load("scenes:size=16,count=120", limit=24)
+    model, seen = build("tiny-cnn", channels=3, classes=8, size=16).eval(), []
+    question = Question("Counted", data, [plan("pgd:steps=2", eps=0.3)])
+    how = {"settings": Settings(checks="none", shard=8), "progress": seen.append,
+           "executor": None if executor is None else Failing({})}  # fmt: skip
+    outcome = evaluate({"m": model}, question, tmp_path, **how).study.cells[0].outcome
+    last = seen[-1]
+    assert (last.done, last.total) == (24, 24)
+    assert last.broken == outcome.count(Status.BROKEN)
+    assert last.passes == int(outcome.forwards.sum() + outcome.backwards.sum())
+    assert [now.done for now in seen] == sorted(now.done for now in seen)

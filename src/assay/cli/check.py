@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from assay.cli.data import load_data
 from assay.cli.evaluate import planned
-from assay.cli.models import named
+from assay.cli.models import named, require_same
 from assay.cli.output import command_line, emit, note, say, table, teller
 from assay.cli.results import tell_errors
 from assay.core.arguments import number
@@ -97,9 +97,11 @@ def check(
              "--limit": limit, "--arch": arch, "--seed": seed,
              "--accuracy": accuracy, "--device": None if device == "cpu" else device, "--out": out}  # fmt: skip
     question = Question(f"Check of {name}", loaded, plans, command=command_line("check", [model], flags))
+    network = source.make()
+    require_same(source, network)
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(
-            {name: source.make()}, question, out, settings=Settings(seed=seed, device=device_of(device)),
+            {name: network}, question, out, settings=Settings(seed=seed, device=device_of(device)),
             progress=progress, notice=(lambda _: None) if quiet or json else note, sources={name: source},
             references={} if accuracy is None else {name: number("accuracy", accuracy, least=0, most=1)},
             told=teller(quiet or json),

@@ -2,14 +2,14 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from assay.attacks.registry import SUITES, Planned, plan
 from assay.attacks.registry import curve as curve_of
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, named
+from assay.cli.models import check_fit, named, require_same
 from assay.cli.output import note, teller
 from assay.cli.results import refused, show
 from assay.core.arguments import described, nearest, one_of, reject, whole
@@ -17,6 +17,7 @@ from assay.core.combinators import unfold
 from assay.core.folder import out_folder
 from assay.core.numbers import parse_number
 from assay.core.progress import watched
+from assay.core.types import NORMS
 from assay.data import Dataset
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
@@ -156,6 +157,8 @@ def evaluate(
         sources[name] = Source(path, tuple(recipe.items()) if arch else (), defence)
     models = {name: source.make() for name, source in sources.items()}
     odd = [check_fit(name, model, loaded, settings.device) for name, model in models.items()]
+    for name, network in models.items():
+        require_same(sources[name], network)
     note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
     for sentence in filter(None, (_said_of_classes(loaded), *odd)):
         note(sentence)
@@ -215,7 +218,8 @@ def planned(
     radius = _number("eps", eps)
     background = None if eps_background is None else _number("eps_background", eps_background)
     names = [*(SUITES[suite] if suite else ()), *(attack or ())] or list(SUITES["quick"])
-    plans = [plan(name, eps=radius, norm=norm, eps_background=background) for name in names]
+    one_of("norm", norm, NORMS)
+    plans = [_plan(name, eps=radius, norm=norm, eps_background=background) for name in names]
     wide = 5 * radius if background is None else background
     points: list[Planned] = []
     for vary, text, own in (
@@ -227,6 +231,18 @@ def planned(
         if budgets:
             points += curve_of([*budgets, own], vary, eps=radius, norm=norm, eps_background=background)
     return plans, points
+
+
+def _plan(spec: str, **common: Any) -> Planned:
+    """An attack; what is wrong with a value that all attacks get is told by the flag's name."""
+    try:
+        return plan(spec, **common)
+    except (ValueError, TypeError) as error:
+        name, _, options = spec.partition(":")
+        for flag in common:
+            if str(error).startswith(f"{name}:{flag}: ") and f"{flag}=" not in options:
+                raise ValueError(str(error).removeprefix(f"{name}:")) from error
+        raise
 
 
 def _number(name: str, text: str) -> float:

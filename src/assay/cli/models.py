@@ -10,7 +10,9 @@ from assay.core.calls import classify
 from assay.core.guard import untouched
 from assay.core.memory import is_out_of_memory
 from assay.data import Dataset
+from assay.models import digest, is_factory
 from assay.models.weights import SUFFIXES, is_weights_file
+from assay.runs.work import Source
 
 _TRIED = 8
 """Images that a model is tried on: one that raises an error on some samples is no reason to refuse it."""
@@ -32,6 +34,19 @@ def named(spec: str) -> tuple[str, str]:
     file = Path(spec).name
     ending = next(ending for ending in sorted(SUFFIXES, key=len, reverse=True) if file.lower().endswith(ending))
     return file[: -len(ending)] or file, spec
+
+
+def require_same(source: Source, model: nn.Module) -> None:
+    """Refuse a factory that makes another model each time: no run of it could be gone on with, or checked.
+
+    Raises:
+        ValueError: it gives other weights when it is called again.
+    """
+    spec = source.spec
+    if not is_weights_file(spec) and is_factory(spec) and digest(source.make()) != digest(model):
+        advice = f"(load trained ones in it, or give --model weights.pt --arch {spec})"
+        reject("model", f"a factory that gives the same weights each time {advice}",
+               described(f"{spec}, which gave others when called again"))  # fmt: skip
 
 
 def _first_answer(model: nn.Module, x: Tensor) -> Tensor:

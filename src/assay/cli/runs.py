@@ -47,7 +47,7 @@ def status(run: Path, /, *, json: bool = False) -> int:
         note(f"{at}: {text}")
     done, total = sum(cell.done for cell in found.cells), sum(cell.n for cell in found.cells)
     state = f"running ({found.holder})" if found.holder else "finished" if found.finished else "not finished"
-    say(f"{found.title}: {state}, {done} of {total} records")
+    say(f"{found.title or run.resolve().name}: {state}, {done} of {total} records")
     if not found.finished and not found.holder and found.command:
         say(f"go on with: {found.command}")
     return 0
@@ -78,10 +78,14 @@ def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: 
         say(f"wrong: {text}")
     say(f"{found.files} files as they were written; {found.measured} adversarial images measured anew, "
         f"{found.flipped} of them on the boundary")  # fmt: skip
-    left = f"; {len(found.skipped)} things could not be checked (told above)" if found.skipped else ""
+    left = f"; {_things(len(found.skipped))} could not be checked (told above)" if found.skipped else ""
     say(f"nothing is wrong{' in what was checked' if left else ''}{left}" if not found.faults
-        else f"{len(found.faults)} things are wrong{left}")  # fmt: skip
+        else f"{_things(len(found.faults))} wrong{left}")  # fmt: skip
     return 3 if found.faults else 0
+
+
+def _things(count: int) -> str:
+    return "1 thing" if count == 1 else f"{count} things"
 
 
 def compare(run: Path, other: Path | None = None, /, *, model: list[str] | None = None, json: bool = False) -> int:

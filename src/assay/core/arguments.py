@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -142,3 +143,11 @@ def nearest(word: str, words: Collection[str]) -> str:
     """The end of a message, ``" (did you mean 'npz'?)"``, or nothing where no word is near."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def outside() -> int:
+    """The ``stacklevel`` with which a warning of this package points at the line that called the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("assay", "contextlib"):
+        level, frame = level + 1, frame.f_back
+    return level

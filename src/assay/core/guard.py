@@ -32,10 +32,8 @@ def untouched(*models: Classifier) -> Iterator[None]:
     Args:
         models: modules, or callables; the modules that a callable holds are looked after, too (`holders.modules_in`).
     """
-    roots = tuple(dict.fromkeys(root for model in models for root in modules_in(model)))
-    # The parts of a scripted module are wrapped anew at each look: the whole stands for them.
-    parts = [part for root in roots for part in root.modules() if not isinstance(part, torch.jit.ScriptModule)]
-    with turns([*models, *roots, *parts]) as first, neutral({t.device for root in roots for t in _tensors(root)}):
+    roots, locked = _locked(models)
+    with turns(locked) as first, neutral({t.device for root in roots for t in _tensors(root)}):
         states = [_State.of(root, contents=first) for root in roots]
         generators = [(own, _state_of(own)) for model in models for own in generators_in(model)]
         try:
@@ -47,6 +45,21 @@ def untouched(*models: Classifier) -> Iterator[None]:
                 state.restore()
             for own, before in generators:
                 _set_state(own, before)
+
+
+@contextmanager
+def alone(*models: Classifier) -> Iterator[None]:
+    """Look at models as they are, while no other thread of assay has put them into evaluation mode or changed them."""
+    with turns(_locked(models)[1], reads=True):
+        yield
+
+
+def _locked(models: tuple[Classifier, ...]) -> tuple[tuple[nn.Module, ...], list[object]]:
+    """The modules that models hold, and all that has a lock: threads that share a part of a model take turns."""
+    roots = tuple(dict.fromkeys(root for model in models for root in modules_in(model)))
+    # The parts of a scripted module are wrapped anew at each look: the whole stands for them.
+    parts = [part for root in roots for part in root.modules() if not isinstance(part, torch.jit.ScriptModule)]
+    return roots, [*models, *roots, *parts]
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from assay.core.arguments import outside
 from assay.core.calls import OUTPUT_RULE, Classifier, as_logits, call_and_describe, classify, fill_masked, gradients
 from assay.core.expectation import Expectation
-from assay.core.guard import model_device, model_dtype, untouched
+from assay.core.guard import alone, model_device, model_dtype, untouched
 from assay.core.holders import modules_in
 from assay.core.memory import attempt
 from assay.core.rows import untargeted
@@ -68,13 +69,14 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
     device = model_device(model, x.device)
     x = x[:samples].detach().to(device, model_dtype(model))
     y = y[:samples].to(device)
-    findings = [training_mode(model)]
+    with alone(model):
+        findings = [training_mode(model)]
     with untouched(model), torch.no_grad():
         # A model that raises is named by the attack itself, with its traceback.
         passes, _ = attempt(lambda: [_pass(model, x) for _ in range(3)], lambda _: True)
         if passes is not None:
             logits = [z.float() for z, _ in passes]
-            findings += [output_form(passes[0][1]), non_finite(logits[0]), randomness(model, logits)]
+            findings += [output_form(passes[0][1]), non_finite(logits[0], x), randomness(model, logits)]
             if getattr(model, "differentiable", True):  # what can only be asked has no gradient to lose
                 findings.append(squeezed(logits[0]))
             findings.append(input_range(model, x, y, logits[0]))
@@ -85,7 +87,7 @@ def warn_of(findings: Iterable[Finding | None]) -> None:
     """Warn (`ModelWarning`) of each finding."""
     for finding in findings:
         if finding is not None:
-            warnings.warn(f"{finding.code}: {finding.text}", ModelWarning, stacklevel=3)
+            warnings.warn(f"{finding.code}: {finding.text}", ModelWarning, stacklevel=outside())
 
 
 def no_gradient(model: Classifier, x: Images, y: Labels) -> Finding | None:
@@ -134,11 +136,15 @@ def training_mode(model: Classifier) -> Finding | None:
     )
 
 
-def non_finite(logits: Logits) -> Finding | None:
-    """Whether clean images have logits that are no numbers."""
+def non_finite(logits: Logits, x: Images) -> Finding | None:
+    """Whether clean images hold values that are no numbers, or have logits that are none."""
     bad = int((~logits.isfinite().all(1)).sum())
     if not bad:
         return None
+    wrong = int((~x.isfinite().flatten(1).all(1)).sum())
+    if wrong:
+        return Finding("non-finite", f"{wrong} of {len(x)} clean images hold NaN or infinite values; they count as "
+                       "invalid.")  # fmt: skip
     return Finding("non-finite", f"{bad} of {len(logits)} clean images have non-finite logits; they count as invalid.")
 
 

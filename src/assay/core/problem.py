@@ -1,6 +1,8 @@
 """The samples of a call: checked once, kept on the CPU."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from assay.core.types import Images, Labels, Logits, Mask
 
 ROUNDING = 1e-5
 """How far beyond [0, 1] a value may be by rounding; it is clipped."""
+_ADVICE = " (torch.as_tensor makes one of arrays and lists)"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def make_problem(
         TypeError, ValueError: a wrong argument, by name.
     """
     if not callable(model) or isinstance(model, type):
-        reject("model", "a callable that maps images to logits", model, error=TypeError)
+        reject("model", "a callable that maps images to logits", described(_not_called(model)), error=TypeError)
     _check_images(x)
     y = _check_per_sample("y", y, len(x)).cpu()
     goal = untargeted(y)
@@ -96,7 +99,7 @@ def make_problem(
 def _check_images(x: Images) -> None:
     expected = "a float tensor of shape (n, c, h, w) with values in [0, 1]"
     if not isinstance(x, Tensor):
-        reject("x", expected, type(x), error=TypeError)
+        reject("x", f"{expected}{_ADVICE}", type(x), error=TypeError)
     if x.layout != torch.strided or x.is_meta:
         reject("x", expected + ", dense and with data", described(f"{x.layout} on {x.device}"), error=TypeError)
     if x.dim() != 4:
@@ -130,6 +133,17 @@ def _own(x: Images) -> Images:
     return torch.where(own.isfinite(), own.clamp(0, 1), own)
 
 
+def _not_called(model: object) -> str:
+    """What stands for a model and is none, with advice."""
+    if isinstance(model, Mapping):
+        return "a mapping (weights? build the network, network.load_state_dict(weights), and pass the network)"
+    if isinstance(model, str | PathLike):
+        return f"{str(model)!r} (assay.models.load loads weights and models by name)"
+    if isinstance(model, type):
+        return f"the class {model.__name__} (call it, and load its weights)"
+    return f"{model!r}"
+
+
 def _kind(value: object) -> str:
     return f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
@@ -137,9 +151,13 @@ def _kind(value: object) -> str:
 def _check_per_sample(name: str, values: Labels, count: int) -> Labels:
     expected = f"an integer tensor of shape ({count},)"
     if not isinstance(values, Tensor):
-        reject(name, expected, type(values), error=TypeError)
+        reject(name, f"{expected}{_ADVICE}", type(values), error=TypeError)
     if values.is_floating_point() or values.dtype == torch.bool:
-        reject(name, expected, described(f"dtype {values.dtype}"), error=TypeError)
+        one_hot = values.dim() == 2 and len(values) == count
+        advice = f" (from one row of classes a sample: {name}.argmax(1))" if one_hot else f" ({name}.long())"
+        reject(
+            name, expected + advice, described(f"dtype {values.dtype}, shape {tuple(values.shape)}"), error=TypeError
+        )
     if tuple(values.shape) != (count,):
         reject(name, expected, described(f"shape {tuple(values.shape)}"))
     values = values.long()

@@ -161,6 +161,7 @@ def _clean(engine: Engine, oracle: Oracle, problem: Problem) -> Tensor:
             if turned is not None:
                 reject("x", "images of shape (n, c, h, w); these have their channels last: x.permute(0, 3, 1, 2)",
                        described(f"shape {tuple(problem.x.shape)}"))  # fmt: skip
+        error.add_note(f"assay: the model raised this on clean images, x of shape {tuple(problem.x.shape)}")
         raise
 
 
@@ -291,5 +292,7 @@ def _unrefereed(
 
 def _checked(attack: AnyAttack) -> AnyAttack:
     if isinstance(attack, type) or not isinstance(attack, Composite | Attack):
-        reject("attack", "an attack, such as assay.PGD(eps=8/255)", attack, error=TypeError)
+        unmade = callable(attack) and hasattr(attack, "__name__")
+        got = described(f"{attack.__name__}, which makes one (call it)") if unmade else attack
+        reject("attack", "an attack, such as assay.PGD(eps=8/255)", got, error=TypeError)
     return attack

@@ -24,18 +24,18 @@ class _Turns:
         self._turns: dict[int, _Turn] = {}
 
     @contextmanager
-    def held(self, key: int) -> Iterator[int]:
-        """Hold the lock of one object; gives how many times this thread holds it already."""
+    def held(self, key: int, *, counts: bool) -> Iterator[int]:
+        """Hold the lock of one object; gives how many times this thread holds it already, of those that count."""
         with self._lock:
             turn = self._turns.setdefault(key, _Turn())
             turn.users += 1
         try:
             with turn.lock:
-                turn.depth += 1
+                turn.depth += counts
                 try:
-                    yield turn.depth - 1
+                    yield turn.depth - counts
                 finally:
-                    turn.depth -= 1
+                    turn.depth -= counts
         finally:
             with self._lock:
                 turn.users -= 1
@@ -47,17 +47,18 @@ _TURNS = _Turns()
 
 
 @contextmanager
-def turns(objects: Sequence[object]) -> Iterator[bool]:
+def turns(objects: Sequence[object], *, reads: bool = False) -> Iterator[bool]:
     """Wait until no other thread uses any of these objects, and keep them meanwhile.
 
     All locks are taken in one order, so that two threads with overlapping sets cannot wait for each other.
 
     Args:
         objects: models and their submodules; alive for the time of the call.
+        reads: whether they are only looked at; such a turn is none for what is yielded further in.
 
     Yields:
         Whether this thread held none of them before.
     """
     with ExitStack() as stack:
-        depths = [stack.enter_context(_TURNS.held(key)) for key in sorted({id(o) for o in objects})]
+        depths = [stack.enter_context(_TURNS.held(key, counts=not reads)) for key in sorted({id(o) for o in objects})]
         yield not any(depths)

@@ -186,5 +186,5 @@ def one_set(dataset: Dataset, request: Request) -> Dataset:
     part = train if request.split == "train" else test
     if len(part) == 0:
         reject("spec", f"enough images for a {request.split} part", described(f"{len(dataset)} in all"))
-    words = f"{request.split} part, {len(part)} of {len(dataset)}"
+    words = f"{request.split} part, {len(part)} of {len(dataset)}, holdout={holdout:g}"
     return replace(part, name=f"{part.name} ({words})" if part.name else words)

@@ -39,6 +39,8 @@ def from_factory(spec: str, arguments: Mapping[str, int] | None = None, *, argum
         TypeError: it returned something else than a module.
     """
     module, _, name = spec.partition(":")
+    if module.endswith(".py") and not module.startswith("."):
+        reject(argument, f"package.module:name without .py, such as {module[:-3]}:{name}", spec)
     target = _attribute(module, name, spec, argument)
     if _is_standard(module):
         reject(argument, f"a torch.nn.Module from {spec!r}", described("what belongs to Python's standard library"))

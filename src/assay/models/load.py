@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.arguments import described, one_of, reject
+from assay.core.guard import alone
 from assay.core.tensors import write_tensors
 from assay.models.factories import from_factory
 from assay.models.fitting import align_names, check_kinds, fill_weights
@@ -69,8 +70,15 @@ def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
     return reject(
         "model",
         "a .safetensors or .pt file, package.module:factory, timm:NAME, torchvision:NAME or hf:ORG/NAME",
-        described(repr(spec) + (" (to train one of that architecture: assay train)" if spec in ARCHITECTURES else "")),
+        described(repr(spec) + _advice(spec)),
     )
+
+
+def _advice(spec: str) -> str:
+    """What a spec that names no model was likely meant to be."""
+    if spec in ARCHITECTURES:
+        return " (to train one of that architecture: assay train)"
+    return ", where there is no file or folder" if "/" in spec and not Path(spec).exists() else ""
 
 
 def start_weights(spec: str, model: nn.Module) -> dict[str, Tensor]:
@@ -144,10 +152,11 @@ def digest(model: nn.Module) -> str:
     Of classes that are neither PyTorch's nor assay's, also over the files that define them: a changed ``forward`` is
     another model. What such a file imports is not looked at.
     """
-    hasher = hashlib.sha256(repr(model).encode())
-    for file in _sources(model):
-        hasher.update(Path(file).read_bytes())
-    _hash_tensors(hasher, model.state_dict())
+    with alone(model):
+        hasher = hashlib.sha256(repr(model).encode())
+        for file in _sources(model):
+            hasher.update(Path(file).read_bytes())
+        _hash_tensors(hasher, model.state_dict())
     return hasher.hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, reject
+from assay.core.arguments import described, outside, reject
 from assay.core.tensors import read_tensors
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt.tar", ".pth.tar", ".ckpt", ".bin")
@@ -64,7 +64,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights, chosen, others = select_weights(_read_pickle(path, head), path.name)
     if others:
         every = ", ".join((chosen, *others))
-        warnings.warn(f"{path.name} holds several sets of weights ({every}); {chosen!r} is taken", stacklevel=2)
+        warnings.warn(f"{path.name} holds several sets of weights ({every}); {chosen!r} is taken", stacklevel=outside())
     return weights, {}
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from assay.core.arguments import described, reject, whole
+from assay.core.progress import Progress
 from assay.data import Dataset
 from assay.runs.executors import Found
 from assay.runs.pictures import load_data
@@ -69,7 +70,7 @@ class OnRay:
         """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
+    def submit(self, ticket: int, work: Work, before: Progress) -> None:
         """See `Executor`."""
         try:
             model, data = self._put(work.model, work.identity), self._put(work.data)

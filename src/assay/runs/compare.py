@@ -77,7 +77,7 @@ def paired(a: Side, b: Side) -> Paired:
     """Compare two sides.
 
     Raises:
-        ValueError: they are not about the same samples.
+        ValueError: they are not about the same samples, or no sample has a result on both.
 
     Source: McNemar, Psychometrika 12 (1947), in its exact form, a binomial test of the discordant pairs. The interval
     of the difference: Agresti & Min, Statistics in Medicine 24 (2005): Wald's, with half a sample added to each of the
@@ -92,6 +92,9 @@ def paired(a: Side, b: Side) -> Paired:
             f"{len(a.keys)} and {len(b.keys)}, of which {shared} are the same"))  # fmt: skip
     order = np.array([theirs[key] for key in ours], dtype=int)
     known = a.known & b.known[order]
+    if not known.any():
+        reject("compare", "samples that have a result on both sides (repeat the commands of the runs to finish them)",
+               described(f"none of {len(known)}"))  # fmt: skip
     x, y = a.robust[known], b.robust[order][known]
     n, only_a, only_b = int(known.sum()), int((x & ~y).sum()), int((~x & y).sum())
     p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0

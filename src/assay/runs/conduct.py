@@ -176,9 +176,9 @@ def _completed(
         else:
             notice(f"{cell.model}: {cell.outcome}" + (" (kept from before)" if before else ""))
 
-    def progressed(job: Job, done: int) -> None:
+    def progressed(now: Progress) -> None:
         if progress is not None and not isinstance(executor, Inline):
-            progress(Progress(job.label, done, job.entry.n, 0, 0))
+            progress(now)
 
     left: dict[int, Job] = {}  # by cell: what is asked for twice, as on a curve, is done once
     for job, _ in cells:

@@ -11,8 +11,9 @@ import torch
 
 from assay.core.files import run_of
 from assay.core.outcome import Status
+from assay.core.progress import Callback, Progress
 from assay.core.tensors import read_tensors
-from assay.runs.edits import part_of, with_status
+from assay.runs.edits import broken_and_passes, part_of, with_status
 from assay.runs.executors import Executor
 from assay.runs.faults import crossing
 from assay.runs.handing import ATTEMPTS, Ticket, handed_out
@@ -52,10 +53,10 @@ class Failure:
 
 @dataclass
 class _State:
-    """What the loop knows: how many samples of each cell are there, how many of its orders are not."""
+    """What the loop knows: what of each cell is there, how many of its orders are not."""
 
     todo: deque[Ticket[Job, Order]]
-    done: dict[int, int]
+    done: dict[int, Progress]
     left: dict[int, int]
     failures: list[Failure] = field(default_factory=list)
 
@@ -78,7 +79,7 @@ def drive(
     asked: Asked,
     *,
     completed: Callable[[Job], None] = lambda _: None,
-    progressed: Callable[[Job, int], None] = lambda _job, _done: None,
+    progressed: Callback = lambda _: None,
     strict: bool = False,
 ) -> list[Failure]:
     """Carry out what is missing of each job, and keep every result as it comes.
@@ -90,7 +91,7 @@ def drive(
         executor: who carries out orders.
         asked: whether an end was asked for: then what is under way is finished, and nothing new begun.
         completed: called when a cell is.
-        progressed: called after each result with the number of samples of the cell that are there.
+        progressed: called after each result with what is there of the cell.
         strict: raise what makes a cell fail, instead of going on with the others.
 
     Returns:
@@ -100,7 +101,7 @@ def drive(
         KeyboardInterrupt: an end was asked for twice. What is under way is lost, all else kept.
     """
     state = _begun(jobs, ledger)
-    for ticket, found in handed_out(state.todo, executor, asked, lambda t: (state.done[t.job.entry.id], t.job.entry.n)):
+    for ticket, found in handed_out(state.todo, executor, asked, lambda t: state.done[t.job.entry.id]):
         if found is None:
             _lost(ticket, state, ledger)
         elif isinstance(found, Exception):
@@ -110,7 +111,7 @@ def drive(
             state.withdraw(ticket.job)
         else:
             _keep(ticket, found, ledger, folder)
-            _account(ticket, state, completed, progressed)
+            _account(ticket, found, state, completed, progressed)
     return state.failures
 
 
@@ -143,7 +144,7 @@ def now() -> str:
 
 def _begun(jobs: Sequence[Job], ledger: Ledger) -> _State:
     parts, failed = ledger.parts(), with_status(ledger, int(Status.ERROR))
-    todo, done, left = deque[Ticket[Job, Order]](), {}, {}
+    todo, done, left, tallies = deque[Ticket[Job, Order]](), {}, {}, broken_and_passes(ledger)
     for job in jobs:
         there, again = parts.get(job.entry.id, []), failed.get(job.entry.id, [])
         shards = list(missing(job.entry, there, job.order.settings.together))
@@ -152,7 +153,8 @@ def _begun(jobs: Sequence[Job], ledger: Ledger) -> _State:
             only = tuple(i for i in again if part.first <= i < part.first + part.count)
             if only:
                 orders.append(replace(job.order, first=part.first, count=part.count, only=only))
-        done[job.entry.id] = sum(part.count for part in there) - len(again)
+        count = sum(part.count for part in there) - len(again)
+        done[job.entry.id] = Progress(job.label, count, job.entry.n, *tallies.get(job.entry.id, (0, 0)))
         left[job.entry.id] = len(orders)
         todo.extend(Ticket(job, order) for order in orders)
     return _State(todo, done, left)
@@ -214,12 +216,18 @@ def _amend(ticket: Ticket[Job, Order], found: Done, ledger: Ledger, folder: Path
 
 
 def _account(
-    ticket: Ticket[Job, Order], state: _State, completed: Callable[[Job], None], progressed: Callable[[Job, int], None]
+    ticket: Ticket[Job, Order], found: Done, state: _State, completed: Callable[[Job], None], progressed: Callback
 ) -> None:
-    cell = ticket.job.entry.id
-    state.done[cell] += len(ticket.work.only) or ticket.work.count
+    cell, columns = ticket.job.entry.id, found.columns
+    before = state.done[cell]
+    state.done[cell] = replace(
+        before,
+        done=before.done + (len(ticket.work.only) or ticket.work.count),
+        broken=before.broken + int((columns["status"] == int(Status.BROKEN)).sum()),
+        passes=before.passes + int(columns["forwards"].sum() + columns["backwards"].sum()),
+    )
     state.left[cell] -= 1
-    progressed(ticket.job, state.done[cell])
+    progressed(state.done[cell])
     if not state.left[cell]:
         completed(ticket.job)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.core.outcome import Status
 from assay.runs.ledger import Ledger, Part
 from assay.runs.records import COLUMNS
 from assay.runs.seals import unseal
@@ -27,6 +28,13 @@ def with_status(ledger: Ledger, status: int) -> dict[int, list[int]]:
     for cell, sample in ledger.connection.execute(asked, (status,)):
         found.setdefault(cell, []).append(sample)
     return found
+
+
+def broken_and_passes(ledger: Ledger) -> dict[int, tuple[int, int]]:
+    """By cell how many samples are broken, and the forward and backward passes spent."""
+    asked = "SELECT cell, sum(status = ?), sum(forwards + backwards) FROM sample GROUP BY cell"
+    return {cell: (broken, passes)
+            for cell, broken, passes in ledger.connection.execute(asked, (int(Status.BROKEN),))}  # fmt: skip
 
 
 def remove(ledger: Ledger, table: str, *key: str) -> None:

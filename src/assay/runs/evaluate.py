@@ -126,6 +126,7 @@ def evaluate(
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
     about = Told(question.title, question.command, (*question.notes, *said), headline)
     with held(out), Ledger(out, write=True) as ledger:
+        _announce(ledger, about, notice)
         begin(out, ledger)
         done = conduct([area], about, out, settings, ledger, executor=executor, progress=progress, notice=notice,
                        strict=True, told_checks=told)  # fmt: skip
@@ -146,3 +147,11 @@ def evaluate(
         done.errors,
         done.first_error,
     )
+
+
+def _announce(ledger: Ledger, about: Told, notice: Callable[[str], None]) -> None:
+    """Say that a folder's report will be another one: results of other questions are kept, and used where they fit."""
+    before = ledger.meta("told") or {}
+    if before and (before.get("title"), before.get("command")) != (about.title, about.command):
+        notice(f"out: the report in {ledger.path.parent} becomes that of this evaluation; the results of the earlier "
+               f"one are kept{': ' + before['command'] if before.get('command') else ''}")  # fmt: skip

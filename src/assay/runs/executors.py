@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import torch
 
 from assay.core.arguments import whole
-from assay.core.progress import Callback
+from assay.core.progress import Callback, Progress
 from assay.runs.signals import HEEDED
-from assay.runs.work import Work, shifted
+from assay.runs.work import Work, after
 
 _PATIENCE = 5.0
 """Seconds that workers get to end by themselves."""
@@ -35,8 +35,8 @@ class Executor(Protocol):
         """How much work it takes at once."""
         ...
 
-    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
-        """Take some work, which is a part of a whole: ``done`` of its ``total`` samples are there already."""
+    def submit(self, ticket: int, work: Work, before: Progress) -> None:
+        """Take some work, which is a part of a whole, of which ``before`` is there already."""
         ...
 
     def next(self) -> tuple[int, Found]:
@@ -59,17 +59,17 @@ class Inline:
 
     def __init__(self, progress: Callback | None = None) -> None:
         self.progress = progress
-        self.waiting: deque[tuple[int, Work, int, int]] = deque()
+        self.waiting: deque[tuple[int, Work, Progress]] = deque()
 
-    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
+    def submit(self, ticket: int, work: Work, before: Progress) -> None:
         """See `Executor`."""
-        self.waiting.append((ticket, work, done, total))
+        self.waiting.append((ticket, work, before))
 
     def next(self) -> tuple[int, Found]:
         """See `Executor`."""
-        ticket, work, done, total = self.waiting.popleft()
+        ticket, work, before = self.waiting.popleft()
         try:
-            return ticket, work.carry_out(shifted(self.progress, done, total))
+            return ticket, work.carry_out(after(self.progress, before))
         except Exception as error:
             return ticket, error
 
@@ -102,7 +102,7 @@ class Local:
         """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, work: Work, done: int, total: int) -> None:
+    def submit(self, ticket: int, work: Work, before: Progress) -> None:
         """See `Executor`."""
         try:
             future = self._started().submit(_carried_out, work)

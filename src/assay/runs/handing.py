@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from assay.core.progress import Progress
 from assay.runs.executors import Executor, Found
 from assay.runs.signals import Asked
 from assay.runs.work import Work
 
 ATTEMPTS = 3
 """How often work is tried whose worker is lost."""
+_NOTHING = Progress("", 0, 1, 0, 0)
 
 J = TypeVar("J")
 W = TypeVar("W", bound=Work)
@@ -40,7 +42,7 @@ def handed_out(
     todo: deque[Ticket[J, W]],
     executor: Executor,
     asked: Asked,
-    so_far: Callable[[Ticket[J, W]], tuple[int, int]] = lambda _: (0, 1),
+    so_far: Callable[[Ticket[J, W]], Progress] = lambda _: _NOTHING,
 ) -> Iterator[tuple[Ticket[J, W], Found]]:
     """Have work carried out, and tell what becomes of each piece as it comes.
 
@@ -48,7 +50,7 @@ def handed_out(
         todo: the work, in order; what is taken from it meanwhile is not begun.
         executor: who carries it out.
         asked: whether an end was asked for: then what is under way is finished, and nothing new begun.
-        so_far: how many samples of the whole that some work is part of are there, of how many.
+        so_far: what is there of the whole that some work is part of.
 
     Yields:
         The ticket, and what was found: None where its worker was lost, after which it is tried again unless it
@@ -60,7 +62,7 @@ def handed_out(
         while todo and not asked.signal and _takes(executor, todo[0], under_way):
             ticket = todo.popleft()
             under_way[number] = ticket
-            executor.submit(number, ticket.work, *so_far(ticket))
+            executor.submit(number, ticket.work, so_far(ticket))
             number += 1
         at, found = executor.next()
         ticket = under_way.pop(at)

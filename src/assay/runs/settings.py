@@ -25,7 +25,10 @@ def device_of(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        reject("device", "auto, cpu, or an accelerator that is there", described(f"{name!r} ({str(error)[:80]})"))
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 80 else reason[:80].rpartition(" ")[0] + " …"
+        reject("device", "auto, cpu, or an accelerator that is there (cuda, cuda:1, mps)",
+               described(f"{name!r} ({reason})"))  # fmt: skip
     return name
 
 

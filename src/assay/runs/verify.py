@@ -232,7 +232,8 @@ def _model(
     """The model that a run attacked, if it can be had and is still the same."""
     told = sources.get(f"{data}/{name}")
     if told is not None and not trust and _runs_code(told):
-        skipped.append(f"{name}: {told['spec']} is code or a download; --trust gets it and shows it its images again")
+        what = f"--arch {dict(told['recipe'])['arch']}" if is_weights_file(str(told["spec"])) else told["spec"]
+        skipped.append(f"{name}: {what} is code or a download; --trust gets it and shows it its images again")
         return None
     if told is None:
         skipped.append(f"{name}: it was handed over in memory, so its images are not shown to it again")

@@ -16,7 +16,7 @@ from assay.attacks.registry import Planned
 from assay.core.arguments import described, reject
 from assay.core.combinators import unfold
 from assay.core.guard import seeded
-from assay.core.progress import Callback
+from assay.core.progress import Callback, Progress
 from assay.core.rng import content_keys
 from assay.core.run import INTERRUPTED, attack
 from assay.data import Dataset
@@ -178,11 +178,16 @@ class Done:
     worker: str
 
 
-def shifted(progress: Callback | None, done: int, total: int) -> Callback | None:
-    """A callback for a part of a whole: ``done`` of ``total`` samples were done before."""
+def after(progress: Callback | None, before: Progress) -> Callback | None:
+    """A callback for a part of a whole, of which some was done before."""
     if progress is None:
         return None
-    return lambda now: progress(replace(now, done=done + now.done, total=total))
+
+    def told(now: Progress) -> None:
+        broken, passes = before.broken + now.broken, before.passes + now.passes
+        progress(replace(now, done=before.done + now.done, total=before.total, broken=broken, passes=passes))
+
+    return told
 
 
 def model_of(model: Source | nn.Module, device: str, identity: str) -> nn.Module:

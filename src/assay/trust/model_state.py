@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from assay.core.calls import call, classify
-from assay.core.guard import model_dtype, untouched
+from assay.core.guard import alone, model_dtype, untouched
 from assay.core.preflight import randomness, training_mode
 from assay.trust.answer import Found, issue, not_applicable, passed, warning
 from assay.trust.exam import Exam
@@ -20,11 +20,13 @@ _TIE = 1e-2
 def frozen(exam: Exam) -> Found:
     """A1: evaluation mode, and a state that a forward pass does not change."""
     model = exam.model
-    before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    with untouched(model), torch.no_grad():
-        classify(model, exam.images[:8])
-        again = [name for name, part in model.named_modules() if getattr(part, "training", False)]
-        changed = [name for name, buffer in model.named_buffers() if not _same(buffer, before.get(name))]
+    with alone(model):
+        found = training_mode(model)
+        before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+        with untouched(model), torch.no_grad():
+            classify(model, exam.images[:8])
+            again = [name for name, part in model.named_modules() if getattr(part, "training", False)]
+            changed = [name for name, buffer in model.named_buffers() if not _same(buffer, before.get(name))]
     if again:
         return issue(f"in evaluation mode a forward pass puts {len(again)} modules back into training mode (first: "
                      f"{again[0] or 'the model itself'}), so answers depend on the batch", float(len(again)),
@@ -32,7 +34,6 @@ def frozen(exam: Exam) -> Found:
     if changed:
         return issue(f"a forward pass changes {len(changed)} buffers (first: {changed[0]}): the model that is attacked "
                      "last is not the one that was attacked first", float(len(changed)), 0.0)  # fmt: skip
-    found = training_mode(model)
     return passed("in evaluation mode, and no forward pass changes it") if found is None else issue(found.text)
 
 

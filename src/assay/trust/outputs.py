@@ -17,7 +17,7 @@ _RARE = 0.01
 
 def logits(exam: Exam) -> Found:
     """A4: logits, not probabilities, and all of them numbers."""
-    found = non_finite(exam.clean)
+    found = non_finite(exam.clean, exam.at(exam.chosen))
     if found is not None:
         return issue(found.text)
     if not exam.differentiable:

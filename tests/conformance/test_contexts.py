@@ -334,6 +334,42 @@ def test_the_loss_of_a_model_that_works_in_place(name):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+class Noisy(nn.Module):
+    """Draws from the random state that all threads share."""
+
+    def __init__(self, seed):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.dense = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, CLASSES))
+
+    def forward(self, x):
+        logits = self.dense(x)
+        return logits + 0.3 * torch.randn_like(logits)
+
+
+@pytest.mark.parametrize("entry", ["attack", "perturb"])
+def test_random_models_in_two_threads_draw_as_if_alone(entry):
+    models = [Noisy(1), Noisy(2)]
+
+    def job(model):
+        if entry == "perturb":
+            return assay.perturb(model, X, Y, assay.PGD(0.1, steps=30), seed=4)
+        outcome = assay.attack(model, X, Y, assay.PGD(0.1, steps=30), seed=4, stop="never", preflight=False)
+        return torch.cat([outcome.images.flatten(), outcome.margin.nan_to_num()])
+
+    wanted, caller = [job(model) for model in models], torch.get_rng_state()
+    for _ in range(3):
+        found = {}
+        threads = [threading.Thread(target=lambda i=i: found.update({i: job(models[i])})) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(torch.equal(found[i], wanted[i]) for i in range(2))
+    assert torch.equal(torch.get_rng_state(), caller)
+
+
 LOOKS = {
     "digest": digest,
     "preflight": lambda model: [found.code for found in inspect(model, X, Y)],

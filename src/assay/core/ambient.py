@@ -74,6 +74,11 @@ def default_dtype_for(x: Tensor) -> AbstractContextManager[Any]:
     return _default_dtype(x.dtype) if x.dtype == torch.float64 == _PROCESS.dtype else nullcontext()
 
 
+ONE_DRAWS = threading.RLock()
+"""All threads share the random states of PyTorch, NumPy and Python: who holds this draws alone, and waits for nothing
+else meanwhile."""
+
+
 def random_states(devices: set[torch.device]) -> dict[str, Any]:
     """The random states of PyTorch (on the CPU and on accelerators), NumPy and Python."""
     cuda = {d: torch.cuda.get_rng_state(d) for d in devices if d.type == "cuda"}
@@ -81,12 +86,13 @@ def random_states(devices: set[torch.device]) -> dict[str, Any]:
 
 
 def restore_random_states(state: dict[str, Any]) -> None:
-    """Put back what `random_states` returned."""
-    torch.set_rng_state(state["torch"])
-    for device, value in state["cuda"].items():
-        torch.cuda.set_rng_state(value, device)
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])
+    """Put back what `random_states` returned; never while another thread draws."""
+    with ONE_DRAWS:
+        torch.set_rng_state(state["torch"])
+        for device, value in state["cuda"].items():
+            torch.cuda.set_rng_state(value, device)
+        np.random.set_state(state["numpy"])
+        random.setstate(state["python"])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import neutral, random_states, restore_random_states
+from assay.core.ambient import ONE_DRAWS, neutral, random_states, restore_random_states
 from assay.core.calls import Classifier
 from assay.core.holders import Generator, generators_in, modules_in
 from assay.core.turns import turns
@@ -70,8 +70,8 @@ def seeded(seed: int, devices: set[torch.device]) -> Iterator[None]:
         seed: of all three.
         devices: accelerators whose random state counts.
     """
-    state = random_states(devices)
-    try:
+    with ONE_DRAWS:
+        state = random_states(devices)
         torch.default_generator.manual_seed(seed)
         for device in devices:
             if device.type == "cuda":
@@ -79,6 +79,7 @@ def seeded(seed: int, devices: set[torch.device]) -> Iterator[None]:
                     torch.cuda.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
+    try:
         yield
     finally:
         restore_random_states(state)

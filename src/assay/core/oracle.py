@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assay.core.arguments import described, one_of, reject
 from assay.core.calls import Classifier, as_logits, call, fill_masked, gradients
+from assay.core.drawn import Drawn
 from assay.core.expectation import Expectation
 from assay.core.guard import model_device, model_dtype
 from assay.core.layout import Layout, tolerant
@@ -52,6 +53,7 @@ class Oracle:
             search; the verification stays eager, so that a wrong compilation cannot grade itself.
         device: where to run; by default where the model is.
         surrogate: what attacks see instead of the model, which `verify` alone asks then.
+        seed: of what the models draw themselves, call by call; None where that is looked after elsewhere.
 
     Attributes:
         forwards: forward passes of each row so far, ``(b,)``; set by the engine for the rows at hand.
@@ -68,12 +70,16 @@ class Oracle:
         compile: str = "no",
         device: torch.device | None = None,
         surrogate: Classifier | None = None,
+        seed: int | None = None,
     ) -> None:
         self.judged = model
         self.model = model = model if surrogate is None else surrogate
         self.search = one_of("search", search, PRECISIONS)
         self.dtype = model_dtype(model)
         self.device = device or model_device(model, torch.device("cpu"))
+        self.drawn = self.judging = Drawn(seed, {self.device})
+        if surrogate is not None:
+            self.judging = Drawn(seed, {self.device})
         one_of("compile", compile, COMPILE)
         self.layout: Layout | None = None
         self.compiled, self.masked = compile != "no", False
@@ -232,7 +238,9 @@ class Oracle:
         """Logits for the referee: eager, in the model's own precision and layout, not counted for the attack."""
         x = x.to(self.device)
         with torch.no_grad(), nullcontext() if self.layout is None else self.layout.paused():
-            logits = as_logits(call(self.judged, x.to(self.dtype)), len(x))
+            with self.judging.turn():
+                given = call(self.judged, x.to(self.dtype))
+            logits = as_logits(given, len(x))
         self.masked = self.masked or bool((logits == -torch.inf).any())
         return self._filled(logits).to(x.dtype)
 
@@ -255,15 +263,20 @@ class Oracle:
     def _run(self, x: Images, rows: Rows) -> tuple[Logits, tuple[Tensor, Tensor] | None]:
         """Logits, and the single draws where each is to have a loss of its own."""
         if isinstance(self.model, Expectation):
-            images, each = self.model.sample(x.to(self.dtype), rows.key, self.forwards)
+            with self.drawn.turn():
+                images, each = self.model.sample(x.to(self.dtype), rows.key, self.forwards)
             combined = self._filled(self.model.combine(each))
             return combined, ((images, each) if self.model.average == "loss" else None)
         x = x.to(self.dtype)
         if not self.compiled:
-            return self._filled(as_logits(call(self.model, x), len(x))), None
+            with self.drawn.turn():
+                given = call(self.model, x)
+            return self._filled(as_logits(given, len(x))), None
         torch.compiler.cudagraph_mark_step_begin()
         padded = _padded(x)
-        return self._filled(as_logits(call(self._fast, padded), len(padded))[: len(x)].clone()), None
+        with self.drawn.turn():
+            given = call(self._fast, padded)
+        return self._filled(as_logits(given, len(padded))[: len(x)].clone()), None
 
     def _filled(self, logits: Logits) -> Logits:
         return fill_masked(logits) if self.masked else logits

@@ -117,7 +117,8 @@ def attack(
     stages = unfold(_checked(attack))
     problem = make_problem(model, x, y, stages, target=target, mask=mask, start=start, test=test, ids=ids)
     device = model_device(model, problem.x.device)
-    oracle = Oracle(model, search=search, compile=compile, device=device, surrogate=surrogate)
+    drawn = _seed_of(settings.seed, problem)
+    oracle = Oracle(model, search=search, compile=compile, device=device, surrogate=surrogate, seed=drawn)
     record = Record.empty(problem)
     engine = Engine(oracle, record, settings, attack.describe())
     seen = model if surrogate is None else surrogate
@@ -126,7 +127,7 @@ def attack(
             warn_of(inspect(model, problem.x, problem.y))
         with (
             untouched(model, seen),
-            seeded(_seed_of(settings.seed, problem), {device}),  # what a random model draws
+            seeded(drawn, {device}),  # what a random model draws
             channels_last(seen, wanted=compile == "no") as oracle.layout,
         ):
             logits = _clean(engine, oracle, problem)
@@ -245,11 +246,11 @@ def _perturb(
     problem = replace(problem, keys=mix(problem.keys, step))
     if not len(x):
         return x.detach().clone()
-    oracle = Oracle(model, search=search, device=model_device(model, problem.x.device))
+    drawn = _seed_of(seed + step, problem)
+    oracle = Oracle(model, search=search, device=model_device(model, problem.x.device), seed=drawn)
     attempts = [(stage, variant) for stage in stages for variant in stage.variants]
     single = len(attempts) == 1
-    draws = seeded(_seed_of(seed + step, problem), {oracle.device})  # what a random model draws
-    with untouched(model), draws, channels_last(model) as oracle.layout:
+    with untouched(model), seeded(drawn, {oracle.device}), channels_last(model) as oracle.layout:
         if any("reference" in stage.attack.needs or v.rank for stage, v in attempts):
             problem = replace(problem, reference=oracle.verify(problem.x).cpu())
         image, value = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)

@@ -239,3 +239,14 @@ def test_onnx_file(tmp_path):
     (tmp_path / "none.onnx").write_bytes(b"<html>404</html>")
     with pytest.raises(ValueError, match="path: expected an ONNX file"):
         from_onnx(tmp_path / "none.onnx")
+
+
+def test_estimates_at_the_border_of_the_box_are_no_smaller():
+    weight = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)).double()
+    oracle = Oracle(Linear(weight).double())
+    x = torch.tensor([[0.0, 1.0, 0.5]] * 3).view(1, 1, 3, 3).double()
+    rows = Rows(x, untargeted(torch.zeros(1, dtype=torch.long)), torch.arange(1))
+    oracle.start(1)
+    asked = EstimatingOracle(oracle, 8000, 1e-3, Rng(), torch.zeros(1, dtype=torch.long))
+    true = weight[1] - weight[0]
+    assert (asked.evaluate(Margin(), x, rows).grad - true).norm() / true.norm() < 0.1

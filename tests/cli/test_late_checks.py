@@ -76,7 +76,9 @@ def test_signatures(trained, more, message, tmp_path, capsys):
 
 
 def test_signatures_need_images_that_their_architecture_takes(trained, tmp_path, capsys):
-    words = ["signatures", str(trained / "model.safetensors"), "--data", "digits", "--arch", "strattack-cnn"]
+    words = ["train", "--data", "digits", "--limit", "40", "--epochs", "1", "--quiet", "-o", str(tmp_path / "grey")]
+    assert main(words) == 0
+    words = ["signatures", str(tmp_path / "grey" / "model.safetensors"), "--data", "digits", "--arch", "strattack-cnn"]
     said = refused(words, tmp_path / "run", capsys)
     assert "arch: expected an architecture for images of 8 pixels, got strattack-cnn" in said
 

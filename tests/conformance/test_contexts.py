@@ -359,8 +359,8 @@ def test_random_models_in_two_threads_draw_as_if_alone(entry):
         return torch.cat([outcome.images.flatten(), outcome.margin.nan_to_num()])
 
     wanted, caller = [job(model) for model in models], torch.get_rng_state()
+    found = {}
     for _ in range(3):
-        found = {}
         threads = [threading.Thread(target=lambda i=i: found.update({i: job(models[i])})) for i in range(2)]
         for thread in threads:
             thread.start()

@@ -116,3 +116,12 @@ def test_a_target_that_is_the_label_costs_its_own_sample_alone():
     assert outcome.status[2] == int(Status.NOT_RUN)
     assert outcome.count(Status.NOT_RUN) == 1
     assert outcome.events == ("1 samples were not attacked: their target is their own label",)
+
+
+def test_images_that_are_no_numbers_are_no_starts():
+    x, y, _ = rare()
+    wrong = x.clone()
+    wrong[0, 0, 0, 0] = torch.nan
+    assert nearest_starts(x, y, wrong, (y + 1) % 3).isfinite().all()
+    with pytest.raises(ValueError, match=r"start: expected .* got NaN or infinite values"):
+        assay.attack(Rare(), x, y, assay.Boundary(5), start=wrong)

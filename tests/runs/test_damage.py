@@ -208,6 +208,16 @@ LEDGER = {
     "the headline": sql("UPDATE meta SET value = replace(value, '2/255', '8/255') WHERE name = 'told'"),
     "the list of files deleted": sql("DELETE FROM meta WHERE name = 'files'"),
     "digests deleted": sql("DELETE FROM seal"),
+    "another format": sql("PRAGMA user_version = 1"),
+    "a digest of nothing": sql("INSERT INTO seal VALUES ('shard/1/p', 'x'), ('shard/1', 'x'), ('meta', 'x')"),
+    "text that is none": sql("UPDATE meta SET value = CAST(x'22ff22' AS TEXT) WHERE name = 'told'"),
+    "the run's number": sql("UPDATE meta SET value = 'x' WHERE name = 'run'"),
+    "what a plan says": sql("UPDATE plan SET words = 'x'"),
+    "what a cell is": sql("UPDATE cell SET fields = 'x'"),
+    "what a data set is": sql("UPDATE data SET about = '{}'"),
+    "a very large cell": sql("UPDATE cell SET n = 100000000000"),
+    "events that are none": sql("UPDATE shard SET events = 'x'"),
+    "images outside": sql("UPDATE shard SET images = '../../x' WHERE images IS NOT NULL"),
     "a table dropped: plan": sql("DROP TABLE plan"),
     "a table dropped: sample": sql("DROP TABLE sample"),
     "a table dropped: seal": sql("DROP TABLE seal"),
@@ -243,9 +253,9 @@ FILES = {
     "the manifest cut": cut("manifest.json", 50),
 }
 CHANGES = {**LEDGER, **FILES}
-REFUSED = ("a byte of the data", "the data cut", "another label in the data", "other pixels in the data",
+REFUSED = ("another format", "a byte of the data", "the data cut",
+           "another label in the data", "other pixels in the data",
            "a byte of the ledger's header", "a byte of the ledger's schema", "the ledger cut", "the ledger emptied",
-           "the list of files deleted", "digests deleted",
            *(name for name in CHANGES if "dropped" in name))  # fmt: skip
 """Changes after which the command refuses to go on; after the others it does again what is damaged."""
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from assay.cli import main
-from assay.core.files import RECORD, atomic_write, run_of, sweep
+from assay.core.files import DIGESTS, RECORD, atomic_write, digests_of, run_of, sweep
 from assay.core.folder import claim, locked, out_folder
 from assay.runs.database import NAME
 from assay.runs.ledger import Ledger
@@ -147,6 +147,42 @@ def test_a_ledger_of_another_program_is_left_alone_and_nothing_put_beside_it(fin
     assert main([*words, "-o", str(tmp_path)]) == 2
     assert "got another SQLite file" in capsys.readouterr().err
     assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [".assay.json", ".holder", ".digests", ".lock"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "fit"])
+def test_files_of_others_with_our_names_are_theirs(model, tmp_path, name, command, capsys):
+    (tmp_path / name).write_text('{"my": "settings"}')
+    assert main([*commands(model)[command], "-o", str(tmp_path)]) == 2
+    assert f"in which there is {name}" in capsys.readouterr().err
+    assert content(tmp_path) == {name: b'{"my": "settings"}'}
+
+
+def test_the_folder_of_a_run_is_not_written_to_by_another(model, tmp_path, capsys):
+    """In a folder of images of ours, that is: models and signatures have folders of their own in a study's."""
+    assert main([*commands(model)["train"], "-o", str(tmp_path / "images"), "--quiet"]) == 0
+    before = content(tmp_path)
+    assert main([*commands(model)["evaluate"], "-o", str(tmp_path)]) == 2
+    assert "in which there is images" in capsys.readouterr().err
+    assert content(tmp_path) == before
+
+
+def test_a_card_that_was_written_on_is_kept(copy, capsys):
+    run, _ = copy
+    assert main(["export", str(run)]) == 0
+    card = run / "cards" / "clean.md"
+    card.write_text(card.read_text() + "MY OWN NOTES")
+    assert main(["export", str(run)]) == 2
+    assert "MY OWN NOTES" in card.read_text()
+
+
+def test_a_digest_cut_short_costs_no_other(tmp_path):
+    claim(tmp_path, "train", ("a", "b"))
+    atomic_write(tmp_path / "a", "first")
+    with (tmp_path / DIGESTS).open("a") as file:
+        file.write('{"name": "chec')
+    atomic_write(tmp_path / "b", "second")
+    assert set(digests_of(tmp_path)) == {"a", "b"}
 
 
 def test_another_evaluation_in_the_same_folder_says_what_becomes_of_the_report(model, tmp_path, capsys):

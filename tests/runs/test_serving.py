@@ -59,25 +59,28 @@ def test_runs_are_listed_and_their_reports_shown(served):
     assert "&lt;b&gt;One&lt;/b&gt;" in body
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert [run.name for run in found(root)] == ["deep/er/two", "one"]
-    assert ask(port, "/0/report")[1] == "<p>report of deep/er/two</p>"
-    assert ask(port, "/1/report")[1] == "<p>report of one</p>"
+    two, one = found(root)
+    assert ask(port, f"/{two.key}/report")[1] == "<p>report of deep/er/two</p>"
+    assert ask(port, f"/{one.key}/report")[1] == "<p>report of one</p>"
+    assert f"/{one.key}/report" in body
 
 
 @pytest.mark.parametrize("path", [
-    "/../outside.html", "/1/../../outside.html", "/1/secret.txt", "/one/secret.txt", "/1/ledger.sqlite", "/2/report",
-    "/-1/report", "/1/report/..", "/1//etc/passwd", "/%2e%2e/outside.html", "/999999999999999999999/report",
-    "/1/diagnosis",
+    "/../outside.html", "/{one}/../../outside.html", "/{one}/secret.txt", "/one/secret.txt", "/{one}/ledger.sqlite",
+    "/2/report", "/1/report",
+    "/-1/report", "/{one}/report/..", "/{one}//etc/passwd", "/%2e%2e/outside.html", "/999999999999999999999/report",
+    "/{one}/diagnosis",
 ])  # fmt: skip
 def test_nothing_else_is_served(served, path):
-    answer, body = ask(served[0], path)
+    answer, body = ask(served[0], path.replace("{one}", found(served[1])[1].key))
     assert answer.status == 404
     assert body == "no such page"
 
 
 def test_pages_stand_in_an_origin_of_their_own(served):
-    port, _ = served
+    port, root = served
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/0/report")
+    connection.request("GET", f"/{found(root)[0].key}/report")
     answer = connection.getresponse()
     assert answer.status == 200
     assert answer.getheader("Content-Security-Policy").startswith("sandbox allow-scripts; default-src 'none'")
@@ -91,7 +94,7 @@ def test_a_damaged_ledger_is_told_and_the_others_are_shown(served):
     _, body = ask(port, "/")
     assert "3 runs" in body
     assert "ledger unreadable: ValueError: run: expected a ledger written by assay" in body
-    assert "report of one" in ask(port, "/2/report")[1]
+    assert "report of one" in ask(port, f"/{found(root)[2].key}/report")[1]
 
 
 def test_other_hosts_and_methods_are_refused(served):
@@ -135,7 +138,7 @@ def test_a_large_page_is_sent_in_parts(served, monkeypatch):
         file.truncate(size)
     tracemalloc.start()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", "/1/report")
+    connection.request("GET", f"/{found(root)[1].key}/report")
     answer, seen = connection.getresponse(), 0
     while part := answer.read(2**20):
         seen += len(part)

@@ -20,7 +20,7 @@ from assay.models import build, digest
 from assay.models import load as load_model
 from assay.training import OBJECTIVES, Batch, Recipe, train, with_stored
 from assay.training.average import Average
-from assay.training.objectives import Clean, Free, Mart, Mixed, VertexMixup, WeightPerturbation, make
+from assay.training.objectives import Clean, Distillation, Free, Mart, Mixed, VertexMixup, WeightPerturbation, make
 from assay.training.objectives.batch import updates
 from assay.training.records import Epoch
 from assay.training.validation import collapse
@@ -299,3 +299,21 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path):
         [e["loss"] for e in json.loads((tmp_path / name / "history.json").read_text())] for name in ("one", "two")
     ]
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+def test_a_teacher_gets_images_of_its_own_and_stays_as_it_is():
+    class Teacher(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+
+        def forward(self, x):
+            return (self.dense(x.sub_(0.5)), "features")
+
+    teacher, student = Teacher().train(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    x = torch.rand(5, 3, 8, 8)
+    before = x.clone()
+    loss = Distillation(teacher)(student, Batch(x, torch.arange(5) % 4, torch.arange(5), 0))
+    loss.backward()
+    assert torch.equal(x, before)
+    assert teacher.training

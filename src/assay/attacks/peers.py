@@ -11,6 +11,7 @@ from torch import Tensor
 
 from assay.attacks.peer_libraries import LIBRARIES, Run, defaults, make_run, version
 from assay.attacks.peer_model import PeerModel, isolated
+from assay.core.ambient import ONE_DRAWS
 from assay.core.arguments import described, one_of, reject
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
@@ -121,7 +122,7 @@ class Peer:
         """The library's images, in the type and on the device of the rows."""
         target = rows.goal.aim.clone() if bool(rows.goal.strict.all()) else None
         first = int(rows.key[0]) if len(rows) else 0  # another one for each restart
-        with seeded((rng.seed + first) % 2**63, {rows.x.device}), torch.enable_grad():
+        with ONE_DRAWS, seeded((rng.seed + first) % 2**63, {rows.x.device}), torch.enable_grad():
             images = self.run(model, rows.x.detach().clone(), rows.y.clone(), target)
         expected = f"images of shape {tuple(rows.x.shape)}"
         if not isinstance(images, Tensor):

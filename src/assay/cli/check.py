@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from assay.cli.data import load_data
 from assay.cli.evaluate import planned
-from assay.cli.models import named, require_same
+from assay.cli.models import check_fit, named, require_same
 from assay.cli.output import command_line, emit, note, say, table, teller
 from assay.cli.results import tell_errors
 from assay.core.arguments import number
@@ -98,6 +98,7 @@ def check(
              "--accuracy": accuracy, "--device": None if device == "cpu" else device, "--out": out}  # fmt: skip
     question = Question(f"Check of {name}", loaded, plans, command=command_line("check", [model], flags))
     network = source.make()
+    check_fit(name, network, loaded, device_of(device))
     require_same(source, network)
     with watched(quiet=quiet or json) as progress:
         found = run_evaluation(

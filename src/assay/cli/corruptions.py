@@ -11,7 +11,7 @@ import torch
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import named
+from assay.cli.models import check_fit, named
 from assay.cli.output import emit, note, say, table
 from assay.core.arguments import described, nearest, one_of, reject
 from assay.core.files import atomic_write, file_name
@@ -75,11 +75,15 @@ def corruptions(
         reject("model", "a name for each model, all different (NAME=SPEC)", model)
     if baseline is not None and baseline != "alexnet" and baseline not in specs:
         reject("baseline", f"alexnet or one of the models ({', '.join(specs)})", baseline)
+    if len({file_name(name).lower() for name in specs}) < len(specs):
+        reject("model", "names that differ as names of files, too (letters, digits, - and .)", list(specs))
     files = (TABLE, *(f"{file_name(name)}.json" for name in specs))
     check_claim(out_folder(out), COMMAND, files, is_corruptions)
     loaded = load_data(data, split="test", limit=limit, seed=seed)
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
     networks = {name: load_model(path, recipe=recipe if arch else None) for name, path in specs.items()}
+    for name, network in networks.items():
+        check_fit(name, network, loaded)
     found: dict[str, Damage] = {}
     with locked(out):
         claim(out, COMMAND, files, is_corruptions, remade=(TABLE,))

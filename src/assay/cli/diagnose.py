@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import named
+from assay.cli.models import check_fit, named
 from assay.cli.output import command_line, note, say, teller
 from assay.core.arguments import number, reject, whole
 from assay.core.folder import check_claim, out_folder
@@ -78,6 +78,8 @@ def diagnose(
     chosen(which, trail=trail is not None)  # a wrong name is said before images are read
     test = load_data(data, split="test", limit=limit, seed=seed)
     names = chosen(which, trail=trail is not None, masks=test.masks is not None)
+    for name, network in models.items():
+        check_fit(name, network, test)
     case = Case(
         trail, models,
         train=load_data(data, split="train", limit=train_limit, seed=seed),

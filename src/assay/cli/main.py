@@ -197,7 +197,8 @@ def _explain(error: Exception) -> int:
         shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
         complain(f"{shown}: {(error.strerror or 'no such file').lower()}; name another file or folder")
         return 2
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+    if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         where = f" in {os.path.dirname(error.filename)}" if isinstance(error, OSError) and error.filename else ""
         complain(f"no space is left{where}: free some, and repeat the same command; what was done is kept")
         return 1

@@ -136,6 +136,8 @@ def _executor(
     kind: str, workers: int, threads: int | None, address: str | None, device: str, progress: Callback | None
 ) -> Executor:
     whole("workers", workers)
+    if threads is not None:
+        whole("threads", threads, least=1)
     if kind == "ray":
         from assay.runs.cluster import OnRay
 

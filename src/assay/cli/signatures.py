@@ -10,7 +10,7 @@ from torch import nn
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
-from assay.cli.models import named
+from assay.cli.models import check_fit, named
 from assay.cli.output import command_line, emit, note, say, teller
 from assay.core.arguments import name_argument, number, reject
 from assay.core.combinators import unfold
@@ -124,10 +124,13 @@ def signatures(
     victims = {name: load_model(path) for name, path in map(named, victim)}
     if len(victims) < len(victim):
         reject("victim", "a name for each model, all different (NAME=SPEC)", victim)
-    features = list(victims.values())[-1] if extractor is None else load_model(extractor)
+    with name_argument("extractor", inner="model"):
+        features = list(victims.values())[-1] if extractor is None else load_model(extractor)
     _check_layer(features, plan, asked)
     train = load_data(data, split="train", limit=limit, seed=seed)
     test = load_data(data, split="test", limit=test_limit, seed=seed)
+    for name, network in victims.items():
+        check_fit(name, network, train)
     size = min(train.x.shape[2:])
     learned, held = settings(size, grid, names), []
     if unseen_eps is not None:
@@ -138,7 +141,10 @@ def signatures(
         held.append(Held(f"Budgets it has not seen, {unseen_eps}", victims, settings(size, other, bounded)))
     if unseen_victim is not None:
         name, path = named(unseen_victim)
-        held.append(Held(f"A victim it has not seen, {name}", {name: load_model(path)}, learned))
+        with name_argument("unseen-victim", inner="model"):
+            unseen = load_model(path)
+        check_fit(name, unseen, train)
+        held.append(Held(f"A victim it has not seen, {name}", {name: unseen}, learned))
     for spec in unseen_attack or []:
         kind = spec.partition(":")[0]
         if kind in names:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.output import emit, note, say
-from assay.core.arguments import described, reject, whole
+from assay.core.arguments import described, name_argument, reject, whole
 from assay.core.folder import check_claim, out_folder
 from assay.core.numbers import parse_number
 from assay.data import Dataset
@@ -185,7 +185,9 @@ def _extended(data: Dataset, recipe: Recipe, model: str, attack: str) -> Dataset
     if recipe.eps is None:
         return reject("eps", "a budget, which stored examples need", None)
     fooled = make_attack(attack, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background)
-    return with_stored(data, load_model(model), fooled, seed=recipe.seed)
+    with name_argument("stored", inner="model"):
+        network = load_model(model)
+    return with_stored(data, network, fooled, seed=recipe.seed)
 
 
 def _teller(ran: list[Epoch], silent: bool) -> Callable[[Epoch], None]:

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -185,13 +185,14 @@ def _set_plain() -> None:
 
 
 def _restore_settings(before: dict[str, Any]) -> None:
+    restore_random_states(before["random"])
     torch.set_default_dtype(before["dtype"])
     torch.autograd.set_detect_anomaly(*before["anomaly"])
-    if before["matmul"] not in ("highest", None):
-        torch.set_float32_matmul_precision(before["matmul"])
-    if torch.backends.cudnn.allow_tf32 != before["cudnn"]:
-        torch.backends.cudnn.allow_tf32 = before["cudnn"]
-    restore_random_states(before["random"])
+    with suppress(RuntimeError):  # of settings old and new that contradict each other since
+        if before["matmul"] is not None and _matmul_precision() != before["matmul"]:
+            torch.set_float32_matmul_precision(before["matmul"])
+        if torch.backends.cudnn.allow_tf32 != before["cudnn"]:
+            torch.backends.cudnn.allow_tf32 = before["cudnn"]
 
 
 _PROCESS = _Process()

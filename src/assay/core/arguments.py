@@ -75,12 +75,12 @@ def number(name: str, value: Any, *, least: float = -math.inf, most: float = mat
     return result
 
 
-def whole(name: str, value: Any, *, least: int = 0) -> int:
-    """Return ``value`` as an int after checking that it is a whole number of at least ``least``.
+def whole(name: str, value: Any, *, least: int = 0, most: int | None = None) -> int:
+    """Return ``value`` as an int after checking that it is a whole number from ``least`` to ``most``.
 
     Raises:
         TypeError: not an integer.
-        ValueError: too small.
+        ValueError: too small, or too large.
 
     Example:
         >>> whole("steps", 3)
@@ -91,6 +91,8 @@ def whole(name: str, value: Any, *, least: int = 0) -> int:
         reject(name, expected, value, error=TypeError)
     if int(value) < least:
         reject(name, expected, value)
+    if most is not None and int(value) > most:
+        reject(name, f"a whole number that is at most {most}", value)
     return int(value)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from assay.core.arguments import number, one_of, whole
-from assay.core.calls import Classifier, as_logits, call
+from assay.core.calls import Classifier, as_logits, call, fill_masked
 from assay.core.rng import Rng
 from assay.core.types import Count, Images, Labels, Logits
 
@@ -102,7 +102,7 @@ class Expectation(nn.Module):
         """
         noisy = [self._noised(x, keys, passes * self.draws + i, purpose) for i in range(self.draws)]
         stacked = torch.stack(noisy)
-        logits = as_logits(call(self.model, stacked.flatten(0, 1)), len(x) * self.draws)
+        logits = fill_masked(as_logits(call(self.model, stacked.flatten(0, 1)), len(x) * self.draws))
         return stacked, logits.reshape(self.draws, len(x), -1)
 
     def combine(self, logits: Float[Tensor, "d b k"]) -> Logits:
@@ -113,7 +113,7 @@ class Expectation(nn.Module):
 
     def _noised(self, x: Images, keys: Labels, step: Count, purpose: str) -> Images:
         if self.transform is not None:
-            x = self.transform(x, self.rng, keys, step, f"transform {purpose}")
+            x = self.transform(x.clone(), self.rng, keys, step, f"transform {purpose}")
         if self.sigma == 0:
             return x
         noise = self.rng.normal(keys, tuple(x.shape[1:]), f"expectation {purpose}", step)

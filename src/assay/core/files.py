@@ -62,16 +62,21 @@ def sweep(folder: Path) -> int:
     return len(left)
 
 
-def run_of(folder: Path) -> str:
-    """The number of the run that a folder, or one of those around it, belongs to; empty for none."""
-    found = _record_of(folder)
+def run_of(folder: Path, *, deep: bool = True) -> str:
+    """The number of the run that a folder belongs to; empty for none.
+
+    Args:
+        folder: any.
+        deep: whether those around it are looked at, too.
+    """
+    found = _record_of(folder, _LEVELS if deep else 0)
     return "" if found is None else str(found[1]["run"])
 
 
-def _record_of(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def _record_of(folder: Path, levels: int = _LEVELS) -> tuple[Path, dict[str, Any]] | None:
     """The nearest folder with a record, and what the record says."""
     here = Path(folder).absolute()
-    for place in (here, *here.parents[:_LEVELS]):
+    for place in (here, *here.parents[:levels]):
         try:
             record = json.loads((place / RECORD).read_text(encoding="utf-8"))
             run = record["run"]
@@ -91,8 +96,9 @@ def _note_digest(path: Path, data: bytes) -> None:
     if found is None or path.name.startswith(".") or not found[1].get("digests"):
         return
     line = {"name": path.absolute().relative_to(found[0]).as_posix(), "sha256": hashlib.sha256(data).hexdigest()}
-    with (found[0] / DIGESTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with (found[0] / DIGESTS).open("ab+") as file:
+        cut = file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"  # by a kill: no line is lost to it
+        file.write(b"\n" * bool(cut) + json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 

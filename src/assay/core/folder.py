@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ LEDGER = "ledger.sqlite"
 PATIENCE = 1.0
 """Seconds that a writer waits for the lock: a process that only looks holds it for a moment."""
 _OURS = frozenset({LOCK, HOLDER, RECORD, DIGESTS})
+_HELD = r"process \d+ on .*"
+"""What is in the file that names the holder of a lock."""
+_INNER = frozenset({"images", "data", "trail", "cards", "examples"})
+"""Folders that runs write to, and that are no runs themselves."""
 _BEGUN = (f".{HOLDER}.*.part", f".{RECORD}.*.part")
 """What a process leaves that is killed before the record is there."""
 _SHOWN = 3
@@ -73,8 +78,26 @@ def foreign(folder: Path) -> list[str]:
         return []
     run = run_of(folder)
     left = (*_BEGUN, *((f".*.{run}-*.part",) if run else ()))
-    return sorted(path.name for path in folder.iterdir() if path.name not in _OURS and not _is_run(path)
+    return sorted(path.name for path in folder.iterdir() if not _is_ours(path) and not _is_inner_run(path)
                   and not any(fnmatchcase(path.name, pattern) for pattern in left))  # fmt: skip
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is the record or a lock of a run: by what it holds, as others may have files of these names."""
+    if path.name not in _OURS or not path.is_file():
+        return False
+    if run_of(path.parent, deep=False) or (path.parent / LEDGER).exists():
+        return True
+    try:  # what a process leaves that is killed before the record is there
+        content = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return (path.name == LOCK and not content) or (path.name == HOLDER and re.fullmatch(_HELD, content) is not None)
+
+
+def _is_inner_run(path: Path) -> bool:
+    """Whether a folder is one of a run of its own, and not of a name that runs write to themselves."""
+    return _is_run(path) and path.name not in _INNER
 
 
 def require_empty(folder: Path) -> None:

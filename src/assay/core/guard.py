@@ -16,7 +16,9 @@ from assay.core.holders import Generator, generators_in, modules_in
 from assay.core.turns import turns
 
 _TABLES = ("_parameters", "_buffers")
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks", "_modules",
+          "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called")  # fmt: skip
+"""Tables of a module, beside those of tensors, that a forward pass may change."""
 
 
 @contextmanager
@@ -59,7 +61,8 @@ def _locked(models: tuple[Classifier, ...]) -> tuple[tuple[nn.Module, ...], list
     roots = tuple(dict.fromkeys(root for model in models for root in modules_in(model)))
     # The parts of a scripted module are wrapped anew at each look: the whole stands for them.
     parts = [part for root in roots for part in root.modules() if not isinstance(part, torch.jit.ScriptModule)]
-    return roots, [*models, *roots, *parts]
+    generators = [own for model in models for own in generators_in(model)]
+    return roots, [*models, *roots, *parts, *generators]
 
 
 @contextmanager
@@ -139,12 +142,15 @@ class _State:
             if len(table) != len(before) or any(table.get(name) is not before[name] for name in before):
                 table.clear()
                 table.update(before)
-        for tensor, copy in _changed(self.contents):
-            with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
-                tensor.copy_(copy)
         for parameter, flag in self.frozen:
             if parameter.requires_grad != flag:
                 parameter.requires_grad_(flag)
+        for tensor, copy in _changed(self.contents):
+            with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+                if (tensor.shape, tensor.dtype) == (copy.shape, copy.dtype):
+                    tensor.copy_(copy)
+                else:  # resized, or of another type since
+                    tensor.data = copy
 
 
 def _freeze(root: nn.Module) -> None:
@@ -190,11 +196,27 @@ def _changed(pairs: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
     """Those pairs that differ; one wait for an accelerator, not one a tensor."""
     here = [pair for pair in pairs if pair[0].device.type == "cpu"]
     there = [pair for pair in pairs if pair[0].device.type != "cpu" and pair[0].numel()]
-    differ = [pair for pair in here if not torch.equal(*pair)]
+    differ = [pair for pair in here if not _equal(*pair)]
+    differ += [pair for pair in there if not _alike(*pair)]
+    there = [pair for pair in there if _alike(*pair)]
     if there:
-        flags = torch.stack([(tensor != before).any().to(there[0][0].device) for tensor, before in there]).tolist()
+        flags = torch.stack([_differ(*pair).to(there[0][0].device) for pair in there]).tolist()
         differ += [pair for pair, flag in zip(there, flags, strict=True) if flag]
     return differ
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether tensors are the same, NaN for NaN."""
+    return _alike(one, other) and (torch.equal(one, other) or (one.numel() > 0 and not bool(_differ(one, other))))
+
+
+def _differ(one: Tensor, other: Tensor) -> Tensor:
+    """Whether some value is another, where NaN is no other than NaN."""
+    return ((one != other) & ~((one != one) & (other != other))).any()
 
 
 def _tensors(root: nn.Module) -> tuple[Tensor, ...]:

@@ -120,17 +120,17 @@ def _held_by_object(value: Any) -> Iterator[Any]:
 
 
 def _held_by_function(function: types.FunctionType) -> Iterator[Any]:
-    if str(function.__globals__.get("__name__", "")).partition(".")[0] in _LIBRARIES:
-        return
     yield getattr(function, "__wrapped__", None)  # functools.wraps
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
         except ValueError:  # a name that is not bound yet
             continue
+    yield from vars(function).values()
+    if str(function.__globals__.get("__name__", "")).partition(".")[0] in _LIBRARIES:
+        return  # a decorator of a library holds the caller's function, and nothing else that is the caller's
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()
-    yield from vars(function).values()
     names = list(_names(function.__code__))
     for name in names:
         value = function.__globals__.get(name, sys.modules.get(name))

@@ -82,7 +82,8 @@ class Oracle:
             self.judging = Drawn(seed, {self.device})
         one_of("compile", compile, COMPILE)
         self.layout: Layout | None = None
-        self.compiled, self.masked = compile != "no", False
+        # The referee sees the judged model's masked classes; those of a surrogate it never sees.
+        self.compiled, self.masked = compile != "no", surrogate is not None
         self._fast: Classifier = model
         if self.compiled:
             self._fast = torch.compile(model, mode=compile, dynamic=False)

@@ -123,6 +123,8 @@ def _check_start(start: Images, x: Images) -> Images:
         reject("start", expected, described(_kind(start)), error=TypeError)
     if start.shape != x.shape:
         reject("start", expected, described(f"shape {tuple(start.shape)}"))
+    if not bool(start.isfinite().all()):
+        reject("start", expected, described("NaN or infinite values"))
     _check_range("start", start, expected)
     return start
 

@@ -259,7 +259,7 @@ def _perturb(
                 problem, value = replace(problem, start=image.cpu()), torch.full_like(value, torch.inf)
             last = single and keep == "last"
             found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
-            if bool(oracle.nonfinite.all()) and oracle.discovers_masked(problem.x):
+            if bool(oracle.nonfinite.any()) and oracle.discovers_masked(problem.x):
                 found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
             closer = cost < value
             image, value = torch.where(spread(closer, image), found, image), torch.where(closer, cost, value)

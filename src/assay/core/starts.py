@@ -34,10 +34,11 @@ def nearest_starts(x: Images, y: Labels, pool: Images, classes: Labels, target: 
     starts = x.clone()
     wanted = y if target is None else target
     flat, others = x.flatten(1).double(), pool.flatten(1).double()
+    whole = others.isfinite().all(1)
     for label in wanted.unique().tolist():
         rows = (wanted == label).nonzero().squeeze(1)
         fits = (classes >= 0) & (classes != label) if target is None else classes == label
-        choice = fits.nonzero().squeeze(1)
+        choice = (fits & whole).nonzero().squeeze(1)
         if len(choice):
             starts[rows] = pool[choice[_nearest(flat[rows], others[choice])]].to(x.dtype)
     return starts

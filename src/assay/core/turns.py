@@ -50,7 +50,8 @@ _TURNS = _Turns()
 def turns(objects: Sequence[object], *, reads: bool = False) -> Iterator[bool]:
     """Wait until no other thread uses any of these objects, and keep them meanwhile.
 
-    All locks are taken in one order, so that two threads with overlapping sets cannot wait for each other.
+    All locks are taken in one order, so that two threads with overlapping sets cannot wait for each other; two that
+    hold a model each and ask for the other's further in (from a callback) can.
 
     Args:
         objects: models and their submodules; alive for the time of the call.

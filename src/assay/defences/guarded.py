@@ -90,7 +90,8 @@ class Squeezing(nn.Module):
         """The largest l1 distance of two predictions, ``(b,)``."""
         plain = classify(self.model, x).softmax(1)
         squeezed = [
-            StraightThrough(self.model, s)(x) if self.straight else classify(self.model, s(x)) for s in self.squeezers
+            StraightThrough(self.model, change)(x) if self.straight else classify(self.model, change(x.clone()))
+            for change in self.squeezers
         ]
         return torch.stack([(plain - z.softmax(1)).abs().sum(1) for z in squeezed]).amax(0)
 

@@ -75,7 +75,12 @@ def _attribute(module: str, name: str, spec: str, argument: str) -> Any:
     except (Exception, SystemExit) as error:
         reject(argument, expected, described(f"{type(error).__name__} on import: {' '.join(str(error).split())[:120]}"))
     for part in name.split("."):
-        if not hasattr(value, part):
+        try:
+            there = hasattr(value, part)
+        except Exception as error:  # a module that imports what is asked for
+            told = " ".join(str(error).split())[:120]
+            reject(argument, expected, described(f"{type(error).__name__} on import: {told}"))
+        if not there:
             known = [word for word in dir(value) if not word.startswith("_")]
             reject(argument, expected, described(f"{spec!r}, which is not there{nearest(part, known)}"))
         value = getattr(value, part)

@@ -111,6 +111,8 @@ def _strip_prefixes(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         current = {name.removeprefix(prefix): tensor for name, tensor in current.items() if name.startswith(prefix)} | {
             name: tensor for name, tensor in current.items() if not name.startswith(prefix)
         }
+        if len(current) < len(weights):  # two names have become one
+            break
         versions.append(current)
     return versions
 

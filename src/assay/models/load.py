@@ -184,11 +184,15 @@ def _from_file(path: Path, recipe: Recipe) -> nn.Module:
     settings = {**known, **{key: value for key, value in recipe.items() if value is not None}}
     own, normalize = _architecture(str(recipe.get("arch") or ""))
     if normalize is not None:
-        settings["normalize"] = one_of("normalize", normalize, STATISTICS)
+        settings["normalize"] = normalize
+    if settings.get("normalize") is not None:
+        one_of("normalize", settings["normalize"], STATISTICS)
     if ":" in own:  # by the caller's own word only: metadata of a file never name code to be run
         return _own_network(own, path, weights, settings)
     if own:
         settings["arch"] = own
+    if normalize is not None or recipe.get("normalize") is not None:  # the caller's word is above the file's
+        weights = {name: tensor for name, tensor in weights.items() if name not in _LAYER}
     missing = [key for key in ("arch", "channels", "classes", "size") if key not in settings]
     if missing:
         reject(

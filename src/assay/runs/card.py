@@ -13,9 +13,7 @@ from assay.core.files import atomic_write, file_name, sha256
 from assay.report.text import plain
 from assay.runs.finish import MANIFEST
 from assay.runs.ledger import Ledger
-
-_TITLE = "# Robustness of "
-"""How every card begins, by which one is told from other people's files."""
+from assay.runs.storage import held
 
 
 def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str | None = None) -> list[Path]:
@@ -30,27 +28,41 @@ def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str
         The files, ``cards/<model>.md``.
 
     Raises:
-        ValueError: no such model.
+        ValueError: no such model, or a file of a card's name that is no card as this run has written it.
     """
     folder = Path(folder)
     names = list(dict.fromkeys(entry["model"] for told in summaries for entry in told["models"]))
     if model is not None and model not in names:
         reject("model", "one of " + ", ".join(names), described(f"{model!r}{nearest(model, names)}"))
-    with Ledger(folder) as ledger:
+    with held(folder), Ledger(folder, write=True) as ledger:
         digests: dict[str, dict[str, None]] = {}  # more than one where a model is trained for each data set
         for entry, words in ledger.plan():
             digests.setdefault(words.model, {})[entry.fields["model"]] = None
+        chosen = [model] if model is not None else names
+        return _written(folder, ledger, names, chosen, summaries, digests)
+
+
+def _written(
+    folder: Path,
+    ledger: Ledger,
+    names: Sequence[str],
+    chosen: Sequence[str],
+    summaries: Sequence[Mapping[str, Any]],
+    digests: Mapping[str, Mapping[str, None]],
+) -> list[Path]:
     manifest = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else "none: the run is not finished"
-    found = []
-    for name in [model] if model is not None else names:
+    known, found = dict(ledger.meta("cards") or {}), []
+    for name in chosen:
         text = _card(name, summaries, ", ".join(digests.get(name, {})), manifest)
         alone = sum(file_name(other).lower() == file_name(name).lower() for other in names) == 1
         own = file_name(name) if alone else f"{file_name(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         path = folder / "cards" / f"{own}.md"
-        if path.exists() and _TITLE not in path.read_text(encoding="utf-8", errors="replace"):
-            reject(
-                "run", f"no other file of the name of a card, {path.relative_to(folder)} (move it)", described("one")
-            )
+        place = path.relative_to(folder).as_posix()
+        if path.exists() and sha256(path) not in known.get(place, ()):
+            reject("run", f"no other file of the name of a card, {place} (move it)", described("one"))
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        known[place] = [*known.get(place, [])[-1:], digest]  # after a kill the one before may be there
+        ledger.keep(cards=known)
         found.append(atomic_write(path, text))
     return found
 
@@ -114,7 +126,7 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
     table = "\n".join((head_row, "|" + " --- |" * 8, *rows))
     return "\n\n".join((
         f"---\n{head}---",
-        f"{_TITLE}{_cell(model)}",
+        f"# Robustness of {_cell(model)}",
         "An upper bound on robust accuracy: a sample counts only if it was right before and survived every attack; a "
         "stronger attack can only lower it.",
         table,

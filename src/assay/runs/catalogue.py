@@ -1,5 +1,6 @@
 """The runs below a folder, for a server: what was read of a ledger is kept until the ledger changes."""
 
+import hashlib
 import sqlite3
 import threading
 import time
@@ -40,6 +41,11 @@ class Shown:
     status: RunStatus | None
     pages: dict[str, Path]
     unreadable: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is called in addresses: the same whatever other runs there are."""
+        return hashlib.sha256(self.name.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Catalogue:
 
     def _status(self, folder: Path) -> tuple[RunStatus | None, str]:
         known, stamp, now = self._read.get(folder), _stamp(folder), time.monotonic()
-        if known is not None and (known.stamp == stamp or now < known.until):
+        if known is not None and ((known.stamp == stamp and not known.unreadable) or now < known.until):
             return known.status, known.unreadable
         status, unreadable = None, ""
         try:
@@ -98,7 +104,8 @@ class Catalogue:
         except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:  # the other runs are shown
             unreadable = f"ledger unreadable: {type(error).__name__}: {error}"
         took = time.monotonic() - now
-        self._read[folder] = _Read(stamp, status, unreadable, time.monotonic() + _SHARE * took)
+        wait = max(_SHARE * took, _FRESH if unreadable else 0)  # what could not be read is tried again after that
+        self._read[folder] = _Read(stamp, status, unreadable, time.monotonic() + wait)
         return status, unreadable
 
 

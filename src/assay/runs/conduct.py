@@ -180,9 +180,10 @@ def _completed(
         if progress is not None and not isinstance(executor, Inline):
             progress(now)
 
+    left_of = unfinished(ledger)
     left: dict[int, Job] = {}  # by cell: what is asked for twice, as on a curve, is done once
     for job, _ in cells:
-        if unfinished(ledger, job.entry):
+        if left_of(job.entry):
             left.setdefault(job.entry.id, job)
         else:
             told(job, before=True)

@@ -63,6 +63,7 @@ def connected(path: Path, *, write: bool) -> sqlite3.Connection:
         # A read-only folder has no room for the files that a reader of a write-ahead log needs.
         fixed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
         connection = sqlite3.connect(f"{where}?mode=ro" + ("&immutable=1" if fixed else ""), uri=True, timeout=30)
+    connection.text_factory = _text
     try:
         _check_format(connection, path)
         if write:
@@ -72,6 +73,11 @@ def connected(path: Path, *, write: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _text(content: bytes) -> str:
+    """Damaged text is read, so that its digest can tell."""
+    return content.decode("utf-8", "surrogateescape")
 
 
 def format_of(connection: sqlite3.Connection) -> int:
@@ -109,6 +115,8 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
         reject("run", f"a ledger of format {FORMAT} or earlier (a later assay wrote this one)", version)
     if version < 1 or not tables & _TABLES:
         reject("run", expected, described("another SQLite file"))
+    if version == 1 and "seal" in tables:
+        reject("run", f"{expected} ({way_out})", described("one of format 1 with the digests of format 2"))
     missing = sorted((_TABLES | ({"seal"} if version > 1 else set())) - tables)
     if missing:
         reject("run", f"{expected} ({way_out})", described(f"one without its table {', '.join(missing)}"))

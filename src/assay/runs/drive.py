@@ -62,7 +62,8 @@ class _State:
 
     def fail(self, job: Job, error: Exception) -> None:
         """A cell cannot be completed."""
-        self.failures.append(Failure(job.label, error))
+        if job.label not in {failure.label for failure in self.failures}:
+            self.failures.append(Failure(job.label, error))
 
     def withdraw(self, job: Job) -> None:
         """No more orders of a cell that has failed."""
@@ -237,6 +238,12 @@ def unreached(ledger: Ledger, entry: Entry) -> int:
     return entry.n - sum(part.count for part in ledger.parts(entry.id).get(entry.id, []))
 
 
-def unfinished(ledger: Ledger, entry: Entry) -> int:
-    """How many samples of a cell have not been run, or raised an error."""
-    return unreached(ledger, entry) + ledger.counts().get(entry.id, {}).get(int(Status.ERROR), 0)
+def unfinished(ledger: Ledger) -> Callable[[Entry], int]:
+    """How many samples of a cell have not been run, or raised an error; the ledger is read once for all cells."""
+    parts, counts = ledger.parts(), ledger.counts()
+
+    def of(entry: Entry) -> int:
+        there = sum(part.count for part in parts.get(entry.id, []))
+        return entry.n - there + counts.get(entry.id, {}).get(int(Status.ERROR), 0)
+
+    return of

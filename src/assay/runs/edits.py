@@ -7,7 +7,7 @@ import numpy as np
 from assay.core.outcome import Status
 from assay.runs.ledger import Ledger, Part
 from assay.runs.records import COLUMNS
-from assay.runs.seals import unseal
+from assay.runs.seals import is_name, unseal
 
 
 def part_of(ledger: Ledger, cell: int, first: int) -> tuple[Part, dict[str, Any], dict[int, str]]:
@@ -45,6 +45,10 @@ def remove(ledger: Ledger, table: str, *key: str) -> None:
         table: ``cell``, ``shard``, ``data``, ``answer``, ``meta``, ``event`` or ``plan``.
         key: of the row, as in the name of its digest.
     """
+    if not is_name("/".join((table, *key))):
+        with ledger.together() as db:
+            unseal(db, "/".join((table, *key)))
+        return
     if table == "shard":
         ledger.drop(int(key[0]), int(key[1]))
         return

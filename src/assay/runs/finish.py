@@ -1,6 +1,7 @@
 """The end of a run: tables, summary, report, and last a manifest of them all. All of it is made from the ledger."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ MANIFEST = "manifest.json"
 INNER = ("models/*/model.safetensors", "models/*/history.json", "models/*/trail/*.safetensors",
          "signatures/identifier.safetensors")  # fmt: skip
 """The weights that a study trains, relative to its folder."""
+_REMADE = ("summary.json", "samples.csv", "samples.parquet", "report.html")
 _LABELS = {int(status): status.label for status in Status}
 
 
@@ -54,9 +56,29 @@ def begin(folder: Path, ledger: Ledger) -> None:
     """
     for name in ledger.damage("meta").names:  # a changed list of files is none
         remove(ledger, "meta", name.removeprefix("meta/"))
+    if ledger.meta("files") is None:
+        ledger.keep(files=_listed(folder))
     own(ledger, *(name for name in MADE if (folder / name).exists()))
     (folder / MANIFEST).unlink(missing_ok=True)
     ledger.keep(ended=False)
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files of a run whose ledger has lost the list of them: those that are as its manifest says."""
+    try:
+        kept = [name for name, about in _manifest(folder).items() if sha256(folder / name) == about["sha256"]]
+    except (OSError, KeyError, TypeError):
+        return []
+    return [name for name in (*MADE, MANIFEST) if name in kept or (kept and name == MANIFEST)]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest says of each file; nothing where there is none that can be read."""
+    try:
+        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return dict(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def with_errors(told: dict[str, Any], errors: int, first: str) -> dict[str, Any]:
@@ -76,16 +98,19 @@ def finish(folder: Path, ledger: Ledger, *, ended: bool = False) -> Finished:
     extras = _extras(ledger, studies)
     told = _summary(ledger, studies, extras)
     own(ledger, "summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
+    before = {} if ended else _manifest(folder)  # of files that are not made here: what is damaged stays told
     (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
     atomic_write(folder / "summary.json", _json(told))
     crossing("summary-written")
     tables, parquet = [atomic_write(folder / "samples.csv", csv_text(ledger))], parquet_bytes(ledger)
     if parquet is not None:
         tables.append(atomic_write(folder / "samples.parquet", parquet))
+    else:  # that of an earlier call would say something else
+        (folder / "samples.parquet").unlink(missing_ok=True)
     crossing("tables-written")
     report = _report(folder, ledger, studies, extras)
     crossing("report-written")
-    write_manifest(folder, ledger)
+    write_manifest(folder, ledger, before)
     if ended:
         ledger.keep(ended=True)
     return Finished(report, told, tuple(tables))
@@ -114,13 +139,6 @@ def _json(told: dict[str, Any]) -> str:
     return json.dumps(told, indent=1, allow_nan=False)
 
 
-def report_of(folder: Path, ledger: Ledger) -> Path:
-    """Write the page anew; the ledger is open to be written."""
-    own(ledger, "report.html")
-    studies = studies_of(folder, ledger)
-    return _report(folder, ledger, studies, _extras(ledger, studies))
-
-
 def _report(folder: Path, ledger: Ledger, studies: tuple[Study, ...], extras: Extras) -> Path:
     told: Mapping[str, Any] = ledger.meta("told") or {}
     return write_report(studies if len(studies) > 1 else studies[0], folder / "report.html",
@@ -141,14 +159,23 @@ def _extras(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:
     return Extras(ledger.meta("about") or "", judged(ledger.meta("claims") or (), by_data, answers), findings)
 
 
-def write_manifest(folder: Path, ledger: Ledger) -> Path:
-    """SHA-256 and size of every file of a run but the ledger, which goes on changing."""
+def write_manifest(folder: Path, ledger: Ledger, before: Mapping[str, Any]) -> Path:
+    """SHA-256 and size of every file of a run but the ledger, which goes on changing.
+
+    Args:
+        folder: the run's.
+        ledger: its ledger.
+        before: what the manifest has said of files that have not been made since.
+    """
     made = [folder / name for name in files(ledger) if name != MANIFEST]
     inner = [path for pattern in INNER for path in folder.glob(pattern)]
     kept = sorted({path for path in (*made, *inner) if path.is_file()})
     told = {path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
             for path in kept}  # fmt: skip
-    return atomic_write(folder / MANIFEST, json.dumps({"format": 1, "files": told}, indent=1))
+    told |= {name: about for name, about in before.items() if name in told and name not in _REMADE}
+    text = json.dumps({"format": 1, "files": told}, indent=1)
+    ledger.keep(manifest=[*(ledger.meta("manifest") or [])[-1:], hashlib.sha256(text.encode()).hexdigest()])
+    return atomic_write(folder / MANIFEST, text)
 
 
 def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a study would do: which cells are kept and why others are not, and what they will cost."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +9,9 @@ from pathlib import Path
 from assay.core.folder import out_folder
 from assay.runs.cells import Wanted, wanted
 from assay.runs.database import NAME
+from assay.runs.drive import unfinished
 from assay.runs.identity import MEANINGS, differences
-from assay.runs.ledger import Entry, Ledger, Part
+from assay.runs.ledger import Entry, Ledger
 from assay.runs.records import Words
 from assay.runs.schema import Config
 from assay.runs.storage import held, own_folder, require_own
@@ -60,24 +61,23 @@ def foresee(
         if trains:
             own_folder(out, "models/*")
         areas = areas_of(config, out, notice)
-    known, parts = _known(out)
-    return [_foreseen(cell, known, parts, costs=costs) for area in areas for cell in wanted(area, settings)]
+    known, there = _known(out)
+    return [_foreseen(cell, known, there, costs=costs) for area in areas for cell in wanted(area, settings)]
 
 
-def _known(out: Path) -> tuple[dict[str, Entry], dict[int, list[Part]]]:
-    """The cells of the ledger by key, and what is there of each."""
+def _known(out: Path) -> tuple[dict[str, Entry], dict[int, int]]:
+    """The cells of the ledger by key, and how many samples of each have a result that is no error."""
     if not (out / NAME).is_file():
         return {}, {}
     with Ledger(out) as ledger:
-        return {entry.key: entry for entry in ledger.cells()}, ledger.parts()
+        ledger.require_rows()
+        left = unfinished(ledger)
+        return {entry.key: entry for entry in ledger.cells()}, {e.id: e.n - left(e) for e in ledger.cells()}
 
 
-def _foreseen(
-    cell: Wanted, known: Mapping[str, Entry], parts: Mapping[int, Sequence[Part]], *, costs: bool
-) -> Foreseen:
+def _foreseen(cell: Wanted, known: Mapping[str, Entry], there: Mapping[int, int], *, costs: bool) -> Foreseen:
     entry = known.get(cell.key)
-    there = [] if entry is None else parts.get(entry.id, [])
-    done = sum(part.count for part in there)
+    done = 0 if entry is None else there.get(entry.id, 0)
     state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
     if done == cell.n or not costs:
         return Foreseen(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)

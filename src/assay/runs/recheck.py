@@ -62,7 +62,11 @@ class Rechecked:
 
 
 def known_of(model: nn.Module, data: Dataset) -> Known:
-    """A model with its classes for the clean images."""
+    """A model with its classes for the clean images.
+
+    Raises:
+        Exception: whatever the model raises, on some of them.
+    """
     logits = _logits(model, data.images())
     again = _logits(model, data.images(slice(0, _BATCH)), seed=1)
     if not torch.allclose(logits[:_BATCH], again, rtol=1e-4, atol=1e-6, equal_nan=True):

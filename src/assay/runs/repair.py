@@ -30,11 +30,13 @@ def repair(ledger: Ledger, folder: Path) -> list[str]:
     if broken:
         reject("run", f"a whole ledger at {ledger.path} (restore it from a copy, or start a new run with another -o)",
                described(f"a damaged one: {broken[0]}"))  # fmt: skip
-    named = {part.images for parts in ledger.parts().values() for part in parts if part.images is not None}
+    asked = "SELECT key, first, images FROM shard JOIN cell ON cell.id = shard.cell WHERE images IS NOT NULL"
+    named = {(name, f"{key}-{first}") for key, first, name in ledger.connection.execute(asked)}
     told = list(_rows(ledger))
     left = {part.images for parts in ledger.parts().values() for part in parts if part.images is not None}
-    for name in named - left:
-        _remove(folder, name)
+    for name, own in named:
+        if name not in left:
+            _remove(folder, str(name), own)
     ledger.compared = True
     return [*told, *_images(ledger, folder)]
 
@@ -66,6 +68,7 @@ def _rows(ledger: Ledger) -> Iterator[str]:
 def _images(ledger: Ledger, folder: Path) -> Iterator[str]:
     """Drop parts whose images are lost or damaged, and images of this run that no part names."""
     named: set[str] = set()
+    keys = {entry.id: entry.key for entry in ledger.cells()}
     for cell, parts in ledger.parts().items():
         for part in parts:
             if part.images is None:
@@ -75,7 +78,7 @@ def _images(ledger: Ledger, folder: Path) -> Iterator[str]:
                 named.add(path.name)
                 continue
             ledger.drop(cell, part.first)
-            _remove(folder, part.images)
+            _remove(folder, part.images, f"{keys.get(cell, '')}-{part.first}")
             yield (f"{part.images} is lost or damaged: samples {part.first} to {part.first + part.count - 1} "
                    "are attacked again")  # fmt: skip
     run = run_of(folder)
@@ -84,8 +87,8 @@ def _images(ledger: Ledger, folder: Path) -> Iterator[str]:
             path.unlink()
 
 
-def _remove(folder: Path, name: str) -> None:
-    """Remove a file of images that the ledger has named."""
-    path = inside(folder, name)
-    if path.parent == (folder / FOLDER).resolve() and path.suffix == ".safetensors":
+def _remove(folder: Path, name: str, own: str) -> None:
+    """Remove a file of images that the ledger has named, if it has the name that the run gives to such a file."""
+    path = (folder / name).resolve()
+    if path.parent == (folder / FOLDER).resolve() and path.name in (f"{own}.safetensors", f"{own}-again.safetensors"):
         path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ SELECT sample.cell, count(*) FROM sample LEFT JOIN shard ON shard.cell = sample.
 AND sample.sample >= shard.first AND sample.sample < shard.first + shard.count
 WHERE shard.cell IS NULL GROUP BY sample.cell
 """
+_NAME = re.compile(r"plan|(cell|event)/\d+|shard/\d+/\d+|(meta|data|answer)/.*", re.DOTALL)
+"""How digests are named."""
 _KINDS = MappingProxyType({"meta": "the value", "data": "the data set", "answer": "the answer", "event": "the note"})
 
 
@@ -63,6 +66,11 @@ def seal_plan(connection: sqlite3.Connection) -> None:
     seal(connection, "plan", connection.execute("SELECT * FROM plan ORDER BY place").fetchall())
 
 
+def is_name(name: str) -> bool:
+    """Whether a digest can have that name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def unseal(connection: sqlite3.Connection, name: str) -> None:
     """Remove the digest of a row that is removed."""
     connection.execute("DELETE FROM seal WHERE name = ?", (name,))
@@ -85,6 +93,17 @@ def damage(connection: sqlite3.Connection, tables: Sequence[str] = (*_PLAIN, "pl
         connection: of a ledger of format 2.
         tables: what is compared.
     """
+    own = not connection.in_transaction
+    if own:  # one state of a ledger that another process may be writing to
+        connection.execute("BEGIN")
+    try:
+        return _compared(connection, tables)
+    finally:
+        if own:
+            connection.execute("ROLLBACK")
+
+
+def _compared(connection: sqlite3.Connection, tables: Sequence[str]) -> Damage:
     sealed = dict(connection.execute("SELECT name, sha256 FROM seal"))
     names, texts = [], []
     for name, digest in _actual(connection, tables):
@@ -92,7 +111,7 @@ def damage(connection: sqlite3.Connection, tables: Sequence[str] = (*_PLAIN, "pl
         if digest != wanted:
             names.append(name)
             texts.append(f"{_words(name)} changed since written" if wanted else f"{_words(name)}: added by hand")
-    gone = [name for name in sealed if name.split("/")[0] in tables]
+    gone = [name for name in sealed if not is_name(name) or name.split("/")[0] in tables]
     return Damage((*names, *gone), (*texts, *(f"{_words(name)} is missing" for name in gone)))
 
 
@@ -143,6 +162,8 @@ def _digest(values: Sequence[Any]) -> str:
 
 def _words(name: str) -> str:
     table, *rest = name.split("/")
+    if not is_name(name):
+        return f"the row that the digest {name!r} is of"
     if table == "plan":
         return "the plan"
     if table == "shard":

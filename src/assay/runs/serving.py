@@ -1,6 +1,6 @@
 """A small server for the reports of many runs: loopback only, read only, nothing but reports.
 
-Pages are found by number in a list that the server makes itself: no part of a request is ever used as a path.
+Pages are found by keys in a list that the server makes itself: no part of a request is ever used as a path.
 """
 
 import os
@@ -20,12 +20,12 @@ from assay.runs.catalogue import Catalogue, Shown, found
 
 _PATIENCE = 10.0
 """Seconds until a connection that says nothing is closed."""
-_LONGEST, _DIGITS = 2000, 9
-"""Characters of an address, and digits of a number in it, at most."""
+_LONGEST = 2000
+"""Characters of an address at most."""
 _CHUNK = 2**20
 """Bytes of a page that are in memory at once."""
 _WAITING, _AT_ONCE = 128, 256
-"""Connections that wait to be taken, and those that are answered at once."""
+"""Connections that wait to be taken, and threads for those that were."""
 __all__ = ["found", "index", "serve"]
 
 _HEADERS = {
@@ -53,10 +53,19 @@ class _Server(ThreadingHTTPServer):
         self.room = threading.BoundedSemaphore(_AT_ONCE)
         super().__init__(address, handler)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin a thread, as soon as there is room for one; a connection that finds none is closed."""
+        if self.room.acquire(timeout=_PATIENCE):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, as soon as there is room."""
-        with self.room:
+        """Answer."""
+        try:
             super().process_request_thread(request, client_address)
+        finally:
+            self.room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: what goes wrong with one connection is nobody else's business."""
@@ -130,7 +139,7 @@ def serve(root: Path, port: int) -> HTTPServer:
 def index(runs: list[Shown]) -> str:
     """The list of runs as a page."""
     entries = []
-    for number, run in enumerate(runs):
+    for run in runs:
         status = run.status
         done = sum(cell.done for cell in status.cells) if status else 0
         total = sum(cell.n for cell in status.cells) if status else 0
@@ -142,7 +151,7 @@ def index(runs: list[Shown]) -> str:
             name=plain(run.name), title=plain(status.title) if status and status.title else "", state=state,
             models=tuple(plain(m) for m in models), done=done, total=total,
             lowest=min(survived) if survived else None,
-            pages=tuple((name, f"/{number}/{name}") for name in run.pages),
+            pages=tuple((name, f"/{run.key}/{name}") for name in run.pages),
         ))  # fmt: skip
     return render_index(entries)
 
@@ -157,8 +166,7 @@ def _state(run: Shown) -> str:
 
 
 def _page(runs: list[Shown], words: list[str]) -> Path | None:
-    if len(words) != 2 or not words[0].isascii() or not words[0].isdigit() or len(words[0]) > _DIGITS:
+    if len(words) != 2:
         return None
-    if int(words[0]) >= len(runs):
-        return None
-    return runs[int(words[0])].pages.get(words[1])
+    run = next((run for run in runs if run.key == words[0]), None)
+    return None if run is None else run.pages.get(words[1])

@@ -14,6 +14,10 @@ CHECKING = ("full", "fast", "none")
 """How much is checked: everything; without what attacks anew; nothing."""
 
 
+_MOST = 2**31 - 1
+"""No number of samples or passes is larger."""
+
+
 def device_of(name: str) -> str:
     """A device that is there; ``"auto"`` is an accelerator if there is one.
 
@@ -69,17 +73,18 @@ class Settings:
     checked: int = 64
 
     def __post_init__(self) -> None:
-        whole("slots", self.slots, least=1)
+        whole("slots", self.slots, least=1, most=_MOST)
+        whole("seed", self.seed, most=2**63 - 1)
         one_of("search", self.search, ("float32", "bfloat16"))
         one_of("stop", self.stop, STOPS)
         one_of("images", self.images, KEEP)
         one_of("checks", self.checks, CHECKING)
-        whole("checked", self.checked, least=1)
+        whole("checked", self.checked, least=1, most=_MOST)
         if not isinstance(self.start, str) or not self.start:
             reject("start", "random, data, or a data set such as npz:starts.npz", self.start)
         for name in ("budget", "shard"):
             if getattr(self, name) is not None:
-                whole(name, getattr(self, name), least=1)
+                whole(name, getattr(self, name), least=1, most=_MOST)
 
     @property
     def together(self) -> int:

@@ -1,6 +1,7 @@
 """Whether a run's folder is what it says: hashes, the ledger's own order, and every adversarial image measured anew."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import nn
 
 from assay.core.ambient import in_neutral_context
 from assay.core.files import run_of, sha256
+from assay.data import Dataset
 from assay.models import digest, is_factory
 from assay.models.weights import is_weights_file
 from assay.runs.cells import NOT_ADAPTED
@@ -17,7 +19,7 @@ from assay.runs.finish import MANIFEST, csv_text, parquet_bytes, summary_text
 from assay.runs.identity import key_of
 from assay.runs.ledger import Entry, Ledger
 from assay.runs.pictures import FOLDER, inside, is_of_run, run_data
-from assay.runs.recheck import Rechecked, known_of, recheck
+from assay.runs.recheck import Known, Rechecked, known_of, recheck
 from assay.runs.records import Words
 from assay.runs.seals import stray_rows
 from assay.runs.work import Source
@@ -69,34 +71,46 @@ def verify(
         faults = [f"ledger: {text}" for text in ledger.faults()]
         if faults:  # nothing more can be read for sure
             return Verified(tuple(faults), 0, 0, 0, ())
-        faults += [f"ledger: {text}" for text in _rows(ledger)]
-        notice("files")
-        more, files, skipped = _hashes(folder, ledger)
-        faults += more
-        if not ledger.sealed:
-            skipped.append("digests of rows: a ledger of the first version has none; the run's own command adds them")
-        measured, flipped, unseen = 0, 0, 0
+        changed = [f"ledger: {text}" for text in ledger.damage().texts]
         try:
-            by_model = _by_model(ledger)
-        except ValueError as error:
-            faults.append(str(error))
-            by_model = {}
-        for (model, data), cells in by_model.items():
-            notice(f"{model} on {data}")
-            for found in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
-                faults += found.faults
-                measured, flipped = measured + found.measured, flipped + found.flipped
-                unseen += found.unseen
-        if unseen:
-            skipped.append(f"{unseen} broken samples: their images were not kept, so no model can be shown them again")
-        notice("tables")
-        faults += _tables(folder, ledger)
+            return _whole(folder, ledger, [*faults, *changed], notice, models=models, trust=trust)
+        except (ValueError, KeyError, TypeError, IndexError, MemoryError, sqlite3.Error) as error:
+            told = " ".join(str(error).split())[:200]
+            rest = f"the rest cannot be read and was not checked ({type(error).__name__}: {told})"
+            return Verified((*faults, *changed, f"ledger: {rest}"), 0, 0, 0, ())
+
+
+def _whole(
+    folder: Path, ledger: Ledger, faults: list[str], notice: Callable[[str], None], *, models: bool, trust: bool
+) -> Verified:
+    """All that can be checked in a ledger whose structure is whole; ``faults`` are known already."""
+    faults += [f"ledger: {text}" for text in _rows(ledger)]
+    notice("files")
+    more, files, skipped = _hashes(folder, ledger)
+    faults += more
+    if not ledger.sealed:
+        skipped.append("digests of rows: a ledger of the first version has none; the run's own command adds them")
+    measured, flipped, unseen = 0, 0, 0
+    try:
+        by_model = _by_model(ledger)
+    except ValueError as error:
+        faults.append(str(error))
+        by_model = {}
+    for (model, data), cells in by_model.items():
+        notice(f"{model} on {data}")
+        for found in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
+            faults += found.faults
+            measured, flipped = measured + found.measured, flipped + found.flipped
+            unseen += found.unseen
+    if unseen:
+        skipped.append(f"{unseen} broken samples: their images were not kept, so no model can be shown them again")
+    notice("tables")
+    faults += _tables(folder, ledger)
     return Verified(tuple(faults), files, measured, flipped, tuple(skipped))
 
 
 def _rows(ledger: Ledger) -> Iterator[str]:
     """What the ledger's rows say against their digests, and against each other."""
-    yield from ledger.damage().texts
     for entry in ledger.cells():
         if entry.key != key_of(entry.fields):
             yield f"cell {entry.id} is not what its key says"
@@ -169,7 +183,7 @@ def _results(
         faults.append(f"{name}: {error}")
         return
     network = _model(folder, model, data, sources, cells, faults, skipped, trust=trust) if models else None
-    known = None if network is None else known_of(network, images)
+    known = None if network is None else _known(model, network, images, skipped)
     ended, parts = ledger.meta("ended") is True, ledger.parts()
     for entry, words in cells:
         yield recheck(folder, f"{words.model}, {words.attack}", entry, ledger.columns(entry), ledger.errors(entry),
@@ -177,11 +191,24 @@ def _results(
                       complete=ended)  # fmt: skip
 
 
+def _known(name: str, network: nn.Module, images: Dataset, skipped: list[str]) -> Known | None:
+    """The model with its answers; None, and a sentence, where it raises an error on some image."""
+    try:
+        return known_of(network, images)
+    except Exception as error:  # of the model: a run records it, and so does this
+        text = " ".join(str(error).split())[:200]
+        skipped.append(f"{name}: raises {type(error).__name__} ({text}), so its images are not shown to it again")
+        return None
+
+
 def _hashes(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
     faults, right, skipped = [], 0, list[str]()
     expected = {part.images: part.sha256 for parts in ledger.parts().values() for part in parts if part.images}
     try:
         told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        known = ledger.meta("manifest")
+        if known is not None and sha256(folder / MANIFEST) not in known:
+            faults.append(f"{MANIFEST}: changed since it was written")
         expected = {**{name: entry["sha256"] for name, entry in told.items()}, **expected}
     except FileNotFoundError:
         skipped.append("tables and report: the run is not finished, so there is no manifest")

@@ -61,7 +61,7 @@ class Plan:
         number("rate", self.rate, least=0, above=True)
         least_of = {"epochs": 1, "warmup": 0, "batch": 2, "width": 1, "blocks": 0, "layer": 1, "seed": 0}
         for name, least in least_of.items():
-            whole(name, getattr(self, name), least=least)
+            whole(name, getattr(self, name), least=least, most=2**31 - 1)
         parted(self.arch)
 
     @property

@@ -89,7 +89,7 @@ class Recipe:
         one_of("precision", self.precision, PRECISIONS)
         one_of("norm", self.norm, ("linf", "l2", "l1"))
         for name, least in (("epochs", 0), ("batch", 1), ("attack_steps", 1), ("patience", 0), ("seed", 0)):
-            whole(name, getattr(self, name), least=least)
+            whole(name, getattr(self, name), least=least, most=2**63 - 1 if name == "seed" else 2**31 - 1)
         number("rate", self.rate, least=0, above=True)
         number("decay", self.decay, least=0)
         number("drop", self.drop, least=0, above=True, most=1)

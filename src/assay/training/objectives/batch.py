@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
-from assay.core.calls import classify
+from assay.core.calls import classify, gradients
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.rng import Rng
 from assay.core.run import perturb
@@ -121,7 +120,10 @@ def input_gradient(model: nn.Module, x: Images, y: Labels, *, graph: bool = True
     Returns:
         Losses ``(b,)`` and gradients of the shape of ``x``.
     """
-    x = x.detach().requires_grad_()
-    loss = nn.functional.cross_entropy(classify(model, x), y, reduction="none")
-    (grad,) = torch.autograd.grad(loss.sum(), x, create_graph=graph)
+
+    def forward(leaf: Images) -> tuple[list[Tensor], Tensor]:
+        loss = nn.functional.cross_entropy(classify(model, leaf), y, reduction="none")
+        return [loss.sum()], loss
+
+    (grad,), loss = gradients(forward, x, graph=graph)
     return loss, grad

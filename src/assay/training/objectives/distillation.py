@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from assay.core.arguments import number, reject
 from assay.core.calls import classify
+from assay.core.guard import untouched
 from assay.training.objectives.batch import Batch
 
 
@@ -41,9 +42,9 @@ class Distillation:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy with soft labels."""
-        teacher = self.teacher.to(batch.x.device).eval()
-        with torch.no_grad():
-            soft = (teacher(batch.x) / self.temperature).softmax(1)
+        teacher = self.teacher.to(batch.x.device)
+        with untouched(teacher), torch.no_grad():
+            soft = (classify(teacher, batch.x) / self.temperature).softmax(1)
         student: Tensor = (classify(model, batch.x) / self.temperature).log_softmax(1)
         loss: Tensor = -(soft * student).sum(1).mean()
         return loss

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.arguments import number, whole
-from assay.core.calls import classify
+from assay.core.calls import classify, gradients
 from assay.core.geometry import Ball
 from assay.core.guard import untouched
 from assay.core.rows import Rows, untargeted
@@ -63,10 +62,12 @@ class LocalLinearity:
             loss, grad = input_gradient(model, batch.x, batch.y, graph=False)
             loss = loss.detach()
             for _ in range(self.steps):
-                delta = delta.detach().requires_grad_()
-                moved = F.cross_entropy(classify(model, batch.x + delta), batch.y, reduction="none")
-                gap = (moved - loss - (delta * grad).flatten(1).sum(1)).abs()
-                (slope,) = torch.autograd.grad(gap.sum(), delta)
+
+                def gap(leaf: Images, loss: Tensor = loss) -> tuple[list[Tensor], None]:
+                    moved = F.cross_entropy(classify(model, batch.x + leaf), batch.y, reduction="none")
+                    return [(moved - loss - (leaf * grad).flatten(1).sum(1)).abs().sum()], None
+
+                (slope,), _ = gradients(gap, delta)
                 here = delta.detach()
                 delta = ball.project(here + ball.steepest(slope, here, rows, 1 / self.steps), rows)
         return delta.detach()

@@ -124,13 +124,13 @@ def _joined(words: Sequence[str]) -> list[str]:
         >>> _joined(["--eps", "-1/255", "-o", "out"])
         ['--eps=-1/255', '-o', 'out']
     """
-    found: list[str] = []
+    joined: list[str] = []
     for word in words:
-        if found and re.match(r"-\.?\d", word) and re.fullmatch("--[a-z-]+", found[-1]):
-            found[-1] += f"={word}"
+        if joined and re.match(r"-\.?\d", word) and re.fullmatch("--[a-z-]+", joined[-1]):
+            joined[-1] += f"={word}"
         else:
-            found.append(word)
-    return found
+            joined.append(word)
+    return joined
 
 
 class Terminated(KeyboardInterrupt):
@@ -165,7 +165,7 @@ def _drop_output() -> None:
 
 
 def _warn(
-    told: set[str],
+    shown: set[str],
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -176,8 +176,8 @@ def _warn(
     """A warning as a line, once, without the place in the code."""
     del filename, lineno, file, line
     text = f"{'warning' if category is UserWarning else category.__name__}: {message}"
-    if text not in told:
-        told.add(text)
+    if text not in shown:
+        shown.add(text)
         note(text)
 
 

@@ -88,7 +88,11 @@ class EstimatingOracle:
         return self.oracle.logits(x, rows)
 
     def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
-        """Value and logits at x, and the estimated gradient; ``1 + 2·pairs`` queries a row."""
+        """Value and logits at x, and the estimated gradient; ``1 + 2·pairs`` queries a row.
+
+        Deviation from Ilyas et al., 2018: the points that are asked are clipped to the box, and the estimate is divided
+        by the share of draws that stay in it, so that it is as large at the border of the box as inside.
+        """
         logits = self.oracle.logits(x, rows)
         value = objective(logits, x, rows)
         grad = torch.zeros_like(x)
@@ -99,6 +103,6 @@ class EstimatingOracle:
             up, down = (objective(self.oracle.logits(end, rows), end, rows) for end in ends)
             slope = (up - down).nan_to_num(0, 0, 0)
             grad = grad + slope.reshape(-1, 1, 1, 1) * u
-        # Ends are clipped to the box: by Stein's lemma E[(up - down)·u] is 2σ times the share of draws that stay in it.
+        # By Stein's lemma E[(up - down)·u] of a linear function is 2σ times its slope times that share.
         inside = torch.special.ndtr((1 - x) / self.sigma) - torch.special.ndtr(-x / self.sigma)
         return Evaluation(value, logits, grad / (2 * self.sigma * self.pairs * inside), finite)

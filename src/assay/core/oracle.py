@@ -240,8 +240,8 @@ class Oracle:
         x = x.to(self.device)
         with torch.no_grad(), nullcontext() if self.layout is None else self.layout.paused():
             with self.judging.turn():
-                given = call(self.judged, x.to(self.dtype))
-            logits = as_logits(given, len(x))
+                output = call(self.judged, x.to(self.dtype))
+            logits = as_logits(output, len(x))
         self.masked = self.masked or bool((logits == -torch.inf).any())
         return self._filled(logits).to(x.dtype)
 
@@ -271,13 +271,13 @@ class Oracle:
         x = x.to(self.dtype)
         if not self.compiled:
             with self.drawn.turn():
-                given = call(self.model, x)
-            return self._filled(as_logits(given, len(x))), None
+                output = call(self.model, x)
+            return self._filled(as_logits(output, len(x))), None
         torch.compiler.cudagraph_mark_step_begin()
         padded = _padded(x)
         with self.drawn.turn():
-            given = call(self._fast, padded)
-        return self._filled(as_logits(given, len(padded))[: len(x)].clone()), None
+            output = call(self._fast, padded)
+        return self._filled(as_logits(output, len(padded))[: len(x)].clone()), None
 
     def _filled(self, logits: Logits) -> Logits:
         return fill_masked(logits) if self.masked else logits

@@ -78,8 +78,8 @@ def _attribute(module: str, name: str, spec: str, argument: str) -> Any:
         try:
             there = hasattr(value, part)
         except Exception as error:  # a module that imports what is asked for
-            told = " ".join(str(error).split())[:120]
-            reject(argument, expected, described(f"{type(error).__name__} on import: {told}"))
+            reason = " ".join(str(error).split())[:120]
+            reject(argument, expected, described(f"{type(error).__name__} on import: {reason}"))
         if not there:
             known = [word for word in dir(value) if not word.startswith("_")]
             reject(argument, expected, described(f"{spec!r}, which is not there{nearest(part, known)}"))

@@ -32,9 +32,9 @@ def with_status(ledger: Ledger, status: int) -> dict[int, list[int]]:
 
 def broken_and_passes(ledger: Ledger) -> dict[int, tuple[int, int]]:
     """By cell how many samples are broken, and the forward and backward passes spent."""
-    asked = "SELECT cell, sum(status = ?), sum(forwards + backwards) FROM sample GROUP BY cell"
+    query = "SELECT cell, sum(status = ?), sum(forwards + backwards) FROM sample GROUP BY cell"
     return {cell: (broken, passes)
-            for cell, broken, passes in ledger.connection.execute(asked, (int(Status.BROKEN),))}  # fmt: skip
+            for cell, broken, passes in ledger.connection.execute(query, (int(Status.BROKEN),))}  # fmt: skip
 
 
 def remove(ledger: Ledger, table: str, *key: str) -> None:

@@ -69,14 +69,14 @@ def _listed(folder: Path) -> list[str]:
         kept = [name for name, about in _manifest(folder).items() if sha256(folder / name) == about["sha256"]]
     except (OSError, KeyError, TypeError):
         return []
-    return [name for name in (*MADE, MANIFEST) if name in kept or (kept and name == MANIFEST)]
+    return [*(name for name in MADE if name in kept), MANIFEST] if kept else []
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """What the manifest says of each file; nothing where there is none that can be read."""
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return dict(found)
+        files: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return dict(files)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

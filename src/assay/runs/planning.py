@@ -61,8 +61,8 @@ def foresee(
         if trains:
             own_folder(out, "models/*")
         areas = areas_of(config, out, notice)
-    known, there = _known(out)
-    return [_foreseen(cell, known, there, costs=costs) for area in areas for cell in wanted(area, settings)]
+    known, completed = _known(out)
+    return [_foreseen(cell, known, completed, costs=costs) for area in areas for cell in wanted(area, settings)]
 
 
 def _known(out: Path) -> tuple[dict[str, Entry], dict[int, int]]:
@@ -75,9 +75,9 @@ def _known(out: Path) -> tuple[dict[str, Entry], dict[int, int]]:
         return {entry.key: entry for entry in ledger.cells()}, {e.id: e.n - left(e) for e in ledger.cells()}
 
 
-def _foreseen(cell: Wanted, known: Mapping[str, Entry], there: Mapping[int, int], *, costs: bool) -> Foreseen:
+def _foreseen(cell: Wanted, known: Mapping[str, Entry], completed: Mapping[int, int], *, costs: bool) -> Foreseen:
     entry = known.get(cell.key)
-    done = 0 if entry is None else there.get(entry.id, 0)
+    done = 0 if entry is None else completed.get(entry.id, 0)
     state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
     if done == cell.n or not costs:
         return Foreseen(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)

@@ -266,8 +266,8 @@ def _by_chance(draw: Callable[[int], Tensor], first: Tensor) -> tuple[list[str],
         return [], 0
     fooled = torch.stack([first, *(draw(seed) for seed in range(1, _DRAWS))])
     share, rare = float(fooled.float().mean()), int((fooled.float().mean(0) < _OFTEN).sum())
-    told = f"the model is random, and the images that are said to fool it do so {100 * share:.0f} % of the time"
-    return [told] if share < _SELDOM else [], rare
+    fault = f"the model is random, and the images that are said to fool it do so {100 * share:.0f} % of the time"
+    return [fault] if share < _SELDOM else [], rare
 
 
 def _logits(model: nn.Module, images: Tensor, seed: int = 0) -> Tensor:

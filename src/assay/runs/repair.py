@@ -30,8 +30,8 @@ def repair(ledger: Ledger, folder: Path) -> list[str]:
     if broken:
         reject("run", f"a whole ledger at {ledger.path} (restore it from a copy, or start a new run with another -o)",
                described(f"a damaged one: {broken[0]}"))  # fmt: skip
-    asked = "SELECT key, first, images FROM shard JOIN cell ON cell.id = shard.cell WHERE images IS NOT NULL"
-    named = {(name, f"{key}-{first}") for key, first, name in ledger.connection.execute(asked)}
+    query = "SELECT key, first, images FROM shard JOIN cell ON cell.id = shard.cell WHERE images IS NOT NULL"
+    named = {(name, f"{key}-{first}") for key, first, name in ledger.connection.execute(query)}
     told = list(_rows(ledger))
     left = {part.images for parts in ledger.parts().values() for part in parts if part.images is not None}
     for name, own in named:

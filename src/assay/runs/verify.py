@@ -75,8 +75,8 @@ def verify(
         try:
             return _whole(folder, ledger, [*faults, *changed], notice, models=models, trust=trust)
         except (ValueError, KeyError, TypeError, IndexError, MemoryError, sqlite3.Error) as error:
-            told = " ".join(str(error).split())[:200]
-            rest = f"the rest cannot be read and was not checked ({type(error).__name__}: {told})"
+            reason = " ".join(str(error).split())[:200]
+            rest = f"the rest cannot be read and was not checked ({type(error).__name__}: {reason})"
             return Verified((*faults, *changed, f"ledger: {rest}"), 0, 0, 0, ())
 
 
@@ -206,8 +206,8 @@ def _hashes(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
     expected = {part.images: part.sha256 for parts in ledger.parts().values() for part in parts if part.images}
     try:
         told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        known = ledger.meta("manifest")
-        if known is not None and sha256(folder / MANIFEST) not in known:
+        digests = ledger.meta("manifest")
+        if digests is not None and sha256(folder / MANIFEST) not in digests:
             faults.append(f"{MANIFEST}: changed since it was written")
         expected = {**{name: entry["sha256"] for name, entry in told.items()}, **expected}
     except FileNotFoundError:

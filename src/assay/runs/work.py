@@ -183,11 +183,11 @@ def after(progress: Callback | None, before: Progress) -> Callback | None:
     if progress is None:
         return None
 
-    def told(now: Progress) -> None:
+    def shifted(now: Progress) -> None:
         broken, passes = before.broken + now.broken, before.passes + now.passes
         progress(replace(now, done=before.done + now.done, total=before.total, broken=broken, passes=passes))
 
-    return told
+    return shifted
 
 
 def model_of(model: Source | nn.Module, device: str, identity: str) -> nn.Module:

@@ -79,7 +79,9 @@ def peers(model, x, y):
         "apgd-ce": {
             "torchattacks": lambda: batched(torchattacks.APGD(model, eps=EPS, steps=STEPS, n_restarts=1, loss="ce")),
             "adv-lib": lambda: batched(
-                lambda xb, yb: adv_lib.apgd(model, xb, yb, eps=EPS, norm=float("inf"), n_iter=STEPS, n_restarts=1)
+                lambda xb, yb: adv_lib.apgd(
+                    model, xb, yb, eps=EPS, norm=float("inf"), n_iter=STEPS, n_restarts=1, loss_function="ce"
+                )
             ),
         },
     }, keep

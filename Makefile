@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest
 WORKERS ?= 2
 ONLY = -o addopts="--strict-markers --strict-config --import-mode=importlib -ra"
 
-.PHONY: demo test test-slow test-peers test-browser test-kill test-gpu lint format bench docs setup clean
+.PHONY: demo test test-slow test-peers test-browser test-kill test-gpu lint format bench docs api setup clean
 
 setup: $(VENV)/ready
 
@@ -59,8 +59,13 @@ format: setup
 bench: setup
 	$(MAKE) -C benchmarks PYTHON=$(PYTHON)
 
+# What is generated: the catalogue of `assay ls` and the reference made from it; the record of public names.
 docs: setup
+	$(BIN)/python -m assay.cli.catalogue
 	$(BIN)/python -m assay.cli ls --markdown > docs/reference.md
+
+api: setup
+	$(BIN)/python tests/test_house.py
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

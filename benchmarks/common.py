@@ -13,7 +13,7 @@ import torch
 
 import assay
 from assay.data import load as load_data
-from assay.runs.facts import facts
+from assay.store.environment import facts
 from assay.training import Recipe, train
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ import torch
 from common import CACHE, fashion, merged, record
 
 import assay
-from assay.core.guard import untouched
+from assay.core.model_state import untouched
 from assay.defences import adaptation_of, defend, fit_defence
 from assay.models import load
 from assay.training import Recipe, train

@@ -66,7 +66,7 @@ def alive(marker):
 
 def answers(out):
     """The answers of the checks, without what they cost."""
-    from assay.runs.ledger import Ledger
+    from assay.store.ledger import Ledger
 
     with Ledger(out) as ledger:
         return {name: [(a["check"], a["about"], a["level"], a["text"]) for a in ledger.answer(key)["checks"]

@@ -10,7 +10,7 @@ import torch
 from common import CACHE, fashion, record
 
 import assay
-from assay.core.guard import untouched
+from assay.core.model_state import untouched
 from assay.training import Recipe, train
 
 

@@ -16,10 +16,10 @@ from common import record
 
 from assay.core.outcome import Status
 from assay.data import Dataset
-from assay.runs.finish import finish, report_of
-from assay.runs.ledger import Ledger, Part
-from assay.runs.pictures import store_data
-from assay.runs.records import COLUMNS, Words
+from assay.runs.publish import finish, report_of
+from assay.store.columns import COLUMNS, Words
+from assay.store.image_store import store_data
+from assay.store.ledger import Ledger, Part
 
 SHARD = 500
 

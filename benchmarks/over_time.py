@@ -10,7 +10,7 @@ import json
 from common import CACHE, fashion, merged, record
 
 from assay.diagnostics import load_trail
-from assay.diagnostics.case import Case
+from assay.diagnostics.context import Case
 from assay.runs.diagnose import diagnose
 from assay.training import Recipe, train
 

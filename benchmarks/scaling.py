@@ -15,16 +15,17 @@ from pathlib import Path
 import torch
 from common import record
 
-from assay.attacks.registry import plan
+from assay.attacks.plan import plan
 from assay.data import load
 from assay.models import digest
-from assay.runs.cluster import OnRay
 from assay.runs.executors import Inline, Local, ended
-from assay.runs.handing import Ticket, handed_out
-from assay.runs.pictures import store_data
+from assay.runs.interrupts import Asked
+from assay.runs.ray_executor import OnRay
+from assay.runs.retry_queue import Ticket, handed_out
 from assay.runs.settings import Settings
-from assay.runs.signals import Asked
-from assay.runs.work import Order, Source
+from assay.runs.tasks import Order
+from assay.store.image_store import store_data
+from assay.store.model_source import Source
 
 STUDY = """
 title: To be scaled
@@ -57,7 +58,7 @@ def started(folder, kinds):
 
 def timed(study, out, *words):
     """Seconds of attacking alone, as the ledger has them, and of the whole command."""
-    from assay.runs.ledger import Ledger
+    from assay.store.ledger import Ledger
 
     began = time.perf_counter()
     subprocess.run(assay("run", study, "-o", out, "--quiet", *words), check=True, capture_output=True)

@@ -12,7 +12,6 @@ from common import CACHE, record
 
 from assay.attacks.registry import make as make_attack
 from assay.data import load as load_data
-from assay.runs.facts import code_digest
 from assay.runs.signatures import Held, Lesson, learn_signatures
 from assay.signatures import (
     SCENARIOS,
@@ -25,6 +24,7 @@ from assay.signatures import (
     settings,
     train_recogniser,
 )
+from assay.store.environment import code_digest
 from assay.training import Recipe, train
 
 VICTIMS = {"tiny-cnn": 12, "gtsrb-cnn": 12}

@@ -11,8 +11,8 @@ import torch
 from common import CACHE, FASHION, import_adv_lib, merged, record
 
 import assay
-from assay.core.perturbation import Tanh
 from assay.data import load as load_data
+from assay.parts.perturbation import Tanh
 from assay.training import Recipe, train
 
 

@@ -9,24 +9,26 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 CHECKED = (
-    "engine",
-    "judge",
-    "objectives",
-    "oracle",
-    "perturbation",
-    "projections",
-    "referee",
-    "rng",
-    "rows",
-    "slots",
-    "tree",
+    "core.objective",
+    "core.oracle",
+    "core.rng",
+    "core.rows",
+    "core.tree",
+    "engine.active_rows",
+    "engine.engine",
+    "engine.referee",
+    "engine.row_scheduler",
+    "masks.saliency",
+    "parts.losses",
+    "parts.perturbation",
+    "parts.projections",
 )
 TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 
 if os.environ.get("ASSAY_SHAPES"):
     from jaxtyping import install_import_hook
 
-    install_import_hook([f"assay.core.{name}" for name in CHECKED] + ["assay.masks.saliency"], TYPECHECKER)
+    install_import_hook([f"assay.{name}" for name in CHECKED], TYPECHECKER)
 
 import pytest
 import torch

@@ -12,45 +12,71 @@ import assay
 
 SOURCE = Path(assay.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-ALLOWED = {
-    "core": {"core"},
-    "masks": {"core", "masks"},
-    "attacks": {"core", "attacks", "masks"},
-    "data": {"core", "data"},
-    "models": {"core", "models"},
-    "corruptions": {"core", "corruptions", "data", "models"},
-    "defences": {"core", "data", "defences", "models"},
-    "training": {"core", "attacks", "data", "models", "training"},
-    "diagnostics": {"core", "attacks", "corruptions", "data", "defences", "diagnostics", "masks", "models"},
-    "signatures": {"core", "attacks", "data", "diagnostics", "models", "signatures"},
-    "report": {"core", "report"},
-    "trust": {"core", "attacks", "data", "defences", "masks", "models", "trust"},
-    "runs": {
-        "core", "attacks", "data", "defences", "diagnostics", "models", "masks", "report", "runs", "signatures",
-        "training", "trust",
-    },
-    "cli": None,  # may import anything; nothing imports it
-}  # fmt: skip
+LAYERS = (
+    "util", "core", "parts", "engine", "data", "masks", "models", "corruptions", "attacks", "defences", "training",
+    "diagnostics", "signatures", "trust", "store", "report", "runs", "study", "cli",
+)  # fmt: skip
+"""The folders from the ground up: a module imports from its own folder and from those before it."""
+APART = {"parts": {"engine"}, "engine": {"parts"}, "masks": {"engine"}, "report": {"engine", "trust"}}
+"""Folders that a folder may not import from, though they come before it."""
+DRIVERS = ("attacks/universal/", "attacks/peers/")
+"""Attacks that call a model themselves; the others know the contract and its parts alone."""
+LARGEST = {"attacks": 30}
+
+
+def module(path):
+    """The dotted name of a file."""
+    name = ".".join(("assay", *path.relative_to(SOURCE).with_suffix("").parts))
+    return name.removesuffix(".__init__")
+
+
+MODULES = {module(path): path for path in FILES}
 
 
 def imports(path):
-    """Sub-packages of assay that a file imports, wherever in the file."""
-    found = set()
+    """Modules of assay that a file imports, wherever in the file, also for types alone."""
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: import from assay, not from a relative place"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if inner in MODULES or node.module in MODULES:
+                    yield inner if inner in MODULES else node.module
         elif isinstance(node, ast.Import):
-            names = [a.name for a in node.names]
-        found |= {n.split(".")[1] for n in names if n.startswith("assay.") and n.count(".")}
-    return found
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent != SOURCE], ids=lambda p: str(p.relative_to(SOURCE)))
-def test_data_flows_one_way(path):
-    allowed = ALLOWED[path.relative_to(SOURCE).parts[0]]
-    if allowed is not None:
-        assert imports(path) <= allowed
+IMPORTS = {name: set(imports(path)) for name, path in MODULES.items()}
+
+
+def folder(name):
+    """The folder of a module; empty for assay itself."""
+    return name.split(".")[1] if name.count(".") else ""
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if folder(name) in LAYERS])
+def test_imports_go_down(name):
+    here = folder(name)
+    below = set(LAYERS[: LAYERS.index(here) + 1]) - APART.get(here, set())
+    if here == "attacks" and not any(place in MODULES[name].as_posix() for place in DRIVERS):
+        below -= {"engine"}
+    assert {other for other in IMPORTS[name] if folder(other) not in below} == set()
+
+
+def test_no_modules_import_each_other():
+    from graphlib import TopologicalSorter
+
+    order = TopologicalSorter({name: IMPORTS[name] - {name} for name in MODULES})
+    assert list(order.static_order())  # raises CycleError, with the circle
+
+
+def test_every_folder_is_a_layer_of_few_modules():
+    inside = {path.parent.relative_to(SOURCE).as_posix() for path in FILES} - {"."}
+    assert {place.split("/")[0] for place in inside} == set(LAYERS)
+    for place in inside:
+        modules = [path.stem for path in (SOURCE / place).glob("*.py")]
+        counted = [name for name in modules if name not in ("__init__", "__main__", "registry")]
+        assert len(counted) <= LARGEST.get(place, 25), place
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
@@ -105,7 +131,7 @@ def test_every_public_name_has_a_docstring():
 def test_import_costs_little_more_than_torch():
     """Plotting, statistics and optional libraries wait until they are needed."""
     code = (
-        "import time, sys; import torch; a = time.perf_counter(); import assay; b = time.perf_counter();"
+        "import time, sys; import torch; a = time.perf_counter(); import assay; assay.PGD; b = time.perf_counter();"
         "print(b - a); print([m for m in ('matplotlib', 'scipy', 'accelerate', 'jinja2', 'sklearn', 'cyclopts',"
         " 'rich', 'pyarrow', 'pydantic', 'yaml', 'filelock') if m in sys.modules])"
     )
@@ -129,3 +155,48 @@ print(assay.attack(m, d.images(), d.y, assay.PGD(0.1, steps=2), preflight=False)
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert out.stdout.strip() == "PGD-2 linf 0.1", out.stderr
+
+
+def test_the_catalogue_and_the_reference_are_up_to_date(capsys):
+    """`make docs` writes them."""
+    from assay.cli import main
+    from assay.cli.catalogue import FILE, to_json
+
+    assert FILE.read_text(encoding="utf-8") == to_json()
+    assert main(["ls", "--markdown"]) == 0
+    assert capsys.readouterr().out == (Path(__file__).parents[1] / "docs/reference.md").read_text(encoding="utf-8")
+
+
+def test_the_help_of_a_command_is_the_first_line_of_its_docstring():
+    import importlib
+
+    from assay.cli.main import COMMANDS
+
+    for command in COMMANDS:
+        function = getattr(importlib.import_module(f"assay.cli.{command.module}"), command.name)
+        assert function.__doc__.splitlines()[0] == command.help
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["ls"], ["ls", "attacks", "--json"], []])
+def test_help_and_lists_do_not_import_torch(words):
+    code = (
+        "import sys; from assay.cli import main; code = main(sys.argv[1:]);"
+        "sys.exit(code or 10 * ('torch' in sys.modules) or 20 * ('numpy' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) > 4
+
+
+def test_completion_knows_every_command():
+    from assay.cli.main import COMMANDS, app
+
+    script = app().generate_completion(shell="bash")
+    assert all(command.name in script for command in COMMANDS)
+    assert "--step-size" not in script
+    assert "--max-forwards" in script or "--eps" in script
+
+
+if __name__ == "__main__":
+    record = Path(__file__).parent / "api.json"
+    record.write_text(json.dumps(surface(), indent=1) + "\n")

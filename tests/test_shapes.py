@@ -10,7 +10,7 @@ import pytest
 TESTS = Path(__file__).parent
 PARTS = {
     "every attack": ("conformance/test_attacks.py", "-k", "(test_shape_box_and_budget and hit) or test_targeted"),
-    "the core": ("core", "masks", "-k", "not interrupted and not out_of_memory"),
+    "the core and the engine": ("core", "engine", "parts", "masks", "-k", "not interrupted and not out_of_memory"),
     "checks": ("runs/test_checks.py",),
 }
 

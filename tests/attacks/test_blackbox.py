@@ -5,14 +5,14 @@ import pytest
 import torch
 
 import assay
+from assay.attacks.blackbox.boundary_search import answer, ask, begin, finished
 from assay.attacks.blackbox.square import _profile
-from assay.core.estimate import EstimatingOracle
-from assay.core.objectives import Margin
 from assay.core.oracle import Oracle
-from assay.core.ray import answer, ask, begin, finished
 from assay.core.rng import Rng
 from assay.core.rows import Rows, untargeted
 from assay.models import QueryModel
+from assay.parts.gradient_estimation import EstimatingOracle
+from assay.parts.losses import Margin
 from models_for_tests import Linear, images, mlp, predicted
 
 LABELS_ONLY = [

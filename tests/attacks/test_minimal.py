@@ -6,8 +6,8 @@ from torch import nn
 
 import assay
 from assay import DDN, EAD, FAB, FMN, JSMA, CarliniWagnerL0, CarliniWagnerL2, CarliniWagnerLinf, DeepFool, SigmaZero
+from assay.attacks.hyperplane import reach
 from assay.attacks.jsma import best_pair, best_single
-from assay.core.hyperplane import reach
 from models_for_tests import Linear, images, mlp, predicted
 
 N = 8

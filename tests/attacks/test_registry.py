@@ -3,7 +3,8 @@
 import pytest
 
 from assay import Restarts, Split
-from assay.attacks.registry import ATTACKS, SUITES, curve, make, plan
+from assay.attacks.plan import curve, plan
+from assay.attacks.registry import ATTACKS, SUITES, make
 from assay.core.combinators import unfold
 
 

@@ -5,10 +5,11 @@ import math
 import pytest
 
 import assay
-from assay.attacks.peer_libraries import LIBRARIES
-from assay.attacks.registry import ATTACKS, curve, make
-from assay.core.numbers import parse_number, parse_whole
+from assay.attacks.peers.libraries import LIBRARIES
+from assay.attacks.plan import curve
+from assay.attacks.registry import ATTACKS, make
 from assay.training.objectives import make as make_objective
+from assay.util.parse import parse_number, parse_whole
 
 BAD = {
     # no value, or no key

@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize
 
 import assay
-import assay.core.groups
 import assay.core.rng
+import assay.parts.groups
 from assay.attacks.strattack import GroupSearch, Splitting
 from assay.core.rows import Rows, untargeted
 from models_for_tests import images, mlp, predicted
@@ -107,7 +107,7 @@ def test_group_step_is_the_minimum():
         def problem(y, c=c):
             return 0.4 * np.linalg.norm(y) + 0.35 * ((y - c) ** 2).sum()
 
-        ours = assay.core.groups.shrink(torch.from_numpy(c).reshape(1, 4, 1), 0.4 / 0.7).flatten().numpy()
+        ours = assay.parts.groups.shrink(torch.from_numpy(c).reshape(1, 4, 1), 0.4 / 0.7).flatten().numpy()
         best = minimize(problem, c, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14}).fun
         assert problem(ours) <= min(best, problem(np.zeros(4))) + 1e-9
 
@@ -241,7 +241,7 @@ def test_the_proximal_step_of_a_group_across_the_border_is_that_of_its_pixels():
     """Equation 12 on the pixels inside the image alone."""
     groups = assay.Groups(4, 4)
     image = 0.3 * torch.randn(1, 1, 5, 5, dtype=torch.float64)
-    shrunk = groups.paste(assay.core.groups.shrink(groups.cut(image), 0.2), image)
+    shrunk = groups.paste(assay.parts.groups.shrink(groups.cut(image), 0.2), image)
     corner = image[0, 0, 4, 4]
     assert torch.allclose(shrunk[0, 0, 4, 4], corner.sign() * (corner.abs() - 0.2).clamp_min(0))
     edge = image[0, 0, :4, 4]

@@ -12,7 +12,7 @@ import pytest
 
 from assay.cli import main
 from assay.data import load
-from assay.runs.foreground import with_foreground
+from assay.masks.sources import with_foreground
 
 
 @pytest.fixture(scope="module")

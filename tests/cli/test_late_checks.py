@@ -5,9 +5,9 @@ import socket
 import pytest
 
 from assay.cli import main
-from assay.core.arguments import name_argument
 from assay.defences import defend
 from assay.models import build
+from assay.util.validate import name_argument
 
 DATA = "scenes:size=16,count=60"
 

@@ -6,7 +6,7 @@ from importlib import util
 import pytest
 
 from assay.cli import main
-from runs.made import STUDY
+from runs.builders import STUDY
 
 DATA = ["--data", "scenes:size=16,count=60", "--limit", "8"]
 
@@ -18,7 +18,7 @@ def without(monkeypatch, *packages):
     def find_spec(name, package=None):
         return None if name.partition(".")[0] in packages else real(name, package)
 
-    for module in ("assay.training.trainer", "assay.runs.study"):
+    for module in ("assay.training.trainer", "assay.study.run"):
         monkeypatch.setattr(f"{module}.find_spec", find_spec)
     for name in packages:
         monkeypatch.setitem(sys.modules, name, None)

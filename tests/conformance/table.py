@@ -54,7 +54,7 @@ from assay import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One configured attack.
 

@@ -30,13 +30,12 @@ def problem(dtype=torch.float32, n=N):
 def run(case, *, eps=None, dtype=torch.float32, n=N, make=None, **settings):
     """The model and the outcome; what several tests ask for is done once."""
     if make is None:
-        return _known(case.name, eps, dtype, n, tuple(settings.items()))
+        return _known(case, eps, dtype, n, tuple(settings.items()))
     return _ran(case, eps, dtype, n, make, settings)
 
 
 @cache
-def _known(name, eps, dtype, n, settings):
-    (case,) = (case for case in CASES if case.name == name)
+def _known(case, eps, dtype, n, settings):
     return _ran(case, eps, dtype, n, None, dict(settings))
 
 

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 import assay
-from assay.attacks.registry import plan
-from assay.core.guard import untouched
-from assay.core.preflight import inspect
+from assay.attacks.plan import plan
+from assay.core.model_state import untouched
 from assay.data import Dataset
 from assay.defences import Smoothed
 from assay.diagnostics import adversarial_saliency, filter_gradients
 from assay.diagnostics.trail import loss_gradient
+from assay.engine.preflight import inspect
 from assay.models import digest
 from assay.signatures import Plan, Setting, calibrate, make_examples, train_recogniser
 from assay.signatures.losses import Helpers
@@ -28,7 +28,7 @@ from assay.training import Batch, Recipe, train
 from assay.training.objectives.batch import attacked, updates
 from assay.training.objectives.registry import make
 from assay.trust import examine
-from assay.trust.exam import Exam
+from assay.trust.context import Exam
 
 SIZE, CLASSES, N = 8, 4, 12
 

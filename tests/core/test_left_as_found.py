@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import assay
-from assay.core.guard import untouched
-from assay.core.holders import modules_in
+from assay.core.model_parts import modules_in
+from assay.core.model_state import untouched
 from models_for_tests import images, mlp, predicted
 
 MODEL, X = mlp(), images(16)

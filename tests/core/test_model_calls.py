@@ -15,10 +15,10 @@ from torch.utils.checkpoint import checkpoint
 import assay
 import assay.defences
 from assay import Status
-from assay.core.calls import call, classify, fill_masked, gradients
-from assay.core.guard import model_device, model_dtype, untouched
-from assay.core.holders import modules_in
-from assay.core.preflight import ModelWarning, inspect, no_gradient
+from assay.core.model_calls import call, classify, fill_masked, gradients
+from assay.core.model_parts import modules_in
+from assay.core.model_state import model_device, model_dtype, untouched
+from assay.engine.preflight import ModelWarning, inspect, no_gradient
 from assay.models import FixedBatch
 from models_for_tests import images, mlp, predicted
 

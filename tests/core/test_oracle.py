@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import assay
-from assay.core.guard import untouched
+from assay.core.model_state import untouched
 from assay.core.oracle import Oracle
 from assay.core.rows import Rows, untargeted
 from models_for_tests import Linear, images, mlp, predicted

@@ -8,7 +8,6 @@ from scipy.stats import norm
 from torch import nn
 
 import assay
-from assay.core.objectives import Evasion
 from assay.core.rng import Rng
 from assay.core.rows import Rows, targeted, untargeted
 from assay.data import Dataset, load
@@ -42,6 +41,7 @@ from assay.defences import (
 from assay.defences.fit import fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
 from assay.defences.purifiers import Generator, Masked
 from assay.models import with_noise_layers
+from assay.parts.losses import Evasion
 from models_for_tests import images, mlp, predicted
 
 CHANGES = [Jpeg(60), BitDepth(2), Blur(1.0), Median(2), Median(3), TotalVariation(0.1)]

@@ -9,8 +9,8 @@ import assay
 from assay.cli.main import main
 from assay.data import load
 from assay.defences import DEFENCES, Guarded, Projection, Transformed, adaptation_of, defend
+from assay.defences.checkpoint import load_part, save_part
 from assay.defences.fitted import FITTINGS, fit_defence
-from assay.defences.parts import load_part, save_part
 from assay.defences.purifiers import Autoencoder, Generator
 from assay.models import build, digest
 from assay.training import Recipe, train

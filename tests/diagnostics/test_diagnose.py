@@ -8,7 +8,7 @@ import pytest
 from assay.cli.main import main
 from assay.data import load
 from assay.diagnostics import Trail, plots
-from assay.diagnostics.case import Case
+from assay.diagnostics.context import Case
 from assay.diagnostics.registry import DIAGNOSTICS, chosen
 from assay.report import svg
 from assay.report.page import part

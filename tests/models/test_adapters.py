@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import assay
-from assay.core.calls import classify
+from assay.core.model_calls import classify
 from assay.models import BinaryLogit, FixedBatch, MultiLabel
 
 WEIGHT = torch.tensor([[1.0, -1.5, 0.5, 0.0], [0.5, 0.5, -1.0, 1.0], [-1.0, 0.0, 0.0, 2.0]])

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from .made import rich
+from .builders import rich
 
 SCRIPT = "document.title='owned'"
 PAYLOADS = (

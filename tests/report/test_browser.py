@@ -10,10 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from assay.report import Answered, Checked, Claimed, Extras, Finding, write_report
+from assay.report import write_report
+from assay.store.claims import Claimed
+from assay.store.findings import Extras, Finding
+from assay.store.results import Answered, Checked
 
+from .builders import rich
 from .hostile import PAYLOADS, poisoned
-from .made import rich
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")]

@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 import pytest
 
 from assay.report.figures import curves, draw
-from assay.report.text import compact, levels, plain
+from assay.util.text import compact, levels, plain
 
-from .made import B, N, S, cell, rich, study
+from .builders import B, N, S, cell, rich, study
 
 
 def test_a_curve_starts_at_the_clean_accuracy_and_takes_the_worst_at_each_budget():

@@ -11,10 +11,11 @@ import torch
 
 import assay.report
 from assay.core.outcome import Status
-from assay.report import Cell, render, write_report
+from assay.report import render, write_report
+from assay.store.results import Cell
 
+from .builders import B, M, N, S, cell, rich, study
 from .hostile import PAYLOADS, poisoned
-from .made import B, M, N, S, cell, rich, study
 
 TEMPLATES = files("assay.report").joinpath("templates")
 
@@ -245,6 +246,6 @@ def test_sixty_cards_of_96_pixels_stay_under_four_megabytes():
 
 def test_public_names():
     assert sorted(assay.report.__all__) == [
-        "Answered", "Cell", "Checked", "Claimed", "Extras", "Finding", "Pick", "Study", "Verdict", "choose", "render",
-        "summary", "verdicts", "write_report",
+        "Answered", "Cell", "Checked", "Pick", "Study", "Verdict", "choose", "render", "summarise", "verdicts",
+        "write_report",
     ]  # fmt: skip

@@ -9,10 +9,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from assay.report import choose, render, summary, write_report
+from assay.report import choose, render, write_report
+from assay.store.summary import summarise
 
+from .builders import B, N, S, cell, rich, study
 from .hostile import PAYLOADS, poisoned
-from .made import B, N, S, cell, rich, study
 
 
 class Page(HTMLParser):
@@ -78,7 +79,7 @@ def test_the_overview_links_each_model_with_its_worst_case_to_its_chapter():
         "chapter-2-verdict"
     ]
     worths = re.findall(r'<span class="worth">([\d.]+)<i>%</i></span>', overview)
-    told = summary([scenes(), digits()])["studies"]
+    told = summarise([scenes(), digits()])["studies"]
     assert [float(worth) for worth in worths] == [
         pytest.approx(100 * model["robust_accuracy"], abs=0.051) for one in told for model in one["models"]
     ]
@@ -128,19 +129,19 @@ def test_the_title(given, title, expected):
 
 def test_the_summary_of_a_sequence_holds_that_of_each():
     pair = [scenes(), digits()]
-    assert summary(pair) == {"studies": [summary(pair[0]), summary(pair[1])]}
-    assert [one["title"] for one in summary(pair)["studies"]] == ["Scenes", "Digits"]
-    assert [one["dataset"] for one in summary(tuple(pair))["studies"]] == ["scenes", "digits"]
-    assert summary(pair[:1]) == {"studies": [summary(pair[0])]}
+    assert summarise(pair) == {"studies": [summarise(pair[0]), summarise(pair[1])]}
+    assert [one["title"] for one in summarise(pair)["studies"]] == ["Scenes", "Digits"]
+    assert [one["dataset"] for one in summarise(tuple(pair))["studies"]] == ["scenes", "digits"]
+    assert summarise(pair[:1]) == {"studies": [summarise(pair[0])]}
 
 
 def test_the_summary_is_embedded_as_it_is():
     pair = [scenes(), digits()]
-    assert embedded(render(pair)) == json.loads(json.dumps(summary(pair)))
-    assert embedded(render(pair[:1])) == json.loads(json.dumps(summary(pair[0])))
+    assert embedded(render(pair)) == json.loads(json.dumps(summarise(pair)))
+    assert embedded(render(pair[:1])) == json.loads(json.dumps(summarise(pair[0])))
 
 
-@pytest.mark.parametrize("call", [render, summary])
+@pytest.mark.parametrize("call", [render, summarise])
 def test_what_is_no_study_is_refused(call):
     with pytest.raises(ValueError, match="studies: expected at least one study, got none"):
         call([])

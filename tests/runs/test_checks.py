@@ -6,12 +6,12 @@ import pytest
 
 from assay.runs import checks
 from assay.runs.executors import Local
-from assay.runs.ledger import Ledger
-from assay.runs.study import run_study
+from assay.store.ledger import Ledger
+from assay.study.run import run_study
 from assay.trust import CHECKS, Asking
 from assay.trust.answer import failed
-from runs.made import STUDY, study
-from runs.test_study import Failing
+from runs.builders import STUDY, study
+from study.test_run import Failing
 
 SMALL = STUDY.replace("run: {shard: 8}", "run: {shard: 8, checked: 8}")
 ONE = SMALL.replace("  other: {train: {epochs: 1, arch: tiny-cnn, seed: 1}}\n", "")

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from assay.runs.cluster import OnRay
-from assay.runs.work import Source
+from assay.runs.ray_executor import OnRay
+from assay.store.model_source import Source
 
 
 class Stand:

@@ -7,21 +7,21 @@ import threading
 
 import pytest
 
-from assay.attacks.registry import plan
+from assay.attacks.plan import plan
 from assay.cli import main
 from assay.core.combinators import MOST, Restarts
-from assay.runs import storage
-from assay.runs.card import cards
-from assay.runs.compare import compare
-from assay.runs.finish import MANIFEST
-from assay.runs.identity import fields_of
-from assay.runs.ledger import Ledger
-from assay.runs.reading import StudyError, parse_study
-from assay.runs.serving import serve
-from assay.runs.status import status_of
-from assay.runs.storage import held, holder
-from assay.runs.verify import verify
-from runs.made import STUDY, study
+from assay.report.model_card import cards
+from assay.report.server import serve
+from assay.store import lock as storage
+from assay.store.cell_key import fields_of
+from assay.store.compare import compare
+from assay.store.ledger import Ledger
+from assay.store.lock import held, holder
+from assay.store.manifest import MANIFEST
+from assay.store.status import status_of
+from assay.store.verify import verify
+from assay.study.parse import StudyError, parse_study
+from runs.builders import STUDY, study
 
 EVALUATE = ["--data", "scenes:size=16,count=120", "--limit", "16", "--quiet"]
 
@@ -68,7 +68,7 @@ def test_what_goes_on_is_not_finished(tmp_path, monkeypatch, capsys):
     words = ["run", file, "-o", str(run), "--quiet", "--set", "run.checks=none"]
     assert main([*words, "--set", "models.other.train.epochs=1"]) == 0
     assert status_of(run).finished
-    from assay.runs import study as studies
+    from assay.study import run as studies
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -141,9 +141,9 @@ def test_a_claim_says_which_data_it_is_about():
 
 
 def test_a_claim_without_a_budget_is_about_the_verdict():
-    from assay.runs.claims import judged
-    from report.made import B, S, cell
-    from report.made import study as made
+    from assay.store.claims import judged
+    from report.builders import B, S, cell
+    from report.builders import study as made
 
     cells = cell([S, S, B, B], "m", "PGD"), cell([B, B, B, B], "m", "C&W", budget="none")
     shown = made(*cells, headline=("8/255",))

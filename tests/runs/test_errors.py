@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import assay
-from assay.attacks.registry import plan
+from assay.attacks.plan import plan
 from assay.cli import main
 from assay.data import load
 from assay.models import build
 from assay.runs import Question, Settings, evaluate
-from assay.runs.ledger import Ledger
-from assay.runs.verify import verify
-from runs.made import STUDY
+from assay.store.ledger import Ledger
+from assay.store.verify import verify
+from runs.builders import STUDY
 
 DATA = load("scenes:size=16,count=120", limit=20)
 FAILING = {"fail": lambda x: False}
@@ -59,7 +59,7 @@ def ask(out, *, attacks=("pgd:steps=3", "square:queries=10"), model=None, **sett
     data = replace(DATA, y=model.net(DATA.images()).argmax(1))
     question = Question("t", data, [plan(name, eps=8 / 255) for name in attacks])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assay.runs.cells.inspect", lambda *_: ())  # what fails before the attack fails the command
+        patch.setattr("assay.runs.plan.inspect", lambda *_: ())  # what fails before the attack fails the command
         return evaluate({"m": model}, question, out, settings=Settings(checks="none", shard=8, **settings))
 
 
@@ -87,14 +87,14 @@ def test_samples_that_raised_an_error_are_tried_again_and_only_these(tmp_path, k
     assert verify(tmp_path / "run").faults == ()
     FAILING["fail"] = lambda x: False
     tried = []
-    real = assay.runs.work.Order.carry_out
+    real = assay.runs.tasks.Order.carry_out
 
     def carried(self, progress=None):
         tried.append((self.first, self.only))
         return real(self, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assay.runs.work.Order.carry_out", carried)
+        patch.setattr("assay.runs.tasks.Order.carry_out", carried)
         second = ask(tmp_path / "run", images=keep)
     assert sum(len(only) for _, only in tried) == first.errors
     assert second.errors == 0
@@ -189,7 +189,7 @@ signatures: {victims: [clean], limit: 8, test_limit: 8, kinds: [pgd, patch], ste
 
 @pytest.mark.parametrize("error", [RuntimeError("planted"), ValueError("planted"), ZeroDivisionError("planted")])
 def test_a_question_that_raises_costs_its_own_section(tmp_path, monkeypatch, capsys, error):
-    from assay.runs import questions
+    from assay.study import diagnostics as questions
 
     def refuse(*_, **__):
         raise error
@@ -199,9 +199,9 @@ def test_a_question_that_raises_costs_its_own_section(tmp_path, monkeypatch, cap
     with monkeypatch.context() as patch:
         entry = replace(questions.DIAGNOSTICS["gradients"], ask=refuse)
         changed = {**questions.DIAGNOSTICS, "gradients": entry}
-        patch.setattr("assay.runs.questions.DIAGNOSTICS", changed)
+        patch.setattr("assay.study.diagnostics.DIAGNOSTICS", changed)
         patch.setattr("assay.runs.diagnose.DIAGNOSTICS", changed)
-        patch.setattr("assay.runs.questions.learned", refuse)
+        patch.setattr("assay.study.diagnostics.learned", refuse)
         assert main(words) == 1
     told = capsys.readouterr()
     assert "failed: gradients" in told.err
@@ -219,8 +219,8 @@ def test_a_question_that_raises_costs_its_own_section(tmp_path, monkeypatch, cap
 
 def test_a_dry_run_that_is_interrupted_says_so(tmp_path, monkeypatch, capsys):
     from assay.cli import run as command
-    from assay.runs.conduct import Conducted
-    from assay.runs.study import StudyRun
+    from assay.runs.session import Conducted
+    from assay.study.run import StudyRun
 
     (tmp_path / "study.yaml").write_text(STUDY)
     monkeypatch.setattr(command, "run_study", lambda *_, **__: StudyRun(None, Conducted(False, 0, (), 2), {}))
@@ -232,7 +232,8 @@ def test_a_dry_run_that_is_interrupted_says_so(tmp_path, monkeypatch, capsys):
 
 def test_the_device_of_a_study_reaches_training_questions_and_signatures(tmp_path, monkeypatch, capsys):
     """Seen by what each is called with: this machine may have one device alone."""
-    from assay.runs import questions, trained
+    from assay.study import diagnostics as questions
+    from assay.study import models as trained
 
     (tmp_path / "study.yaml").write_text(QUESTIONS.replace("run: {", "run: {checks: none, device: 'cuda:1', "))
     asked, seen = [], {}
@@ -241,7 +242,7 @@ def test_the_device_of_a_study_reaches_training_questions_and_signatures(tmp_pat
         asked.append(name)
         return "cpu"
 
-    for module in ("runs.study", "runs.trained", "runs.questions", "runs.lessons", "cli.run"):
+    for module in ("study.run", "study.models", "study.diagnostics", "study.signature_task", "cli.run"):
         monkeypatch.setattr(f"assay.{module}.device_of", device_of)
     real, moved = trained.run_training, []
 

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from assay.attacks.registry import plan
-from assay.core.progress import Progress
+from assay.attacks.plan import plan
 from assay.data import Dataset
-from assay.runs.examining import CheckOrder
+from assay.runs.check_tasks import CheckOrder
 from assay.runs.executors import Local
 from assay.runs.settings import Settings
-from assay.runs.work import Order, Source
+from assay.runs.tasks import Order
+from assay.store.model_source import Source
 from assay.trust import Asking
+from assay.util.progress import Progress
 
 NOTHING = CheckOrder("none", Source("none.safetensors"), Path("none"), (), "", "cpu", 1, Asking("A1"))
 """Work that a worker knows how to fail at."""

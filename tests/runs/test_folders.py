@@ -11,12 +11,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from assay.cli import main
-from assay.core.files import DIGESTS, RECORD, atomic_write, digests_of, run_of, sweep
-from assay.core.folder import claim, locked, out_folder
-from assay.runs.database import NAME
-from assay.runs.ledger import Ledger
-from assay.runs.verify import verify
-from runs.made import STUDY
+from assay.store.ledger import Ledger
+from assay.store.sqlite import NAME
+from assay.store.verify import verify
+from assay.util.files import DIGESTS, RECORD, atomic_write, digests_of, run_of, sweep
+from assay.util.output_folder import claim, locked, out_folder
+from runs.builders import STUDY
 
 DATA = ["--data", "scenes:size=16,count=96", "--limit", "16"]
 FOREIGN = ("notes.txt", "report.html", "samples.csv", "summary.json", "images/mine.safetensors", ".x.part",
@@ -255,7 +255,7 @@ def test_temporary_files_carry_the_number_of_the_run(tmp_path, monkeypatch):
     owned = claim(tmp_path, "train", ("a",))
     seen = []
     real = os.fsync
-    monkeypatch.setattr("assay.core.files.os.fsync", lambda f: (seen.extend(tmp_path.glob(".*.part")), real(f)))
+    monkeypatch.setattr("assay.util.files.os.fsync", lambda f: (seen.extend(tmp_path.glob(".*.part")), real(f)))
     atomic_write(tmp_path / "a", "text")
     assert {path.name.startswith(f".a.{owned.run}-") for path in seen} == {True}
 
@@ -307,7 +307,7 @@ def test_two_of_one_command_in_one_folder(model, tmp_path, command, capsys):
 
 
 def test_a_lock_goes_with_its_process(tmp_path):
-    code = ("from assay.core.folder import locked\nfrom pathlib import Path\nimport os, sys\n"
+    code = ("from assay.util.output_folder import locked\nfrom pathlib import Path\nimport os, sys\n"
             "with locked(Path(sys.argv[1])):\n    os._exit(9)\n")  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     with locked(tmp_path):

@@ -7,10 +7,10 @@ import sqlite3
 import pytest
 
 from assay.cli import main
-from assay.runs.database import NAME
-from assay.runs.seals import seal_all
+from assay.store.digests import seal_all
+from assay.store.sqlite import NAME
 from report.hostile import PAYLOADS
-from runs.made import STUDY
+from runs.builders import STUDY
 
 RAN = []
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from runs.made import STUDY
+from runs.builders import STUDY
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 POINTS = ("images-written:1", "images-written:5", "part-committed:1", "part-committed:7", "check-committed:1",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assay import Status
-from assay.attacks.registry import plan
+from assay.attacks.plan import plan
 from assay.data import Dataset
 from assay.runs import Question, Settings, evaluate
 

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from assay import PGD
-from assay.core.guard import untouched
-from assay.core.run import perturb
+from assay.core.model_state import untouched
 from assay.data import load
+from assay.engine.api import perturb
 from assay.models import build, digest
 from assay.models import load as load_model
 from assay.training import OBJECTIVES, Batch, Recipe, train, with_stored

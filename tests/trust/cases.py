@@ -5,10 +5,10 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from assay.attacks.registry import plan
-from assay.core.run import attack
+from assay.attacks.plan import plan
 from assay.data import load
 from assay.defences import adaptation_of, defend
+from assay.engine.api import attack
 from assay.models import build
 from assay.training import Recipe, train
 from assay.trust import Exam, Result

@@ -7,18 +7,17 @@ import torch
 
 from assay import Peer, perturb
 from assay.attacks.functional import Functional
-from assay.attacks.registry import plan
-from assay.core.described import Described
-from assay.core.geometry import Ball, Split
+from assay.attacks.plan import plan
 from assay.core.outcome import Status
-from assay.core.support import Support
 from assay.defences import defend
-from assay.trust import Exam, Level, Result, examine, relations
+from assay.parts.balls import Ball, Split
+from assay.parts.sparse_sets import Support
+from assay.parts.unmeasured_set import Described
+from assay.trust import Exam, Level, Result, consistency, examine
 from assay.trust.answer import worst
 from assay.trust.budgets import members, outermost, within
-from assay.trust.changed import scaled, with_step_size, with_steps
-from assay.trust.kinds import kind_of, minimises
-from assay.trust.selftest import known_model
+from assay.trust.known_answers import known_model
+from assay.trust.vary import with_budget, with_effort
 from trust.cases import EPS, data, examined, trained
 from trust.zoo import Wrapped, lying, stuck, told
 
@@ -52,20 +51,21 @@ def test_what_lies_within_what():
     ("ddn:eps=0.5", "l2 2"), ("boundary:eps=0.5", "l2 2"), ("pgd", "linf 16/255"),
 ])  # fmt: skip
 def test_every_budget_can_be_widened(spec, words):
-    wide = scaled(plan(spec, eps=EPS).attack, 4)
+    wide = with_budget(plan(spec, eps=EPS).attack, 4)
     assert words in wide.describe() or words in repr(wide)
-    none = scaled(plan(spec, eps=EPS).attack, 0)
+    none = with_budget(plan(spec, eps=EPS).attack, 0)
     assert repr(none) != repr(plan(spec, eps=EPS).attack)
 
 
-@pytest.mark.parametrize(("spec", "kind", "least"), [
-    ("nes", "scores", False), ("square", "scores", False), ("apgd", "gradient", False), ("noise", "noise", False),
-    ("hopskipjump", "labels", True), ("fab-t", "gradient", True), ("ddn", "gradient", True), ("ead", "gradient", True),
+@pytest.mark.parametrize(("spec", "access", "norm"), [
+    ("nes", "scores", None), ("square", "scores", None), ("apgd", "gradient", None), ("noise", "none", None),
+    ("hopskipjump", "labels", "linf"), ("fab-t", "gradient", "linf"), ("ddn", "gradient", "l2"),
+    ("ead", "gradient", "l1"),
 ])  # fmt: skip
-def test_what_an_attack_goes_by(spec, kind, least):
+def test_what_an_attack_declares(spec, access, norm):
     attack = plan(spec, eps=0.5, norm="l2" if spec == "ddn" else "linf").attack
     part = attack.stages()[0].attack if hasattr(attack, "stages") else attack
-    assert (kind_of(part), minimises(part)) == (kind, least)
+    assert (part.traits.access, part.traits.minimises) == (access, norm)
 
 
 def test_a_weak_attack_within_another_set_is_found():
@@ -100,9 +100,9 @@ def test_a_set_that_cannot_be_drawn_from_is_open(monkeypatch):
 
 def test_steps_grow_with_the_limit_of_a_flow():
     attack = plan("stadv:pixels=2,rate=0.1", eps=EPS).attack
-    assert scaled(attack, 4).rate == pytest.approx(0.4)
-    assert scaled(attack, 4).deformation.pixels == 8
-    assert scaled(attack, 0).deformation.pixels == 0
+    assert with_budget(attack, 4).rate == pytest.approx(0.4)
+    assert with_budget(attack, 4).deformation.pixels == 8
+    assert with_budget(attack, 0).deformation.pixels == 0
 
 
 @pytest.mark.parametrize(("left", "level"), [(1, Level.PASSED), (2, Level.WARNING)])
@@ -113,7 +113,7 @@ def test_one_survivor_does_not_tell_that_a_budget_has_no_effect(monkeypatch, lef
 
     exam = told(examined(trained("pgd-at"), (stuck(),), count=16), leave)
     same = exam.results[0].outcome.status == int(Status.BROKEN)
-    monkeypatch.setattr(relations, "broken", lambda outcome: same)  # at every budget
+    monkeypatch.setattr(consistency, "broken", lambda outcome: same)  # at every budget
     assert answer(exam, "C2").level is level
 
 
@@ -251,14 +251,14 @@ def test_arguments_of_other_libraries_are_part_of_the_attack():
 
 
 def test_steps_of_other_libraries_can_be_doubled(monkeypatch):
-    from assay.attacks import peers
+    from assay.attacks.peers import adapter as peers
 
-    monkeypatch.setattr(peers, "peer", lambda spec, eps, *, norm, **given: (spec, eps, norm, given))
+    monkeypatch.setattr(peers, "peer", lambda spec, eps, *, norm, access, **given: (spec, eps, norm, given))
     known = dataclasses.replace(theirs(10), arguments=(("rel_stepsize", 0.1), ("steps", 10)))
-    assert with_steps(known, 2) == ("foolbox:LinfPGD", EPS, "linf", {"rel_stepsize": 0.1, "steps": 20})
-    assert with_step_size(known, 0.5) == ("foolbox:LinfPGD", EPS, "linf", {"rel_stepsize": 0.05, "steps": 10})
+    assert known.vary(effort=2) == ("foolbox:LinfPGD", EPS, "linf", {"rel_stepsize": 0.1, "steps": 20})
+    assert known.vary(step_size=0.5) == ("foolbox:LinfPGD", EPS, "linf", {"rel_stepsize": 0.05, "steps": 10})
     unknown = dataclasses.replace(theirs(1), arguments=())
-    assert with_steps(unknown, 2) == unknown
+    assert with_effort(unknown, 2) is None
 
 
 def test_restarts_of_other_libraries_draw_anew():

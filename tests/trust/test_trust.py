@@ -6,16 +6,16 @@ import json
 import pytest
 import torch
 
-from assay.attacks.registry import plan
+from assay.attacks.plan import plan
 from assay.cli import main
-from assay.core.run import attack, perturb
 from assay.defences import defend
+from assay.engine.api import attack, perturb
 from assay.trust import CHECKS, GRADES, Exam, Found, Level, examine, grade
 from assay.trust.answer import worst
-from assay.trust.changed import with_radius, with_step_size, with_steps
 from assay.trust.defence import Frozen
 from assay.trust.grade import STANDARD, STRONG
 from assay.trust.planted import planted
+from assay.trust.vary import with_effort, with_radius, with_step_size
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained
 from trust.zoo import ZOO, Wrapped, noisy
 
@@ -126,8 +126,8 @@ def test_parameters_are_changed_wherever_they_are():
     assert "eps=0.0" in repr(with_radius(attack, 0.0))
     assert repr(with_radius(attack, EPS)) == repr(attack)
     pgd = plan("pgd:steps=10,restarts=3", eps=EPS).attack
-    assert "PGD-20" in with_steps(pgd, 2).describe()
-    assert repr(with_step_size(plan("apgd", eps=EPS).attack, 2)) == repr(plan("apgd", eps=EPS).attack)
+    assert "PGD-20" in with_effort(pgd, 2).describe()
+    assert with_step_size(plan("apgd", eps=EPS).attack, 2) is None
     assert with_step_size(pgd, 2) != pgd
 
 
@@ -232,7 +232,7 @@ def test_frozen_draws_are_frozen_and_nothing_is_drawn_meanwhile():
 def test_an_interrupt_inside_an_attack_is_no_answer(monkeypatch, name):
     """The engine ends an attack at Ctrl-C and says so; a check that counted what was there would be kept for good."""
     exam = examined(noisy() if name == "D1b" else trained("pgd-at"), ("pgd:steps=3",))
-    for module in ("exam", "planted", "selftest"):
+    for module in ("context", "planted", "known_answers"):
         monkeypatch.setattr(f"assay.trust.{module}.attack", lambda *a, **k: exam.results[0].outcome.merge(
             dataclasses.replace(exam.results[0].outcome, events=("interrupted",)), torch.arange(64)))  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
@@ -305,23 +305,22 @@ def test_memory_that_runs_out_is_no_answer():
                                                 (("apgd:steps=60",), Level.PASSED)])  # fmt: skip
 def test_another_library_breaks_what_was_left(monkeypatch, attacks, level):
     """With a stand-in for the library, which may be absent: C13 warns of what it finds beyond the claims."""
-    from assay.attacks.peers import Peer
-    from assay.trust import selftest
+    from assay.attacks.peers.adapter import Peer
+    from assay.trust import known_answers
 
     def theirs(name, *, eps, norm, steps):
         strong = plan(f"pgd:steps={steps}", eps=eps, norm=norm).attack
         return Peer(name, lambda model, x, y, _target: perturb(model, x, y, strong), norm=norm, eps=eps)
 
-    monkeypatch.setattr(selftest, "peer", theirs)
-    monkeypatch.setattr(selftest.importlib.util, "find_spec", lambda name: name == "foolbox" or None)
+    monkeypatch.setattr(known_answers, "peer", theirs)
+    monkeypatch.setattr(known_answers.importlib.util, "find_spec", lambda name: name == "foolbox" or None)
     (found,) = examine(examined(trained("pgd-at"), attacks), only=("C13",))["C13"]
     assert found.level is level
     assert "PGD-40 of foolbox breaks" in found.text
 
 
 def test_another_librarys_attack_gets_another_budget():
-    from assay.attacks.peers import Peer
-    from assay.trust.kinds import kind_of
+    from assay.attacks.peers.adapter import Peer
 
     def remake(eps):
         return lambda model, x, y, target: x + eps
@@ -330,8 +329,8 @@ def test_another_librarys_attack_gets_another_budget():
     x = torch.zeros(2, 1, 4, 4)
     assert float(with_radius(peer, 0.3).run(None, x, None, None).max()) == pytest.approx(0.3)
     fixed = Peer("foolbox:LinfPGD", remake(0.1), eps=0.1)
-    assert with_radius(fixed, 0.3) is fixed
-    assert (kind_of(peer), kind_of(fixed)) == ("labels", "gradient")
+    assert with_radius(fixed, 0.3) is None
+    assert (peer.traits.access, fixed.traits.access) == ("labels", "gradient")
 
 
 def test_a_planted_example_is_within_the_budget_and_a_strong_attack_finds_it():

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from assay.attacks import PGD
-from assay.attacks.registry import Planned, plan
+from assay.attacks.plan import Planned, plan
 from assay.core.combinators import unfold
-from assay.core.objectives import CrossEntropy
 from assay.core.outcome import Status
 from assay.defences import defend
 from assay.defences.randomised import SelfEnsemble
 from assay.defences.smoothing import Certificate, Smoothed
+from assay.parts.losses import CrossEntropy
 from trust.cases import EPS, data, examined, trained
 
 
@@ -243,6 +243,15 @@ def stuck(spec="noise:draws=1", eps=1e-4):
         @property
         def needs(self):
             return self.inner.needs
+
+        @property
+        def traits(self):
+            return self.inner.traits
+
+        def vary(self, *, effort=1, step_size=1, geometry=None, objective=None):
+            if effort != 1 or step_size != 1 or objective is not None:
+                return None
+            return dataclasses.replace(self, eps=geometry.eps)
 
         def init(self, rows, rng):
             return self.inner.init(rows, rng)

@@ -28,18 +28,17 @@ from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.on_support import OnSupport
-from assay.attacks.over_targets import OverTargets, over_targets
 from assay.attacks.patch import Patch
-from assay.attacks.peers import Peer, peer
+from assay.attacks.peers.adapter import Peer, peer
 from assay.attacks.pgd import BIM, PGD
 from assay.attacks.refine import Refine
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
 from assay.attacks.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
-from assay.attacks.universal import Universal, UniversalSign, universal
-from assay.attacks.universal_deepfool import UniversalDeepFool
-from assay.attacks.universal_patch import UniversalPatch
+from assay.attacks.universal.deepfool import UniversalDeepFool
+from assay.attacks.universal.patch import UniversalPatch
+from assay.attacks.universal.perturbation import Universal, UniversalSign, universal
 
 __all__ = [
     "APGD",
@@ -69,7 +68,6 @@ __all__ = [
     "LocalSearch",
     "OnSupport",
     "OnePixel",
-    "OverTargets",
     "Patch",
     "Peer",
     "Randomised",
@@ -88,7 +86,6 @@ __all__ = [
     "UniversalDeepFool",
     "UniversalPatch",
     "UniversalSign",
-    "over_targets",
     "peer",
     "universal",
 ]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from assay.core.arguments import nearest
+from assay.util.validate import nearest
 
 _ALIASES: Mapping[str, str] = MappingProxyType({
     **dict.fromkeys(("autoattack", "auto-attack", "aa"), "standard"),

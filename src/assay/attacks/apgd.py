@@ -1,13 +1,15 @@
 """Auto-PGD."""
 
 from assay.attacks.apgd_l1 import SparseAutoPGD
-from assay.attacks.variants import with_variants
-from assay.core.apgd import Auto
-from assay.core.arguments import whole
+from assay.attacks.apgd_step import Auto
 from assay.core.combinators import Restarts, Targets
-from assay.core.first_order import FirstOrder
-from assay.core.geometry import Ball, Geometry, as_geometry
-from assay.core.objectives import Objective, objective
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
+from assay.parts.balls import Ball, as_geometry
+from assay.parts.first_order import FirstOrder
+from assay.parts.losses import objective
+from assay.parts.variants import with_variants
+from assay.util.validate import whole
 
 
 def APGD(

@@ -1,23 +1,26 @@
 """Auto-PGD for l1: sparse steps whose sparsity adapts, from larger budgets down."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from assay.core.arguments import whole
 from assay.core.attack import Step
-from assay.core.geometry import Ball
-from assay.core.objectives import Objective
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Evaluation, Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.sparse import sparse_direction
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.balls import Ball
+from assay.parts.counts import scaled_count
+from assay.parts.l1_ascent import sparse_direction
+from assay.util.validate import whole
 
 _LARGER = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 _KEEP = 1.5
@@ -79,6 +82,29 @@ class SparseAutoPGD:
     def needs(self) -> tuple[str, ...]:
         """What the objective reads."""
         return self.objective.needs
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps, randomised=True, objective=self.objective)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "SparseAutoPGD | None":
+        """With another effort, step size, budget or loss."""
+        if step_size != 1 or not (geometry is None or (isinstance(geometry, Ball) and geometry.norm == "l1")):
+            return None
+        return replace(
+            self,
+            steps=scaled_count(self.steps, effort),
+            geometry=geometry or self.geometry,
+            objective=objective or self.objective,
+        )
 
     def init(self, rows: Rows, rng: Rng) -> SparseState:
         """A Gaussian draw, projected on the first stage's ball."""

@@ -5,19 +5,22 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
-from assay.core.bisection import Bracket, begin, narrow
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, within
-from assay.core.objectives import Margin
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
-from assay.core.perturbation import Tanh
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.steps import Adam, AdamState, Move, unprojected
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, PerRow
+from assay.parts.bisection import Bracket, begin, narrow
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, claim, within
+from assay.parts.perturbation import Tanh
+from assay.parts.step_rules import Adam, AdamState, Move, unprojected
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _STALL = 0.9999
 """A round ends early where the loss has not fallen below this share of what it was a tenth of the steps ago."""
@@ -94,6 +97,22 @@ class CarliniWagnerL2:
     def adam(self) -> Adam:
         """The step rule."""
         return Adam(self.rate, eps=1e-12)
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps * self.rounds, minimises="l2", objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "CarliniWagnerL2 | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, rates=("rate",), norm="l2")
 
     def init(self, rows: Rows, rng: Rng) -> CarliniWagnerState:
         """At the clean image, with the first constant."""

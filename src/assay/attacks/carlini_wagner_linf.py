@@ -5,18 +5,21 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, within
-from assay.core.objectives import Margin
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
-from assay.core.perturbation import Tanh
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.steps import Adam, AdamState, Move, unprojected
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, PerRow
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, claim, within
+from assay.parts.perturbation import Tanh
+from assay.parts.step_rules import Adam, AdamState, Move, unprojected
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _FINEST = 0.01
 """The search ends where the largest limit that failed is within this share of the smallest that did not."""
@@ -100,6 +103,22 @@ class CarliniWagnerLinf:
     def adam(self) -> Adam:
         """The step rule."""
         return Adam(self.rate, eps=1e-12)
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps * self.searches, minimises="linf", objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "CarliniWagnerLinf | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, rates=("rate",), norm="linf")
 
     def init(self, rows: Rows, rng: Rng) -> LimitState:
         """At the clean image, with no limit."""

@@ -6,16 +6,19 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, length_of, within
-from assay.core.objectives import Objective, objective
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.losses import objective
+from assay.parts.min_distance import budget, claim, length_of, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 
 class DDNState(NamedTuple):
@@ -72,6 +75,22 @@ class DDN:
     def needs(self) -> tuple[str, ...]:
         """What the objective reads."""
         return objective(self.loss).needs
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps, minimises="l2", objective=objective(self.loss))
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "DDN | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, norm="l2", loss="loss")
 
     def init(self, rows: Rows, rng: Rng) -> DDNState:
         """At the clean image."""

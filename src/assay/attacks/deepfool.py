@@ -5,16 +5,20 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, reject, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, check_norm, claim, dual_of, length_of, within
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
-from assay.core.rivals import ranked_rivals
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, Images, Logits, PerRow
+from assay.parts.class_gaps import ranked_rivals
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, check_norm, claim, dual_of, length_of, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, reject, whole
 
 _BEYOND = 1e-4
 """Added to each estimated distance, in input units, so that a step does not end on the boundary (official code)."""
@@ -89,6 +93,22 @@ class DeepFool:
         """The clean logits, to know which classes there are."""
         return ("reference",)
 
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps, price=2, minimises=self.norm, objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "DeepFool | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, norm=self.norm)
+
     def init(self, rows: Rows, rng: Rng) -> DeepFoolState:
         """At the clean image."""
         if rows.reference is None:
@@ -110,10 +130,6 @@ class DeepFool:
         moves = state.step + closed
         state = choose(closed, _arrived(image, logits, moves), state)
         return Step(state, image, at.hit & closed, at.cost, closed & (at.reached | (moves >= self.steps)))
-
-    def price(self, state: DeepFoolState) -> Count:
-        """Two passes forward a step."""
-        return torch.full_like(state.step, 2)
 
     def describe(self) -> str:
         """Name, steps and norm."""

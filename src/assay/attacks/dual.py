@@ -1,16 +1,21 @@
 """Dual-perturbation: a small budget on the foreground, a large one on the background."""
 
+from typing import Any
+
 import torch
 
+from assay.attacks.apgd import APGD
 from assay.attacks.pgd import default_rate, falling_rate
-from assay.attacks.variants import repeated
-from assay.core.arguments import number, one_of, reject
-from assay.core.combinators import Restarts
-from assay.core.first_order import FirstOrder
-from assay.core.geometry import Ball, Split, as_ball
-from assay.core.objectives import Objective, objective
-from assay.core.steps import Ascent
+from assay.core.attack import Attack
+from assay.core.combinators import Restarts, Targets
+from assay.core.objective import Objective
 from assay.masks.score import ForegroundScore
+from assay.parts.balls import Ball, Split, as_ball
+from assay.parts.first_order import FirstOrder
+from assay.parts.losses import objective
+from assay.parts.step_rules import Ascent
+from assay.parts.variants import repeated
+from assay.util.validate import number, one_of, reject
 
 
 def DualPerturbation(
@@ -92,3 +97,23 @@ def _rate(name: str, step_size: float | None, ball: Ball, steps: int) -> float:
         return default_rate(steps)
     size = number(name, step_size, least=0, above=True)
     return size / ball.eps if ball.eps > 0 else 1.0
+
+
+def DualAPGD(
+    eps_foreground: float, eps_background: float, *, norm: str = "linf", steps: int = 100, restarts: int = 1
+) -> Attack[Any] | Restarts | Targets:
+    """`APGD` on the dual-perturbation set.
+
+    Args:
+        eps_foreground: budget of the foreground, in input units.
+        eps_background: budget of the background.
+        norm: ``"linf"`` or ``"l2"``.
+        steps: gradient steps a restart.
+        restarts: number of starts.
+
+    Example:
+        >>> DualAPGD(4/255, 20/255, steps=20).describe()
+        'APGD-CE-20 linf F 4/255, B 20/255'
+    """
+    one_of("norm", norm, ("linf", "l2"))
+    return APGD(Split(Ball(norm, eps_foreground), Ball(norm, eps_background)), steps=steps, restarts=restarts)

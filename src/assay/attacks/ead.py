@@ -5,17 +5,20 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, one_of, whole
 from assay.core.attack import Step
-from assay.core.bisection import Bracket, begin, narrow
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, within
-from assay.core.objectives import Margin
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, Images, PerRow
+from assay.parts.bisection import Bracket, begin, narrow
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, claim, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, one_of, whole
 
 _STALL = 0.9999
 
@@ -87,6 +90,22 @@ class EAD:
         """Nothing beyond the image."""
         return ()
 
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps * self.rounds, price=2, minimises="l1", objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "EAD | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, rates=("rate",), norm="l1")
+
     def init(self, rows: Rows, rng: Rng) -> EADState:
         """At the clean image, with the first constant."""
         count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
@@ -118,10 +137,6 @@ class EAD:
         state = self._clock(rows, state, loss)
         cost = torch.where(hit, at.length if self.rule == "l1" else elastic, torch.inf)
         return Step(state, image, hit, cost, state.round >= self.rounds)
-
-    def price(self, state: EADState) -> Count:
-        """Two passes forward a step."""
-        return torch.full_like(state.step, 2)
 
     def describe(self) -> str:
         """Name, rounds, steps and norm."""

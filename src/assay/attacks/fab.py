@@ -6,19 +6,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.variants import with_variants
-from assay.core.arguments import number, whole
+from assay.attacks.hyperplane import reach
 from assay.core.attack import Step
 from assay.core.combinators import Restarts, Targets
-from assay.core.geometry import Ball, Geometry
-from assay.core.hyperplane import reach
-from assay.core.minimal import budget, check_norm, claim, dual_of, hair, length_of, within
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
-from assay.core.rivals import differences
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.balls import Ball
+from assay.parts.class_gaps import differences
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, check_norm, claim, dual_of, hair, length_of, within
+from assay.parts.variants import with_variants
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _START = {"linf": 0.3, "l2": 1.0, "l1": 5.0}
 
@@ -73,6 +78,22 @@ class FastAdaptiveBoundary:
         """The clean logits, to know which classes there are."""
         return ("reference",)
 
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps, price=2, minimises=self.norm, randomised=True, objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "FastAdaptiveBoundary | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, norm=self.norm)
+
     def init(self, rows: Rows, rng: Rng) -> FABState:
         """At the clean image; from the second restart on, at a random one half the limit away."""
         image = rows.x
@@ -96,10 +117,6 @@ class FastAdaptiveBoundary:
         least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
         state = FABState(after, least, state.step + 1)
         return Step(state, image, at.hit, at.cost, state.step >= self.steps)
-
-    def price(self, state: FABState) -> Count:
-        """Two passes forward a step."""
-        return torch.full_like(state.step, 2)
 
     def describe(self) -> str:
         """Name, steps and norm."""
@@ -168,9 +185,9 @@ def FAB(
 
     Source: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", ICML 2020,
     algorithm 1; official code github.com/fra31/fab-attack for the constants. Deviations: the projection on hyperplane
-    and box is solved by Newton's method (exactly, see `core.hyperplane`); a step towards the boundary goes beyond it by
-    the last digit of the pixels, too, since a share of next to nothing moves none; no final search, since every step
-    looks at where it is.
+    and box is solved by Newton's method (exactly, see `attacks.hyperplane`); a step towards the boundary goes beyond
+    it by the last digit of the pixels, too, since a share of next to nothing moves none; no final search, since every
+    step looks at where it is.
     """
     attack = FastAdaptiveBoundary(steps, norm, alpha, eta, beta, classes, eps)
     return with_variants(attack, restarts, targets)

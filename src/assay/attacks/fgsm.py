@@ -1,12 +1,43 @@
 """Fast gradient sign method, and its l2 and l1 forms."""
 
-from assay.core.first_order import FirstOrder
-from assay.core.geometry import Ball, Geometry, as_geometry
-from assay.core.objectives import Objective, objective
-from assay.core.steps import Ascent
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
+from assay.parts.balls import Ball, as_geometry
+from assay.parts.first_order import FirstOrder
+from assay.parts.losses import objective
+from assay.parts.step_rules import Move
 
 _LONG = 1e3
 """Length of the l2 step in budgets; its projection is the maximiser over ball and box to three digits or more."""
+
+
+@dataclass(frozen=True)
+class ToTheEdge:
+    """The best step for a linear objective: to the edge of the set, and projected on it.
+
+    Args:
+        geometry: the set.
+    """
+
+    geometry: Geometry
+
+    def vary(self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None) -> "ToTheEdge | None":
+        """The rule with another set; it has no step size."""
+        return None if step_size != 1 else ToTheEdge(geometry or self.geometry)
+
+    def init(self, parameters: Tensor) -> tuple[()]:
+        """No state."""
+        return ()
+
+    def update(self, move: Move, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        """One projected step."""
+        round_ = isinstance(self.geometry, Ball) and self.geometry.norm == "l2"
+        towards = self.geometry.steepest(move.grad, move.parameters, move.rows, _LONG if round_ else 1.0)
+        return move.project(move.parameters + towards), ()
 
 
 def FGSM(eps: float | Geometry, *, norm: str = "linf", loss: str | Objective = "ce") -> FirstOrder:
@@ -33,8 +64,7 @@ def FGSM(eps: float | Geometry, *, norm: str = "linf", loss: str | Objective = "
     Source: Goodfellow, Shlens & Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015, section 4.
     """
     geometry = as_geometry(eps, norm)
-    rate = _LONG if isinstance(geometry, Ball) and geometry.norm == "l2" else 1.0
-    return FirstOrder("FGSM", geometry, objective(loss), Ascent(geometry, rate), steps=1)
+    return FirstOrder("FGSM", geometry, objective(loss), ToTheEdge(geometry), steps=1)
 
 
 def FGM(eps: float | Geometry, *, norm: str = "l2", loss: str | Objective = "ce") -> FirstOrder:

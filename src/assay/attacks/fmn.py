@@ -6,18 +6,21 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, check_norm, claim, dual_of, hair, length_of, within
-from assay.core.objectives import Margin
+from assay.core.objective import Objective
 from assay.core.oracle import Evaluation, Oracle
-from assay.core.projections import project_l1, project_l2
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.support import keep_largest
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, check_norm, claim, dual_of, hair, length_of, within
+from assay.parts.projections import project_l1, project_l2
+from assay.parts.sparse_sets import keep_largest
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _RATE, _LAST_RATE = 1.0, 0.01
 _BEYOND = 1 + 1e-5
@@ -79,6 +82,22 @@ class FMN:
     def needs(self) -> tuple[str, ...]:
         """Nothing beyond the image."""
         return ()
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps, minimises=self.norm, objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "FMN | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, norm=self.norm)
 
     def init(self, rows: Rows, rng: Rng) -> FMNState:
         """At the clean image, with no radius yet (one value for l0)."""

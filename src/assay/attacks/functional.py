@@ -1,22 +1,26 @@
 """Attacks that bend or recolour an image: a flow field, a colour map, by Adam on their parameters."""
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.core.arguments import number, whole
+from assay.attacks.colour import luv_to_rgb, rgb_to_luv
 from assay.core.attack import Step
-from assay.core.colour import luv_to_rgb, rgb_to_luv
-from assay.core.described import Described
-from assay.core.objectives import Objective, objective
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.steps import Adam, AdamState, Move
+from assay.core.traits import Traits
 from assay.core.types import Count, Images, PerRow
+from assay.parts.counts import scaled_count
+from assay.parts.losses import objective
+from assay.parts.step_rules import Adam, AdamState, Move
+from assay.parts.unmeasured_set import Described
+from assay.util.validate import number, whole
 
 
 @runtime_checkable
@@ -41,6 +45,15 @@ class Deformation(Protocol):
 
     def project(self, parameters: Tensor) -> Tensor:
         """The nearest parameters within the limit."""
+        ...
+
+    @property
+    def extent(self) -> float:
+        """The limit as a number."""
+        ...
+
+    def scaled(self, factor: float) -> Self:
+        """With the limit times a factor."""
         ...
 
     def describe(self) -> str:
@@ -84,12 +97,45 @@ class Functional:
     @property
     def geometry(self) -> Described:
         """The limit of the deformation."""
-        return Described(self.deformation.describe(), self.deformation)
+        return Described.of(self.deformation)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What the objective reads."""
         return self.objective.needs
+
+    @property
+    def traits(self) -> Traits:
+        """One pass forward and backward a step."""
+        return Traits("gradient", max(self.steps, 1), objective=self.objective)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "Functional | None":
+        """With another effort, step size, limit or loss.
+
+        The step size grows with the limit: steps that do not reach it would make nothing of a larger one.
+        """
+        deformation, rate = self.deformation, step_size * self.rate
+        if geometry is not None:
+            limits = geometry.limits if isinstance(geometry, Described) else None
+            if not isinstance(limits, type(deformation)):
+                return None
+            if limits.extent > 0 and deformation.extent > 0:
+                rate *= limits.extent / deformation.extent
+            deformation = limits
+        return replace(
+            self,
+            deformation=deformation,
+            objective=objective or self.objective,
+            steps=scaled_count(self.steps, effort),
+            rate=rate,
+        )
 
     def init(self, rows: Rows, rng: Rng) -> FunctionalState:
         """No change."""
@@ -134,6 +180,15 @@ class Flow:
 
     def __post_init__(self) -> None:
         number("pixels", self.pixels, least=0)
+
+    @property
+    def extent(self) -> float:
+        """The limit."""
+        return self.pixels
+
+    def scaled(self, factor: float) -> "Flow":
+        """With the limit times a factor."""
+        return replace(self, pixels=factor * self.pixels)
 
     def start(self, rows: Rows) -> Tensor:
         """A flow of zero, ``(b, 2, h, w)`` in pixels."""
@@ -185,6 +240,15 @@ class ColourMap:
     def __post_init__(self) -> None:
         number("eps", self.eps, least=0)
         whole("cells", self.cells, least=2)
+
+    @property
+    def extent(self) -> float:
+        """The limit."""
+        return self.eps
+
+    def scaled(self, factor: float) -> "ColourMap":
+        """With the limit times a factor."""
+        return replace(self, eps=factor * self.eps)
 
     def start(self, rows: Rows) -> Tensor:
         """A table of zeros: ``(b, c, cells, cells, cells)``, or ``(b, 1, 1, 1, cells)`` for one channel."""

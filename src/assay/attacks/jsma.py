@@ -6,16 +6,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number, one_of
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, within
-from assay.core.objectives import CrossEntropy
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Flag, Images, Logits
+from assay.parts.losses import CrossEntropy, Margin
+from assay.parts.min_distance import budget, claim, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, one_of
 
 
 class JSMAState(NamedTuple):
@@ -77,6 +80,22 @@ class JSMA:
     def needs(self) -> tuple[str, ...]:
         """Nothing beyond the image."""
         return ()
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", minimises="l0", objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "JSMA | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, counts=(), norm="l0")
 
     def init(self, rows: Rows, rng: Rng) -> JSMAState:
         """At the clean image."""

@@ -1,13 +1,15 @@
 """Momentum iterative method."""
 
 from assay.attacks.pgd import falling_rate, is_round, step_rate
-from assay.attacks.variants import repeated
-from assay.core.arguments import whole
 from assay.core.combinators import Restarts
-from assay.core.first_order import FirstOrder
-from assay.core.geometry import Geometry, as_geometry
-from assay.core.objectives import Objective, objective
-from assay.core.steps import Momentum
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
+from assay.parts.balls import as_geometry
+from assay.parts.first_order import FirstOrder
+from assay.parts.losses import objective
+from assay.parts.step_rules import Momentum
+from assay.parts.variants import repeated
+from assay.util.validate import whole
 
 
 def MIM(

@@ -1,18 +1,22 @@
 """Random noise: the baseline that every attack must beat."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
-from assay.core.geometry import Geometry, as_ball
-from assay.core.objectives import Margin
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.types import Count
+from assay.parts.balls import as_ball
+from assay.parts.counts import scaled_count
+from assay.parts.losses import Margin
+from assay.util.validate import number, whole
 
 
 class NoiseState(NamedTuple):
@@ -44,6 +48,24 @@ class Noise:
     def needs(self) -> tuple[str, ...]:
         """What the geometry reads."""
         return self.geometry.needs
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("none", self.draws, randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "Noise | None":
+        """With another effort, step size, budget or loss."""
+        if step_size != 1 or objective is not None:
+            return None
+        return replace(self, draws=scaled_count(self.draws, effort), geometry=geometry or self.geometry)
 
     def init(self, rows: Rows, rng: Rng) -> NoiseState:
         """No draw yet."""

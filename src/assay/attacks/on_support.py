@@ -1,22 +1,23 @@
 """Any attack, held to the values that an adversarial image has changed already."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.fmn import FMN
-from assay.core.arguments import number, reject
 from assay.core.attack import Attack, Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import length_of
-from assay.core.objectives import Objective
+from assay.core.objective import Objective
 from assay.core.oracle import Evaluation, Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Images, Logits
+from assay.parts.min_distance import length_of
+from assay.util.validate import number, reject
 
 
 class HeldState(NamedTuple):
@@ -60,6 +61,23 @@ class OnSupport:
     def needs(self) -> tuple[str, ...]:
         """The image to start from, and what the attack reads."""
         return tuple(sorted({"start", *self.attack.needs}))
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the attack; it minimises the l2 norm on the support that it is given."""
+        return replace(self.attack.traits, minimises="l2")
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "OnSupport | None":
+        """With the attack varied."""
+        inner = self.attack.vary(effort=effort, step_size=step_size, geometry=geometry, objective=objective)
+        return None if inner is None else replace(self, attack=inner)
 
     def init(self, rows: Rows, rng: Rng) -> HeldState:
         """The attack's own start, and the support of the image found so far."""

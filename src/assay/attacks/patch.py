@@ -1,9 +1,10 @@
 """Adversarial patches: one square of the image, for each image its own."""
 
-from assay.core.first_order import FirstOrder
-from assay.core.objectives import Objective, objective
-from assay.core.placed import Placed
-from assay.core.steps import Ascent
+from assay.core.objective import Objective
+from assay.parts.first_order import FirstOrder
+from assay.parts.losses import objective
+from assay.parts.patch_set import Placed
+from assay.parts.step_rules import Ascent
 
 
 def Patch(

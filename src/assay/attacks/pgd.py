@@ -1,13 +1,15 @@
 """Projected gradient descent, and its form without a random start (BIM, IFGM)."""
 
-from assay.attacks.variants import repeated
-from assay.core.arguments import number, reject
 from assay.core.combinators import Restarts
-from assay.core.first_order import FirstOrder
-from assay.core.geometry import Ball, Geometry, Split, as_geometry
-from assay.core.objectives import Objective, objective
-from assay.core.sparse import SparseAscent
-from assay.core.steps import Ascent
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
+from assay.parts.balls import Ball, Split, as_geometry
+from assay.parts.first_order import FirstOrder
+from assay.parts.l1_ascent import SparseAscent
+from assay.parts.losses import objective
+from assay.parts.step_rules import Ascent
+from assay.parts.variants import repeated
+from assay.util.validate import number, reject
 
 _L1_RATE = 0.25
 _PATH = 10.0

@@ -7,17 +7,21 @@ import torch
 from torch import Tensor
 
 from assay.attacks.on_support import support_of
-from assay.core.arguments import number, reject, whole
 from assay.core.attack import Step
-from assay.core.bisection import Bracket, begin, narrow
-from assay.core.geometry import Ball, Geometry
-from assay.core.minimal import budget, claim, length_of
-from assay.core.objectives import Margin
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, Images, PerRow
+from assay.parts.balls import Ball
+from assay.parts.bisection import Bracket, begin, narrow
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, claim, length_of
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, reject, whole
 
 
 class RefineState(NamedTuple):
@@ -91,6 +95,22 @@ class Refine:
     def needs(self) -> tuple[str, ...]:
         """The image to start from."""
         return ("start",)
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps * self.rounds, minimises="groups", objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "Refine | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, norm="linf")
 
     def init(self, rows: Rows, rng: Rng) -> RefineState:
         """At the image found so far, without its smallest changes."""

@@ -1,8 +1,8 @@
 """The attacks by name, for the command line. A new attack is one file and one line in `ATTACKS`."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,7 @@ from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
 from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool
-from assay.attacks.dual import DualPerturbation
+from assay.attacks.dual import DualAPGD, DualPerturbation
 from assay.attacks.ead import EAD
 from assay.attacks.fab import FAB
 from assay.attacks.fgsm import FGM, FGSM
@@ -24,19 +24,19 @@ from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.patch import Patch
-from assay.attacks.peer_libraries import LIBRARIES
-from assay.attacks.peers import read_peer
+from assay.attacks.peers.adapter import peer, read_peer
+from assay.attacks.peers.libraries import LIBRARIES
 from assay.attacks.pgd import BIM, PGD
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
 from assay.attacks.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
-from assay.core.arguments import described, one_of, reject
-from assay.core.combinators import AnyAttack, unfold
-from assay.core.geometry import Ball, Split, as_ball, fraction
-from assay.core.spec import read_arguments, split_spec
+from assay.core.combinators import AnyAttack
 from assay.core.types import NORMS
 from assay.masks.saliency import SpectralResidual
+from assay.parts.balls import as_ball
+from assay.util.spec import read_arguments, split_spec
+from assay.util.validate import described, one_of, reject
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,6 @@ class Entry:
     norm: str | None = None
 
 
-def _dual_apgd(
-    eps_foreground: float, eps_background: float, *, norm: str = "linf", steps: int = 100, restarts: int = 1
-) -> AnyAttack:
-    """APGD on the dual-perturbation set."""
-    one_of("norm", norm, ("linf", "l2"))
-    return APGD(Split(Ball(norm, eps_foreground), Ball(norm, eps_background)), steps=steps, restarts=restarts)
-
-
 ATTACKS: Mapping[str, Entry] = MappingProxyType(
     {
         "noise": Entry(UniformNoise, "uniform draws from the ball: the baseline to beat"),
@@ -76,7 +68,7 @@ ATTACKS: Mapping[str, Entry] = MappingProxyType(
         "apgd": Entry(APGD, "PGD with an adaptive step size; loss=ce or dlr"),
         "apgd-t": Entry(APGD, "APGD on the targeted DLR loss, nine targets", (("loss", "dlr"), ("targets", 9))),
         "dual": Entry(DualPerturbation, "separate foreground and background budgets; lam keeps the background quiet"),
-        "dual-apgd": Entry(_dual_apgd, "the same set, searched by APGD"),
+        "dual-apgd": Entry(DualAPGD, "the same set, searched by APGD"),
         "deepfool": Entry(DeepFool, "to the nearest boundary of the linearised classifier (l2, linf)"),
         "cw-l2": Entry(CarliniWagnerL2, "Carlini & Wagner: least l2 distance", norm="l2"),
         "cw-linf": Entry(CarliniWagnerLinf, "Carlini & Wagner: least largest change", norm="linf"),
@@ -124,25 +116,6 @@ SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Attacks that belong together. The last four are single cascades: each attack gets what survived those before."""
 
 
-@dataclass(frozen=True)
-class Planned:
-    """An attack with the words for it.
-
-    Attributes:
-        attack: the attack.
-        family: without the size of its budget, ``PGD-40 linf``.
-        budget: ``linf 8/255``, ``linf F 4/255, B 20/255``, ``l0 20``, or any other set in words.
-        eps: the radius; the background's, or the foreground's, where one of two is varied along a curve.
-        curve: what the attacks of one curve have in common.
-    """
-
-    attack: AnyAttack
-    family: str
-    budget: str
-    eps: float | None
-    curve: str = ""
-
-
 def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> AnyAttack:
     """An attack from ``name`` or ``name:key=value,…``.
 
@@ -180,7 +153,7 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         given.setdefault("eps", eps)
     if "eps_foreground" in known:
         given.setdefault("eps_foreground", eps)
-        given.setdefault("eps_background", _background(given["eps_foreground"], given["norm"], eps_background))
+        given.setdefault("eps_background", background_budget(given["eps_foreground"], given["norm"], eps_background))
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
             what = "the number of values, as in --eps 20 or" if entry.norm == "l0" else "a value, as in"
@@ -191,48 +164,10 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     return entry.make(**given)
 
 
-def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> Planned:
-    """`make`, with the words for tables."""
-    attack = make(spec, eps=eps, norm=norm, eps_background=eps_background)
-    geometry = unfold(attack)[0].attack.geometry
-    words = attack.describe()
-    if geometry is None:
-        return Planned(attack, words, "none", None)
-    budget = geometry.describe()
-    norm_name = budget.partition(" ")[0]
-    family = words.replace(budget, norm_name if norm_name in (*NORMS, "l0") else "").strip()
-    return Planned(attack, family, budget, geometry.eps if isinstance(geometry, Ball) else None, family)
-
-
-def curve(
-    budgets: Sequence[float], vary: str, *, eps: float, norm: str = "linf", eps_background: float | None = None
-) -> list[Planned]:
-    """The attacks of an accuracy–budget curve: 20 steps for linf, 100 for l2 and l1 (as paper 000 evaluates).
-
-    Args:
-        budgets: the budgets along the curve.
-        vary: ``"eps"`` (PGD), ``"background"`` or ``"foreground"`` (dual-perturbation, the other budget fixed, as in
-            paper 000, figure 4; with λ = 0, where the paper's figure has 1).
-        eps: the fixed foreground budget.
-        norm: of all budgets.
-        eps_background: the fixed background budget; by default five times ``eps``.
-
-    Returns:
-        One attack a budget, in order.
-    """
-    background = _background(eps, norm, eps_background)
-    steps = 20 if norm == "linf" else 100
-    made = []
-    zero = set() if vary == "eps" else {0.0}  # where the other budget is still there, nothing is not the clean image
-    for budget in sorted({*budgets, *zero}):
-        if vary == "eps":
-            made.append(plan(f"pgd:steps={steps}", eps=budget, norm=norm))
-            continue
-        pair = (eps, budget) if vary == "background" else (budget, background)
-        point = plan(f"dual:steps={steps}", eps=pair[0], norm=norm, eps_background=pair[1])
-        fixed = f"F {fraction(eps)} and B varied" if vary == "background" else f"B {fraction(background)} and F varied"
-        made.append(replace(point, eps=budget, curve=f"{point.family}, {fixed}"))
-    return made
+def source_of(spec: str) -> str:
+    """The module of the function that makes an attack."""
+    name = split_spec("attack", spec)[0]
+    return peer.__module__ if name in LIBRARIES else ATTACKS[name].make.__module__
 
 
 def _applies(
@@ -248,7 +183,7 @@ def _applies(
     return False
 
 
-def _background(foreground: float, norm: str, eps_background: float | None) -> float:
+def background_budget(foreground: float, norm: str, eps_background: float | None) -> float:
     """The background budget; five times the foreground's where there is none (in linf at most 1)."""
     if eps_background is not None:
         return eps_background

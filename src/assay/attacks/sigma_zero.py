@@ -6,17 +6,20 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, length_of, within
-from assay.core.objectives import Margin
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.steps import Adam, AdamState, Move, unprojected
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, claim, length_of, within
+from assay.parts.step_rules import Adam, AdamState, Move, unprojected
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _LAST_RATE = 0.1
 """The step size at the end of the cosine, as a share of the first."""
@@ -76,6 +79,22 @@ class SigmaZero:
     def needs(self) -> tuple[str, ...]:
         """Nothing beyond the image."""
         return ()
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps, minimises="l0", objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "SigmaZero | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, rates=("rate",), norm="l0")
 
     def init(self, rows: Rows, rng: Rng) -> SigmaZeroState:
         """At the clean image."""

@@ -8,20 +8,45 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
-from assay.core.described import Described
-from assay.core.objectives import Objective, objective
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.types import Count, Images
+from assay.parts.counts import scaled_count
+from assay.parts.losses import objective
+from assay.parts.unmeasured_set import Described
+from assay.util.validate import number, whole
 
 
 class PoseState(NamedTuple):
     """How many poses a row has tried."""
 
     step: Count
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Rotations and shifts up to some limits.
+
+    Args:
+        degrees: largest rotation, either way.
+        pixels: largest shift in pixels, each way.
+    """
+
+    degrees: float
+    pixels: float
+
+    def scaled(self, factor: float) -> "Pose":
+        """With both limits times a factor."""
+        return Pose(factor * self.degrees, factor * self.pixels)
+
+    def describe(self) -> str:
+        """The limits."""
+        return f"rotation ≤ {self.degrees:g}°, shift ≤ {self.pixels:g} px"
 
 
 @dataclass(frozen=True)
@@ -56,12 +81,37 @@ class RotationTranslation:
     @property
     def geometry(self) -> Described:
         """The limits."""
-        return Described(f"rotation ≤ {self.degrees:g}°, shift ≤ {self.pixels:g} px")
+        return Described.of(Pose(self.degrees, self.pixels))
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What the objective reads."""
         return objective(self.loss).needs
+
+    @property
+    def traits(self) -> Traits:
+        """Random poses, one pass forward each."""
+        return Traits("none", self.k, randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "RotationTranslation | None":
+        """With more poses, other limits or another loss."""
+        pose = Pose(self.degrees, self.pixels)
+        if geometry is not None:
+            limits = geometry.limits if isinstance(geometry, Described) else None
+            if not isinstance(limits, Pose):
+                return None
+            pose = limits
+        if step_size != 1:
+            return None
+        loss = objective or self.loss
+        return RotationTranslation(scaled_count(self.k, effort), pose.degrees, pose.pixels, loss)
 
     def init(self, rows: Rows, rng: Rng) -> PoseState:
         """No pose yet."""

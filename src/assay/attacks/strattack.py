@@ -8,20 +8,24 @@ import torch
 from assay.attacks.fmn import FMN
 from assay.attacks.on_support import OnSupport
 from assay.attacks.refine import Refine
-from assay.core.arguments import number, one_of, whole
 from assay.core.attack import Step
-from assay.core.bisection import Bracket, begin, narrow
 from assay.core.combinators import Then
-from assay.core.geometry import Ball, Geometry
-from assay.core.groups import Groups, Parts, shrink
-from assay.core.minimal import budget, claim
-from assay.core.objectives import Margin
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
-from assay.core.projections import project_l1
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, Images, PerRow
+from assay.parts.balls import Ball
+from assay.parts.bisection import Bracket, begin, narrow
+from assay.parts.groups import Groups, Parts, shrink
+from assay.parts.losses import Margin
+from assay.parts.min_distance import budget, claim
+from assay.parts.projections import project_l1
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, one_of, whole
 
 DISTORTIONS = ("l2", "l1", "linf", "none")
 
@@ -113,6 +117,22 @@ class GroupSearch:
         """The sliding mask."""
         return Groups(self.group, self.stride)
 
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("gradient", self.steps * self.rounds, price=2, minimises="groups", objective=Margin())
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "GroupSearch | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, norm="linf")
+
     def init(self, rows: Rows, rng: Rng) -> GroupState:
         """Nothing changed, all multipliers 0."""
         zero = torch.zeros_like(rows.x)
@@ -146,10 +166,6 @@ class GroupSearch:
         hit = at.hit & enough
         done = (state.round >= self.rounds) | (state.step >= self.steps)  # no steps at all
         return Step(state, image, hit, torch.where(hit, cost, torch.inf), done)
-
-    def price(self, state: GroupState) -> Count:
-        """Two passes forward a step."""
-        return torch.full_like(state.step, 2)
 
     def describe(self) -> str:
         """Name, rounds, steps and groups."""

@@ -6,10 +6,10 @@ from assay.attacks.fab import FAB
 from assay.attacks.fmn import FMN
 from assay.attacks.jsma import JSMA
 from assay.attacks.sigma_zero import SigmaZero
-from assay.core.arguments import one_of
 from assay.core.combinators import AnyAttack, Cascade
-from assay.core.geometry import fraction
 from assay.core.types import NORMS
+from assay.util.parse import format_budget
+from assay.util.validate import one_of
 
 
 def Standard(eps: float, *, norm: str = "linf", steps: int = 100, targets: int = 9, queries: int = 5000) -> Cascade:
@@ -39,7 +39,7 @@ def Standard(eps: float, *, norm: str = "linf", steps: int = 100, targets: int =
     ]
     if norm != "l1":
         attacks.append(Square(eps, norm=norm, queries=queries))
-    return Cascade(tuple(attacks), f"standard {norm} {fraction(eps)}")
+    return Cascade(tuple(attacks), f"standard {norm} {format_budget(eps)}")
 
 
 def Fast(eps: float, *, norm: str = "linf", steps: int = 40, targets: int = 3) -> Cascade:
@@ -59,7 +59,7 @@ def Fast(eps: float, *, norm: str = "linf", steps: int = 40, targets: int = 3) -
     """
     one_of("norm", norm, NORMS)
     pair = (APGD(eps, norm=norm, steps=steps), APGD(eps, norm=norm, steps=steps, loss="dlr", targets=targets))
-    return Cascade(pair, f"fast {norm} {fraction(eps)}")
+    return Cascade(pair, f"fast {norm} {format_budget(eps)}")
 
 
 def Sparse(eps: float, *, steps: int = 300) -> Cascade:
@@ -93,4 +93,4 @@ def Randomised(eps: float, *, norm: str = "linf", steps: int = 100) -> Cascade:
     "Obfuscated gradients give a false sense of security", ICML 2018 (expectation over transformation).
     """
     pair = (APGD(eps, norm=norm, steps=steps), APGD(eps, norm=norm, steps=steps, loss="dlr"))
-    return Cascade(pair, f"randomised {norm} {fraction(eps)}")
+    return Cascade(pair, f"randomised {norm} {format_budget(eps)}")

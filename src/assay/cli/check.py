@@ -10,16 +10,16 @@ from assay.cli.evaluate import planned
 from assay.cli.models import check_fit, named, require_same
 from assay.cli.output import command_line, emit, note, say, table, teller
 from assay.cli.results import tell_errors
-from assay.core.arguments import number
 from assay.core.combinators import unfold
-from assay.core.folder import out_folder
-from assay.core.progress import watched
+from assay.masks.sources import with_foreground
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
-from assay.runs.foreground import with_foreground
 from assay.runs.settings import device_of
-from assay.runs.storage import require_own
-from assay.runs.work import Source
+from assay.store.lock import require_own
+from assay.store.model_source import Source
+from assay.util.output_folder import out_folder
+from assay.util.progress import watched
+from assay.util.validate import number
 
 _DEFAULT = ("apgd", "square:queries=1000")
 
@@ -44,7 +44,7 @@ def check(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Ask whether a robust accuracy of a model can be believed, on a few images, before the long evaluation.
+    """Check on a few images whether a robust accuracy can be trusted.
 
     Attacks the images as the evaluation will, then asks every check of docs/trust.md. Exit code 3 if one has found that
     the number would not be about what it claims.

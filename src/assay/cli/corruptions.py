@@ -13,12 +13,12 @@ from cyclopts import Parameter
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, named
 from assay.cli.output import emit, note, say, table
-from assay.core.arguments import described, nearest, one_of, reject
-from assay.core.files import atomic_write, file_name
-from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
 from assay.corruptions.registry import TABLES
 from assay.models import load as load_model
+from assay.util.files import atomic_write, file_name
+from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
+from assay.util.validate import described, nearest, one_of, reject
 
 COMMAND, TABLE = "corruptions", "corruptions.csv"
 
@@ -37,7 +37,9 @@ def corruptions(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Measure classifiers on corrupted images, 15 + 4 corruptions at 5 severities, and the mean corruption error.
+    """Measure accuracy under noise, blur, weather and digital corruptions.
+
+    15 + 4 corruptions at 5 severities, and the mean corruption error.
 
     Results are kept as they come: after an interrupt the same command goes on.
 

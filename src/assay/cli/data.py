@@ -1,7 +1,7 @@
 """Data on the command line: errors name the flag."""
 
-from assay.core.arguments import name_argument
 from assay.data import Dataset, load
+from assay.util.validate import name_argument
 
 
 def load_data(data: str, *, split: str, limit: int | None = None, seed: int = 0) -> Dataset:

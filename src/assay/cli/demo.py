@@ -12,23 +12,24 @@ from cyclopts import Parameter
 from assay.cli.evaluate import planned
 from assay.cli.output import emit, note, say, teller
 from assay.cli.results import show_cells
-from assay.core.arguments import reject, whole
-from assay.core.folder import claim, out_folder
-from assay.core.numbers import parse_number
-from assay.core.progress import Callback, watched
 from assay.data import Dataset
 from assay.data import load as load_data
-from assay.report import summary, write_report
+from assay.masks.sources import with_foreground
+from assay.report import write_report
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Executor, Inline, Local, ended, processors
-from assay.runs.foreground import with_foreground
-from assay.runs.handing import Ticket, handed_out
-from assay.runs.signals import Asked
-from assay.runs.work import Source
+from assay.runs.interrupts import Asked
+from assay.runs.retry_queue import Ticket, handed_out
+from assay.store.model_source import Source
+from assay.store.summary import summarise
 from assay.training import Recipe
 from assay.training import train as run_training
 from assay.training.trainer import require_accelerate
+from assay.util.output_folder import claim, out_folder
+from assay.util.parse import parse_number
+from assay.util.progress import Callback, watched
+from assay.util.validate import reject, whole
 
 MODELS = ("clean", "PGD-AT", "AT-Dual")
 
@@ -41,7 +42,7 @@ def demo(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Train clean, PGD-AT and AT-Dual models on scenes and digits, attack them all, write one report.
+    """Train three small models, attack them, and write one report.
 
     Three to six minutes on two cores, of which each gets a process. After an interrupt the same command goes on.
 
@@ -101,7 +102,7 @@ def demo(
         found.append(result.study)
     report = write_report(found, out / "report.html", title="Six classifiers under attack")
     if json:
-        emit(summary(found))
+        emit(summarise(found))
     else:
         say(f"\nreport: {report}  ({time.monotonic() - began:.0f} s)")
     return 0

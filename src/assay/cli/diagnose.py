@@ -8,15 +8,15 @@ from cyclopts import Parameter
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, named
 from assay.cli.output import command_line, note, say, teller
-from assay.core.arguments import number, reject, whole
-from assay.core.folder import check_claim, out_folder
-from assay.core.numbers import parse_number
 from assay.diagnostics import Trail, load_trail
-from assay.diagnostics.case import Case
+from assay.diagnostics.context import Case
 from assay.diagnostics.registry import chosen
 from assay.models import load as load_model
 from assay.runs.diagnose import COMMAND, is_diagnosis
 from assay.runs.diagnose import diagnose as ask
+from assay.util.output_folder import check_claim, out_folder
+from assay.util.parse import parse_number
+from assay.util.validate import number, reject, whole
 
 
 def diagnose(
@@ -33,7 +33,7 @@ def diagnose(
     seed: int = 0,
     quiet: bool = False,
 ) -> int:
-    """Ask why a model breaks: questions of a training trail, or of several models.
+    """Diagnose why a model breaks, or what training does to it.
 
     Answers are kept as they come: after an interrupt the same command goes on.
 

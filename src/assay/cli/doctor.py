@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from assay.cli.output import emit, table
-from assay.runs.facts import facts, package_version
+from assay.store.environment import facts
+from assay.util.packages import package_version
 
 OPTIONAL = {
     "accelerate": ("train", "training"),
@@ -25,7 +26,7 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
 def doctor(*, json: bool = False) -> int:
-    """Look at versions, hardware, optional libraries, and run one attack on a model whose answer is known.
+    """Check the installation: versions, hardware, optional packages, and a self-test.
 
     Parameters
     ----------
@@ -60,7 +61,8 @@ def _installed() -> list[dict[str, Any]]:
 
 def _self_test() -> dict[str, Any]:
     """PGD on a linear model must gain exactly eps times the l1 norm of the weights."""
-    from assay import PGD, attack
+    from assay.attacks import PGD
+    from assay.engine.api import attack
 
     weight = torch.tensor([[1.0, -2.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]])
     x, y = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.long)

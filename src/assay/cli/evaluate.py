@@ -6,28 +6,29 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from assay.attacks.registry import SUITES, Planned, plan
-from assay.attacks.registry import curve as curve_of
+from assay.attacks.plan import Planned, plan
+from assay.attacks.plan import curve as curve_of
+from assay.attacks.registry import SUITES
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, named, require_same
 from assay.cli.output import note, teller
 from assay.cli.results import refused, show
-from assay.core.arguments import described, nearest, one_of, reject, whole
 from assay.core.combinators import unfold
-from assay.core.folder import out_folder
-from assay.core.numbers import parse_number
-from assay.core.progress import watched
 from assay.core.types import NORMS
 from assay.data import Dataset
+from assay.masks.sources import FOREGROUNDS, with_foreground
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Local
-from assay.runs.foreground import FOREGROUNDS, with_foreground
 from assay.runs.settings import device_of
 from assay.runs.starts import check_start
-from assay.runs.storage import require_own
-from assay.runs.work import Source
+from assay.store.lock import require_own
+from assay.store.model_source import Source
 from assay.trust.grade import GRADES
+from assay.util.output_folder import out_folder
+from assay.util.parse import parse_number
+from assay.util.progress import watched
+from assay.util.validate import described, nearest, one_of, reject, whole
 
 
 def evaluate(
@@ -62,7 +63,9 @@ def evaluate(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Attack classifiers on labelled images; keep every result, and write a report.
+    """Measure robust accuracy: attack classifiers and write a report.
+
+    The same command resumes an evaluation that was interrupted.
 
     Results are kept as they come: after an interrupt the same command goes on.
 

@@ -8,11 +8,11 @@ from cyclopts import Parameter
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.output import emit, note, say
-from assay.core.arguments import one_of, reject
-from assay.core.folder import check_claim, out_folder
-from assay.core.numbers import parse_number
 from assay.defences.fitted import COMMAND, FILES, FITTINGS, check_fitting, fit_defence, is_fit
 from assay.models import load as load_model
+from assay.util.output_folder import check_claim, out_folder
+from assay.util.parse import parse_number
+from assay.util.validate import one_of, reject
 
 
 def fit(
@@ -31,7 +31,7 @@ def fit(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Train what a defence is made of, or go on where the same command stopped.
+    """Train a defence, such as a detector, or resume its training.
 
     Then: assay evaluate --defence NAME:path=OUT/defence.safetensors
 

@@ -17,36 +17,61 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 from cyclopts import App, Parameter
 
-from assay.cli.check import check
-from assay.cli.corruptions import corruptions
-from assay.cli.demo import demo
-from assay.cli.diagnose import diagnose
-from assay.cli.doctor import doctor
-from assay.cli.evaluate import evaluate
-from assay.cli.fit import fit
-from assay.cli.listing import ls
 from assay.cli.output import complain, note
-from assay.cli.run import run
-from assay.cli.runs import compare, export, report, status, verify
-from assay.cli.serve import serve
-from assay.cli.signatures import identify, signatures
-from assay.cli.train import train
-from assay.cli.words import read_value
-from assay.runs.facts import package_version
+from assay.cli.parse_value import read_value
+from assay.util.packages import package_version
 
 INTERRUPTED, TERMINATED, UNREAD = 130, 143, 141
+
+
+class Command(NamedTuple):
+    """A command; its module is imported when it is used.
+
+    Attributes:
+        name: of the command, and of its function.
+        module: in ``assay.cli``.
+        help: the first line of the function's docstring.
+    """
+
+    name: str
+    module: str
+    help: str
+
+
 COMMANDS = (
-    demo, evaluate, check, run, status, verify, compare, export, report, serve, diagnose, signatures, identify,
-    corruptions, train, fit, ls, doctor,
-)  # fmt: skip
+    Command("demo", "demo", "Train three small models, attack them, and write one report."),
+    Command(
+        "evaluate", "evaluate", "Measure robust accuracy: attack classifiers and write a report."
+    ),
+    Command("check", "check", "Check on a few images whether a robust accuracy can be trusted."),
+    Command("run", "run", "Run a study from a YAML file, or resume it."),
+    Command("status", "runs", "Show how far a run is, also while it is running."),
+    Command("verify", "runs", "Verify a run: its files, its ledger, and every adversarial image against its model."),
+    Command("compare", "runs", "Compare two runs, or the models of one, sample by sample."),
+    Command("export", "runs", "Export results as a model card, or to MLflow."),
+    Command("report", "runs", "Rebuild a run's tables and report from its ledger."),
+    Command("serve", "serve", "Browse the reports of many runs on this machine."),
+    Command("diagnose", "diagnose", "Diagnose why a model breaks, or what training does to it."),
+    Command("signatures", "signatures", "Learn to recognise which attack made an image."),
+    Command("identify", "signatures", "Identify the attack that made an image."),
+    Command("corruptions", "corruptions", "Measure accuracy under noise, blur, weather and digital corruptions."),
+    Command("train", "train", "Train a classifier, or resume its training."),
+    Command("fit", "fit", "Train a defence, such as a detector, or resume its training."),
+    Command("ls", "listing", "List attacks, data sources, models, defences and more by name."),
+    Command("doctor", "doctor", "Check the installation: versions, hardware, optional packages, and a self-test."),
+)
 
 
-def app() -> App:
-    """The command line application."""
+def app(command: str = "") -> App:
+    """The command line application.
+
+    Args:
+        command: the command that will be used: its help is its whole docstring, not the first line alone.
+    """
     found = App(
         name="assay",
         help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
@@ -55,8 +80,10 @@ def app() -> App:
         default_parameter=Parameter(converter=read_value),
         suppress_keyboard_interrupt=False,  # ours says that the same command goes on
     )
-    for command in COMMANDS:
-        found.command(command)
+    for known in COMMANDS:
+        short = {} if known.name == command else {"help": known.help}
+        found.command(f"assay.cli.{known.module}:{known.name}", name=known.name, **short)
+    found.register_install_completion_command(help="Install completion for the shell in use (bash, zsh, fish).")
     return found
 
 
@@ -94,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_warn, set())
-            code = app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+            code = app(words[0] if words else "")(
+                words, exit_on_error=False, print_error=False, result_action="return_value"
+            )
         return code if isinstance(code, int) else 0
     except Terminated:
         complain("terminated; the same command goes on")

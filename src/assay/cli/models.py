@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import described, reject
-from assay.core.calls import classify
-from assay.core.guard import untouched
-from assay.core.memory import is_out_of_memory
+from assay.core.model_calls import classify
+from assay.core.model_state import untouched
 from assay.data import Dataset
 from assay.models import digest, is_factory
 from assay.models.weights import SUFFIXES, is_weights_file
-from assay.runs.work import Source
+from assay.store.model_source import Source
+from assay.util.memory import is_out_of_memory
+from assay.util.validate import described, reject
 
 _TRIED = 8
 """Images that a model is tried on: one that raises an error on some samples is no reason to refuse it."""

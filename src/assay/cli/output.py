@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from assay.report.text import plain
+from assay.util.text import plain
 
 _LONGEST = 4000
 

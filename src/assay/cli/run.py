@@ -9,16 +9,16 @@ from cyclopts import Parameter
 
 from assay.cli.output import command_line, emit, note, say, table, teller
 from assay.cli.results import refused, tell_errors
-from assay.core.arguments import one_of, reject, whole
-from assay.core.progress import Callback, watched
 from assay.runs.executors import Executor, Inline, Local
-from assay.runs.planning import Foreseen, foresee
-from assay.runs.reading import read_study, schema
-from assay.runs.rehearsal import rehearsed
-from assay.runs.schema import Config
 from assay.runs.settings import device_of
-from assay.runs.study import StudyRun, limited, refuse_code, run_study
+from assay.study.dry_run import Foreseen, foresee
+from assay.study.parse import read_study, schema
+from assay.study.run import StudyRun, limited, refuse_code, run_study
+from assay.study.schema import Config
+from assay.study.smoke_config import rehearsed
 from assay.trust.grade import GRADES
+from assay.util.progress import Callback, watched
+from assay.util.validate import one_of, reject, whole
 
 EXECUTORS = ("local", "ray")
 
@@ -44,7 +44,7 @@ def run(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Run a study: models under attacks on data, with questions asked of them. The same command goes on with it.
+    """Run a study from a YAML file, or resume it.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _executor(
     if threads is not None:
         whole("threads", threads, least=1)
     if kind == "ray":
-        from assay.runs.cluster import OnRay
+        from assay.runs.ray_executor import OnRay
 
         return OnRay(address=address, workers=workers or None, threads=threads or 1, device=device)
     if address is not None:

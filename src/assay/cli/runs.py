@@ -3,22 +3,22 @@
 from pathlib import Path
 
 from assay.cli.output import emit, note, say, table
-from assay.core.arguments import one_of
-from assay.report import summary
-from assay.runs.card import cards, to_mlflow
-from assay.runs.compare import compare as compare_runs
-from assay.runs.finish import finish
-from assay.runs.ledger import Ledger
-from assay.runs.status import status_of
-from assay.runs.storage import held
-from assay.runs.verify import verify as verify_run
-from assay.runs.view import studies_of
+from assay.report.model_card import cards, to_mlflow
+from assay.runs.publish import finish
+from assay.store.compare import compare as compare_runs
+from assay.store.ledger import Ledger
+from assay.store.load_report import studies_of
+from assay.store.lock import held
+from assay.store.status import status_of
+from assay.store.summary import summarise
+from assay.store.verify import verify as verify_run
+from assay.util.validate import one_of
 
 FORMS = ("card", "mlflow")
 
 
 def status(run: Path, /, *, json: bool = False) -> int:
-    """Say how far a run is; it may be running.
+    """Show how far a run is, also while it is running.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def status(run: Path, /, *, json: bool = False) -> int:
 
 
 def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: bool = False) -> int:
-    """Check a run: the hashes of its files, its ledger, and every adversarial image against its model anew.
+    """Verify a run: its files, its ledger, and every adversarial image against its model.
 
     Parameters
     ----------
@@ -89,7 +89,9 @@ def _things(count: int) -> str:
 
 
 def compare(run: Path, other: Path | None = None, /, *, model: list[str] | None = None, json: bool = False) -> int:
-    """Compare two runs, or the models of one, sample by sample; other samples are refused.
+    """Compare two runs, or the models of one, sample by sample.
+
+    Runs on other samples are refused.
 
     Parameters
     ----------
@@ -115,7 +117,7 @@ def compare(run: Path, other: Path | None = None, /, *, model: list[str] | None 
 
 
 def export(run: Path, /, *, to: str = "card", model: str | None = None, experiment: str = "assay") -> int:
-    """Pass a run's results on: a model card with the metadata that hubs read, or MLflow.
+    """Export results as a model card, or to MLflow.
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ def export(run: Path, /, *, to: str = "card", model: str | None = None, experime
     """
     one_of("to", to, FORMS)
     with Ledger(run) as ledger:
-        told = [summary(study) for study in studies_of(run, ledger)]
+        told = [summarise(study) for study in studies_of(run, ledger)]
     if to == "mlflow":
         say(f"logged to MLflow: {to_mlflow(run, told, experiment)} runs")
         return 0
@@ -140,7 +142,7 @@ def export(run: Path, /, *, to: str = "card", model: str | None = None, experime
 
 
 def report(run: Path, /) -> int:
-    """Make a run's tables and report again from its ledger.
+    """Rebuild a run's tables and report from its ledger.
 
     Parameters
     ----------

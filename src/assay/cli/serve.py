@@ -5,14 +5,14 @@ from http.server import HTTPServer
 from pathlib import Path
 
 from assay.cli.output import note, say
-from assay.core.arguments import described, reject, whole
-from assay.runs.serving import serve as serve_runs
+from assay.report.server import serve as serve_runs
+from assay.util.validate import described, reject, whole
 
 _LAST_PORT = 65535
 
 
 def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False) -> int:
-    """Browse the reports of many runs, on this machine alone.
+    """Browse the reports of many runs on this machine.
 
     Parameters
     ----------

@@ -12,17 +12,17 @@ from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, named
 from assay.cli.output import command_line, emit, note, say, teller
-from assay.core.arguments import name_argument, number, reject
 from assay.core.combinators import unfold
-from assay.core.folder import check_claim, out_folder
-from assay.core.numbers import parse_number
-from assay.core.spec import names_of
 from assay.data.decode import stacked
 from assay.models import load as load_model
 from assay.runs.settings import device_of
 from assay.runs.signatures import COMMAND, Held, Lesson, is_signatures, learn_signatures
 from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
 from assay.signatures.networks import layer_of
+from assay.util.output_folder import check_claim, out_folder
+from assay.util.parse import parse_number
+from assay.util.spec import names_of
+from assay.util.validate import name_argument, number, reject
 
 _LARGEST = 2**30
 
@@ -57,7 +57,9 @@ def signatures(
     device: str = "cpu",
     quiet: bool = False,
 ) -> int:
-    """Learn which attack made an image: attack data set, recognisers, tables, and a file for assay identify.
+    """Learn to recognise which attack made an image.
+
+    Makes a data set of attacks, trains recognisers, and writes the tables and a file for ``assay identify``.
 
     What is done is kept: after an interrupt the same command goes on.
 
@@ -184,7 +186,9 @@ def identify(
     by: Path,
     json: bool = False,
 ) -> int:
-    """Say which attack most likely made images, or that none of those known did.
+    """Identify the attack that made an image.
+
+    The answer may be that none of the known attacks did.
 
     Parameters
     ----------

@@ -11,16 +11,17 @@ from cyclopts import Parameter
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.output import emit, note, say
-from assay.core.arguments import described, name_argument, reject, whole
-from assay.core.folder import check_claim, out_folder
-from assay.core.numbers import parse_number
-from assay.data import Dataset
+from assay.core.combinators import AnyAttack
+from assay.masks.sources import with_foreground
 from assay.models import load as load_model
-from assay.runs.foreground import with_foreground
 from assay.training import Epoch, Moment, Recipe, Trained, with_stored
 from assay.training import train as run_training
+from assay.training.objectives.batch import needs_of
 from assay.training.objectives.registry import check_options
 from assay.training.trainer import COMMAND, FILES, is_training, require_accelerate
+from assay.util.output_folder import check_claim, out_folder
+from assay.util.parse import parse_number
+from assay.util.validate import described, name_argument, reject, whole
 
 
 def train(
@@ -59,7 +60,7 @@ def train(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Train a classifier, or go on where the same command stopped.
+    """Train a classifier, or resume its training.
 
     Parameters
     ----------
@@ -137,10 +138,6 @@ def train(
     if not validate and stored is None:  # which read a budget, too
         given |= {"eps": eps, "norm": norm}
     check_options(objective, {name for name, value in given.items() if value is not None}, attack)
-    loaded = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
-    if "dual" in f"{objective}{attack}{stored_attack}":
-        loaded = with_foreground(loaded, foreground)
-    loaded = loaded.head(limit, seed)
     recipe = Recipe(
         arch=arch,
         normalize=normalize,
@@ -167,8 +164,15 @@ def train(
         seed=seed,
     )
     recipe.require_milestones()
-    if stored is not None:
-        loaded = _extended(loaded, recipe, stored, stored_attack)
+    loaded = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
+    fooling = None if stored is None else _stored_attack(recipe, stored_attack)
+    if "mask" in recipe.needs or (fooling is not None and "mask" in needs_of(fooling)):
+        loaded = with_foreground(loaded, foreground)
+    loaded = loaded.head(limit, seed)
+    if stored is not None and fooling is not None:
+        with name_argument("stored", inner="model"):
+            network = load_model(stored)
+        loaded = with_stored(loaded, network, fooling, seed=recipe.seed)
     before, ran = (out / "model.safetensors").is_file(), list[Epoch]()
     with _bar(quiet or json) as live:
         found = run_training(loaded, recipe, out, trail=kept, track=tuple(track or ()),
@@ -180,14 +184,11 @@ def train(
     return 0
 
 
-def _extended(data: Dataset, recipe: Recipe, model: str, attack: str) -> Dataset:
-    """The data and adversarial examples of another model."""
+def _stored_attack(recipe: Recipe, spec: str) -> AnyAttack:
+    """The attack that makes stored examples, at the recipe's budget."""
     if recipe.eps is None:
         return reject("eps", "a budget, which stored examples need", None)
-    fooled = make_attack(attack, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background)
-    with name_argument("stored", inner="model"):
-        network = load_model(model)
-    return with_stored(data, network, fooled, seed=recipe.seed)
+    return make_attack(spec, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background)
 
 
 def _teller(ran: list[Epoch], silent: bool) -> Callable[[Epoch], None]:

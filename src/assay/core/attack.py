@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.types import Count, Flag, Images, PerRow
 
 S = TypeVar("S")
@@ -51,7 +53,33 @@ class Attack(Protocol[S]):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Optional fields of `Rows` that it reads, and ``"scores"`` where labels alone tell it nothing."""
+        """Optional fields of `Rows` that it reads: any of ``"mask"``, ``"start"``, ``"reference"``."""
+        ...
+
+    @property
+    def traits(self) -> Traits:
+        """What others must know of it."""
+        ...
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "Attack[Any] | None":
+        """The same attack, changed; what is not given stays.
+
+        Args:
+            effort: factor on its steps or queries.
+            step_size: factor on its step size.
+            geometry: another set, for its budget.
+            objective: another loss.
+
+        Returns:
+            The changed attack; None if it has no such thing: no steps to multiply, no budget, a loss of its own.
+        """
         ...
 
     def init(self, rows: Rows, rng: Rng) -> S:
@@ -69,9 +97,9 @@ class Attack(Protocol[S]):
 
 @runtime_checkable
 class Priced(Protocol):
-    """An attack that knows how many forward passes its next step costs each row, so that no budget is exceeded.
+    """An attack whose steps differ in price, and that says so beforehand, so that no limit on passes is exceeded.
 
-    For other attacks a step is taken to cost what the last one did, and the first one a single pass.
+    For other attacks the first step costs `Traits.price`, and each later one what the last one did.
     """
 
     def price(self, state: Any) -> Count:

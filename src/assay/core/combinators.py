@@ -5,12 +5,13 @@ in which every sample is tried until one breaks it. The engine runs variants as 
 and a sample that is broken costs nothing more.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from assay.core.arguments import reject, whole
 from assay.core.attack import Attack
 from assay.core.geometry import Geometry
+from assay.util.validate import reject, whole
 
 MOST = 1 << 20
 """More restarts than anyone will ask for: keeps the addresses of restarts and targets apart."""
@@ -54,17 +55,47 @@ class Composite(Protocol):
         """The stages in the order in which survivors meet them."""
         ...
 
+    def map(self, change: "Change") -> "Composite":
+        """The same composition of changed attacks."""
+        ...
+
     def describe(self) -> str:
         """One line for tables."""
         ...
 
 
 AnyAttack = Attack[Any] | Composite
+Change = Callable[[Attack[Any]], Attack[Any]]
+"""From a plain attack to a changed one."""
 
 
 def unfold(attack: AnyAttack) -> tuple[Stage, ...]:
     """The stages of any attack; a plain one is one stage of one variant."""
     return attack.stages() if isinstance(attack, Composite) else (Stage(attack),)
+
+
+def map_attacks(attack: AnyAttack, change: Change) -> AnyAttack:
+    """Any attack with each plain attack in it changed."""
+    return attack.map(change) if isinstance(attack, Composite) else change(attack)
+
+
+def vary_attacks(attack: AnyAttack, change: Callable[[Attack[Any]], Attack[Any] | None]) -> AnyAttack | None:
+    """Any attack with each plain attack in it varied; None if there is none that can be.
+
+    Args:
+        attack: any attack.
+        change: gives the varied attack, such as ``lambda plain: plain.vary(effort=2)``; None where it cannot be varied,
+            and is kept as it is.
+    """
+    varied = [change(stage.attack) for stage in unfold(attack)]
+    if all(one is None for one in varied):
+        return None
+
+    def one(plain: Attack[Any]) -> Attack[Any]:
+        changed = change(plain)
+        return plain if changed is None else changed
+
+    return map_attacks(attack, one)
 
 
 @dataclass(frozen=True)
@@ -100,6 +131,10 @@ class Restarts:
             for stage in unfold(self.attack)
         )
 
+    def map(self, change: Change) -> "Restarts":
+        """The same of changed attacks."""
+        return replace(self, attack=map_attacks(self.attack, change))
+
     def describe(self) -> str:
         """The attack and the number of tries."""
         return f"{self.attack.describe()} ×{self.n}"
@@ -134,6 +169,10 @@ class Targets:
             for stage in unfold(self.attack)
         )
 
+    def map(self, change: Change) -> "Targets":
+        """The same of changed attacks."""
+        return replace(self, attack=map_attacks(self.attack, change))
+
     def describe(self) -> str:
         """The attack and the number of targets."""
         return f"{self.attack.describe()} →{self.k} targets"
@@ -159,6 +198,10 @@ class Cascade:
     def stages(self) -> tuple[Stage, ...]:
         """All stages, one after the other."""
         return tuple(stage for attack in self.attacks for stage in unfold(attack))
+
+    def map(self, change: Change) -> "Cascade":
+        """The same of changed attacks."""
+        return replace(self, attacks=tuple(map_attacks(attack, change) for attack in self.attacks))
 
     def describe(self) -> str:
         """The name, or the attacks' names."""
@@ -188,6 +231,10 @@ class Then:
         budgets = tuple(s.attack.geometry for s in first if s.attack.geometry is not None)
         later = enumerate(unfold(self.second))
         return (*first, *(replace(s, refines=len(first) + i, within=(*s.within, *budgets)) for i, s in later))
+
+    def map(self, change: Change) -> "Then":
+        """The same of changed attacks."""
+        return Then(map_attacks(self.first, change), map_attacks(self.second, change))
 
     def describe(self) -> str:
         """Both names."""

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from assay.core.arguments import number, one_of, whole
-from assay.core.calls import Classifier, as_logits, call, fill_masked
+from assay.core.model_calls import Classifier, as_logits, call, fill_masked
 from assay.core.rng import Rng
 from assay.core.types import Count, Images, Labels, Logits
+from assay.util.validate import number, one_of, whole
 
 
 class RandomTransform(Protocol):

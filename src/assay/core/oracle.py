@@ -8,16 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assay.core.arguments import described, one_of, reject
-from assay.core.calls import Classifier, as_logits, call, fill_masked, gradients
-from assay.core.drawn import Drawn
 from assay.core.expectation import Expectation
-from assay.core.guard import model_device, model_dtype
-from assay.core.layout import Layout, tolerant
-from assay.core.objectives import Objective
+from assay.core.memory_format import Layout, tolerant
+from assay.core.model_calls import Classifier, as_logits, call, fill_masked, gradients
+from assay.core.model_state import model_device, model_dtype
+from assay.core.objective import Objective
+from assay.core.random_models import Drawn
 from assay.core.rows import Rows
 from assay.core.tree import spread, take
 from assay.core.types import Count, Flag, Images, Labels, Logits, PerRow
+from assay.util.validate import described, one_of, reject
 
 PRECISIONS = ("float32", "bfloat16")
 _CHUNK = 4096

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, number, one_of, reject
-from assay.core.statistics import exact_interval
 from assay.core.types import Count, Images, Labels, PerRow
+from assay.util.statistics import exact_interval
+from assay.util.validate import described, number, one_of, reject
 
 TOLERANCE = 5e-5
 """How far beyond its budget, as a share of it, a perturbation may be by rounding."""

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assay.core.arguments import described, reject
 from assay.core.types import Flag, Images, Labels, Logits, Mask, PerRow
+from assay.util.validate import described, reject
 
 Test = Callable[[Logits, Images], Flag]
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, nearest, one_of, reject, whole
 from assay.core.rng import content_keys
 from assay.core.types import Images, Labels
 from assay.corruptions import blur, digital, noise, weather
+from assay.util.validate import described, nearest, one_of, reject, whole
 
 SEVERITIES = (1, 2, 3, 4, 5)
 TABLES = ("auto", "imagenet", "cifar")

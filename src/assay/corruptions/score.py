@@ -9,14 +9,14 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import one_of, reject
-from assay.core.calls import classify
-from assay.core.files import atomic_write
-from assay.core.guard import untouched
+from assay.core.call_context import in_neutral_context
+from assay.core.model_calls import classify
+from assay.core.model_state import untouched
 from assay.corruptions.registry import CORRUPTIONS, SEVERITIES, corrupt
 from assay.data import Dataset
 from assay.models import digest
+from assay.util.files import atomic_write
+from assay.util.validate import one_of, reject
 
 ALEXNET: Mapping[str, float] = MappingProxyType({
     "gaussian_noise": 0.886, "shot_noise": 0.894, "impulse_noise": 0.923, "defocus_blur": 0.820, "glass_blur": 0.826,

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.arguments import described, reject
+from assay.util.validate import described, reject
 
 LAYOUTS = ("auto", "nchw", "nhwc", "nhw")
 ROUNDING = 1e-5

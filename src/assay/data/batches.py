@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import torch
 
-from assay.core.arguments import whole
 from assay.core.rng import Rng
 from assay.core.types import Images, Labels
+from assay.util.validate import whole
 
 
 def random_batches(x: Images, y: Labels, size: int = 128, seed: int = 0) -> Iterator[tuple[Images, Labels]]:

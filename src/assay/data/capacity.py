@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from assay.core.arguments import described, reject
+from assay.util.validate import described, reject
 
 _SHARE = 0.8
 """Share of the free memory that images may take."""

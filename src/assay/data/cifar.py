@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.core.arguments import described, reject
 from assay.data.arrays import labels, pixels
 from assay.data.dataset import Dataset
 from assay.data.spec import Request
 from assay.data.text import read_lines
+from assay.util.validate import described, reject
 
 OPTIONS = ("labels",)
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.arguments import described, number, reject, whole
 from assay.data.arrays import check_range
 from assay.data.batches import random_indices
+from assay.util.validate import described, number, reject, whole
 
 Index = Tensor | slice | None
 

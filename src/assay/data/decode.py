@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from assay.core.arguments import described, reject
 from assay.data.arrays import binary
 from assay.data.capacity import check_memory
+from assay.util.validate import described, reject
 
 Encoded = bytes | Path
 Size = tuple[int, int]

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from assay.core.arguments import described, reject
 from assay.data.dataset import Dataset
 from assay.data.spec import Request, one_set
+from assay.util.validate import described, reject
 
 OPTIONS = ("holdout", "seed")
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, reject
 from assay.data.dataset import Dataset
 from assay.data.decode import MODES, SUFFIXES, cutout, stacked
 from assay.data.spec import Request, listed, one_set, refuse_part
 from assay.data.text import read_lines, read_text
+from assay.util.validate import described, reject
 
 OPTIONS = ("size", "mode", "empty", "holdout", "seed", "max_gib")
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from assay.core.arguments import described, reject
 from assay.data import parquet
 from assay.data.dataset import Dataset
 from assay.data.spec import Request, listed
+from assay.util.validate import described, reject
 
 OPTIONS = ("image", "label", "mask", "classes", "size", "mode", "config", "max_gib")
 

@@ -13,12 +13,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.core.arguments import described, reject
 from assay.data.arrays import class_names, labels, pixels
 from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
 from assay.data.spec import Request
 from assay.data.text import read_lines
+from assay.util.validate import described, reject
 
 OPTIONS = ("classes", "max_gib")
 

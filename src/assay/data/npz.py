@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.arguments import described, nearest, reject
 from assay.data.arrays import LAYOUTS, class_names, foreground, labels, pixels
 from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
 from assay.data.spec import Request, listed, one_set, refuse_part
+from assay.util.validate import described, nearest, reject
 
 OPTIONS = ("x", "y", "mask", "classes", "layout", "holdout", "seed", "max_gib")
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, nearest, reject
 from assay.data.arrays import class_names, labels
 from assay.data.dataset import Dataset
 from assay.data.decode import MODES, cutout, stacked
 from assay.data.spec import Request, listed, one_set, refuse_part
+from assay.util.validate import described, nearest, reject
 
 OPTIONS = ("image", "label", "mask", "classes", "size", "mode", "holdout", "seed", "max_gib")
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from assay.core.arguments import described, nearest, one_of, reject
 from assay.data import cifar, digits, folder, hub, idx, npz, parquet, torchvision
 from assay.data.dataset import Dataset
 from assay.data.decode import SUFFIXES
 from assay.data.scenes import OPTIONS as _SCENES_OPTIONS
 from assay.data.scenes import load as _load_scenes
 from assay.data.spec import SPLITS, Request, listed, options_of
+from assay.util.validate import described, nearest, one_of, reject
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number, one_of, reject, whole
 from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
 from assay.data.shapes import SHAPES
 from assay.data.spec import Request
 from assay.data.textures import TURN, bar, colour, grid, power_law, to_rgb, turned
+from assay.util.validate import number, one_of, reject, whole
 
 OPTIONS = ("size", "count", "seed", "classes", "cue")
 

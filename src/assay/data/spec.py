@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assay.core.arguments import described, nearest, number, one_of, reject, whole
-from assay.core.numbers import parse_number
 from assay.data.dataset import Dataset
+from assay.util.parse import parse_number
+from assay.util.validate import described, nearest, number, one_of, reject, whole
 
 SPLITS = ("train", "val", "test", "all")
 _SPLIT_WORDS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from assay.core.arguments import described, reject
+from assay.util.validate import described, reject
 
 _MOST = 2**24
 

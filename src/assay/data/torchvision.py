@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from assay.core.arguments import described, nearest, reject
 from assay.data.arrays import class_names
 from assay.data.dataset import Dataset
 from assay.data.decode import MODES, stacked
 from assay.data.spec import Request
+from assay.util.validate import described, nearest, reject
 
 OPTIONS = ("size", "mode", "classes", "max_gib")
 

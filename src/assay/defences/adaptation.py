@@ -1,12 +1,15 @@
 """What an attack has to know of a defence: a number that it does not know of is no robust accuracy."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from assay.core.calls import Classifier
-from assay.core.combinators import AnyAttack
-from assay.core.objectives import Objective
+from assay.core.combinators import AnyAttack, vary_attacks
+from assay.core.model_calls import Classifier
+from assay.core.objective import Objective
 from assay.core.rows import Test
+from assay.util.validate import one_of
+
+METHODS = ("EOT", "BPDA", "joint")
 
 
 @dataclass(frozen=True)
@@ -18,17 +21,26 @@ class Adaptation:
         surrogate: what the attack sees; None for the classifier itself.
         test: a further condition on success, such as not being rejected.
         objective: what the attack maximises instead of its own objective; None to leave that.
+        methods: what the attack does, any of `METHODS`: ``"EOT"`` (gradients averaged over random draws), ``"BPDA"``
+            (gradients past a part that has none), ``"joint"`` (classifier and detector at once).
     """
 
     how: str
     surrogate: Classifier | None = None
     test: Test | None = None
     objective: Objective | None = None
+    methods: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            one_of("methods", method, METHODS)
 
     def adapt(self, attack: AnyAttack) -> AnyAttack:
-        """The attack with this objective, wherever it has one."""
-        adapted: AnyAttack = attack if self.objective is None else _with_objective(attack, self.objective)
-        return adapted
+        """The attack with this objective; parts whose loss is fixed keep theirs."""
+        if self.objective is None:
+            return attack
+        loss = self.objective
+        return vary_attacks(attack, lambda plain: plain.vary(objective=loss)) or attack
 
 
 @runtime_checkable
@@ -43,16 +55,3 @@ class Defended(Protocol):
 def adaptation_of(model: Classifier) -> Adaptation | None:
     """What a classifier declares; None for one that declares nothing."""
     return model.adaptation() if isinstance(model, Defended) else None
-
-
-def _with_objective(part: Any, objective: Objective) -> Any:
-    changes: dict[str, Any] = {}
-    for name in getattr(part, "__dataclass_fields__", {}):
-        value = getattr(part, name)
-        if name in ("objective", "loss") and isinstance(value, Objective):
-            changes[name] = objective
-        elif isinstance(value, tuple) and any(hasattr(v, "__dataclass_fields__") for v in value):
-            changes[name] = tuple(_with_objective(v, objective) for v in value)
-        elif name in ("attack", "first", "second", "inner") and hasattr(value, "__dataclass_fields__"):
-            changes[name] = _with_objective(value, objective)
-    return replace(part, **changes) if changes else part

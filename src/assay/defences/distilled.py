@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from assay.core.arguments import number
-from assay.core.calls import classify
+from assay.core.model_calls import classify
 from assay.core.types import Images, Logits
 from assay.defences.adaptation import Adaptation
+from assay.util.validate import number
 
 
 class Distilled(nn.Module):

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import number, reject, whole
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
-from assay.core.files import atomic_write
-from assay.core.run import perturb
 from assay.core.types import Images, Labels
 from assay.data import Dataset
-from assay.defences.guarded import Detector
+from assay.defences.detectors import Detector
 from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDensity
+from assay.engine.api import perturb
+from assay.util.files import atomic_write
+from assay.util.validate import number, reject, whole
 
 STEPS = 1_000_003
 """More steps than an epoch has, so that each step has a seed of its own."""

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import number, one_of, reject, whole
 from assay.core.combinators import AnyAttack
-from assay.core.files import atomic_write
-from assay.core.folder import check_claim, claim, foreign, locked, out_folder
 from assay.data import Dataset
+from assay.defences.checkpoint import save_part
+from assay.defences.detectors import Detector, Reconstruction, threshold_at
 from assay.defences.fit import Progress, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
-from assay.defences.guarded import Detector, Reconstruction, threshold_at
-from assay.defences.parts import save_part
 from assay.models import digest
+from assay.util.files import atomic_write
+from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
+from assay.util.validate import number, one_of, reject, whole
 
 COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
 """What the folder's record says, and what is written there."""

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import number, whole
 from assay.core.rng import Rng, content_keys
 from assay.core.types import Images
 from assay.defences.purifiers import Generator
+from assay.util.validate import number, whole
 
 
 class Projection(nn.Module):

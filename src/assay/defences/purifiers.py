@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import number, whole
 from assay.core.types import Images
+from assay.util.validate import number, whole
 
 
 class Autoencoder(nn.Module):

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn import functional as F
 
-from assay.core.arguments import number, whole
 from assay.core.expectation import Expectation
 from assay.core.rng import Rng
 from assay.core.types import Count, Images, Labels, Logits
 from assay.defences.adaptation import Adaptation
+from assay.util.validate import number, whole
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class RandomInput(nn.Module):
     def adaptation(self) -> Adaptation:
         """Expectation over the transformation."""
         seen = Expectation(self.model, self.attack_draws, transform=self.transform)
-        return Adaptation(f"EOT over {self.transform}, {self.attack_draws} fresh draws a step", surrogate=seen)
+        return Adaptation(f"EOT over {self.transform}, {self.attack_draws} fresh draws a step", surrogate=seen,
+                          methods=("EOT",))  # fmt: skip
 
 
 class SelfEnsemble(nn.Module):
@@ -94,4 +95,5 @@ class SelfEnsemble(nn.Module):
     def adaptation(self) -> Adaptation:
         """Expectation over the noise."""
         seen = Expectation(self.model, self.attack_draws)
-        return Adaptation(f"EOT over the noise layers, {self.attack_draws} passes a step", surrogate=seen)
+        return Adaptation(f"EOT over the noise layers, {self.attack_draws} passes a step", surrogate=seen,
+                          methods=("EOT",))  # fmt: skip

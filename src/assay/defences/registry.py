@@ -8,18 +8,18 @@ from typing import Any
 
 from torch import nn
 
-from assay.core.arguments import described, name_argument, nearest, reject
-from assay.core.spec import read_arguments, split_spec
-from assay.defences.changes import BitDepth, Blur, Jpeg, Median, TotalVariation
+from assay.defences.checkpoint import load_part
+from assay.defences.detectors import Guarded, Reconstruction, Squeezing
 from assay.defences.distilled import Distilled
 from assay.defences.fitted import FITTINGS, with_threshold
-from assay.defences.guarded import Guarded, Reconstruction, Squeezing
-from assay.defences.parts import load_part
 from assay.defences.projection import Projection
 from assay.defences.purifiers import PixelDefend
 from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble
 from assay.defences.smoothing import Smoothed
 from assay.defences.transformed import Transformed
+from assay.defences.transforms import BitDepth, Blur, Jpeg, Median, TotalVariation
+from assay.util.spec import read_arguments, split_spec
+from assay.util.validate import described, name_argument, nearest, reject
 
 
 def jpeg(model: nn.Module, quality: int = 75) -> Transformed:

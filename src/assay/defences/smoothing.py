@@ -6,14 +6,14 @@ import torch
 from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import number, whole
-from assay.core.calls import classify
+from assay.core.call_context import in_neutral_context
 from assay.core.expectation import Expectation
-from assay.core.guard import untouched
+from assay.core.model_calls import classify
+from assay.core.model_state import untouched
 from assay.core.rng import Rng, content_keys
 from assay.core.types import Images, Labels, Logits
 from assay.defences.adaptation import Adaptation
+from assay.util.validate import number, whole
 
 ABSTAIN = -1
 """The label of an image whose classes are too close to call."""
@@ -70,7 +70,7 @@ class Smoothed(nn.Module):
         """Expectation over the noise."""
         seen = Expectation(self.model, self.attack_draws, sigma=self.sigma, seed=self.rng.seed)
         how = f"EOT over Gaussian noise of {self.sigma:g}, {self.attack_draws} fresh draws a step"
-        return Adaptation(how, surrogate=seen)
+        return Adaptation(how, surrogate=seen, methods=("EOT",))
 
     @in_neutral_context
     def predict(self, x: Images, *, n: int = 100, alpha: float = 0.001, batch: int = 1000) -> Labels:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.calls import classify
+from assay.core.model_calls import classify
 from assay.core.types import Images, Logits
 from assay.defences.adaptation import Adaptation
 
@@ -50,7 +50,7 @@ class Transformed(nn.Module):
         if self.through:
             return Adaptation(f"gradients pass through {named}")
         return Adaptation(f"BPDA: forward through {named}, backward as if it were the identity",
-                          surrogate=StraightThrough(self.model, self.change))  # fmt: skip
+                          surrogate=StraightThrough(self.model, self.change), methods=("BPDA",))  # fmt: skip
 
 
 class StraightThrough(nn.Module):

@@ -3,6 +3,7 @@
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import Attribution, attribution
 from assay.diagnostics.budgets import Budgets, budgets
+from assay.diagnostics.corruption_profile import Profile, profile
 from assay.diagnostics.destruction import Destruction, destruction, destruction_rate
 from assay.diagnostics.detectability import Detectability, detectability
 from assay.diagnostics.filters import Standard, filter_gradients, filters_of, input_saliency
@@ -10,7 +11,6 @@ from assay.diagnostics.gradients import Gradients, gradients
 from assay.diagnostics.interpretability import Interpretability, interpretability
 from assay.diagnostics.learning import Learning, learning
 from assay.diagnostics.parameters import Parameters, parameters
-from assay.diagnostics.profile import Profile, profile
 from assay.diagnostics.saliency import (
     Saliency,
     activation_map,

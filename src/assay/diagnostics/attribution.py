@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import number, reject, whole
+from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.explanations import attack_saliency, saliency, shared_top, spearman
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Told, quiet, right_of, same_length
+from assay.util.validate import number, reject, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

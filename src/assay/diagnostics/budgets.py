@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import number, reject
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import Told, quiet, refereed, same_length
+from assay.util.validate import number, reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

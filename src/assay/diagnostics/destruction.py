@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.rng import Rng
 from assay.core.types import Flag, Images, Labels
-from assay.defences.changes import Blur
+from assay.defences.transforms import Blur
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of, same_length
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.universal import UniversalSign, universal
-from assay.core.ambient import in_neutral_context
+from assay.attacks.universal.perturbation import UniversalSign, universal
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
-from assay.core.guard import untouched
+from assay.core.model_state import untouched
 from assay.data import Dataset
+from assay.defences.detectors import Detector, roc
 from assay.defences.fit import fit_detector
-from assay.defences.guarded import Detector, roc
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from assay.core.ambient import in_neutral_context
-from assay.core.calls import classify
-from assay.core.guard import model_device, untouched
+from assay.core.call_context import in_neutral_context
+from assay.core.model_calls import classify
+from assay.core.model_state import model_device, untouched
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.trail import right_of
 

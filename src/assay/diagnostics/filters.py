@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import reject, whole
-from assay.core.calls import as_logits, classify, select_output
-from assay.core.guard import model_device, untouched
+from assay.core.call_context import in_neutral_context
+from assay.core.model_calls import as_logits, classify, select_output
+from assay.core.model_state import model_device, untouched
 from assay.core.types import Images, Labels
 from assay.diagnostics.trail import same_length
+from assay.util.validate import reject, whole
 
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 CHUNK = 32

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
+from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import pictures
 from assay.diagnostics.trail import Told, loss_gradient, quiet, same_length

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, reject
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
-from assay.core.groups import Groups
 from assay.core.outcome import Status
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines, overlay, pictures
@@ -26,6 +24,8 @@ from assay.diagnostics.saliency import (
     interpretability_score,
 )
 from assay.diagnostics.trail import Told, quiet, refereed, same_length
+from assay.parts.groups import Groups
+from assay.util.validate import described, reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import reject
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.outcome import Status
 from assay.core.types import Images, Labels
 from assay.diagnostics.filters import CHUNK, Standard, filter_gradients, filters_of, input_saliency, sorted_profile
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, overlay, pictures
 from assay.diagnostics.trail import Told, quiet, refereed
+from assay.util.validate import reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,20 +9,18 @@ import torch
 from torch import nn
 
 from assay.attacks import APGD, FGSM, PGD, CarliniWagnerL2, CarliniWagnerLinf, DeepFool, Patch, StrAttack
-from assay.attacks.universal import UniversalSign
-from assay.core.arguments import reject
-from assay.core.spec import names_of
+from assay.attacks.universal.perturbation import UniversalSign
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import attribution
 from assay.diagnostics.budgets import budgets
-from assay.diagnostics.case import Case
+from assay.diagnostics.context import Case
+from assay.diagnostics.corruption_profile import profile
 from assay.diagnostics.destruction import destruction
 from assay.diagnostics.detectability import detectability
 from assay.diagnostics.gradients import gradients
 from assay.diagnostics.interpretability import interpretability
 from assay.diagnostics.learning import learning
 from assay.diagnostics.parameters import parameters
-from assay.diagnostics.profile import profile
 from assay.diagnostics.sharedness import sharedness
 from assay.diagnostics.stability import stability
 from assay.diagnostics.surface import surface
@@ -31,6 +29,8 @@ from assay.diagnostics.tradeoff import tradeoff
 from assay.diagnostics.trail import Trail
 from assay.diagnostics.transfer import transfer
 from assay.diagnostics.universality import universality
+from assay.util.spec import names_of
+from assay.util.validate import reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

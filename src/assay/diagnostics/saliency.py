@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, number, reject
-from assay.core.calls import call, classify, gradients
-from assay.core.guard import model_device, untouched
+from assay.core.call_context import in_neutral_context
+from assay.core.model_calls import call, classify, gradients
+from assay.core.model_state import model_device, untouched
 from assay.core.types import Images, Labels, PerRow
+from assay.util.validate import described, number, reject
 
 
 class Saliency(NamedTuple):

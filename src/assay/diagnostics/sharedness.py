@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.ambient import in_neutral_context
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
+from assay.core.call_context import in_neutral_context
 from assay.core.rng import Rng
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, canvas

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from assay.attacks import DualPerturbation
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import number, reject
-from assay.core.run import perturb
+from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import Told, quiet, right_of, same_length
+from assay.engine.api import perturb
 from assay.masks import SpectralResidual, foreground_score
+from assay.util.validate import number, reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from assay.core.ambient import in_neutral_context
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, reject
-from assay.core.calls import classify, gradients
+from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
-from assay.core.guard import model_device, untouched
+from assay.core.model_calls import classify, gradients
+from assay.core.model_state import model_device, untouched
 from assay.core.outcome import Outcome
-from assay.core.run import INTERRUPTED, perturb
-from assay.core.run import attack as run_attack
 from assay.core.types import Images, Labels
+from assay.engine.api import INTERRUPTED, perturb
+from assay.engine.api import attack as run_attack
 from assay.models import load as load_model
+from assay.util.validate import described, reject
 
 
 @dataclass(frozen=True)

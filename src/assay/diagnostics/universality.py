@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.attacks.universal import UniversalAttack, universal
-from assay.core.ambient import in_neutral_context
+from assay.attacks.universal.perturbation import UniversalAttack, universal
+from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Told, Trail, quiet, right_of

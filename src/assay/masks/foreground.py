@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import described, reject, whole
 from assay.core.types import Images, Mask
+from assay.util.validate import described, reject, whole
 
 
 def threshold_mask(density: Tensor) -> Mask:

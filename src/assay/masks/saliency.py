@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import described, number, reject, whole
-from assay.core.calls import call
+from assay.core.model_calls import call
 from assay.core.types import Images
+from assay.util.validate import described, number, reject, whole
 
 Density = Float[Tensor, "b 1 h w"]
 

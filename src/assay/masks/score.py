@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from assay.core.arguments import described, reject
-from assay.core.objectives import Objective
+from assay.core.objective import Objective
 from assay.core.rows import Rows
 from assay.core.types import Images, Logits, PerRow
+from assay.util.validate import described, reject
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class _Score:
         if rows.mask is None:
             reject("mask", "a foreground mask, which the foreground score needs", None)
         return foreground_score(self.salience, x, rows.mask)
+
+    def describe(self) -> str:
+        """The name of the term."""
+        return "foreground score"
 
 
 def foreground_score(salience: nn.Module, x: Images, mask: Images) -> PerRow:

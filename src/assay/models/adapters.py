@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import described, number, reject, whole
-from assay.core.calls import call, call_in_groups
+from assay.core.model_calls import call, call_in_groups
+from assay.util.validate import described, number, reject, whole
 
 
 class BinaryLogit(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from assay.core.arguments import described, nearest, reject
+from assay.util.validate import described, nearest, reject
 
 _SYNONYMS = {
     "channels": ("in_channels", "in_chans", "num_channels"),

@@ -6,7 +6,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import described, reject
+from assay.util.validate import described, reject
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.", "classifier.", "0.", "1.")
 """Prefixes by which data-parallel, compiled, Lightning and other modules name what they wrap."""

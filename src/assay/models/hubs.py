@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import described, reject
-from assay.core.calls import select_output
+from assay.core.model_calls import select_output
 from assay.models.preprocessing import Preprocessing, preprocessing_of
+from assay.util.validate import described, reject
 
 _TOLERANCE = 1e-3
 """Share of the range of the preprocessed values by which a layer may differ from the processor that it stands for."""

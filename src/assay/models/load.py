@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import described, one_of, reject
-from assay.core.guard import alone
-from assay.core.tensors import write_tensors
+from assay.core.model_state import alone
 from assay.models.factories import from_factory
 from assay.models.fitting import align_names, check_kinds, fill_weights
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.registry import ARCHITECTURES, build
 from assay.models.weights import is_weights_file, read_weights
+from assay.util.tensors import write_tensors
+from assay.util.validate import described, one_of, reject
 
 Recipe = Mapping[str, Any]
 """What `build` needs: arch, channels, classes, size, normalize."""

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import number
+from assay.util.validate import number
 
 
 class Noise(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.core.arguments import described, reject
+from assay.util.validate import described, reject
 
 
 def named_files(path: Path) -> list[str]:

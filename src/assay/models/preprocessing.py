@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import described, number, reject
+from assay.util.validate import described, number, reject
 
 _PIXEL_SETTINGS = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "do_flip_channel_order",
                    "rescale_offset", "include_top")  # fmt: skip

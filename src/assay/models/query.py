@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.arguments import described, one_of, reject, whole
 from assay.core.types import Images, Logits
 from assay.models.onnx import create_runner, named_files
+from assay.util.validate import described, one_of, reject, whole
 
 GIVES = ("logits", "probabilities", "labels")
 LAYOUTS = ("nchw", "nhwc")

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from assay.core.arguments import described, nearest, one_of, reject, whole
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.resnet import preactresnet18, resnet18, resnet34
 from assay.models.small import gtsrb_cnn, strattack_cnn, tiny_cnn
 from assay.models.wideresnet import wrn_16_4, wrn_28_10, wrn_34_10, wrn_40_2
+from assay.util.validate import described, nearest, one_of, reject, whole
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "tiny-cnn": tiny_cnn,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import whole
+from assay.util.validate import whole
 
 
 class PreActBlock(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from assay.core.arguments import whole
+from assay.util.validate import whole
 
 
 def tiny_cnn(channels: int, classes: int, size: int, *, width: int = 16) -> nn.Module:

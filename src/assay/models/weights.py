@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, outside, reject
-from assay.core.tensors import read_tensors
+from assay.util.tensors import read_tensors
+from assay.util.validate import described, outside, reject
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt.tar", ".pth.tar", ".ckpt", ".bin")
 """Endings of files with weights."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import reject, whole
+from assay.util.validate import reject, whole
 
 
 class WideBlock(nn.Module):

@@ -1,13 +1,12 @@
 """One HTML file that shows how classifiers break."""
 
-from assay.report.extras import Claimed, Extras, Finding
-from assay.report.numbers import summary
+from assay.report.gallery_selection import Pick, choose
 from assay.report.page import render, write_report
-from assay.report.select import Pick, choose
-from assay.report.study import Answered, Cell, Checked, Study
-from assay.report.verdict import Verdict, verdicts
+from assay.store.results import Answered, Cell, Checked, Study
+from assay.store.summary import summarise
+from assay.store.verdict import Verdict, verdicts
 
 __all__ = [
-    "Answered", "Cell", "Checked", "Claimed", "Extras", "Finding", "Pick", "Study", "Verdict", "choose", "render",
-    "summary", "verdicts", "write_report",
+    "Answered", "Cell", "Checked", "Pick", "Study", "Verdict", "choose", "render", "summarise", "verdicts",
+    "write_report",
 ]  # fmt: skip

@@ -5,10 +5,10 @@ from fractions import Fraction
 from typing import Any
 
 from assay.report import svg
-from assay.report.sketch import percent_axis, sketch
-from assay.report.study import Cell, Study
-from assay.report.text import levels
-from assay.report.verdict import Share, clean_right, standing, worst
+from assay.report.svg_figure import percent_axis, sketch
+from assay.store.results import Cell, Study
+from assay.store.verdict import Share, clean_right, standing, worst
+from assay.util.text import levels
 
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _MARKERS = "osD^vPX*"

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from assay.core.outcome import Outcome, Status
+from assay.report.gallery_selection import Pick, choose
 from assay.report.images import difference, heat, outline, picture
-from assay.report.select import Pick, choose
-from assay.report.study import Study
 from assay.report.table import columns
-from assay.report.text import compact, levels
+from assay.store.results import Study
+from assay.util.text import compact, levels
 
 _SLUGS = {
     Status.MISCLASSIFIED: "misclassified", Status.BROKEN: "broken", Status.SURVIVED: "survived",

@@ -10,12 +10,13 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from assay.core.files import atomic_write
-from assay.report.chapter import chapters
-from assay.report.extras import Extras, claims_shown, findings_shown
-from assay.report.numbers import summary
-from assay.report.study import Study, gathered, shown
-from assay.report.text import compact, levels, percent, plain
+from assay.report.context import chapters
+from assay.report.findings import claims_shown, findings_shown
+from assay.store.findings import Extras
+from assay.store.results import Study, gathered, shown
+from assay.store.summary import summarise
+from assay.util.files import atomic_write
+from assay.util.text import compact, levels, percent, plain
 
 
 def render(
@@ -53,7 +54,7 @@ def render(
         title=_title(told, title),
         chapters=chapters(told, cards),
         attacks=sum(len(study.cells) for study in told),
-        summary=summary(told[0] if len(told) == 1 else told),
+        summary=summarise(told[0] if len(told) == 1 else told),
         about=plain(extras.about, 2000) if extras.about else "",
         claims=claims_shown(extras.claims),
         findings=findings_shown(extras.findings),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.core.outcome import Status
-from assay.report.study import Cell, Study
-from assay.report.text import compact, percent
-from assay.report.verdict import Share, Verdict, passes, robust_share
+from assay.store.results import Cell, Study
+from assay.store.verdict import Share, Verdict, passes, robust_share
+from assay.util.text import compact, percent
 
 _HEATS = 20
 

@@ -13,18 +13,19 @@ from typing import Any
 
 import torch
 
-from assay.runs.cells import Area, Subject
-from assay.runs.drive import now
-from assay.runs.examining import Cells, CheckOrder, evidence_of, exam_of, forget
+from assay.runs.check_tasks import Cells, CheckOrder, evidence_of, exam_of, forget
 from assay.runs.executors import Executor
-from assay.runs.facts import code_digest, package_version
-from assay.runs.faults import crossing
-from assay.runs.handing import ATTEMPTS, Ticket, handed_out
-from assay.runs.ledger import Ledger
+from assay.runs.fault_injection import crossing
+from assay.runs.interrupts import Asked
+from assay.runs.plan import Area, Subject
+from assay.runs.retry_queue import ATTEMPTS, Ticket, handed_out
+from assay.runs.scheduler import now
 from assay.runs.settings import Settings
-from assay.runs.signals import Asked
+from assay.store.code_digest import code_digest
+from assay.store.ledger import Ledger
 from assay.trust import Asking, Found, Level, askings, by_check, grade
 from assay.trust.answer import LEFT_OUT, failed
+from assay.util.packages import package_version
 
 Told = Callable[[str, int, int], None]
 
@@ -64,7 +65,8 @@ class _Case:
 
     def key(self, kind: str, *more: str) -> str:
         """A name for all that an answer depends on (the order of attacks, too), and ``more``."""
-        parts = [self.subject.identity, self.area.data.digest, str(self.settings.checked), code_digest("trust"),
+        parts = [self.subject.identity, self.area.data.digest, str(self.settings.checked),
+                 code_digest("assay.trust", "assay.models"),
                  torch.__version__, *(package_version(name) for name in ("torchattacks", "foolbox")),
                  *(f"{entry.key} {cell.words.curve or ''}" for cell, entry in self.own), *more]  # fmt: skip
         return f"{kind}-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

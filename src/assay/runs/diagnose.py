@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from assay.core.ambient import in_neutral_context
-from assay.core.files import atomic_write, is_as_written
-from assay.core.folder import check_claim, claim, foreign, locked, out_folder
-from assay.diagnostics.case import Case
+from assay.core.call_context import in_neutral_context
+from assay.diagnostics.context import Case
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import digest
-from assay.report.diagnosis import embedded, write_diagnosis
-from assay.report.extras import Finding
-from assay.runs.answers import rows_of
-from assay.runs.facts import code_digest, facts
+from assay.report.diagnosis_page import embedded, write_diagnosis
+from assay.store.code_digest import code_digest
+from assay.store.environment import facts
+from assay.store.findings import Finding, rows_of
+from assay.util.files import atomic_write, is_as_written
+from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
 
 PAGE, COMMAND = "diagnosis.html", "diagnose"
 
@@ -120,13 +120,20 @@ def asked(name: str, case: Case) -> dict[str, Any]:
     return {"verdict": answer.verdict(), "frame": rows_of(answer), "figures": drawn}
 
 
+_CODE = ("assay.diagnostics", "assay.corruptions", "assay.models", "assay.report.diagnosis_page")
+"""The modules that decide an answer and its figures."""
+
+
 def identity(case: Case) -> str:
     """SHA-256 over all that decides the answers of a case."""
     models = {**case.models, **({} if case.trail is None else {str(e): m for e, m in case.trail})}
     told = [f"{name} {digest(model)}" for name, model in models.items()]
     told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
     told.append(repr(case.search_steps))
-    told += [code_digest("corruptions", "diagnostics", "report"), torch.__version__]
+    told += [
+        code_digest(*_CODE),
+        torch.__version__,
+    ]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 

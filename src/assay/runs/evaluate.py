@@ -7,24 +7,24 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from assay.attacks.registry import Planned
-from assay.core.ambient import in_neutral_context
-from assay.core.folder import out_folder
-from assay.core.preflight import Finding
-from assay.core.progress import Callback
+from assay.attacks.plan import Planned, distinct
+from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
-from assay.report import Study, summary
-from assay.runs.callables import as_module
-from assay.runs.cells import Area, looked_at
-from assay.runs.conduct import Told, conduct, tell
+from assay.engine.preflight import Finding
+from assay.models.callable_model import as_module
 from assay.runs.executors import Executor
-from assay.runs.finish import begin, finish, with_errors
-from assay.runs.ledger import Ledger
-from assay.runs.plans import distinct
+from assay.runs.plan import Area, looked_at
+from assay.runs.publish import begin, finish
+from assay.runs.session import Told, conduct, tell
 from assay.runs.settings import Settings
-from assay.runs.storage import held, require_own
-from assay.runs.view import studies_of
-from assay.runs.work import Source
+from assay.store.ledger import Ledger
+from assay.store.load_report import studies_of
+from assay.store.lock import held, require_own
+from assay.store.model_source import Source
+from assay.store.results import Study
+from assay.store.summary import summarise, with_errors
+from assay.util.output_folder import out_folder
+from assay.util.progress import Callback
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def evaluate(
     return Evaluation(
         study,
         report,
-        with_errors(summary(study), done.errors, done.first_error),
+        with_errors(summarise(study), done.errors, done.first_error),
         done.complete,
         findings,
         done.reused,

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import torch
 
-from assay.core.arguments import whole
-from assay.core.progress import Callback, Progress
-from assay.runs.signals import HEEDED
-from assay.runs.work import Work, after
+from assay.runs.interrupts import HEEDED
+from assay.runs.tasks import Work, after
+from assay.util.progress import Callback, Progress
+from assay.util.validate import whole
 
 _PATIENCE = 5.0
 """Seconds that workers get to end by themselves."""

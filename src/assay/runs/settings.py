@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from assay.core.arguments import described, one_of, reject, whole
-from assay.core.run import STOPS
-from assay.runs.pictures import KEEP
+from assay.engine.api import STOPS
+from assay.store.image_store import KEEP
+from assay.util.validate import described, one_of, reject, whole
 
 _SHARD = {"cpu": 128}
 _ON_DEVICE = 1024

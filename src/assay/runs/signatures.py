@@ -9,18 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, reject
-from assay.core.files import atomic_write
-from assay.core.folder import check_claim, claim, foreign, locked, out_folder
+from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.diagnostics import Answer
 from assay.diagnostics.trail import Told, quiet
 from assay.models import build
-from assay.report.diagnosis import embedded, write_diagnosis
-from assay.report.extras import Finding
-from assay.runs.answers import rows_of
-from assay.runs.facts import code_digest, facts
+from assay.report.diagnosis_page import embedded, write_diagnosis
 from assay.signatures import (
     SCENARIOS,
     Examples,
@@ -35,6 +29,12 @@ from assay.signatures import (
     restored,
     train_recogniser,
 )
+from assay.store.code_digest import code_digest
+from assay.store.environment import facts
+from assay.store.findings import Finding, rows_of
+from assay.util.files import atomic_write
+from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
+from assay.util.validate import described, reject
 
 COMMAND, REMADE = "signatures", ("identifier.safetensors", "tables.json", "signatures.html")
 """What the record of the folder says; the files that are made anew by every call."""
@@ -154,7 +154,8 @@ def learned(
         kinds = tuple(dict.fromkeys([s.kind for s in (*lesson.settings, *settings)]))
         for model in victims.values():
             model.to(lesson.device)
-        return make_examples(victims, data, settings, out=folder / "examples", salt=code_digest(), seed=lesson.seed,
+        return make_examples(victims, data, settings, out=folder / "examples",
+                             salt=code_digest("assay.signatures.examples", "assay.models"), seed=lesson.seed,
                              kinds=kinds, told=told)  # fmt: skip
 
     train, test = (made(lesson.victims, part, lesson.settings) for part in (lesson.train, lesson.test))

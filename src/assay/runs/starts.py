@@ -5,11 +5,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from assay.core.arguments import described, reject
 from assay.core.combinators import AnyAttack, unfold
-from assay.core.starts import nearest_starts
 from assay.data import Dataset
 from assay.data import load as load_data
+from assay.engine.starts import nearest_starts
+from assay.util.validate import described, reject
 
 MOST = 1000
 """Most images that a start is chosen from."""

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, number, reject
+from assay.core.call_context import in_neutral_context
 from assay.signatures.examples import Examples
 from assay.signatures.identifier import BANK, Identifier, distance
 from assay.signatures.recognition import Recognition
+from assay.util.validate import described, number, reject
 
 
 @in_neutral_context

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, reject
-from assay.core.files import atomic_write
+from assay.core.call_context import in_neutral_context
 from assay.core.outcome import Status
 from assay.core.types import Images
 from assay.data import Dataset
 from assay.diagnostics.trail import Told, logits_of, quiet, refereed
 from assay.models import digest
 from assay.signatures.settings import CLEAN, Setting
+from assay.util.files import atomic_write
+from assay.util.validate import described, reject
 
 
 @dataclass(frozen=True, eq=False)

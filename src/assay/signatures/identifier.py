@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import reject
-from assay.core.tensors import read_tensors, write_tensors
+from assay.core.call_context import in_neutral_context
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import Recogniser, Reconstructor
 from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
+from assay.util.tensors import read_tensors, write_tensors
+from assay.util.validate import reject
 
 NEIGHBOURS = 10
 BANK = 4000

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.calls import classify
+from assay.core.model_calls import classify
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import features_at, layer_of

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import reject, whole
-from assay.core.calls import call
+from assay.core.model_calls import call
 from assay.core.types import Images, Logits
 from assay.diagnostics.saliency import kept_outputs
 from assay.models import build
+from assay.util.validate import reject, whole
 
 GAIN = 16.0
 """Residuals are tens of times smaller than images; the recogniser sees them multiplied by this."""

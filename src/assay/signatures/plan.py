@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from assay.core.arguments import number, one_of, whole
 from assay.models.registry import parted
+from assay.util.validate import number, one_of, whole
 
 INPUTS = ("image", "truth", "redrl")
 

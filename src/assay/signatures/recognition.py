@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assay.core.arguments import reject
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import Recogniser, Reconstructor
 from assay.signatures.plan import Plan
+from assay.util.validate import reject
 
 
 @dataclass(frozen=True)

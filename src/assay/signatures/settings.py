@@ -8,12 +8,12 @@ from assay.attacks.carlini_wagner import CarliniWagnerL2
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.patch import Patch
 from assay.attacks.pgd import PGD
-from assay.core.arguments import described, nearest, number, reject, whole
 from assay.core.combinators import AnyAttack
-from assay.core.first_order import FirstOrder
-from assay.core.geometry import Ball
-from assay.core.objectives import Margin
-from assay.core.steps import Adam
+from assay.parts.balls import Ball
+from assay.parts.first_order import FirstOrder
+from assay.parts.losses import Margin
+from assay.parts.step_rules import Adam
+from assay.util.validate import described, nearest, number, reject, whole
 
 CLEAN = "clean"
 EPS = (4 / 255, 8 / 255, 16 / 255)

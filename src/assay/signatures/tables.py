@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
+from assay.core.call_context import in_neutral_context
 from assay.diagnostics.plots import canvas, matrix, pictures
 from assay.diagnostics.trail import logits_of
 from assay.signatures.examples import Examples

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.files import atomic_write
+from assay.core.call_context import in_neutral_context
 from assay.models import digest
 from assay.signatures.examples import Examples
 from assay.signatures.losses import Helpers, Losses
 from assay.signatures.networks import Recogniser, Reconstructor
 from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
+from assay.util.files import atomic_write
 
 Progress = Callable[[int, int, float], None]
 VERSION = "1"

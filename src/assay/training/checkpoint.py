@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from assay.core.arguments import described, reject
-from assay.core.files import atomic_write
-from assay.core.tensors import content_digest
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch
+from assay.util.files import atomic_write
+from assay.util.tensors import content_digest
+from assay.util.validate import described, reject
 
 _NAMES = {"data": "the data differ", "start": "its start differs", "teacher": "its teacher differs"}
 

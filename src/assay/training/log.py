@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from assay.core.arguments import described, reject
+from assay.util.validate import described, reject
 
 
 class Logger(Protocol):

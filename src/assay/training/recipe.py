@@ -8,10 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from assay.core.arguments import described, nearest, number, one_of, reject, whole
+from torch import nn
+
 from assay.models.normalize import STATISTICS
 from assay.models.registry import parted
-from assay.training.objectives import OBJECTIVES
+from assay.training.objectives import OBJECTIVES, make
+from assay.util.validate import described, nearest, number, one_of, reject, whole
 
 OPTIMISERS = ("adam", "sgd")
 SCHEDULES = ("step", "cosine")
@@ -114,6 +116,12 @@ class Recipe:
             reject("eps", f"a budget, which {name} needs", None)
         if name == "at-dual" and self.eps_background is None:
             reject("eps_background", "the background budget, which at-dual needs", None)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Optional fields of `Rows` that the inner attack reads, such as ``("mask",)`` for dual attacks."""
+        return make(self.objective, eps=self.eps, norm=self.norm, eps_background=self.eps_background,
+                    steps=self.attack_steps, attack=self.attack, load=lambda _: nn.Identity()).needs  # fmt: skip
 
     def require_milestones(self) -> None:
         """Refuse milestones that change nothing; a run that is to be continued for more epochs may have them.

@@ -6,11 +6,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from assay.core.arguments import number
 from assay.core.combinators import AnyAttack
-from assay.core.run import perturb
 from assay.data import Dataset
+from assay.engine.api import perturb
 from assay.training.objectives.batch import needs_of
+from assay.util.validate import number
 
 
 def with_stored(

@@ -12,25 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.ambient import in_neutral_context
-from assay.core.arguments import described, one_of, reject
-from assay.core.files import atomic_write
-from assay.core.folder import check_claim, claim, locked, out_folder
+from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.models import build, digest
 from assay.models import load as load_model
 from assay.models import save as save_model
 from assay.training.average import Average
 from assay.training.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
-from assay.training.counting import Recorder, Tally
 from assay.training.log import TRACKERS, Guarded
+from assay.training.meters import Recorder, Tally
 from assay.training.objectives import Batch, TrainingObjective, make
 from assay.training.objectives.batch import updates
-from assay.training.order import batches, flipped, seed_of
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
+from assay.training.sampling import batches, flipped, seed_of
 from assay.training.transfer import begin_from
 from assay.training.validation import best_epoch, collapse, hold_out
+from assay.util.files import atomic_write
+from assay.util.output_folder import check_claim, claim, locked, out_folder
+from assay.util.validate import described, one_of, reject
 
 COMMAND, FILES = "train", ("checkpoint.pt", "model.safetensors", "history.json", "tensorboard")
 """What the record of a training run's folder says; the weights of single epochs are named there, too."""

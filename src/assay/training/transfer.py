@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from assay.core.arguments import described, name_argument, reject
 from assay.models import start_weights, weights_digest
+from assay.util.validate import described, name_argument, reject
 
 
 def begin_from(model: nn.Module, start: str) -> str:

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from assay.attacks import PGD
-from assay.core.calls import classify
-from assay.core.guard import untouched
-from assay.core.run import perturb
+from assay.core.model_calls import classify
+from assay.core.model_state import untouched
 from assay.data import Dataset
+from assay.engine.api import perturb
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch
 

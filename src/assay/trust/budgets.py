@@ -5,10 +5,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from assay.core.geometry import Ball, Geometry, Split
+from assay.core.geometry import Geometry
 from assay.core.rows import Rows, untargeted
-from assay.core.support import Support
 from assay.core.types import Images, Mask
+from assay.parts.balls import Ball, Split
+from assay.parts.sparse_sets import Support
 
 _ROUNDING = 1e-4
 

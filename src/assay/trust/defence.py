@@ -6,15 +6,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from assay.attacks import APGD
-from assay.core.calls import Classifier, classify
 from assay.core.expectation import Expectation
-from assay.core.geometry import Ball
-from assay.core.guard import seeded
+from assay.core.model_calls import Classifier, classify
+from assay.core.model_state import seeded
 from assay.core.outcome import Status
 from assay.core.types import Images, Logits
+from assay.parts.balls import Ball
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
-from assay.trust.exam import Exam, Result, broken
-from assay.trust.kinds import kind_of
+from assay.trust.context import Exam, Result, broken
 from assay.trust.results import GAIN
 
 _STEPS, _MISSED = 50, 0.05
@@ -121,7 +120,7 @@ def _withstood(exam: Exam, ball: Ball, left: Tensor, right: int, told: str, why:
 
 
 def _of_gradients(result: Result) -> bool:
-    return kind_of(result.stages[0].attack) == "gradient"
+    return result.stages[0].attack.traits.access == "gradient"
 
 
 def _claimed(exam: Exam) -> Ball | None:
@@ -148,11 +147,11 @@ def _withstand(exam: Exam, ball: Ball) -> tuple[Tensor, int, list[str]] | None:
 def no_way_round(exam: Exam) -> Found:
     """D2: what lets no gradient through is attacked past (BPDA), and by queries."""
     how = exam.adaptation
-    if how is None or "BPDA" not in how.how:
+    if how is None or "BPDA" not in how.methods:
         return not_applicable("no part declares that it lets no gradient through")
     if not exam.adapted:
         return warning(f"attacked through a part without gradients as if it had some; it asks for: {how.how}")
-    kinds = {kind_of(stage.attack) for result in exam.claims for stage in result.stages}
+    kinds = {stage.attack.traits.access for result in exam.claims for stage in result.stages}
     if not kinds & {"scores", "labels"}:
         return warning("attacked past the part without gradients (BPDA), but not by queries: BPDA guesses a gradient. "
                        "Add an attack such as square")  # fmt: skip

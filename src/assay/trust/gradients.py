@@ -1,24 +1,23 @@
 """A5, A6, A7, A8: are there gradients, and do they tell where the loss rises?"""
 
 import copy
-from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.peers import Peer
-from assay.core.calls import classify, gradients
 from assay.core.expectation import Expectation
-from assay.core.guard import model_dtype, untouched
-from assay.core.objectives import DLR, CrossEntropy, Margin, Objective
+from assay.core.model_calls import classify, gradients
+from assay.core.model_state import model_dtype, untouched
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import content_keys
 from assay.core.rows import Rows, untargeted
-from assay.core.squeezed import describe_squeeze
-from assay.core.types import Images, Logits, PerRow
+from assay.core.types import Images
+from assay.engine.outputs import describe_squeeze
+from assay.parts.losses import DLR, CrossEntropy, Margin, PlainCrossEntropy
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.exam import Exam
-from assay.trust.kinds import kind_of
+from assay.trust.context import Exam
 from assay.trust.model_state import calls
 
 _STEP = 0.25 / 255
@@ -54,12 +53,13 @@ def vanishing(exam: Exam) -> Found:
         return not_applicable("there is no gradient to vanish")
     part = exam.right.nonzero().squeeze(1)
     x, y = exam.images[part.to(exam.device)], exam.labels[part.to(exam.device)]
-    shares = {name: _zero_share(exam, loss, x, y) for name, loss in _LOSSES.items()}
+    followed = _used(exam)
+    shares = {name: _zero_share(exam, loss, x, y) for name, loss in {**_LOSSES, **followed}.items()}
     told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
-    if exam.claims and not _used(exam):
+    if exam.claims and not followed:
         return not_applicable(f"no attack here uses a gradient (share of images with a zero one: {told})")
     used = [(share, name) for name, share in shares.items()
-            if share is not None and name in (_used(exam) or {"cross-entropy"})]  # fmt: skip
+            if share is not None and name in (followed or {"cross-entropy"})]  # fmt: skip
     if not used:
         return unanswered(f"the losses that the attacks use cannot be computed here ({told})")
     share, best = min(used)
@@ -133,44 +133,27 @@ def rough(exam: Exam) -> Found:
     return passed(f"noise within 4/255 moves the margin by {value:.2f} of the logits' spread", value, _ROUGH)
 
 
-@dataclass(frozen=True)
-class _Plain:
-    """Cross-entropy as other libraries have it, which loses its gradient where the model is confident."""
-
-    needs: tuple[str, ...] = ()
-
-    def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
-        return nn.functional.cross_entropy(logits, rows.y, reduction="none")
+_LOSSES = MappingProxyType({loss.describe(): loss for loss in (CrossEntropy(), Margin(), DLR(), PlainCrossEntropy())})
+"""The losses whose gradients are always looked at, by name."""
 
 
-_PLAIN = "plain cross-entropy"
-_LOSSES = {"cross-entropy": CrossEntropy(), "margin": Margin(), "DLR": DLR(), _PLAIN: Objective(((1.0, _Plain()),))}
-_NAMES = {"_CrossEntropy": "cross-entropy", "_Margin": "margin", "_LogitRatio": "DLR", "_Evasion": "margin"}
-_OWN = frozenset({"DeepFool", "CarliniWagnerL2", "CarliniWagnerLinf", "CarliniWagnerL0", "FMN", "DDN",
-                  "FastAdaptiveBoundary", "OverTargets"})  # fmt: skip
-
-
-def _used(exam: Exam) -> set[str]:
-    """The losses that the claimed attacks use; attacks with their own algorithm look at margins."""
-    found: set[str] = set()
-    for result in exam.claims:
-        for stage in result.stages:
-            if kind_of(stage.attack) != "gradient":
-                continue
-            if isinstance(stage.attack, Peer):
-                found.add(_PLAIN)
-            text = repr(stage.attack)
-            found |= {words for name, words in _NAMES.items() if name in text}
-            if type(stage.attack).__name__ in _OWN:
-                found.add("margin")
-    return found
+def _used(exam: Exam) -> dict[str, Objective]:
+    """The losses that the claimed attacks follow the gradient of, term by term, by name."""
+    losses = [
+        stage.attack.traits.objective
+        for result in exam.claims
+        for stage in result.stages
+        if stage.attack.traits.access == "gradient"
+    ]
+    terms = [term for loss in losses if loss is not None for _, term in loss.terms]
+    return {term.describe(): Objective(((1.0, term),)) for term in terms if not term.needs}
 
 
 def _without(exam: Exam, told: str) -> Found:
     how = exam.adaptation
     if how is not None and how.surrogate is not None and exam.adapted:
         return passed(f"{told}; attacked as the defence declares: {how.how}")
-    asked = any(kind_of(stage.attack) in ("scores", "labels") for result in exam.claims for stage in result.stages)
+    asked = any(stage.attack.traits.access in ("scores", "labels") for result in exam.claims for stage in result.stages)
     more = "" if asked else ", and by an attack that needs no gradient (square, hopskipjump)"
     return warning(f"{told}. Attack it past that (BPDA: assay.defences.Transformed){more}")
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from assay.core.calls import call, classify
-from assay.core.guard import alone, model_dtype, untouched
-from assay.core.preflight import randomness, training_mode
+from assay.core.model_calls import call, classify
+from assay.core.model_state import alone, model_dtype, untouched
+from assay.engine.preflight import randomness, training_mode
 from assay.trust.answer import Found, issue, not_applicable, passed, warning
-from assay.trust.exam import Exam
+from assay.trust.context import Exam
 
 _PASSES = 5
 _CLOSE = 1e-3

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from assay.core.guard import untouched
-from assay.core.preflight import input_range, non_finite, squeezed
-from assay.core.statistics import exact_interval
+from assay.core.model_state import untouched
 from assay.data.dataset import pixels as pixels_of
+from assay.engine.preflight import input_range, non_finite, squeezed
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.exam import Exam
+from assay.trust.context import Exam
+from assay.util.statistics import exact_interval
 
 _GAIN = 0.25
 _ENOUGH = 16

@@ -2,25 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from assay.core.calls import call, classify
-from assay.core.geometry import Ball, Geometry, Split
-from assay.core.guard import model_dtype, untouched
-from assay.core.objectives import Objective, objective
+from assay.core.geometry import Geometry
+from assay.core.model_calls import call, classify
+from assay.core.model_state import model_dtype, untouched
 from assay.core.outcome import Status
 from assay.core.rng import Rng, content_keys
 from assay.core.rows import Rows, untargeted
-from assay.core.run import attack
 from assay.core.types import Images, Logits, Mask
+from assay.engine.api import attack
+from assay.parts.balls import Ball, Split
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
 from assay.trust.budgets import within
-from assay.trust.changed import changed
-from assay.trust.exam import Exam, Result, uninterrupted
-from assay.trust.kinds import kind_of
+from assay.trust.context import Exam, Result, uninterrupted
 
 Features = Callable[[Images], Tensor]
 SAMPLES = 16
@@ -82,7 +79,7 @@ def _within(exam: Exam, budget: Geometry) -> Found:
     if not isinstance(budget, Ball | Split):
         return unanswered(f"nothing can be planted within {budget.describe()} so that it is the only way")
     claims = sorted((r for r in exam.claims if within(r.budget, budget)),
-                    key=lambda r: kind_of(r.stages[0].attack) != "gradient")  # fmt: skip
+                    key=lambda r: r.stages[0].attack.traits.access != "gradient")  # fmt: skip
     refusing = exam.adaptation is not None and exam.adaptation.test is not None
     features = _outputs(exam.seen) if refusing else _penultimate(exam.seen)
     found, lucky, tried = 0, 0, 0
@@ -110,7 +107,7 @@ def _within(exam: Exam, budget: Geometry) -> Found:
 
 
 def _finds(exam: Exam, result: Result, model: nn.Module, x: Images, mask: Mask | None) -> bool:
-    outcome = attack(model, x, torch.zeros(1, dtype=torch.int64), _two_classes(result), preflight=False,
+    outcome = attack(model, x, torch.zeros(1, dtype=torch.int64), result.planned.attack, preflight=False,
                      errors="record", seed=exam.seed, mask=mask)  # fmt: skip
     return bool(uninterrupted(outcome).count(Status.BROKEN))
 
@@ -180,12 +177,3 @@ def _outputs(model: nn.Module) -> Features:
         return classify(model, x)
 
     return features
-
-
-def _two_classes(result: Result) -> Any:
-    """The attack for two classes: a loss that needs more of them is exchanged for the margin."""
-
-    def change(part: Any) -> Any:
-        return objective("margin") if isinstance(part, Objective) and "Ratio" in repr(part) else None
-
-    return changed(result.planned.attack, change)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from assay.core.ambient import in_neutral_context
-from assay.core.guard import seeded
-from assay.trust import defence, gradients, model_state, outputs, record, relations, results, rivals
+from assay.core.call_context import in_neutral_context
+from assay.core.model_state import seeded
+from assay.trust import baselines, consistency, defence, gradients, model_state, outputs, reporting, results
 from assay.trust.answer import LEFT_OUT, Found, failed, not_applicable, unanswered
-from assay.trust.exam import Exam, NoNumbers
+from assay.trust.context import Exam, NoNumbers
+from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
-from assay.trust.selftest import known_model, other_library
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,16 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "B9": _each(results.spent, "cost", "AttackBench 2025"),
         "B10": _each(results.complete, "nothing hidden", "AttackBench 2025"),
         "B11": _each(results.moved, "images were changed", "AutoAttack issue 64"),
-        "C1": _each(relations.no_budget, "no budget, no success", "torchattacks issues 124, 172", slow=True),
-        "C2": _each(relations.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
-        "C3": _all(relations.unbounded, "any image allowed", f"{_CARLINI}; {_PINTOR}", slow=True),
-        "C4": _all(rivals.beats_one_step, "better than one step", _ATHALYE, slow=True),
-        "C5": _all(rivals.beats_queries, "better than queries", _ATHALYE, slow=True),
-        "C6": _all(rivals.beats_noise, "better than noise", _CARLINI, slow=True),
-        "C7": _all(rivals.beats_transfer, "better than transfer", _CARLINI),
-        "C8": _all(relations.all_targets, "targets", _CARLINI),
-        "C9": _all(relations.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
-        "C10": _all(relations.diverse, "attacks of several kinds", _CARLINI),
+        "C1": _each(consistency.no_budget, "no budget, no success", "torchattacks issues 124, 172", slow=True),
+        "C2": _each(consistency.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
+        "C3": _all(consistency.unbounded, "any image allowed", f"{_CARLINI}; {_PINTOR}", slow=True),
+        "C4": _all(baselines.beats_one_step, "better than one step", _ATHALYE, slow=True),
+        "C5": _all(baselines.beats_queries, "better than queries", _ATHALYE, slow=True),
+        "C6": _all(baselines.beats_noise, "better than noise", _CARLINI, slow=True),
+        "C7": _all(baselines.beats_transfer, "better than transfer", _CARLINI),
+        "C8": _all(consistency.all_targets, "targets", _CARLINI),
+        "C9": _all(consistency.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
+        "C10": _all(consistency.diverse, "attacks of several kinds", _CARLINI),
         "C11": _all(planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True),
         "C12": _each(known_model, "works where the answer is known", _CARLINI, slow=True),
         "C13": _all(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
@@ -95,13 +95,13 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "D3": _all(defence.detector_counts, "detector evaded, too", "Tramèr et al. 2020"),
         "D4": _all(defence.without_it, "defence taken off", _CARLINI, slow=True),
         "D5": _all(defence.declared, "knowledge declared", _CARLINI),
-        "E1": _all(record.interval, "interval", "Miller 2024"),
-        "E2": _all(record.seeds, "seeds", "AutoAttack issue 54"),
-        "E3": _all(record.written_down, "written down", _CARLINI),
-        "E3b": _each(record.units, "units of the budget", "AutoAttack issue 54"),
-        "E4": _all(record.subset, "choice of samples", "our own"),
-        "E5": _each(record.certified, "below certificates", _CARLINI, slow=True),
-        "E6": _all(record.precision, "precision", "our own: half precision masks gradients"),
+        "E1": _all(reporting.interval, "interval", "Miller 2024"),
+        "E2": _all(reporting.seeds, "seeds", "AutoAttack issue 54"),
+        "E3": _all(reporting.written_down, "written down", _CARLINI),
+        "E3b": _each(reporting.units, "units of the budget", "AutoAttack issue 54"),
+        "E4": _all(reporting.subset, "choice of samples", "our own"),
+        "E5": _each(reporting.certified, "below certificates", _CARLINI, slow=True),
+        "E6": _all(reporting.precision, "precision", "our own: half precision masks gradients"),
     }
 )
 """Every check, in the order in which it is asked."""

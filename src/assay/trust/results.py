@@ -2,12 +2,11 @@
 
 import torch
 
-from assay.core.combinators import Restarts
+from assay.core.combinators import AnyAttack, Restarts
 from assay.core.outcome import TOLERANCE, Status
 from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.changed import with_step_size, with_steps
-from assay.trust.exam import Exam, Result, broken
-from assay.trust.kinds import minimises
+from assay.trust.context import Exam, Result, broken
+from assay.trust.vary import with_effort, with_step_size
 
 GAIN = 0.005
 """Share of samples that more effort may still break: half a point, and of few samples one."""
@@ -105,8 +104,8 @@ def converged(exam: Exam, result: Result) -> Found:
     """B6: twice the steps, or queries, break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
-    more = with_steps(result.planned.attack, 2)
-    if repr(more) == repr(result.planned.attack):
+    more = with_effort(result.planned.attack, 2)
+    if more is None:
         return not_applicable("the attack has no steps")
     return _gained(exam, result, more, "with twice the steps", "Use more of them, or another step size")
 
@@ -126,7 +125,7 @@ def step_size(exam: Exam, result: Result) -> Found:
         return not_applicable("the attack has no budget")
     for factor, words in ((0.5, "half"), (2.0, "twice")):
         other = with_step_size(result.planned.attack, factor)
-        if repr(other) == repr(result.planned.attack):
+        if other is None:
             return not_applicable("the attack chooses its step size by itself")
         found = _gained(exam, result, other, f"with {words} the step size", "Choose the step size by trying several")
         if found.level != "passed":
@@ -181,7 +180,7 @@ def moved(exam: Exam, result: Result) -> Found:
 
 def _keeps_start(result: Result) -> bool:
     """Whether what is kept of a survivor is its clean image: what went astray beyond the budget is not kept."""
-    return result.budget is None or all(minimises(stage.attack) for stage in result.stages)
+    return result.budget is None or all(stage.attack.traits.minimises for stage in result.stages)
 
 
 def _images(exam: Exam, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,14 +203,14 @@ def _without_images(result: Result) -> Found:
     return not_applicable("no sample was broken")
 
 
-def _gained(exam: Exam, result: Result, more: object, how: str, advice: str) -> Found:
+def _gained(exam: Exam, result: Result, more: AnyAttack, how: str, advice: str) -> Found:
     """Whether another form of the attack breaks samples that every claimed attack within its budget left."""
     left = exam.survivors(budget=result.budget)
     n = len(exam.chosen)
     threshold = max(GAIN, 1 / max(n, 1))
     if not len(left):
         return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
-    found = exam.attacked(more, left)  # type: ignore[arg-type]
+    found = exam.attacked(more, left)
     new = left[broken(found)]
     share = len(new) / n
     if share > threshold:

@@ -5,15 +5,18 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, within
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.min_distance import budget, claim, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _LOOK = 10
 """Every so many steps the step sideways alone is asked about too, to adapt its length."""
@@ -85,6 +88,22 @@ class Boundary:
     def needs(self) -> tuple[str, ...]:
         """An image to start from, if there is one."""
         return ("start",)
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("labels", self.steps + self.starts, minimises="l2", randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "Boundary | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, norm="l2")
 
     def init(self, rows: Rows, rng: Rng) -> WalkState:
         """Before the first random image."""

@@ -6,16 +6,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number, whole
+from assay.attacks.blackbox.boundary_search import Ray, answer, ask, begin, finished
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, length_of, within
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
-from assay.core.ray import Ray, answer, ask, begin, finished
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, Images, PerRow
+from assay.parts.min_distance import budget, length_of, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _BLOCK = 32
 _START, _SLOPE, _LONGER, _SHORTER = range(4)
@@ -86,6 +89,22 @@ class DirectionDescent:
     def needs(self) -> tuple[str, ...]:
         """An image to start from, if there is one."""
         return ("start",)
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("labels", minimises="l2", randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "DirectionDescent | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, counts=("steps", "queries"), norm="l2")
 
     def init(self, rows: Rows, rng: Rng) -> DirectionState:
         """Before the first random direction."""

@@ -7,15 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, check_norm, length_of, within
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Flag, Images, PerRow
+from assay.parts.min_distance import budget, check_norm, length_of, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 _BLOCK = 32
 """Points around the boundary that one step asks about: what bounds memory."""
@@ -101,6 +104,22 @@ class HopSkipJump:
     def needs(self) -> tuple[str, ...]:
         """An image to start from, if there is one."""
         return ("start",)
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("labels", minimises=self.norm, randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "HopSkipJump | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, counts=("steps", "queries"), norm=self.norm)
 
     def init(self, rows: Rows, rng: Rng) -> HopState:
         """Before the first random image."""

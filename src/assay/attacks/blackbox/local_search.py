@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget
-from assay.core.objectives import CrossEntropy
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.types import Count, Images
+from assay.parts.losses import CrossEntropy
+from assay.parts.min_distance import budget
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, whole
 
 
 class LocalSearchState(NamedTuple):
@@ -73,7 +76,23 @@ class LocalSearch:
     @property
     def needs(self) -> tuple[str, ...]:
         """Scores, not labels alone."""
-        return ("scores",)
+        return ()
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("scores", self.rounds, minimises="pixels", randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "LocalSearch | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, counts=("rounds",), norm="pixels")
 
     def init(self, rows: Rows, rng: Rng) -> LocalSearchState:
         """Any pixel may be looked at."""

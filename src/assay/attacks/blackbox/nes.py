@@ -1,11 +1,13 @@
 """Natural evolution strategies: projected gradient ascent with gradients estimated from scores."""
 
-from assay.core.arguments import number, whole
-from assay.core.estimate import Estimated
-from assay.core.first_order import FirstOrder
-from assay.core.geometry import Geometry, as_geometry
-from assay.core.objectives import Objective, objective
-from assay.core.steps import Momentum
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
+from assay.parts.balls import as_geometry
+from assay.parts.first_order import FirstOrder
+from assay.parts.gradient_estimation import Estimated
+from assay.parts.losses import objective
+from assay.parts.step_rules import Momentum
+from assay.util.validate import number, whole
 
 
 def NES(

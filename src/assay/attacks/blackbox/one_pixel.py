@@ -1,19 +1,24 @@
 """One-pixel attack: differential evolution over a few pixels, by scores alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number, whole
 from assay.core.attack import Step
-from assay.core.objectives import CrossEntropy
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
-from assay.core.support import Support
+from assay.core.traits import Traits
 from assay.core.types import Count
+from assay.parts.counts import scaled_count
+from assay.parts.losses import CrossEntropy
+from assay.parts.sparse_sets import Support
+from assay.parts.variation import radius_in
+from assay.util.validate import number, whole
 
 _BLOCK = 32
 """Members of the population that a step asks about: what bounds memory."""
@@ -64,8 +69,28 @@ class OnePixel:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Scores, not labels alone."""
-        return ("scores",)
+        """Nothing beyond the image."""
+        return ()
+
+    @property
+    def traits(self) -> Traits:
+        """A block of queries a step."""
+        steps = -(-self.population // _BLOCK) * (self.generations + 1)
+        return Traits("scores", steps, randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "OnePixel | None":
+        """With more generations, or another number of pixels."""
+        pixels = self.pixels if geometry is None else radius_in(geometry, "pixels")
+        if step_size != 1 or objective is not None or not pixels:
+            return None
+        return replace(self, pixels=int(pixels), generations=scaled_count(self.generations, effort))
 
     def init(self, rows: Rows, rng: Rng) -> EvolutionState:
         """Random places, colours normal about mid-grey."""

@@ -7,16 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number, one_of, whole
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, within
-from assay.core.objectives import Objective, objective
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.losses import objective
+from assay.parts.min_distance import budget, claim, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, one_of, whole
 
 _TIE = 1e-6
 """A gain below this share is rounding: a change that the box undoes has no effect, and is not kept."""
@@ -77,8 +80,34 @@ class SimBA:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Scores, and what the objective reads."""
-        return ("scores", *objective(self.loss).needs)
+        """What the objective reads."""
+        return objective(self.loss).needs
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("scores", self.queries, minimises="l2", randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "SimBA | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(
+            self,
+            effort,
+            step_size,
+            geometry,
+            objective,
+            counts=("queries",),
+            rates=("step_size",),
+            norm="l2",
+            loss="loss",
+        )
 
     def init(self, rows: Rows, rng: Rng) -> SimBAState:
         """Nothing changed, directions in a random order."""

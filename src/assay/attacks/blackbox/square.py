@@ -6,15 +6,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.arguments import number, one_of, whole
 from assay.core.attack import Step
-from assay.core.geometry import Ball, Geometry
-from assay.core.objectives import Objective, objective
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import spread
 from assay.core.types import Count, Images, PerRow
+from assay.parts.balls import Ball
+from assay.parts.losses import objective
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, one_of, whole
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After so many of 10,000 queries the share of the image that a square covers halves (official code)."""
@@ -73,8 +77,26 @@ class Square:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Scores, and what the objective reads."""
-        return ("scores", *objective(self.loss).needs)
+        """What the objective reads."""
+        return objective(self.loss).needs
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits("scores", self.queries, randomised=True)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "Square | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(
+            self, effort, step_size, geometry, objective, counts=("queries",), norm=self.norm, loss="loss"
+        )
 
     def init(self, rows: Rows, rng: Rng) -> SquareState:
         """Vertical stripes of ±eps (linf), or a tiling of smooth bumps (l2)."""

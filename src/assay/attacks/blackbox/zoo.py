@@ -7,16 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.core.arguments import number, one_of, whole
 from assay.core.attack import Step
-from assay.core.bisection import Bracket, begin, narrow
 from assay.core.geometry import Geometry
-from assay.core.minimal import budget, claim, within
+from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.traits import Traits
 from assay.core.tree import choose, spread
 from assay.core.types import Count, Flag, Images, Logits, PerRow
+from assay.parts.bisection import Bracket, begin, narrow
+from assay.parts.min_distance import budget, claim, within
+from assay.parts.variation import vary_fields
+from assay.util.validate import number, one_of, whole
 
 
 class ZOOState(NamedTuple):
@@ -93,7 +96,25 @@ class ZOO:
     @property
     def needs(self) -> tuple[str, ...]:
         """Scores, not labels alone."""
-        return ("scores",)
+        return ()
+
+    @property
+    def traits(self) -> Traits:
+        """What it asks of the model, and what it does."""
+        return Traits(
+            "scores", self.steps * self.rounds, price=1 + 2 * self.coordinates, minimises="l2", randomised=True
+        )
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "ZOO | None":
+        """With another effort, step size, budget or loss."""
+        return vary_fields(self, effort, step_size, geometry, objective, rates=("rate",), norm="l2")
 
     def init(self, rows: Rows, rng: Rng) -> ZOOState:
         """Nothing changed."""

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.attacks import PGD
-from assay.core.arguments import number
-from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
+from assay.core.model_calls import classify
 from assay.training.objectives.batch import Batch, attacked, needs_of
+from assay.util.validate import number
 
 
 @dataclass(frozen=True)

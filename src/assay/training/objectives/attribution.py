@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from assay.core.arguments import number, whole
-from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
+from assay.core.model_calls import classify
 from assay.training.objectives.batch import Batch, attacked, input_gradient, needs_of
+from assay.util.validate import number, whole
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from assay.core.calls import classify, gradients
 from assay.core.combinators import AnyAttack, unfold
+from assay.core.model_calls import classify, gradients
 from assay.core.rng import Rng
-from assay.core.run import perturb
 from assay.core.types import Images, Labels, Mask
+from assay.engine.api import perturb
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from assay.core.arguments import number
 from assay.core.tree import spread
 from assay.training.objectives.batch import Batch, input_gradient
+from assay.util.validate import number
 
 
 @dataclass(frozen=True)

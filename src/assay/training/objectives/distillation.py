@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from assay.core.arguments import number, reject
-from assay.core.calls import classify
-from assay.core.guard import untouched
+from assay.core.model_calls import classify
+from assay.core.model_state import untouched
 from assay.training.objectives.batch import Batch
+from assay.util.validate import number, reject
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import number, one_of, whole
-from assay.core.calls import classify
-from assay.core.geometry import Ball
+from assay.core.model_calls import classify
 from assay.core.rows import Rows, untargeted
+from assay.parts.balls import Ball
 from assay.training.objectives.batch import Batch, Update
+from assay.util.validate import number, one_of, whole
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import number, whole
-from assay.core.calls import classify, gradients
-from assay.core.geometry import Ball
-from assay.core.guard import untouched
+from assay.core.model_calls import classify, gradients
+from assay.core.model_state import untouched
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images
+from assay.parts.balls import Ball
 from assay.training.objectives.batch import Batch, input_gradient
+from assay.util.validate import number, whole
 
 
 @dataclass(frozen=True)

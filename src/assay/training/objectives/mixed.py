@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import number, one_of
-from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
-from assay.core.guard import untouched
+from assay.core.model_calls import classify
+from assay.core.model_state import untouched
 from assay.training.objectives.batch import Batch, attacked, needs_of
+from assay.util.validate import number, one_of
 
 
 @dataclass(frozen=True)

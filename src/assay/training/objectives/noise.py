@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import number
-from assay.core.calls import classify
+from assay.core.model_calls import classify
 from assay.training.objectives.batch import Batch
+from assay.util.validate import number
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from typing import Any
 
 from assay.attacks.registry import ATTACKS
 from assay.attacks.registry import make as make_attack
-from assay.core.arguments import described, nearest, reject
 from assay.core.combinators import AnyAttack
-from assay.core.spec import read_arguments, split_spec
 from assay.training.objectives.adversarial import Adversarial, Fast
 from assay.training.objectives.attribution import RobustAttribution
 from assay.training.objectives.batch import TrainingObjective
@@ -25,6 +23,8 @@ from assay.training.objectives.noise import Gaussian, Stability
 from assay.training.objectives.pairing import Pairing
 from assay.training.objectives.trades import Mart, Trades
 from assay.training.objectives.weights import WeightPerturbation
+from assay.util.spec import read_arguments, split_spec
+from assay.util.validate import described, nearest, reject
 
 
 @dataclass(frozen=True)

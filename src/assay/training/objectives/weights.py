@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.arguments import number
-from assay.core.calls import classify
 from assay.core.combinators import AnyAttack
+from assay.core.model_calls import classify
 from assay.training.objectives.batch import Batch, Update, attacked, needs_of
+from assay.util.validate import number
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Attacks of other libraries, run and measured by assay's engine."""

@@ -1,0 +1,86 @@
+"""Attacks as a report names them: at a budget, on a curve, none twice."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from assay.attacks.registry import background_budget, make, source_of
+from assay.core.combinators import AnyAttack, unfold
+from assay.core.types import NORMS
+from assay.parts.balls import Ball
+from assay.util.parse import format_budget
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack with the words for it.
+
+    Attributes:
+        attack: the attack.
+        family: without the size of its budget, ``PGD-40 linf``.
+        budget: ``linf 8/255``, ``linf F 4/255, B 20/255``, ``l0 20``, or any other set in words.
+        eps: the radius; the background's, or the foreground's, where one of two is varied along a curve.
+        curve: what the attacks of one curve have in common.
+        source: the module of the function that made the attack; empty where nobody says.
+    """
+
+    attack: AnyAttack
+    family: str
+    budget: str
+    eps: float | None
+    curve: str = ""
+    source: str = ""
+
+
+def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> Planned:
+    """`make`, with the words for tables."""
+    attack = make(spec, eps=eps, norm=norm, eps_background=eps_background)
+    geometry = unfold(attack)[0].attack.geometry
+    words = attack.describe()
+    if geometry is None:
+        return Planned(attack, words, "none", None, source=source_of(spec))
+    budget = geometry.describe()
+    norm_name = budget.partition(" ")[0]
+    family = words.replace(budget, norm_name if norm_name in (*NORMS, "l0") else "").strip()
+    radius = geometry.eps if isinstance(geometry, Ball) else None
+    return Planned(attack, family, budget, radius, family, source_of(spec))
+
+
+def curve(
+    budgets: Sequence[float], vary: str, *, eps: float, norm: str = "linf", eps_background: float | None = None
+) -> list[Planned]:
+    """The attacks of an accuracy–budget curve: 20 steps for linf, 100 for l2 and l1 (as paper 000 evaluates).
+
+    Args:
+        budgets: the budgets along the curve.
+        vary: ``"eps"`` (PGD), ``"background"`` or ``"foreground"`` (dual-perturbation, the other budget fixed, as in
+            paper 000, figure 4; with λ = 0, where the paper's figure has 1).
+        eps: the fixed foreground budget.
+        norm: of all budgets.
+        eps_background: the fixed background budget; by default five times ``eps``.
+
+    Returns:
+        One attack a budget, in order.
+    """
+    background = background_budget(eps, norm, eps_background)
+    steps = 20 if norm == "linf" else 100
+    made = []
+    zero = set() if vary == "eps" else {0.0}  # where the other budget is still there, nothing is not the clean image
+    for budget in sorted({*budgets, *zero}):
+        if vary == "eps":
+            made.append(plan(f"pgd:steps={steps}", eps=budget, norm=norm))
+            continue
+        pair = (eps, budget) if vary == "background" else (budget, background)
+        point = plan(f"dual:steps={steps}", eps=pair[0], norm=norm, eps_background=pair[1])
+        fixed = f"F {format_budget(eps)} and B varied"
+        if vary == "foreground":
+            fixed = f"B {format_budget(background)} and F varied"
+        made.append(replace(point, eps=budget, curve=f"{point.family}, {fixed}"))
+    return made
+
+
+def distinct(plans: Iterable[Planned]) -> list[Planned]:
+    """The attacks, none twice: what is the same attack would be the same results."""
+    found: dict[str, Planned] = {}
+    for planned in plans:
+        found.setdefault(repr(planned.attack), planned)
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Universal attacks: one perturbation for many images."""

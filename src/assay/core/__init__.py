@@ -1,0 +1,1 @@
+"""The contract of assay: rows, goals, models, attacks and outcomes, as every other part sees them."""

@@ -1,0 +1,77 @@
+"""Which kinds of damage does a classifier withstand?
+
+Hendrycks & Dietterich, ICLR 2019, for the corruptions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from assay.core.call_context import in_neutral_context
+from assay.corruptions import CORRUPTIONS, Damage, measure
+from assay.data import Dataset
+from assay.diagnostics.plots import canvas, matrix
+from assay.diagnostics.trail import Told, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Accuracy under corruptions.
+
+    Attributes:
+        damage: by model.
+    """
+
+    damage: Mapping[str, Damage]
+
+    def frame(self) -> list[dict[str, Any]]:
+        """One record for each model, corruption and severity."""
+        return [{"model": name, "corruption": kind, "severity": i + 1, "accuracy": value, "clean": damage.clean}
+                for name, damage in self.damage.items()
+                for kind, values in damage.accuracy.items() for i, value in enumerate(values)]  # fmt: skip
+
+    def figure(self) -> "Figure":
+        """Mean accuracy over the severities: a row a corruption, a column a model."""
+        names = tuple(self.damage)
+        kinds = tuple(next(iter(self.damage.values())).accuracy)
+        table = torch.tensor([[1 - self.damage[name].errors[kind] for name in names] for kind in kinds])
+        figure, (axes,) = canvas(3.2 + 0.9 * len(names), 1.2 + 0.3 * len(kinds))
+        matrix(axes, table, [kind.replace("_", " ") for kind in kinds], names, ("", "accuracy, mean over severities"))
+        return figure
+
+    def verdict(self) -> str:
+        """Mean accuracy, and what hurts most."""
+        told = []
+        for name, damage in self.damage.items():
+            worst = max(damage.errors, key=lambda kind, d=damage: d.errors[kind])  # type: ignore[misc]
+            least = f"least under {worst.replace('_', ' ')}: {100 * (1 - damage.errors[worst]):.0f} %"
+            told.append(f"{name} {100 * damage.mean_accuracy:.0f} % of {100 * damage.clean:.0f} % clean ({least})")
+        return f"Accuracy on corrupted images: {', '.join(told)}."
+
+
+@in_neutral_context
+def profile(
+    models: Mapping[str, nn.Module], data: Dataset, *, kinds: Sequence[str] = tuple(CORRUPTIONS), seed: int = 0,
+    told: Told = quiet,
+) -> Profile:  # fmt: skip
+    """Accuracy under each corruption at each severity.
+
+    Args:
+        models: networks by name.
+        data: images and labels.
+        kinds: names of corruptions.
+        seed: of their draws, the same for every network.
+        told: progress.
+    """
+    found = {}
+    for done, (name, model) in enumerate(models.items()):
+        found[name] = measure(model, data, names=kinds, seed=seed)
+        told("corruptions", done + 1, len(models))
+    return Profile(MappingProxyType(found))

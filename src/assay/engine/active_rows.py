@@ -1,0 +1,160 @@
+"""The rows in flight, and their moves in and out."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.core.combinators import MOST, Stage, Variant
+from assay.core.oracle import Oracle
+from assay.core.rng import Rng, mix
+from assay.core.rows import Goal, Rows, split_logit, towards, untargeted
+from assay.core.types import Count, Flag, Images, Labels, PerRow
+from assay.engine.inputs import Problem
+
+
+class Active(NamedTuple):
+    """Rows in flight; a tree with the rows first, so that they move together.
+
+    Attributes:
+        sample: index of the sample.
+        variant: index of the variant in the stage.
+        rows: the problem.
+        state: the attack's state.
+        image: the best candidate so far.
+        hit: whether it reached the goal.
+        cost: its cost.
+        sure: the first hit that the referee has measured, where later ones are not measured one by one; else None.
+        found: whether there is one.
+        steps: steps so far.
+        forwards: forward passes so far.
+        backwards: backward passes so far.
+        checks: the referee's passes so far.
+        spent: forward passes of the sample's earlier rows.
+        nonfinite: whether a non-finite value came up.
+        unstarted: whether the attack could not begin.
+    """
+
+    sample: Labels
+    variant: Labels
+    rows: Rows
+    state: Any
+    image: Images
+    hit: Flag
+    cost: PerRow
+    sure: Images | None
+    found: Flag
+    steps: Count
+    forwards: Count
+    backwards: Count
+    checks: Count
+    spent: Count
+    nonfinite: Flag
+    unstarted: Flag
+
+
+@dataclass
+class Queue:
+    """Attempts that wait: each sample's variants in order, all samples' first variants before any second one."""
+
+    waiting: deque[tuple[int, int]] = field(default_factory=deque)
+
+    def draw(self, count: int) -> list[tuple[int, int]]:
+        """Up to ``count`` pairs of sample and variant."""
+        return [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
+
+
+def admit(
+    problem: Problem,
+    stage: Stage,
+    pairs: list[tuple[int, int]],
+    spent: Count,
+    oracle: Oracle,
+    rng: Rng,
+    *,
+    keep_sure: bool,
+) -> Active:
+    """Fresh rows for pairs of sample and variant, on the oracle's device.
+
+    Args:
+        problem: all samples.
+        stage: the attack and its variants.
+        pairs: sample and variant of each new row.
+        spent: forward passes that each sample has had, ``(n,)``.
+        oracle: where the rows will run.
+        rng: random draws.
+        keep_sure: whether to keep a measured hit aside.
+    """
+    device = oracle.device
+    sample = torch.tensor([s for s, _ in pairs], dtype=torch.int64)
+    variants = [stage.variants[v] for _, v in pairs]
+    rows = make_rows(problem, sample, variants, stage.attack.needs, device)
+    count = len(pairs)
+
+    def zeros(dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.zeros(count, dtype=dtype, device=device)
+
+    return Active(
+        sample=sample.to(device),
+        variant=torch.tensor([v for _, v in pairs], dtype=torch.int64, device=device),
+        rows=rows,
+        state=stage.attack.init(rows, rng),
+        image=rows.x,
+        hit=zeros(torch.bool),
+        cost=torch.full((count,), torch.inf, dtype=rows.x.dtype, device=device),
+        sure=rows.x if keep_sure else None,
+        found=zeros(torch.bool),
+        steps=zeros(),
+        forwards=zeros(),
+        backwards=zeros(),
+        checks=zeros(),
+        spent=spent[sample].to(device),
+        nonfinite=zeros(torch.bool),
+        unstarted=zeros(torch.bool),
+    )
+
+
+def make_rows(
+    problem: Problem, sample: Labels, variants: list[Variant], needs: tuple[str, ...], device: torch.device
+) -> Rows:
+    """Rows for samples under variants."""
+    restart = torch.tensor([v.restart for v in variants], dtype=torch.int64)
+    rank = torch.tensor([v.rank for v in variants], dtype=torch.int64)
+    goal = _goal(problem, sample, rank)
+    goal = Goal(goal.label.to(device), goal.aim.to(device), goal.strict.to(device), problem.goal.tests)
+    attempt = restart + rank * MOST  # each target draws anew, as each restart does
+    keys = problem.keys[sample]
+    for salt in sorted({*attempt.tolist()}):
+        keys = torch.where(attempt == salt, mix(problem.keys[sample], salt), keys)
+    return Rows(
+        x=problem.x[sample].to(device),
+        goal=goal,
+        key=keys.to(device),
+        mask=problem.mask[sample].to(device) if problem.mask is not None and "mask" in needs else None,
+        reference=problem.reference[sample].to(device) if "reference" in needs else None,
+        attempt=restart.to(device),
+        start=problem.start[sample].to(device) if problem.start is not None and "start" in needs else None,
+    )
+
+
+def variants_of(stage: Stage, classes: int) -> tuple[int, ...]:
+    """Indices of the variants that exist with ``classes`` classes (no more targets than wrong classes)."""
+    return tuple(i for i, v in enumerate(stage.variants) if v.rank < classes)
+
+
+def _goal(problem: Problem, sample: Labels, rank: Labels) -> Goal:
+    """The sample's own goal, or the rank-th most likely wrong class as an aim."""
+    y, target = problem.y[sample], problem.target[sample]
+    plain, strict = untargeted(y), problem.goal.strict[sample]
+    if bool(strict.any()):
+        plain = Goal(y, target, strict)
+    if not bool((rank > 0).any()):
+        return plain
+    _, others = split_logit(problem.reference[sample], y)
+    order = others.argsort(dim=1, descending=True, stable=True)
+    aim = order.gather(1, (rank - 1).clamp_min(0)[:, None]).squeeze(1)
+    aimed = towards(y, aim)
+    ranked = (rank > 0) & ~strict
+    return Goal(y, torch.where(ranked, aimed.aim, plain.aim), plain.strict)

@@ -1,0 +1,1 @@
+"""What attacks are made of: sets of perturbations, losses, step rules, searches."""

@@ -1,0 +1,127 @@
+"""Every first-order attack: a geometry, an objective, a step rule, a start and a perturbation."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.core.attack import Step
+from assay.core.geometry import Geometry
+from assay.core.objective import Objective
+from assay.core.oracle import Oracle
+from assay.core.rng import Rng
+from assay.core.rows import Rows
+from assay.core.traits import Traits
+from assay.core.types import Count, Images
+from assay.parts.counts import scaled_count
+from assay.parts.perturbation import Additive, Perturbation
+from assay.parts.step_rules import Move, StepRule
+from assay.util.validate import one_of, whole
+
+STARTS = ("clean", "inside", "edge")
+
+
+class FirstOrderState(NamedTuple):
+    """Where each row is."""
+
+    parameters: Tensor
+    image: Images
+    rule: Any
+    step: Count
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """Projected ascent on an objective: the composition behind FGSM, PGD, MIM, APGD, dual-perturbation and others.
+
+    With ``steps`` updates a row costs ``steps`` passes forward and backward; the image after the last update is left
+    to the referee, who measures every row once more in any case.
+
+    Args:
+        name: for tables.
+        geometry: the set of perturbations.
+        objective: what is maximised.
+        rule: how a gradient moves the image.
+        steps: number of updates, at least 0 (0 evaluates the start alone).
+        start: ``"clean"``, ``"inside"`` (a random member of the set) or ``"edge"`` (one on its surface).
+        perturbation: how parameters become an image.
+    """
+
+    name: str
+    geometry: Geometry
+    objective: Objective
+    rule: StepRule[Any]
+    steps: int
+    start: str = "clean"
+    perturbation: Perturbation = field(default_factory=Additive)
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps)
+        one_of("start", self.start, STARTS)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the geometry and the objective read of the rows."""
+        return tuple(sorted({*self.geometry.needs, *self.objective.needs}))
+
+    @property
+    def traits(self) -> Traits:
+        """One pass forward and backward a step."""
+        return Traits("gradient", max(self.steps, 1), randomised=self.start != "clean", objective=self.objective)
+
+    def vary(
+        self,
+        *,
+        effort: float = 1,
+        step_size: float = 1,
+        geometry: Geometry | None = None,
+        objective: Objective | None = None,
+    ) -> "FirstOrder | None":
+        """With another effort, step size, budget or loss."""
+        rule = self.rule.vary(effort=effort, step_size=step_size, geometry=geometry)
+        if rule is None:
+            return None
+        return replace(
+            self,
+            geometry=geometry or self.geometry,
+            objective=objective or self.objective,
+            rule=rule,
+            steps=scaled_count(self.steps, effort),
+        )
+
+    def init(self, rows: Rows, rng: Rng) -> FirstOrderState:
+        """At the start point."""
+        delta = torch.zeros_like(rows.x)
+        if self.start != "clean":
+            delta = self.geometry.sample(rows, rng, "start", edge=self.start == "edge")
+        parameters = self.perturbation.start(rows, delta)
+        step = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
+        image = self.perturbation.image(rows, parameters)
+        return FirstOrderState(parameters, image, self.rule.init(parameters), step)
+
+    def step(self, rows: Rows, state: FirstOrderState, oracle: Oracle, rng: Rng) -> Step[FirstOrderState]:
+        """Evaluate the image at hand and move on."""
+        image = state.image
+        if self.steps == 0:
+            logits = oracle.logits(image, rows)
+            value = self.objective(logits, image, rows)
+            done = torch.ones_like(state.step, dtype=torch.bool)
+            return Step(state, image, rows.goal.reached(logits, image), -value, done)
+        seen = oracle.evaluate(self.objective, image, rows)
+        grad = self.perturbation.pullback(rows, state.parameters, seen.grad)
+
+        def project(parameters: Tensor) -> Tensor:
+            return self.perturbation.project(rows, parameters, self.geometry)
+
+        move = Move(rows, state.parameters, grad, seen.value, state.step, project)
+        parameters, rule = self.rule.update(move, state.rule)
+        moved = self.perturbation.image(rows, parameters)
+        after = FirstOrderState(parameters, moved, rule, state.step + 1)
+        hit = rows.goal.reached(seen.logits, image)
+        return Step(after, image, hit, -seen.value, after.step >= self.steps, pending=moved)
+
+    def describe(self) -> str:
+        """Name, steps and budget."""
+        count = f"-{self.steps}" if self.steps != 1 else ""
+        return f"{self.name}{count} {self.geometry.describe()}"

@@ -1,0 +1,168 @@
+"""What a run says about a model, in the forms in which models are passed on."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.store.ledger import Ledger
+from assay.store.lock import held
+from assay.store.manifest import MANIFEST
+from assay.util.files import atomic_write, file_name, sha256
+from assay.util.text import plain
+from assay.util.validate import described, nearest, reject
+
+
+def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str | None = None) -> list[Path]:
+    """Write a model card for each model of a run: Markdown with the metadata that model hubs read.
+
+    Args:
+        folder: the run's.
+        summaries: as in ``summary.json``, one a data set.
+        model: only this one.
+
+    Returns:
+        The files, ``cards/<model>.md``.
+
+    Raises:
+        ValueError: no such model, or a file of a card's name that is no card as this run has written it.
+    """
+    folder = Path(folder)
+    names = list(dict.fromkeys(entry["model"] for told in summaries for entry in told["models"]))
+    if model is not None and model not in names:
+        reject("model", "one of " + ", ".join(names), described(f"{model!r}{nearest(model, names)}"))
+    with held(folder), Ledger(folder, write=True) as ledger:
+        digests: dict[str, dict[str, None]] = {}  # more than one where a model is trained for each data set
+        for entry, words in ledger.plan():
+            digests.setdefault(words.model, {})[entry.fields["model"]] = None
+        chosen = [model] if model is not None else names
+        return _written(folder, ledger, names, chosen, summaries, digests)
+
+
+def _written(
+    folder: Path,
+    ledger: Ledger,
+    names: Sequence[str],
+    chosen: Sequence[str],
+    summaries: Sequence[Mapping[str, Any]],
+    digests: Mapping[str, Mapping[str, None]],
+) -> list[Path]:
+    manifest = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else "none: the run is not finished"
+    known, found = dict(ledger.meta("cards") or {}), []
+    for name in chosen:
+        text = _card(name, summaries, ", ".join(digests.get(name, {})), manifest)
+        alone = sum(file_name(other).lower() == file_name(name).lower() for other in names) == 1
+        own = file_name(name) if alone else f"{file_name(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        path = folder / "cards" / f"{own}.md"
+        place = path.relative_to(folder).as_posix()
+        if path.exists() and sha256(path) not in known.get(place, ()):
+            reject("run", f"no other file of the name of a card, {place} (move it)", described("one"))
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        known[place] = [*known.get(place, [])[-1:], digest]  # after a kill the one before may be there
+        ledger.keep(cards=known)
+        found.append(atomic_write(path, text))
+    return found
+
+
+def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experiment: str) -> int:
+    """Log each model of a run to MLflow: metrics, parameters, and the run's tables and report as artefacts.
+
+    Args:
+        folder: the run's.
+        summaries: as in ``summary.json``, one a data set.
+        experiment: of MLflow.
+
+    Returns:
+        How many runs were logged.
+
+    Raises:
+        ImportError: MLflow is not installed.
+    """
+    try:
+        mlflow = import_module("mlflow")
+    except ImportError:
+        raise ImportError("export: expected MLflow for --to mlflow: pip install mlflow") from None
+    mlflow.set_experiment(experiment)
+    count = 0
+    for told in summaries:
+        for entry in told["models"]:
+            with mlflow.start_run(run_name=f"{entry['model']} on {told['dataset']}"):
+                mlflow.log_params({"model": entry["model"], "data": told["dataset"], "n": entry["n"],
+                                   "grade": (entry.get("grade") or {}).get("grade", "none"),
+                                   "attacks": "; ".join(entry["attacks"])[:500],
+                                   "command": told["command"][:500]})  # fmt: skip
+                shares = {"clean_accuracy": entry["clean_accuracy"], "robust_accuracy": entry["robust_accuracy"],
+                          "passes_per_sample": entry["passes"]}  # fmt: skip
+                mlflow.log_metrics({name: value for name, value in shares.items() if value is not None})
+                for name in ("samples.csv", "summary.json", "report.html", MANIFEST):
+                    if (Path(folder) / name).is_file():
+                        mlflow.log_artifact(str(Path(folder) / name))
+            count += 1
+    return count
+
+
+def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manifest: str) -> str:
+    results, rows = [], []
+    for told in summaries:
+        for entry in told["models"]:
+            if entry["model"] != model or entry["robust_accuracy"] is None:
+                continue
+            low, high = entry["interval"]
+            grade = (entry.get("grade") or {}).get("grade", "–")
+            results.append(_metadata(told, entry))
+            rows.append(f"| {_cell(told['dataset'])} | {_cell('; '.join(told['headline']))} | "
+                        f"{_percent(entry['clean_accuracy'])} | "
+                        f"≤ {_percent(entry['robust_accuracy'])}{_unknown(entry)} | "
+                        f"{_percent(low)} – {_percent(high)} | {entry['n']} | {grade} | "
+                        f"{_cell(', '.join(entry['attacks']))} |")  # fmt: skip
+    head = yaml.safe_dump({"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": results}]},
+                          sort_keys=False, allow_unicode=True)  # fmt: skip
+    told = summaries[0]
+    facts = "\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in told["facts"].items())
+    head_row = "| data | budget | clean | robust | 95 % interval | n | grade | attacks |"
+    table = "\n".join((head_row, "|" + " --- |" * 8, *rows))
+    return "\n\n".join((
+        f"---\n{head}---",
+        f"# Robustness of {_cell(model)}",
+        "An upper bound on robust accuracy: a sample counts only if it was right before and survived every attack; a "
+        "stronger attack can only lower it.",
+        table,
+        f"Weights SHA-256 over structure and bytes: `{digest}`. Manifest of the run: `{manifest}`.",
+        "Made by:",
+        f"```\n{told['command'].replace('```', '')}\n```",
+        facts,
+    )) + "\n"  # fmt: skip
+
+
+def _metadata(told: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "task": {"type": "image-classification"},
+        "dataset": {"name": plain(told["dataset"]), "type": plain(told["dataset"])},
+        "metrics": [
+            {"type": "accuracy", "name": "clean accuracy", "value": entry["clean_accuracy"]},
+            *({"type": "robust_accuracy", "value": at["robust_accuracy"],
+               "name": f"robust accuracy at {plain(at['budget'])}, upper bound, n = {at['n']}"}
+              for at in entry["budgets"] if at["robust_accuracy"] is not None),
+        ],
+    }  # fmt: skip
+
+
+def _unknown(entry: Mapping[str, Any]) -> str:
+    """What else the number could be, where samples came out invalid or raised an error."""
+    least, most = entry.get("readings") or (None, None)
+    return "" if most is None or most == least else f" ({_percent(most)} if unknown samples are robust)"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _cell(text: object) -> str:
+    """Text that stays within a cell of a Markdown table."""
+    escaped = plain(text, 600)
+    for mark in "\\`*_[]<>|#":
+        escaped = escaped.replace(mark, "\\" + mark)
+    return escaped

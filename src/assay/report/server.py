@@ -1,0 +1,172 @@
+"""A small server for the reports of many runs: loopback only, read only, nothing but reports.
+
+Pages are found by keys in a list that the server makes itself: no part of a request is ever used as a path.
+"""
+
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from assay.core.outcome import Status
+from assay.report.run_index import Entry, render_index
+from assay.store.catalogue import Catalogue, Shown, found
+from assay.util.text import plain
+
+_PATIENCE = 10.0
+"""Seconds until a connection that says nothing is closed."""
+_LONGEST = 2000
+"""Characters of an address at most."""
+_CHUNK = 2**20
+"""Bytes of a page that are in memory at once."""
+_WAITING, _AT_ONCE = 128, 256
+"""Connections that wait to be taken, and threads for those that were."""
+__all__ = ["found", "index", "serve"]
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_NONE: Mapping[str, str] = MappingProxyType({})
+_FOREIGN: Mapping[str, str] = MappingProxyType({
+    "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'",
+})  # fmt: skip
+"""Of pages that somebody else may have made: on top of their own policy, alone in an origin of their own."""
+_HOSTS = ("127.0.0.1", "localhost")
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, as a browser may open one and say nothing; not more than `_AT_ONCE` at once."""
+
+    request_queue_size = _WAITING
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.room = threading.BoundedSemaphore(_AT_ONCE)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin a thread, as soon as there is room for one; a connection that finds none is closed."""
+        if self.room.acquire(timeout=_PATIENCE):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: what goes wrong with one connection is nobody else's business."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one connection; ``catalogue`` is set by `serve`."""
+
+    catalogue: Catalogue
+    server_version, sys_version = "assay", ""
+    timeout = _PATIENCE
+
+    def do_GET(self) -> None:
+        """Answer; one who has gone away meanwhile gets none."""
+        with suppress(ConnectionError, TimeoutError):
+            self._answer()
+
+    def _answer(self) -> None:
+        if self.headers.get("Host", "").partition(":")[0] not in _HOSTS:  # another name that leads here
+            self._send(HTTPStatus.FORBIDDEN, b"only by the loopback address")
+        elif len(self.path) > _LONGEST:
+            self._send(HTTPStatus.REQUEST_URI_TOO_LONG, b"too long an address")
+        else:
+            self._show(self.path.partition("?")[0].strip("/").split("/"))
+
+    def _show(self, words: list[str]) -> None:
+        runs = self.catalogue.runs()
+        if words == [""]:
+            self._send(HTTPStatus.OK, index(runs).encode(), "text/html; charset=utf-8")
+            return
+        page = _page(runs, words)
+        try:
+            file = None if page is None else page.open("rb")
+        except OSError:  # gone meanwhile
+            file = None
+        if file is None:
+            self._send(HTTPStatus.NOT_FOUND, b"no such page")
+            return
+        with file:
+            left = os.fstat(file.fileno()).st_size
+            self._begin(HTTPStatus.OK, left, "text/html; charset=utf-8", _FOREIGN)
+            while left and (part := file.read(min(left, _CHUNK))):
+                self.wfile.write(part)
+                left -= len(part)
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str = "text/plain") -> None:
+        self._begin(status, len(body), kind)
+        self.wfile.write(body)
+
+    def _begin(self, status: HTTPStatus, size: int, kind: str, more: Mapping[str, str] = _NONE) -> None:
+        self.send_response(status)
+        for name, value in {**_HEADERS, **more, "Content-Type": kind, "Content-Length": str(size)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: what was asked for is nobody's business."""
+
+
+def serve(root: Path, port: int) -> HTTPServer:
+    """A server on the loopback address for the runs below a folder; use as a context manager.
+
+    Args:
+        root: the folder.
+        port: to listen on; 0 for any that is free.
+    """
+    handler = type("Handler", (_Handler,), {"catalogue": Catalogue(root.resolve())})
+    return _Server(("127.0.0.1", port), handler)
+
+
+def index(runs: list[Shown]) -> str:
+    """The list of runs as a page."""
+    entries = []
+    for run in runs:
+        status = run.status
+        done = sum(cell.done for cell in status.cells) if status else 0
+        total = sum(cell.n for cell in status.cells) if status else 0
+        state = _state(run)
+        models = tuple(dict.fromkeys(cell.words.model for cell in status.cells)) if status else ()
+        survived = [cell.counts.get(Status.SURVIVED.label, 0) / cell.done for cell in (status.cells if status else ())
+                    if cell.done and cell.words.curve is None]  # fmt: skip
+        entries.append(Entry(
+            name=plain(run.name), title=plain(status.title) if status and status.title else "", state=state,
+            models=tuple(plain(m) for m in models), done=done, total=total,
+            lowest=min(survived) if survived else None,
+            pages=tuple((name, f"/{run.key}/{name}") for name in run.pages),
+        ))  # fmt: skip
+    return render_index(entries)
+
+
+def _state(run: Shown) -> str:
+    """How far a run is, in a word or two; why its ledger cannot be read; nothing where only pages are there."""
+    if run.unreadable or run.status is None:
+        return plain(run.unreadable, 300) if run.unreadable else ""
+    if run.status.holder:
+        return f"running ({run.status.holder})"
+    return "finished" if run.status.finished else "not finished"
+
+
+def _page(runs: list[Shown], words: list[str]) -> Path | None:
+    if len(words) != 2:
+        return None
+    run = next((run for run in runs if run.key == words[0]), None)
+    return None if run is None else run.pages.get(words[1])

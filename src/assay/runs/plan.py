@@ -1,0 +1,192 @@
+"""Which cells a run consists of: models, attacks and seeds over a data set, each with its identity."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from assay.attacks.plan import Planned
+from assay.core.combinators import unfold
+from assay.data import Dataset
+from assay.defences import Adaptation, adaptation_of
+from assay.engine.preflight import Finding, inspect
+from assay.models import digest
+from assay.runs.settings import Settings
+from assay.runs.starts import start_identity
+from assay.runs.tasks import Order
+from assay.store.cell_key import fields_of, key_of
+from assay.store.code_digest import code_digest, modules_of
+from assay.store.columns import Words
+from assay.store.model_source import Source
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under attack, as it was found to be.
+
+    Attributes:
+        name: for tables.
+        model: the model, or where a process gets it from.
+        identity: digest of the model.
+        how: how its defence is attacked; None without one, or where attacks do not adapt.
+        label: what a table adds to the name of an attack on it.
+        said: a sentence about how its defence is attacked, or empty.
+        findings: what is odd about it.
+        reference: clean accuracy that is known of it, as a share; None for none.
+        adaptive: False where it has a defence that attacks ignore.
+        code: modules that define its layers.
+    """
+
+    name: str
+    model: Source | nn.Module
+    identity: str
+    how: Adaptation | None
+    label: str
+    said: str
+    findings: tuple[Finding, ...]
+    reference: float | None = None
+    adaptive: bool = True
+    code: tuple[str, ...] = ()
+
+
+def looked_at(
+    name: str,
+    model: Source | nn.Module,
+    data: Dataset,
+    *,
+    adaptive: bool,
+    device: str = "cpu",
+    reference: float | None = None,
+) -> Subject:
+    """Look a model over before it is attacked.
+
+    Args:
+        name: for tables.
+        model: the model, or where to get it; then it is not kept.
+        data: images that it should classify.
+        adaptive: attack a defence in the way that it declares.
+        device: where.
+        reference: clean accuracy that is known of it, as a share.
+    """
+    made = (model if isinstance(model, nn.Module) else model.make()).to(device)
+    part = data.take(slice(0, 64))
+    declared, label, said = adaptation_of(made), "", ""
+    if declared is not None and adaptive:
+        label, said = " (adaptive)", f"{name}: attacked adaptively: {declared.how}"
+    elif declared is not None:
+        label = " (not adapted)"
+        said = f"{name}: not attacked adaptively, so the numbers flatter it. It asks for: {declared.how}"
+    findings = inspect(made, part.images(), part.y)
+    return Subject(
+        name,
+        model,
+        digest(made),
+        declared if adaptive else None,
+        label,
+        said,
+        findings,
+        reference,
+        declared is None or adaptive,
+        modules_of(made),
+    )
+
+
+@dataclass(frozen=True)
+class Area:
+    """One data set, and what is attacked on it with what.
+
+    Attributes:
+        name: of the data.
+        data: images and labels.
+        subjects: the models.
+        plans: the attacks whose budgets are claimed.
+        curve: attacks for accuracy–budget curves.
+        seeds: of the attacks.
+        title: heading.
+    """
+
+    name: str
+    data: Dataset
+    subjects: Sequence[Subject]
+    plans: Sequence[Planned]
+    curve: Sequence[Planned] = ()
+    seeds: Sequence[int] = (0,)
+    title: str = ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about the models on this data."""
+        return tuple(f"{s.name}: {finding.text}" for s in self.subjects for finding in s.findings)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One cell that a run should have.
+
+    Attributes:
+        key: its identity.
+        fields: what the identity is made of.
+        data: digest of its data.
+        n: samples.
+        name: what runs.
+        stages: its parts.
+        order: what to do, for all of its samples.
+        words: what it is called.
+    """
+
+    key: str
+    fields: Mapping[str, str]
+    data: str
+    n: int
+    name: str
+    stages: tuple[str, ...]
+    order: Order
+    words: Words
+
+    @property
+    def label(self) -> str:
+        """Model and attack, for people."""
+        return f"{self.words.model}: {self.words.attack}"
+
+
+def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wanted]:
+    """The cells of one data set, in the order in which a report shows them.
+
+    Args:
+        area: data, models and attacks.
+        settings: how to run; the seed is that of each cell.
+        file: where workers read the data; None if this process has them.
+    """
+    data, n = area.data.digest, len(area.data)
+    found = []
+    for subject in area.subjects:
+        adaptive = settings.adaptive and subject.adaptive
+        for planned, on_curve in (*((p, False) for p in area.plans), *((p, True) for p in area.curve)):
+            what = planned.attack if subject.how is None else subject.how.adapt(planned.attack)
+            stages = tuple(stage.attack.describe() for stage in unfold(what))
+            code = code_digest(
+                "assay.engine.api", planned.source, *modules_of(what), *modules_of(subject.how), *subject.code
+            )
+            for seed in area.seeds:
+                own = replace(settings, seed=seed, adaptive=adaptive)
+                fields = fields_of(subject.identity, data, code, what, how=subject.how, stop=own.stop,
+                                   search=own.search, seed=seed, budget=own.budget, device=own.device,
+                                   start=start_identity(own.start, what))  # fmt: skip
+                order = Order(subject.model, file or area.data, planned, own, 0, n, subject.identity)
+                words = _words(subject, area, planned, seed, on_curve=on_curve)
+                found.append(Wanted(key_of(fields), fields, data, n, what.describe(), stages, order, words))
+    return found
+
+
+def _words(subject: Subject, area: Area, planned: Planned, seed: int, *, on_curve: bool) -> Words:
+    return Words(
+        model=subject.name,
+        data=area.name,
+        attack=planned.attack.describe() + (f", seed {seed}" if len(area.seeds) > 1 else "") + subject.label,
+        family=planned.family + subject.label,
+        budget=planned.budget,
+        eps=planned.eps,
+        curve=planned.curve if on_curve else None,
+        seed=seed,
+    )

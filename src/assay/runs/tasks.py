@@ -1,0 +1,192 @@
+"""The work of a run: some samples, one attack, one model. It is done alike here, in a worker and on a cluster."""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from assay.attacks.plan import Planned
+from assay.core.combinators import unfold
+from assay.core.model_state import seeded
+from assay.core.rng import content_keys
+from assay.data import Dataset
+from assay.defences import adaptation_of
+from assay.engine.api import INTERRUPTED, attack
+from assay.models import digest
+from assay.runs.settings import Settings
+from assay.runs.starts import starts_for
+from assay.store.columns import columns_of
+from assay.store.image_store import kept, load_data
+from assay.store.model_source import Source
+from assay.util.progress import Callback, Progress
+from assay.util.validate import described, reject
+
+
+class Work(Protocol):
+    """What an executor carries out; a frozen dataclass, so that a cluster can exchange model and data for its own."""
+
+    @property
+    def model(self) -> Source | nn.Module:
+        """The model, or where to get it."""
+        ...
+
+    @property
+    def data(self) -> Path | Dataset:
+        """The data, or the file that `assay.store.image_store.store_data` wrote."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Digest of the model that is meant."""
+        ...
+
+    def carry_out(self, progress: Callback | None = None) -> Any:
+        """Do it: what was found, which a worker can send back."""
+        ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """Some samples to be attacked.
+
+    Attributes:
+        model: the model, or where to get it.
+        data: the data, or the file that `assay.store.image_store.store_data` wrote.
+        planned: the attack, as planned (a defence's own way of being attacked is found here).
+        settings: how to run.
+        first: index of the first sample.
+        count: samples.
+        identity: digest of the model that is meant.
+        only: indices of the samples, where not all of them are meant: those that raised an error before.
+    """
+
+    model: Source | nn.Module
+    data: Path | Dataset
+    planned: Planned
+    settings: Settings
+    first: int
+    count: int
+    identity: str = ""
+    only: tuple[int, ...] = ()
+
+    def carry_out(self, progress: Callback | None = None) -> "Done":
+        """Attack the samples; a random model draws alike in every process.
+
+        Args:
+            progress: called by the engine.
+
+        Returns:
+            What was found.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; of the order nothing is kept.
+        """
+        settings = self.settings
+        model, data = model_of(self.model, settings.device, self.identity), data_of(self.data)
+        part = torch.tensor(self.only) if self.only else slice(self.first, self.first + self.count)
+        x, y = data.images(part), data.y[part]
+        how = adaptation_of(model) if settings.adaptive else None
+        what = self.planned.attack if how is None else how.adapt(self.planned.attack)
+        needs = {need for stage in unfold(self.planned.attack) for need in stage.attack.needs}
+        with seeded(settings.seed + self.first, {torch.device(settings.device)}):  # what a random model draws
+            outcome = attack(
+                model,
+                x,
+                y,
+                what,
+                mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
+                start=starts_for(settings.start, what, data, part),
+                stop=settings.stop,
+                slots=settings.slots,
+                search=settings.search,
+                seed=settings.seed,
+                ids=content_keys(x, y),
+                budget=settings.budget,
+                surrogate=None if how is None else how.surrogate,
+                test=None if how is None else how.test,
+                errors=settings.errors,
+                preflight=False,
+                progress=progress,
+            )
+        if INTERRUPTED in outcome.events:
+            raise KeyboardInterrupt
+        images, at = kept(outcome.images, outcome.status, settings.images)
+        return Done(columns_of(outcome), images, at, outcome.errors, outcome.seconds, outcome.events,
+                    f"{platform.node()}:{os.getpid()}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was found.
+
+    Attributes:
+        columns: numbers of the samples, by name.
+        images: the images that are kept, ``(m, c, h, w)``.
+        at: which samples they belong to, counted from the order's first.
+        errors: messages by sample, counted likewise.
+        seconds: wall time.
+        events: what happened besides.
+        worker: where it ran.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    images: Tensor
+    at: Tensor
+    errors: Mapping[int, str]
+    seconds: float
+    events: tuple[str, ...]
+    worker: str
+
+
+def after(progress: Callback | None, before: Progress) -> Callback | None:
+    """A callback for a part of a whole, of which some was done before."""
+    if progress is None:
+        return None
+
+    def shifted(now: Progress) -> None:
+        broken, passes = before.broken + now.broken, before.passes + now.passes
+        progress(replace(now, done=before.done + now.done, total=before.total, broken=broken, passes=passes))
+
+    return shifted
+
+
+def model_of(model: Source | nn.Module, device: str, identity: str) -> nn.Module:
+    """The model that an order is about, where it is to run; the last two that were loaded are kept.
+
+    Raises:
+        ValueError: the source has other weights now than those that are meant.
+    """
+    found = model if isinstance(model, nn.Module) else _made(model, device, identity)
+    return found.to(device)
+
+
+def data_of(data: Path | Dataset) -> Dataset:
+    """The data that an order is about; the last two that were read are kept."""
+    return data if isinstance(data, Dataset) else _read(data)
+
+
+def forget() -> None:
+    """Let go of the models and data that were had last in this process."""
+    _made.cache_clear()
+    _read.cache_clear()
+
+
+@lru_cache(maxsize=2)
+def _made(source: Source, device: str, identity: str) -> nn.Module:
+    """The model that is meant: a file that has changed since would be recorded under another's name."""
+    model = source.make()
+    if digest(model) != identity:
+        reject("model", f"the weights that {source.spec} had when the run began", described("others"))
+    return model.to(torch.device(device))
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path) -> Dataset:
+    return load_data(path)

@@ -1,0 +1,142 @@
+"""The runs below a folder, for a server: what was read of a ledger is kept until the ledger changes."""
+
+import hashlib
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assay.store.manifest import MANIFEST
+from assay.store.sqlite import NAME
+from assay.store.status import RunStatus, status_of
+
+PAGES = {"report": "report.html", "diagnosis": "diagnosis.html", "signatures": "signatures.html"}
+"""The pages that a run may have, by name."""
+_DEPTH = 4
+_INNER = frozenset({"images", "data", "examples", "trail", "cards"})
+"""Folders inside a run's that hold no runs."""
+_FRESH = 1.0
+"""Seconds for which a list is shown as it is."""
+_SHARE = 10.0
+"""How many times as long as a ledger took to be read what was read is shown, while the run goes on."""
+
+Stamp = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One run.
+
+    Attributes:
+        folder: where it is.
+        name: its place below the folder that is served.
+        status: how far it is; None where only pages are there.
+        pages: its pages, by name.
+        unreadable: why its ledger cannot be read; empty where it can, or where there is none.
+    """
+
+    folder: Path
+    name: str
+    status: RunStatus | None
+    pages: dict[str, Path]
+    unreadable: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is called in addresses: the same whatever other runs there are."""
+        return hashlib.sha256(self.name.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a ledger.
+
+    Attributes:
+        stamp: times and sizes of its files.
+        status: how far it is.
+        unreadable: why it cannot be read.
+        until: of the monotonic clock: until then it is shown though the files have changed.
+    """
+
+    stamp: Stamp
+    status: RunStatus | None
+    unreadable: str
+    until: float
+
+
+@dataclass
+class Catalogue:
+    """The runs below a folder. One thread reads at a time; the others wait for what it has read.
+
+    Args:
+        root: the folder, resolved.
+    """
+
+    root: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _read: dict[Path, _Read] = field(default_factory=dict)
+    _runs: list[Shown] = field(default_factory=list)
+    _until: float = 0.0
+
+    def runs(self) -> list[Shown]:
+        """The runs, at most four levels deep, in the order of their names; links are not followed."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._runs = [run for folder in sorted(_folders(self.root, _DEPTH)) if (run := self._shown(folder))]
+                self._until = time.monotonic() + _FRESH
+            return self._runs
+
+    def _shown(self, folder: Path) -> Shown | None:
+        pages = {name: folder / file for name, file in PAGES.items() if _own(folder / file, self.root)}
+        status, unreadable = self._status(folder) if _own(folder / NAME, self.root) else (None, "")
+        if not (pages or unreadable or status is not None):
+            return None
+        return Shown(folder, folder.relative_to(self.root).as_posix(), status, pages, unreadable)
+
+    def _status(self, folder: Path) -> tuple[RunStatus | None, str]:
+        known, stamp, now = self._read.get(folder), _stamp(folder), time.monotonic()
+        if known is not None and ((known.stamp == stamp and not known.unreadable) or now < known.until):
+            return known.status, known.unreadable
+        status, unreadable = None, ""
+        try:
+            status = status_of(folder)
+        except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:  # the other runs are shown
+            unreadable = f"ledger unreadable: {type(error).__name__}: {error}"
+        took = time.monotonic() - now
+        wait = max(_SHARE * took, _FRESH if unreadable else 0)  # what could not be read is tried again after that
+        self._read[folder] = _Read(stamp, status, unreadable, time.monotonic() + wait)
+        return status, unreadable
+
+
+def found(root: Path) -> list[Shown]:
+    """The runs below a folder, at most four levels deep, in the order of their names; links are not followed."""
+    return Catalogue(root).runs()
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Times and sizes of the files that decide what is shown of a run."""
+    stamps = []
+    for name in (NAME, f"{NAME}-wal", MANIFEST, ".holder"):
+        try:
+            about = (folder / name).stat()
+        except OSError:
+            stamps.append((0, 0))
+        else:
+            stamps.append((about.st_mtime_ns, about.st_size))
+    return tuple(stamps)
+
+
+def _folders(root: Path, depth: int) -> list[Path]:
+    if depth <= 0:
+        return [root]
+    try:
+        inner = [path for path in root.iterdir() if path.name not in _INNER and path.is_dir() and not path.is_symlink()]
+    except OSError:  # gone meanwhile, or not ours to read
+        return [root]
+    return [root, *(folder for path in inner for folder in _folders(path, depth - 1))]
+
+
+def _own(path: Path, root: Path) -> bool:
+    """Whether a file is there, and really below the folder."""
+    return path.is_file() and path.resolve().is_relative_to(root)

@@ -1,0 +1,171 @@
+"""Digests over what a ledger holds, written in the same transaction: edits and damage show."""
+
+import hashlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from assay.store.columns import COLUMNS
+
+_PARTS = ", ".join(("first", "count", "seconds", "worker", "images", "sha256", "events", "keep"))
+_PLAIN = {
+    "meta": "SELECT 'meta/' || name, name, value FROM meta",
+    "data": "SELECT 'data/' || digest, digest, about FROM data",
+    "cell": "SELECT 'cell/' || id, id, key, data, n, fields, about FROM cell",
+    "answer": "SELECT 'answer/' || key, key, kind, content FROM answer",
+    "event": "SELECT 'event/' || rowid, at, text FROM event",
+}
+"""Tables whose rows have a digest each: its name, then what it is over."""
+_SHARDS = f"SELECT cell, {_PARTS} FROM shard ORDER BY cell, first"  # noqa: S608 (names of our columns)
+_SHARD = f"SELECT {_PARTS} FROM shard WHERE cell = ? AND first = ?"  # noqa: S608
+_SAMPLES = f"SELECT sample, {', '.join(COLUMNS)}, error FROM sample WHERE cell = ?"  # noqa: S608
+_STRAYS = """
+SELECT sample.cell, count(*) FROM sample LEFT JOIN shard ON shard.cell = sample.cell
+AND sample.sample >= shard.first AND sample.sample < shard.first + shard.count
+WHERE shard.cell IS NULL GROUP BY sample.cell
+"""
+_NAME = re.compile(r"plan|(cell|event)/\d+|shard/\d+/\d+|(meta|data|answer)/.*", re.DOTALL)
+"""How digests are named."""
+_KINDS = MappingProxyType({"meta": "the value", "data": "the data set", "answer": "the answer", "event": "the note"})
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What in a ledger is not as it was written.
+
+    Attributes:
+        names: of the rows whose digest is wrong or missing, or which are gone, such as ``"shard/3/128"``.
+        texts: a sentence for each.
+    """
+
+    names: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+def seal(connection: sqlite3.Connection, name: str, *values: Any) -> None:
+    """Write the digest of a row, inside the transaction that writes the row."""
+    connection.execute("INSERT OR REPLACE INTO seal VALUES (?, ?)", (name, _digest(values)))
+
+
+def seal_shard(connection: sqlite3.Connection, cell: int, first: int) -> None:
+    """Write the digest of a shard and its samples, inside the transaction that writes them."""
+    about = connection.execute(_SHARD, (cell, first)).fetchone()
+    rows = connection.execute(f"{_SAMPLES} AND sample >= ? AND sample < ? ORDER BY sample",
+                              (cell, first, first + about[1])).fetchall()  # fmt: skip
+    connection.execute("INSERT OR REPLACE INTO seal VALUES (?, ?)", (f"shard/{cell}/{first}", _of_shard(about, rows)))
+
+
+def seal_plan(connection: sqlite3.Connection) -> None:
+    """Write the digest of the plan."""
+    seal(connection, "plan", connection.execute("SELECT * FROM plan ORDER BY place").fetchall())
+
+
+def is_name(name: str) -> bool:
+    """Whether a digest can have that name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def unseal(connection: sqlite3.Connection, name: str) -> None:
+    """Remove the digest of a row that is removed."""
+    connection.execute("DELETE FROM seal WHERE name = ?", (name,))
+
+
+def seal_all(connection: sqlite3.Connection) -> None:
+    """Write digests of everything, as it is."""
+    for asked in _PLAIN.values():
+        for name, *values in connection.execute(asked).fetchall():
+            seal(connection, name, *values)
+    seal_plan(connection)
+    for cell, first in connection.execute("SELECT cell, first FROM shard").fetchall():
+        seal_shard(connection, cell, first)
+
+
+def damage(connection: sqlite3.Connection, tables: Sequence[str] = (*_PLAIN, "plan", "shard")) -> Damage:
+    """Compare everything with its digest.
+
+    Args:
+        connection: of a ledger of format 2.
+        tables: what is compared.
+    """
+    own = not connection.in_transaction
+    if own:  # one state of a ledger that another process may be writing to
+        connection.execute("BEGIN")
+    try:
+        return _compared(connection, tables)
+    finally:
+        if own:
+            connection.execute("ROLLBACK")
+
+
+def _compared(connection: sqlite3.Connection, tables: Sequence[str]) -> Damage:
+    sealed = dict(connection.execute("SELECT name, sha256 FROM seal"))
+    names, texts = [], []
+    for name, digest in _actual(connection, tables):
+        wanted = sealed.pop(name, None)
+        if digest != wanted:
+            names.append(name)
+            texts.append(f"{_words(name)} changed since written" if wanted else f"{_words(name)}: added by hand")
+    gone = [name for name in sealed if not is_name(name) or name.split("/")[0] in tables]
+    return Damage((*names, *gone), (*texts, *(f"{_words(name)} is missing" for name in gone)))
+
+
+def stray_rows(connection: sqlite3.Connection) -> dict[int, int]:
+    """How many samples of each cell belong to no shard."""
+    return dict(connection.execute(_STRAYS))
+
+
+def _actual(connection: sqlite3.Connection, tables: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names and digests of what is there."""
+    for table, asked in _PLAIN.items():
+        if table in tables:
+            for name, *values in connection.execute(asked):
+                yield name, _digest(values)
+    if "plan" in tables:
+        yield "plan", _digest([connection.execute("SELECT * FROM plan ORDER BY place").fetchall()])
+    if "shard" in tables:
+        yield from _shards(connection)
+
+
+def _shards(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    parts: dict[int, list[Any]] = {}
+    for cell, *about in connection.execute(_SHARDS):
+        parts.setdefault(cell, []).append(about)
+    for cell, abouts in parts.items():
+        rows = connection.execute(f"{_SAMPLES} ORDER BY sample", (cell,)).fetchall()
+        at = np.array([row[0] for row in rows], dtype=np.int64)
+        for about in abouts:
+            begin, end = np.searchsorted(at, [about[0], about[0] + about[1]])
+            yield f"shard/{cell}/{about[0]}", _of_shard(about, rows[begin:end])
+
+
+def _of_shard(about: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    samples, *columns, errors = zip(*rows, strict=True) if rows else ((), *(() for _ in COLUMNS), ())
+    found = hashlib.sha256(json.dumps([list(about), list(samples)]).encode())
+    for (name, kind), values in zip(COLUMNS.items(), columns, strict=True):
+        array = np.array(values, dtype=np.float64 if kind is float else np.int64)
+        if kind is float:
+            array = np.where(np.isnan(array), np.nan, array + 0.0)
+        found.update(name.encode() + b"\0" + array.tobytes())
+    found.update(json.dumps({str(i): text for i, text in zip(samples, errors, strict=True) if text}).encode())
+    return found.hexdigest()
+
+
+def _digest(values: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()
+
+
+def _words(name: str) -> str:
+    table, *rest = name.split("/")
+    if not is_name(name):
+        return f"the row that the digest {name!r} is of"
+    if table == "plan":
+        return "the plan"
+    if table == "shard":
+        return f"cell {rest[0]}, the samples from {rest[1]}"
+    return f"{_KINDS.get(table, table)} {'/'.join(rest)}"

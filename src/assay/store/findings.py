@@ -1,0 +1,69 @@
+"""What a study shows besides its attacks: claims of a paper, and answers of diagnostics."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assay.diagnostics import Answer
+from assay.store.claims import Claimed, judged
+from assay.store.ledger import Ledger
+from assay.store.results import Study
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer of a diagnostic.
+
+    Attributes:
+        key: unique on the page, letters and dashes.
+        title: heading.
+        question: what was asked.
+        verdict: the answer in a sentence.
+        figures: ``<svg>`` elements made by `assay.report.diagnosis_page.embedded`.
+        frame: one record a row.
+        kept: where all rows are.
+    """
+
+    key: str
+    title: str
+    question: str
+    verdict: str
+    figures: tuple[str, ...]
+    frame: tuple[Mapping[str, Any], ...]
+    kept: str = ""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a study tells besides its attacks.
+
+    Attributes:
+        about: what it is about, in a few sentences.
+        claims: of a paper.
+        findings: answers of diagnostics.
+    """
+
+    about: str = ""
+    claims: tuple[Claimed, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:
+    """What a study tells besides its attacks."""
+    answers = [found for key in ledger.meta("answers") or () if (found := ledger.answer(key)) is not None]
+    used = {entry.data for entry, _ in ledger.plan()}
+    names = [about["name"] for digest, about in ledger.data().items() if digest in used]
+    by_data = dict(zip(names, studies, strict=True))
+    findings = tuple(
+        Finding(f"answer-{i + 1}", a["title"], a["question"], a["verdict"], tuple(a["figures"]), tuple(a["frame"]),
+                "the ledger")
+        for i, a in enumerate(answers)
+    )  # fmt: skip
+    return Extras(ledger.meta("about") or "", judged(ledger.meta("claims") or (), by_data, answers), findings)
+
+
+def rows_of(answer: Answer) -> list[dict[str, Any]]:
+    """An answer's records as JSON can hold them: None for what is not finite."""
+    return [{key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+            for row in answer.frame()]  # fmt: skip

@@ -1,0 +1,100 @@
+"""The folder of a run: who may write to it."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from assay.store.sqlite import connected
+from assay.util.output_folder import (
+    LEDGER,
+    LOCK,
+    Owned,
+    foreign,
+    holder_named,
+    locked,
+    read_record,
+    require_empty,
+    write_record,
+)
+from assay.util.validate import described, reject
+
+COMMAND = "run"
+"""What the record of a folder with a ledger says."""
+_PATIENCE = 1.0
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run's folder: no other process writes to it meanwhile.
+
+    Args:
+        folder: empty, new, or that of a run; made if it is missing.
+
+    Raises:
+        ValueError: another process holds it, or it holds other people's files and no run, or a ledger that is none.
+        OSError: it cannot be written to.
+    """
+    require_own(folder)
+    if (folder / LEDGER).exists():  # somebody else's file of that name: no lock is left beside it
+        connected(folder / LEDGER, write=False).close()
+    with locked(folder, _PATIENCE):
+        require_own(folder)
+        yield
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder in which there is something, and no ledger.
+
+    Raises:
+        ValueError: what is there is named.
+    """
+    if folder.exists() and not folder.is_dir():
+        reject("out", "a folder, such as runs/new", described(f"{folder}, which is a file"))
+    if not (folder / LEDGER).exists():
+        known = read_record(folder)
+        if known is not None and known.command != COMMAND:
+            reject("out", "a new or empty folder, or that of an earlier run (choose another with -o)",
+                   described(f"{folder}, a folder of assay {known.command}"))  # fmt: skip
+        if known is None or {name.partition("/")[0] for name in known.files}.isdisjoint(foreign(folder)):
+            require_empty(folder)
+
+
+def own_folder(folder: Path, *files: str) -> None:
+    """Record that a folder belongs to a run, before there is a ledger.
+
+    Args:
+        folder: which this process holds.
+        files: names or patterns of what is written there.
+    """
+    if not (folder / LEDGER).exists() and read_record(folder) is None:
+        write_record(folder, Owned(secrets.token_hex(8), COMMAND, files))
+
+
+def holder(folder: Path) -> str:
+    """Who is writing to a run's folder, such as ``process 12 on host``; empty for nobody."""
+    try:
+        import fcntl
+    except ImportError:  # elsewhere than on POSIX systems there is no shared lock
+        return _probed(folder)
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number may look at once
+    except BlockingIOError:
+        return holder_named(folder) or "another process"
+    except OSError:
+        return ""
+    return ""
+
+
+def _probed(folder: Path) -> str:
+    from filelock import FileLock, Timeout
+
+    if not (folder / LOCK).is_file() or not os.access(folder / LOCK, os.W_OK):
+        return ""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return ""
+    except Timeout:
+        return holder_named(folder) or "another process"

@@ -1,0 +1,44 @@
+"""Where a process gets a model from, in a form that a ledger can hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from assay.defences import defend
+from assay.models import load as load_model
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a process gets a model from.
+
+    Attributes:
+        spec: as `assay.models.load` takes it.
+        recipe: what a weights file leaves out, as pairs.
+        defence: around it, as `assay.defences.defend` takes it; None for none.
+    """
+
+    spec: str
+    recipe: tuple[tuple[str, Any], ...] = ()
+    defence: str | None = None
+
+    def within(self, folder: Path) -> dict[str, Any]:
+        """What JSON can hold; a file inside a folder by its place there, so that the folder may be moved."""
+        path = Path(self.spec).absolute()
+        inside = path.is_file() and path.is_relative_to(folder.absolute())
+        spec = path.relative_to(folder.absolute()).as_posix() if inside else self.spec
+        return {"spec": spec, "recipe": list(self.recipe), "defence": self.defence, "inside": inside}
+
+    @staticmethod
+    def told(told: Mapping[str, Any], folder: Path) -> "Source":
+        """The source that `within` has told."""
+        spec = str(folder / told["spec"]) if told["inside"] else told["spec"]
+        return Source(spec, tuple((key, value) for key, value in told["recipe"]), told["defence"])
+
+    def make(self) -> nn.Module:
+        """The model, in evaluation mode."""
+        model = load_model(self.spec, recipe=dict(self.recipe) if self.recipe else None)
+        return model if self.defence is None else defend(model, self.defence)

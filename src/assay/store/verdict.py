@@ -1,0 +1,190 @@
+"""How a model stands after all attacks on it, sample by sample."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay.core.outcome import Outcome, Status
+from assay.store.results import Cell, Study
+from assay.util.statistics import exact_interval
+
+# A sample takes the first of these that any attack recorded. NOT_RUN leads: a sample that some attack did not reach
+# has no worst case yet, and counting only the broken ones among them would bias the share. SURVIVED is last: it must
+# hold for every attack.
+_PRECEDENCE = (
+    Status.NOT_RUN, Status.MISCLASSIFIED, Status.BROKEN, Status.INVALID, Status.ERROR, Status.SURVIVED,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of ``n``, with its exact interval.
+
+    Attributes:
+        part: how many.
+        n: of how many.
+        unknown: of how many others nobody knows: they came out invalid or raised an error.
+    """
+
+    part: int
+    n: int
+    unknown: int = 0
+
+    @property
+    def value(self) -> float | None:
+        """The share; None when ``n`` is 0."""
+        return self.part / self.n if self.n else None
+
+    @property
+    def most(self) -> float | None:
+        """The share with what is unknown counted in; None when ``n`` is 0."""
+        return (self.part + self.unknown) / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95 % interval, over both readings of what is unknown."""
+        return exact_interval(self.part, self.n, unknown=self.unknown)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one model stands after several attacks.
+
+    Attributes:
+        model: name of the model.
+        cells: the attacks that count.
+        skipped: attacks that were not run on any sample, and do not count.
+        status: the worst of each sample, ``(n,)`` of `Status` codes.
+        clean: share right before any attack, of the samples that were predicted.
+        robust: share that survived every attack, of the samples that every attack reached.
+    """
+
+    model: str
+    cells: tuple[Cell, ...]
+    skipped: tuple[Cell, ...]
+    status: Tensor
+    clean: Share
+    robust: Share
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """All six counts by label; they add up to the number of samples."""
+        return {s.label: int((self.status == int(s)).sum()) for s in Status}
+
+    @property
+    def passes(self) -> float | None:
+        """Forward and backward passes of all attacks together, per sample; None when nothing was run."""
+        found = [p for p in (passes(cell.outcome) for cell in self.cells) if p is not None]
+        return sum(found) if found else None
+
+    @property
+    def checks(self) -> float | None:
+        """Forward passes of the referee, per sample; None when nothing was run."""
+        found = [c for c in (_per_sample(cell.outcome, cell.outcome.checks) for cell in self.cells) if c is not None]
+        return sum(found) if found else None
+
+
+def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
+    """The worst of each sample over several attacks.
+
+    Args:
+        outcomes: records over the same samples.
+        n: how many samples.
+
+    Returns:
+        ``(n,)`` of `Status` codes: survived only where every attack was survived, not run where any did not reach it,
+        invalid where one could not begin on it and none broke it (nothing is known of it then).
+    """
+    if not outcomes:
+        return torch.full((n,), int(Status.NOT_RUN))
+    every = torch.stack([torch.where(outcome.unattacked, int(Status.INVALID), outcome.status).cpu().long()
+                         for outcome in outcomes])  # fmt: skip
+    found = torch.full((n,), int(Status.SURVIVED))
+    for status in reversed(_PRECEDENCE):
+        found[(every == int(status)).any(0)] = int(status)
+    return found
+
+
+def standing(status: Tensor) -> Share:
+    """The share that survived, of the samples that were reached; those that are unknown counted apart.
+
+    Args:
+        status: ``(n,)`` of `Status` codes.
+    """
+    unknown = (status == int(Status.INVALID)) | (status == int(Status.ERROR))
+    return Share(int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()),
+                 int(unknown.sum()))  # fmt: skip
+
+
+def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
+    """Judge one model by some of the attacks on it.
+
+    Args:
+        model: name of the model.
+        cells: the attacks on it.
+        n: how many samples.
+
+    Returns:
+        The verdict, worst case per sample.
+    """
+    ran = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) < n)
+    skipped = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) >= n)
+    status = worst(tuple(cell.outcome for cell in ran), n)
+    right, known = clean_right(ran, n)
+    return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), standing(status))
+
+
+def verdicts(study: Study) -> tuple[Verdict, ...]:
+    """One verdict a model, over the budgets of the headline; points of curves count where there is no headline."""
+
+    def counts(cell: Cell) -> bool:
+        return not study.headline or (cell.budget in study.headline and cell.curve is None)
+
+    return tuple(verdict(model, tuple(filter(counts, study.of(model))), len(study)) for model in study.models)
+
+
+def clean_right(cells: tuple[Cell, ...], n: int) -> tuple[Tensor, Tensor]:
+    """Which samples are right before any attack.
+
+    Args:
+        cells: attacks on one model.
+        n: how many samples.
+
+    Returns:
+        Boolean ``(n,)``: right, and whether any of the attacks predicted the sample at all.
+    """
+    right, known = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+    for cell in cells:
+        predicted = cell.outcome.predicted_clean.cpu()
+        new = (predicted >= 0) & ~known
+        right |= new & (predicted == cell.outcome.y.cpu())
+        known |= new
+    return right, known
+
+
+def passes(outcome: Outcome) -> float | None:
+    """Forward and backward passes of the attack per sample that was run; None when none was."""
+    return _per_sample(outcome, outcome.forwards + outcome.backwards)
+
+
+def _per_sample(outcome: Outcome, counted: Tensor) -> float | None:
+    n = len(outcome) - outcome.count(Status.NOT_RUN)
+    return int(counted.sum()) / n if n else None
+
+
+def robust_share(outcome: Outcome) -> Share:
+    """Share that survived, of the samples that were run."""
+    return Share(int(outcome.robust.sum()), int(outcome.reached.sum()), outcome.unknown)
+
+
+def by_budget(study: Study, model: str) -> dict[str, Verdict]:
+    """The worst case of a model at each budget alone, points of curves too.
+
+    Args:
+        study: the study.
+        model: name of the model.
+    """
+    cells = study.of(model)
+    return {budget: verdict(model, tuple(cell for cell in cells if cell.budget == budget), len(study))
+            for budget in dict.fromkeys(cell.budget for cell in cells)}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Studies: models, data, attacks, questions and claims from one YAML file."""

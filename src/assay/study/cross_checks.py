@@ -1,0 +1,146 @@
+"""What the parts of a study must agree on: names of models, data and answers, and attacks with budgets."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from assay.attacks.plan import Planned
+from assay.attacks.registry import make
+from assay.runs.signatures import LEARNED
+from assay.store.claims import Quantity, is_budget
+from assay.study.attack_plan import curve_plans, plans
+from assay.study.schema import Config
+from assay.util.validate import nearest
+
+Path = tuple[str | int, ...]
+"""Where a field is: ``("claims", 0, "ours")``."""
+ATTACKS: tuple[Path, ...] = (("attacks",), ("budgets",), ("suite",), ("curve",))
+"""The fields that decide which attacks a study has."""
+_ANSWERS: tuple[Path, ...] = (("diagnostics",), ("signatures",))
+
+
+@dataclass(frozen=True)
+class StudyFault:
+    """One error in a study.
+
+    Attributes:
+        place: the field, as a message writes it: ``models.plain.data``; empty for the whole file.
+        message: what was expected, and what came.
+        depends: the fields that it is about. Where one of these is wrong itself, the error may not be one.
+    """
+
+    place: str
+    message: str
+    depends: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+def cross_check(config: Config) -> Iterator[StudyFault]:
+    """Names that a study uses and does not define, and attacks that cannot be made with its budgets.
+
+    Args:
+        config: a study whose fields are valid, each for itself.
+    """
+    attacks = list(_check_attacks(config))
+    yield from _check_models(config)
+    yield from attacks
+    yield from _check_diagnostics(config)
+    yield from _check_claims(config, [] if attacks else [*plans(config), *curve_plans(config)])
+
+
+def _check_models(config: Config) -> Iterator[StudyFault]:
+    trained: list[str] = []
+    for name, model in config.models.items():
+        own: Path = ("models", name)
+        for used in model.data or ():
+            yield from _unknown(f"models.{name}.data", used, config.data, own, ("data", used))
+        if model.train is not None:
+            yield from _unknown(f"models.{name}.train.data", model.train.data, config.data, own,
+                                ("data", model.train.data or ""))  # fmt: skip
+            for field in ("start", "teacher"):
+                used = getattr(model.train, field)
+                place, other = f"models.{name}.train.{field}", ("models", used)
+                if used is not None and used not in trained:
+                    yield StudyFault(place, f"expected a model trained before, got {used!r}", (own, other))
+                elif used is not None and not _data_of(config, name) <= _data_of(config, used):
+                    text = f"expected a model on the same data, got {used!r}"
+                    yield StudyFault(place, text, (own, other, ("data",)))
+            trained.append(name)
+
+
+def _data_of(config: Config, model: str) -> set[str]:
+    return set(config.models[model].data or config.data)
+
+
+def _check_attacks(config: Config) -> Iterator[StudyFault]:
+    faulty = False
+    for i, spec in enumerate(config.attacks):
+        for j, threat in enumerate(config.budgets):
+            try:
+                make(spec, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
+            except ValueError as error:
+                faulty = True
+                yield StudyFault(f"attacks[{i}] with budgets[{j}]", str(error), ATTACKS)
+    for place, planned in () if faulty else (("budgets", plans), ("curve", curve_plans)):
+        try:
+            planned(config)
+        except ValueError as error:
+            yield StudyFault(place, str(error), ATTACKS)
+
+
+def _check_diagnostics(config: Config) -> Iterator[StudyFault]:
+    for i, diagnosis in enumerate(config.diagnostics):
+        place, own = f"diagnostics[{i}]", ("diagnostics", i)
+        for used in diagnosis.models or ():
+            yield from _unknown(f"{place}.models", used, config.models, own, ("models", used))
+        over = diagnosis.over
+        yield from _unknown(f"{place}.data", diagnosis.data, config.data, own, ("data", diagnosis.data or ""))
+        yield from _unknown(f"{place}.over", over, config.models, own, ("models", over or ""))
+        if over in config.models and not getattr(config.models[over].train, "trail", False):
+            text = f"expected a model trained with `trail: true`, got {over!r}"
+            yield StudyFault(f"{place}.over", text, (own, ("models", over)))
+        if diagnosis.data is None and len(config.data) > 1:
+            yield StudyFault(f"{place}.data", "expected a name, as there are several data sets", (own,))
+    if config.signatures is not None:
+        section, data = ("signatures",), config.signatures.data
+        for used in config.signatures.victims:
+            yield from _unknown("signatures.victims", used, config.models, section, ("models", used))
+        yield from _unknown("signatures.data", data, config.data, section, ("data", data or ""))
+
+
+def _check_claims(config: Config, attacks: Sequence[Planned]) -> Iterator[StudyFault]:
+    """Check the names that claims use; ``attacks`` are those of the study, none if these are wrong themselves."""
+    answers = [name for diagnosis in config.diagnostics for name in diagnosis.ask]
+    answers += LEARNED if config.signatures is not None else ()
+    for i, claim in enumerate(config.claims):
+        place, own = f"claims[{i}]", ("claims", i)
+        for part in (claim.ours, claim.less, claim.over):
+            if part is None:
+                continue
+            model, several = part.clean or part.robust, len(config.data) > 1
+            yield from _unknown(place, model, config.models, own, ("models", model or ""))
+            yield from _unknown(place, part.data, config.data, own, ("data", part.data or ""))
+            if part.answer is None and part.data is None and several:
+                yield StudyFault(place, f"expected data, one of {', '.join(config.data)}, as there are several", (own,))
+            yield from _unknown(f"{place} (answer)", part.answer, answers, own, *_ANSWERS)
+            if attacks:
+                yield from _check_attack_names(place, part, attacks, own)
+
+
+def _check_attack_names(place: str, part: Quantity, attacks: Sequence[Planned], own: Path) -> Iterator[StudyFault]:
+    """Check the attacks and budgets that a number names."""
+    budgets = list(dict.fromkeys(planned.budget for planned in attacks))
+    if part.budget is not None and not any(is_budget(part.budget, budget) for budget in budgets):
+        yield from _unknown(f"{place} (budget)", part.budget, budgets, own, *ATTACKS)
+    names = list(dict.fromkeys(planned.attack.describe() for planned in attacks))
+    if part.attack is not None and not any(part.attack.lower() in name.lower() for name in names):
+        text = f"expected one of {', '.join(names)}, or a part of its name, got {part.attack!r}"
+        yield StudyFault(f"{place} (attack)", text, (own, *ATTACKS))
+
+
+def _unknown(place: str, name: str | None, known: Collection[str], *depends: Path) -> Iterator[StudyFault]:
+    """A fault, if there is a name and it is not known."""
+    if name is not None and name not in known:
+        text = f"expected one of {', '.join(known) or 'none'}, got {name!r}{nearest(name, known)}"
+        yield StudyFault(place, text, depends)

@@ -1,0 +1,96 @@
+"""What a study would do: which cells are kept and why others are not, and what they will cost."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from assay.runs.plan import Wanted, wanted
+from assay.runs.scheduler import unfinished
+from assay.store.cell_key import MEANINGS, differences
+from assay.store.columns import Words
+from assay.store.ledger import Entry, Ledger
+from assay.store.lock import held, own_folder, require_own
+from assay.store.sqlite import NAME
+from assay.study.run import areas_of, require_packages, settings_of
+from assay.study.schema import Config
+from assay.util.output_folder import out_folder
+
+_TRIED = 4
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """One cell of a study.
+
+    Attributes:
+        words: what it is called.
+        n: samples.
+        done: samples that are there.
+        state: ``kept``, ``new``, or why an earlier result is not kept.
+        passes: forward and backward passes still to be made, estimated; NaN if nobody asked.
+        seconds: the same in time, in one process.
+    """
+
+    words: Words
+    n: int
+    done: int
+    state: str
+    passes: float = float("nan")
+    seconds: float = float("nan")
+
+
+def foresee(
+    config: Config, out: str | Path, *, costs: bool, notice: Callable[[str], None] = lambda _: None
+) -> list[Foreseen]:
+    """Say what a study would do.
+
+    Args:
+        config: the study.
+        out: the run's folder; what is in it is only read, but models that are to be trained are trained (they decide
+            what the cells are), and meanwhile the folder is held.
+        costs: whether to try each cell that is not done on four images.
+        notice: told what is trained.
+    """
+    out, settings = out_folder(out), settings_of(config)
+    require_own(out)
+    require_packages(config)
+    trains = any(model.train is not None for model in config.models.values())
+    with held(out) if trains else nullcontext():
+        if trains:
+            own_folder(out, "models/*")
+        areas = areas_of(config, out, notice)
+    known, completed = _known(out)
+    return [_foreseen(cell, known, completed, costs=costs) for area in areas for cell in wanted(area, settings)]
+
+
+def _known(out: Path) -> tuple[dict[str, Entry], dict[int, int]]:
+    """The cells of the ledger by key, and how many samples of each have a result that is no error."""
+    if not (out / NAME).is_file():
+        return {}, {}
+    with Ledger(out) as ledger:
+        ledger.require_rows()
+        left = unfinished(ledger)
+        return {entry.key: entry for entry in ledger.cells()}, {e.id: e.n - left(e) for e in ledger.cells()}
+
+
+def _foreseen(cell: Wanted, known: Mapping[str, Entry], completed: Mapping[int, int], *, costs: bool) -> Foreseen:
+    entry = known.get(cell.key)
+    done = 0 if entry is None else completed.get(entry.id, 0)
+    state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
+    if done == cell.n or not costs:
+        return Foreseen(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)
+    tried = replace(cell.order, count=min(_TRIED, cell.n)).carry_out()
+    share = (cell.n - done) / max(len(tried.columns["status"]), 1)
+    passes = float(tried.columns["forwards"].sum() + tried.columns["backwards"].sum())
+    return Foreseen(cell.words, cell.n, done, state, share * passes, share * tried.seconds)
+
+
+def _why(cell: Wanted, known: Mapping[str, Entry]) -> str:
+    """Why nothing that is there can be kept: the fields in which the most similar result differs."""
+    if not known:
+        return "new"
+    near = min((differences(cell.fields, entry.fields) for entry in reversed(list(known.values()))), key=len)
+    alike = "model" not in near or "attack" not in near
+    return "changed: " + ", ".join(MEANINGS.get(name, name) for name in near) if alike else "new"

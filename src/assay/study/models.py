@@ -1,0 +1,85 @@
+"""The models of a study: loaded, or trained in its folder."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from assay.data import Dataset
+from assay.data import load as load_data
+from assay.masks.sources import with_foreground
+from assay.runs.settings import device_of
+from assay.store.model_source import Source
+from assay.study.schema import Config, Model
+from assay.training import Recipe
+from assay.training import train as run_training
+from assay.util.files import file_name
+
+MODELS = "models"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model of a study is.
+
+    Attributes:
+        source: from where it is loaded.
+        folder: of its training; None for one that was loaded.
+    """
+
+    source: Source
+    folder: Path | None = None
+
+
+def origins(
+    config: Config, parts: Mapping[str, Dataset], out: Path, notice: Callable[[str], None]
+) -> dict[tuple[str, str], Origin]:
+    """Where every model is, for every data set that it is attacked on; those to be trained are trained.
+
+    Args:
+        config: the study.
+        parts: the test images of each data set.
+        out: the run's folder.
+        notice: told what is trained.
+
+    Returns:
+        Origins by name of the model and of the data.
+    """
+    found: dict[tuple[str, str], Origin] = {}
+    for name, model in config.models.items():
+        for data in model.data or tuple(config.data):
+            if model.train is None:
+                found[name, data] = Origin(_loaded(model, parts[data]))
+                continue
+            folder = _train(config, name, model.train.data or data, {n: found[n, data] for n, d in found if d == data},
+                            out, notice)  # fmt: skip
+            found[name, data] = Origin(Source(str(folder / "model.safetensors"), (), model.defence), folder)
+    return found
+
+
+def _loaded(model: Model, data: Dataset) -> Source:
+    recipe = {"arch": model.arch, "channels": data.x.shape[1], "classes": len(data.classes), "size": data.x.shape[2]}
+    return Source(model.load or "", tuple(recipe.items()) if model.arch else (), model.defence)
+
+
+def _train(
+    config: Config, name: str, data: str, before: Mapping[str, Origin], out: Path, notice: Callable[[str], None]
+) -> Path:
+    """Train a model in a folder named after all that decides it, or take it from there."""
+    training, source = config.models[name].train, config.data[data]
+    if training is None:
+        raise ValueError(f"models.{name}: expected `train`")
+    used = {field: before[getattr(training, field)].source.spec for field in ("start", "teacher")
+            if getattr(training, field) is not None}  # fmt: skip
+    recipe: Recipe = training.recipe(**used)
+    images = load_data(source.load, split="train", limit=training.limit, seed=source.seed)
+    if "mask" in recipe.needs:
+        images = with_foreground(images, source.foreground)
+    named = {field: Path(spec).parent.name for field, spec in used.items()}  # the folder may be moved
+    decided = "\n".join((replace(training.recipe(), start=None).canonical(), *named.values(), images.digest))
+    folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(decided.encode()).hexdigest()[:8]}"
+    trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
+    if not (folder / "model.safetensors").is_file():
+        notice(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epochs")
+    run_training(images, recipe, folder, trail=trail, device=device_of(config.run.device))
+    return folder

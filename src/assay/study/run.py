@@ -1,0 +1,232 @@
+"""Running a study: its models, its cells, its questions, its report."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from assay.core.call_context import in_neutral_context
+from assay.core.combinators import unfold
+from assay.data import Dataset
+from assay.data import load as load_data
+from assay.masks.sources import with_foreground
+from assay.models import digest, is_factory
+from assay.models import load as load_model
+from assay.runs.executors import Executor
+from assay.runs.plan import Area, looked_at
+from assay.runs.publish import begin, finish
+from assay.runs.session import Conducted, Told, conduct, tell
+from assay.runs.settings import Settings, device_of
+from assay.runs.starts import check_start
+from assay.store.ledger import Ledger
+from assay.store.lock import held, require_own
+from assay.store.manifest import own
+from assay.study.attack_plan import curve_plans, plans
+from assay.study.diagnostics import answer_questions
+from assay.study.models import Origin, origins
+from assay.study.schema import Config, Data
+from assay.training.trainer import require_accelerate
+from assay.util.files import atomic_write
+from assay.util.output_folder import out_folder
+from assay.util.progress import Callback
+from assay.util.validate import described, reject
+
+STUDY = "study.json"
+_PACKAGES = MappingProxyType({"timm": ("timm", "vision"), "torchvision": ("torchvision", "vision"),
+                              "hf": ("transformers", "hf")})  # fmt: skip
+"""What loading a model needs, by the beginning of its spec: the package, and the extra that installs it."""
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """How a study ended.
+
+    Attributes:
+        report: the page; None if it was interrupted.
+        conducted: how its cells ended.
+        summary: as in ``summary.json``.
+        unanswered: names of the diagnostics and signatures without an answer; the same call tries them again.
+        raised: those of them that raised an exception which is no answer: neither wrong input nor a missing package.
+    """
+
+    report: Path | None
+    conducted: Conducted
+    summary: dict[str, Any]
+    unanswered: tuple[str, ...] = ()
+    raised: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a cell, a sample or a question could not be completed."""
+        return bool(self.conducted.failures or self.conducted.errors or self.unanswered) or not self.conducted.complete
+
+
+@in_neutral_context
+def run_study(
+    config: Config,
+    out: str | Path,
+    *,
+    command: str = "",
+    executor: Executor | None = None,
+    progress: Callback | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+    accept_stale: bool = False,
+    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+) -> StudyRun:
+    """Run a study, or go on with it: what is there and still the same is kept.
+
+    Args:
+        config: what to run.
+        out: the run's folder.
+        command: the command that runs it again.
+        executor: who attacks; by default this process.
+        progress: called as it goes on.
+        notice: called with sentences.
+        accept_stale: keep results that only another version of assay or torch tells from what would be made now.
+        told: progress of the checks.
+
+    Raises:
+        ValueError: another process is writing to the folder, or a part cannot be had.
+    """
+    out, settings = out_folder(out), settings_of(config)
+    require_own(out)
+    require_packages(config)
+    check_start(config.run.start)
+    parts = _parts(config)
+    with held(out), Ledger(out, write=True) as ledger:
+        begin(out, ledger)
+        own(ledger, STUDY)
+        atomic_write(out / STUDY, canonical(config))
+        where = origins(config, parts, out, notice)
+        _compare_models(ledger, where)
+        areas = [_area(config, name, data, where) for name, data in parts.items()]
+        said = tuple(dict.fromkeys(text for area in areas for text in tell(area.subjects, notice)))
+        headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
+        about = Told(config.title, command, said, headline)
+        done = conduct(areas, about, out, settings, ledger, executor=executor, progress=progress,
+                       notice=notice, accept_stale=accept_stale, told_checks=told)  # fmt: skip
+        for failure in done.failures:
+            notice(f"{failure.label}: failed: {failure.error}")
+        if done.signal:
+            return StudyRun(None, done, {})
+        unanswered = answer_questions(config, parts, where, ledger, out, notice)
+        ledger.keep(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
+        finished = finish(out, ledger, ended=True)
+        for claim in finished.summary.get("claims", ()):
+            if claim["ours"] == "not measured":
+                notice(f"claim not measured: {claim['says']}")
+        return StudyRun(finished.report, done, finished.summary, tuple(unanswered),
+                        tuple(name for name, unexpected in unanswered.items() if unexpected))  # fmt: skip
+
+
+def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], Origin]) -> None:
+    """Compare the weights of the models that the study has trained with those that it began with.
+
+    Raises:
+        ValueError: they are others.
+    """
+    known = dict(ledger.meta("trained") or {})
+    for origin in where.values():
+        if origin.folder is None:
+            continue
+        name, now = origin.folder.name, digest(load_model(str(origin.folder / "model.safetensors")))
+        if known.setdefault(name, now) != now:
+            expected = f"the weights in models/{name} with which this run began (restore them, or choose another -o)"
+            reject("models", expected, described("other weights"))
+    ledger.keep(trained=known)
+
+
+def areas_of(config: Config, out: Path, notice: Callable[[str], None]) -> list[Area]:
+    """The data of a study with the models and attacks on each; models that are to be trained are trained."""
+    parts = _parts(config)
+    where = origins(config, parts, out, notice)
+    return [_area(config, name, data, where) for name, data in parts.items()]
+
+
+def require_packages(config: Config) -> None:
+    """Refuse to begin a study without the optional packages that it needs.
+
+    Raises:
+        ImportError: one is missing; the message has the line that installs it.
+    """
+    if any(model.train is not None for model in config.models.values()):
+        require_accelerate()
+    for name, model in config.models.items():
+        needed = _PACKAGES.get((model.load or "").partition(":")[0])
+        if needed is not None and find_spec(needed[0]) is None:
+            raise ImportError(f"models.{name}.load: expected {needed[0]}, which is not installed: "
+                              f"pip install 'assay[{needed[1]}]'")  # fmt: skip
+
+
+def _parts(config: Config) -> dict[str, Dataset]:
+    """The test images of each data set."""
+    parts = {name: test_part(config, source) for name, source in config.data.items()}
+    known: dict[str, str] = {}
+    for name, data in parts.items():
+        if known.setdefault(data.digest, name) != name:
+            reject(f"data.{name}", f"images other than those of {known[data.digest]}", described("the same ones"))
+    return parts
+
+
+def refuse_code(config: Config) -> None:
+    """See that no model of a study is had by running a function that the study names.
+
+    Raises:
+        ValueError: one is.
+    """
+    for name, model in config.models.items():
+        if model.load is not None and is_factory(model.load, {"arch": model.arch}):
+            reject(f"models.{name}.load", "a weights file or a hub, or --trust, which lets a study name code to be run",
+                   model.load if is_factory(model.load) else f"{model.load} with arch {model.arch}")  # fmt: skip
+
+
+def canonical(config: Config) -> str:
+    """A configuration as JSON, sorted."""
+    return json.dumps(config.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False)
+
+
+def limited(config: Config, limit: int) -> Config:
+    """The study on at most ``limit`` images of each data set."""
+    data = {name: source.model_copy(update={"limit": min(limit, source.limit or limit)})
+            for name, source in config.data.items()}  # fmt: skip
+    return config.model_copy(update={"data": data})
+
+
+def settings_of(config: Config) -> Settings:
+    """How a study is run."""
+    run = config.run
+    return Settings(slots=run.slots, search=run.search, stop=run.stop, device=device_of(run.device), errors=run.errors,
+                    budget=run.passes, shard=run.shard, start=run.start, images=run.images, checks=run.checks,
+                    checked=run.checked)  # fmt: skip
+
+
+def test_part(config: Config, source: Data) -> Dataset:
+    """The images of a data set that are attacked, with masks where an attack needs them."""
+    folder = source.foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
+    loaded = load_data(source.load, split="test", limit=None if folder else source.limit, seed=source.seed)
+    if any("mask" in stage.attack.needs for part in (*plans(config), *curve_plans(config))
+           for stage in unfold(part.attack)):  # fmt: skip
+        loaded = with_foreground(loaded, source.foreground)
+    return loaded.head(source.limit, source.seed)
+
+
+def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str], Origin]) -> Area:
+    device = device_of(config.run.device)
+    chosen: dict[str, Any] = {model: origin for (model, used), origin in where.items() if used == name}
+    subjects = [
+        looked_at(
+            model,
+            origin.source,
+            data,
+            adaptive=config.models[model].adaptive,
+            device=device,
+            reference=config.models[model].accuracy,
+        )
+        for model, origin in chosen.items()
+    ]
+    title = config.title if len(config.data) == 1 else name
+    return Area(name, replace(data, name=data.name or name), subjects, plans(config), curve_plans(config),
+                config.seeds, title)  # fmt: skip

@@ -1,0 +1,135 @@
+"""What a study file may say. Every field is checked, and every error is told, with its place."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import AfterValidator, Field, model_validator
+
+from assay.attacks.registry import SUITES
+from assay.data.registry import check as check_data
+from assay.defences.registry import check as check_defence
+from assay.diagnostics.registry import DIAGNOSTICS
+from assay.store.claims import Claim
+from assay.store.image_store import KEEP
+from assay.study.fields import Attack
+from assay.study.training_schema import Signatures, Training
+from assay.util.fields import Budget, Name, Seed, Share, Strict, Whole, different, known
+
+VERSION = 1
+
+
+def _device(name: str) -> str:
+    try:
+        torch.device("cpu" if name == "auto" else name)
+    except RuntimeError:
+        raise ValueError(f"expected auto, cpu, cuda or cuda:1, got {name!r}") from None
+    return name
+
+
+class Model(Strict):
+    """A model: loaded, or trained by the study."""
+
+    load: str | None = Field(None, description="a weights file, package.module:factory, timm:, torchvision: or hf:")
+    train: Training | None = None
+    arch: str | None = Field(None, description="architecture of a weights file that does not say it")
+    defence: Annotated[str, AfterValidator(check_defence)] | None = Field(None, description="around the model")
+    adaptive: bool = Field(True, description="attack the defence in the way that it declares")
+    data: Annotated[tuple[Name, ...], AfterValidator(different)] | None = Field(
+        None, description="names of the data that it is attacked on; all by default"
+    )
+    accuracy: Share | None = Field(None, description="clean accuracy that is known of it, from 0 to 1, to compare with")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Model":
+        if (self.load is None) == (self.train is None):
+            raise ValueError("expected either load or train")
+        return self
+
+
+class Data(Strict):
+    """Where images come from."""
+
+    load: Annotated[str, AfterValidator(check_data)]
+    limit: Whole | None = Field(None, description="test images that are attacked, at most")
+    train_limit: Whole | None = Field(None, description="training images for diagnostics, at most")
+    seed: Seed = 0
+    foreground: str = Field("auto", description="where masks come from: data, salience, intensity, folder:PATH, auto")
+
+
+class Threat(Strict):
+    """A budget that is claimed."""
+
+    eps: Budget
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    background: Budget | None = Field(None, description="of dual attacks; by default five times eps")
+
+
+class Curve(Strict):
+    """Further budgets, for accuracy–budget curves: PGD over eps, dual perturbations over one of their two."""
+
+    eps: tuple[Budget, ...] = ()
+    background: tuple[Budget, ...] = ()
+    foreground: tuple[Budget, ...] = ()
+
+
+class Diagnosis(Strict):
+    """Questions asked of models, or of the training of one."""
+
+    ask: Annotated[tuple[Annotated[str, AfterValidator(lambda v: known(v, DIAGNOSTICS))], ...],
+                   AfterValidator(different)]  # fmt: skip
+    models: Annotated[tuple[Name, ...], AfterValidator(different)] | None = None
+    over: Name | None = Field(None, description="a model trained with a trail: the questions are about its training")
+    data: Name | None = None
+    eps: Budget = 4 / 255
+    epochs: Whole = Field(8, description="of the trail, at most")
+    limit: Whole = Field(256, description="test images that are attacked")
+    train_limit: Whole = 2000
+    search_steps: Whole = Field(200, description="steps a round of StrAttack and C&W")
+    updates: Whole = Field(50, description="of universal perturbations")
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Diagnosis":
+        if self.models is not None and self.over is not None:
+            raise ValueError("expected either models or over, not both")
+        for name in self.ask:
+            if DIAGNOSTICS[name].trail and self.over is None:
+                raise ValueError(f"expected `over`, a model trained with a trail, which {name} needs")
+        return self
+
+
+class Execution(Strict):
+    """How the study is run. Only stop, search, passes and start decide a verdict."""
+
+    stop: Literal["hit", "never"] = "hit"
+    search: Literal["float32", "bfloat16"] = "float32"
+    passes: Whole | None = Field(None, description="forward passes that an attack may spend on a sample")
+    start: Annotated[str, Field(min_length=1)] = Field(
+        "random", description="what attacks by labels alone start from: random, data, or a data set such as npz:FILE"
+    )
+    slots: Whole = 256
+    shard: Whole | None = None
+    images: Annotated[str, AfterValidator(lambda v: known(v, KEEP))] = "all"
+    errors: Literal["raise", "record"] = "record"
+    checks: Literal["full", "fast", "none"] = "full"
+    checked: Whole = Field(64, description="samples that the checks look at again")
+    device: Annotated[str, AfterValidator(_device)] = Field("cpu", description="cpu, cuda, cuda:1 …, or auto")
+
+
+class Config(Strict):
+    """A study: models under attacks on data, with questions asked of them."""
+
+    version: Literal[1] = 1
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    about: str = ""
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    data: Annotated[dict[Name, Data], Field(min_length=1)]
+    suite: Annotated[str, AfterValidator(lambda v: known(v, SUITES))] | None = None
+    attacks: tuple[Attack, ...] = ()
+    budgets: Annotated[tuple[Threat, ...], Field(min_length=1)] = (Threat(eps=8 / 255),)
+    curve: Curve = Curve()
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(different)] = (0,)
+    diagnostics: tuple[Diagnosis, ...] = ()
+    signatures: Signatures | None = None
+    claims: tuple[Claim, ...] = ()
+    run: Execution = Execution()

@@ -1,0 +1,43 @@
+"""A study made small, to be gone through whole in a minute or two before it is begun."""
+
+from assay.study.run import limited
+from assay.study.schema import Config, Diagnosis
+from assay.study.training_schema import Signatures, Training
+
+IMAGES = 8
+"""Of each data set."""
+_TRAINING = 64
+
+
+def rehearsed(config: Config) -> Config:
+    """The same study on few images: every model, attack, question and claim is there, every number is worthless.
+
+    Args:
+        config: a study.
+    """
+    models = {
+        name: model if model.train is None else model.model_copy(update={"train": _trained(model.train)})
+        for name, model in config.models.items()
+    }
+    return limited(config, IMAGES).model_copy(update={
+        "models": models,
+        "diagnostics": tuple(_asked(question) for question in config.diagnostics),
+        "signatures": None if config.signatures is None else _learned(config.signatures),
+    })  # fmt: skip
+
+
+def _trained(training: Training) -> Training:
+    changes = {"epochs": min(1, training.epochs), "limit": _TRAINING, "milestones": ()}
+    return training.model_copy(update=changes)
+
+
+def _asked(question: Diagnosis) -> Diagnosis:
+    changes = {"limit": min(question.limit, IMAGES), "train_limit": min(question.train_limit, _TRAINING),
+               "updates": 1, "search_steps": min(question.search_steps, 20)}  # fmt: skip
+    return question.model_copy(update=changes)
+
+
+def _learned(signatures: Signatures) -> Signatures:
+    changes = {"limit": 2 * IMAGES, "test_limit": IMAGES, "steps": min(signatures.steps, 5), "epochs": 1, "warmup": 0,
+               "carlini_steps": min(signatures.carlini_steps, 10)}  # fmt: skip
+    return signatures.model_copy(update=changes)

@@ -1,0 +1,297 @@
+"""What is examined: a model, some images, and the results of attacks on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.attacks.plan import Planned
+from assay.core.combinators import AnyAttack, Stage, unfold
+from assay.core.expectation import Expectation
+from assay.core.geometry import Geometry
+from assay.core.model_calls import Classifier, classify
+from assay.core.model_state import model_device, model_dtype, seeded, untouched
+from assay.core.outcome import Outcome, Status
+from assay.core.types import Images, Labels, Logits
+from assay.data.dataset import pixels
+from assay.defences import Adaptation, adaptation_of
+from assay.engine.api import INTERRUPTED, attack
+from assay.parts.balls import Ball
+from assay.trust.budgets import outermost, within
+from assay.util.memory import attempt, is_out_of_memory
+
+SAMPLES = 64
+"""How many samples are looked at again."""
+
+Looker = Callable[[int], Tensor | None]
+
+
+class NoNumbers(ArithmeticError):
+    """The model gave NaN or infinity where it was attacked anew."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attack did to all samples.
+
+    Attributes:
+        planned: the attack.
+        outcome: how each sample ended.
+        image: the image after the attack, by sample; None where it was not kept.
+        adapted: whether a defence was attacked in the way that it declares.
+        seed: of its draws.
+        claimed: whether its budget is claimed (a point of a curve is not).
+    """
+
+    planned: Planned
+    outcome: Outcome
+    image: Looker
+    adapted: bool = True
+    seed: int = 0
+    claimed: bool = True
+
+    @property
+    def label(self) -> str:
+        """What ran."""
+        return self.planned.attack.describe()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of the attack."""
+        return unfold(self.planned.attack)
+
+    @property
+    def budget(self) -> Geometry | None:
+        """The set of perturbations that count; None without a limit."""
+        return self.stages[0].attack.geometry
+
+    @property
+    def ball(self) -> Ball | None:
+        """The budget, where it is a ball."""
+        return self.budget if isinstance(self.budget, Ball) else None
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A model, images, and results of attacks on them.
+
+    Attributes:
+        model: the classifier.
+        x: all images, ``(n, c, h, w)`` in [0, 1], or uint8, which takes a quarter of the memory; see `at`.
+        y: their labels.
+        results: of attacks on all of them.
+        masks: foreground masks, where an attack needs them.
+        others: images that attacks on other models made of the same samples: pairs of sample and image.
+        reference: clean accuracy that is known of this model, as a share.
+        samples: how many samples are looked at again.
+        seed: of the draws.
+        recorded: what was written down about the evaluation, by name.
+    """
+
+    model: nn.Module
+    x: Tensor
+    y: Labels
+    results: tuple[Result, ...] = ()
+    masks: Tensor | None = None
+    others: Sequence[tuple[int, Tensor]] = ()
+    reference: float | None = None
+    samples: int = SAMPLES
+    seed: int = 0
+    recorded: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def chosen(self) -> Tensor:
+        """The samples that are looked at again: evenly spaced, so that the choice depends on nothing else."""
+        n = len(self.x)
+        return torch.linspace(0, n - 1, min(self.samples, n)).round().long().unique() if n else torch.arange(0)
+
+    @property
+    def images(self) -> Images:
+        """The chosen images, as the model takes them."""
+        return self.at(self.chosen).to(self.device, model_dtype(self.model))
+
+    def at(self, index: Tensor) -> Images:
+        """Some images, ``(m, c, h, w)`` in [0, 1]."""
+        return pixels(self.x[index])
+
+    @property
+    def labels(self) -> Labels:
+        """Their labels."""
+        return self.y[self.chosen].to(self.device)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return model_device(self.model, self.x.device)
+
+    @cached_property
+    def adaptation(self) -> Adaptation | None:
+        """How the defence declares that it is attacked; None without one."""
+        return adaptation_of(self.model)
+
+    @cached_property
+    def seen(self) -> nn.Module:
+        """What attacks see: a defence's surrogate, or the model."""
+        found = self.adaptation.surrogate if self.adaptation is not None else None
+        return found if isinstance(found, nn.Module) else self.model
+
+    @property
+    def in_expectation(self) -> bool:
+        """Whether attacks average over the model's randomness."""
+        return isinstance(self.seen, Expectation) or (self.adaptation is not None and "EOT" in self.adaptation.methods)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the model claims to have gradients."""
+        return bool(getattr(self.seen, "differentiable", True))
+
+    @cached_property
+    def clean(self) -> Logits:
+        """Logits of the chosen images; of a random model those of one draw, whatever was asked before."""
+        with seeded(self.seed, {self.device}):
+            return self.logits(self.images)
+
+    @cached_property
+    def right(self) -> Tensor:
+        """Which of the chosen images are classified as labelled."""
+        return (self.clean.argmax(1) == self.labels).cpu()
+
+    @property
+    def claims(self) -> tuple[Result, ...]:
+        """The results whose budgets are claimed."""
+        return tuple(result for result in self.results if result.claimed)
+
+    @property
+    def counted(self) -> tuple[Result, ...]:
+        """What the robust accuracy is made of: claims about a budget; those at any distance only where all are."""
+        return tuple(result for result in self.claims if result.budget is not None) or self.claims
+
+    @property
+    def budgets(self) -> tuple[Geometry, ...]:
+        """The largest budgets that are claimed, of each kind."""
+        return outermost(result.budget for result in self.claims)
+
+    def logits(self, x: Images, batch: int = 64) -> Logits:
+        """Logits, in evaluation mode, the model left as it was."""
+        with untouched(self.model), torch.no_grad():
+            return torch.cat([self._answers(part) for part in x.split(batch)])
+
+    def passes(self, count: int) -> list[Logits]:
+        """Logits of the chosen images, several times; draws go on from pass to pass."""
+        with untouched(self.model), torch.no_grad():
+            return [self._answers(self.images) for _ in range(count)]
+
+    def _answers(self, x: Images) -> Logits:
+        """Logits; where memory runs out, of one half after the other."""
+        part = x.to(self.device, model_dtype(self.model))
+        found: Logits | None
+        found, failure = attempt(lambda: classify(self.model, part).float(), is_out_of_memory)
+        if found is not None:
+            return found
+        if len(x) < 2 and failure is not None:
+            raise failure
+        return torch.cat([self._answers(half) for half in x.chunk(2)])
+
+    @property
+    def adapted(self) -> bool:
+        """Whether every attack knew of the defence."""
+        return all(result.adapted for result in self.results)
+
+    def fools(self, index: Tensor, images: Images, target: Tensor | None = None, batch: int = 64) -> Tensor:
+        """Whether images are a success on the samples that they belong to: wrong, and accepted by a detector.
+
+        Args:
+            index: the samples, ``(m,)``.
+            images: one for each.
+            target: the class that each is to get, or -1 for any other.
+            batch: images a pass.
+        """
+        logits = self.logits(images, batch).cpu()
+        predicted = logits.argmax(1)
+        done = predicted != self.y[index]
+        if target is not None:
+            done = torch.where(target < 0, done, predicted == target)
+        test = self.adaptation.test if self.adaptation is not None and self.adapted else None
+        fooled: Tensor = done if test is None else done & test(logits, images.cpu())
+        return fooled
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether answers change from pass to pass."""
+        with seeded(self.seed, {self.device}):
+            first, *more = self.passes(3)
+        return any(not torch.allclose(z, first, rtol=1e-4, atol=1e-6, equal_nan=True) for z in more)
+
+    def survivors(self, among: Tensor | None = None, budget: Geometry | None = None) -> Tensor:
+        """Indices of samples that every attack left unbroken.
+
+        Args:
+            among: of these; of the chosen ones by default.
+            budget: only attacks count whose budget lies within this one; by default all that the robust accuracy is
+                made of.
+        """
+        index = self.chosen if among is None else among
+        counted = self.counted if budget is None else [r for r in self.claims if within(r.budget, budget)]
+        if not counted:
+            return index
+        standing = torch.stack([result.outcome.status[index] == int(Status.SURVIVED) for result in counted]).all(0)
+        return index[standing]
+
+    def attacked(
+        self,
+        what: AnyAttack,
+        index: Tensor,
+        *,
+        through: Callable[[Classifier], Classifier] = lambda model: model,
+        **more: Any,
+    ) -> Outcome:
+        """Attack some samples as the evaluation did: adaptively where the defence declares how.
+
+        Args:
+            what: the attack.
+            index: the samples, ``(m,)``.
+            through: changes the model, and the surrogate that attacks see.
+            more: as `assay.attack` takes it.
+
+        Raises:
+            RuntimeError: the model raised on a sample: what was not attacked has not survived.
+            NoNumbers: it gave no numbers on one: whether that one survives is not known.
+            KeyboardInterrupt: it was interrupted.
+        """
+        how = self.adaptation if self.adapted else None
+        what = what if how is None else how.adapt(what)
+        given: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
+        outcome = attack(
+            through(self.model), self.at(index), self.y[index], what,
+            mask=None if self.masks is None else self.masks[index],
+            surrogate=None if how is None or how.surrogate is None else through(how.surrogate),
+            test=None if how is None else how.test,
+            **given,
+        )  # fmt: skip
+        uninterrupted(outcome)
+        if outcome.errors:
+            first = next(iter(outcome.errors.values()))
+            raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
+        if outcome.count(Status.INVALID):
+            raise NoNumbers(f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked anew "
+                            "the model gave no numbers")  # fmt: skip
+        return outcome
+
+
+def uninterrupted(outcome: Outcome) -> Outcome:
+    """The record of an attack that went to its end.
+
+    Raises:
+        KeyboardInterrupt: it did not: an interrupt inside an attack is no answer of a check.
+    """
+    if INTERRUPTED in outcome.events:
+        raise KeyboardInterrupt
+    return outcome
+
+
+def broken(outcome: Outcome) -> Tensor:
+    """Which samples were broken."""
+    return outcome.status == int(Status.BROKEN)

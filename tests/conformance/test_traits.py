@@ -1,0 +1,203 @@
+"""Every attack does what it declares, and nothing that it claims is taken on trust."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+import assay
+from assay import Restarts, Status
+from assay.core.combinators import vary_attacks
+from assay.core.geometry import scaled
+from assay.core.objective import Objective
+from assay.parts.unmeasured_set import Described
+from conformance.spying import candidates, plain_parts, same, watch, watched_case
+from conformance.table import CASES
+from models_for_tests import images, masks, mlp, predicted
+
+every = pytest.mark.parametrize("case", CASES, ids=str)
+NORMS = {
+    "linf": lambda delta: delta.flatten(1).abs().amax(1),
+    "l2": lambda delta: delta.flatten(1).norm(dim=1),
+    "l1": lambda delta: delta.flatten(1).abs().sum(1),
+    "l0": lambda delta: (delta.flatten(1) != 0).sum(1),
+    "pixels": lambda delta: (delta != 0).any(1).flatten(1).sum(1),
+}
+
+
+class Labels(nn.Module):
+    """A model that gives the predicted class alone, as a one-hot vector."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return nn.functional.one_hot(self.model(x).argmax(1), 4).to(x) * 10
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A loss that notes that it was asked."""
+
+    asked: list
+    needs: tuple = ()
+
+    def __call__(self, logits, x, rows):
+        self.asked.append(len(x))
+        return assay.Margin()(logits, x, rows)
+
+    def describe(self):
+        return "heard"
+
+
+@every
+def test_it_asks_the_model_for_what_it_declares(case):
+    attack = case.make(case.eps)
+    access = {part.traits.access for part in plain_parts(attack)}
+    outcome, model, _ = watched_case(case)
+    assert (int(outcome.backwards.sum()) > 0) == ("gradient" in access)
+    if access <= {"labels", "none"}:
+        blind, _, _ = watch(attack, model=Labels(model))
+        broken = outcome.status == int(Status.BROKEN)
+        assert (blind.status == outcome.status).all()
+        assert torch.equal(blind.images[broken], outcome.images[broken])
+    elif access == {"scores"}:  # at a budget that is not enough for the first images
+        scarce = case.make(0.34 * case.eps)
+        (_, _, seeing), (_, _, unseeing) = (watch(scarce, model=m, stop="never") for m in (model, Labels(model)))
+        assert not same(candidates(seeing[0]), candidates(unseeing[0]))
+
+
+@every
+def test_it_minimises_what_it_declares(case):
+    _, _, watched = watched_case(case, stop="never")
+    for part in watched:
+        norm = part.traits.minimises
+        for rows, _, step, _ in part.steps if norm in NORMS else ():
+            length = NORMS[norm](step.candidate - rows.x).to(step.cost)
+            assert torch.allclose(step.cost[step.hit], length[step.hit], rtol=1e-4, atol=1e-6)
+
+
+@every
+def test_it_draws_random_numbers_as_it_declares(case):
+    """Of two restarts with two seeds."""
+    runs = [watch(Restarts(case.make(case.eps), 2), n=4, seed=seed, stop="never")[2] for seed in (0, 1)]
+    for first, second in zip(*runs, strict=True):
+        if first.steps and second.steps and "start" not in first.needs:
+            assert same(candidates(first), candidates(second)) != first.traits.randomised
+
+
+@every
+def test_its_steps_cost_what_it_declares(case):
+    _, _, watched = watched_case(case, "tiny")
+    for part in watched:
+        taken = {}
+        for rows, price, step, forwards in part.steps:
+            assert (forwards == part.traits.price).all() if price is None else (forwards <= price).all()
+            for key in rows.key.tolist():
+                taken[key] = taken.get(key, 0) + 1
+            assert len(step.hit) == len(rows)
+        if part.traits.steps is not None and taken:
+            assert max(taken.values()) <= max(part.traits.steps, 1)
+
+
+@every
+def test_twice_the_effort_costs_twice(case):
+    attack = case.make(case.eps if "zero" in case.holes else 1e-7)
+    twice = vary_attacks(attack, lambda part: part.vary(effort=2))
+    if twice is None:
+        assert all(part.traits.steps is None for part in plain_parts(attack))
+        return
+    for part in plain_parts(attack):
+        more = part.vary(effort=2)
+        if more is not None and part.traits.steps is not None:
+            assert 1.5 <= more.traits.steps / part.traits.steps <= 2.5
+    once, _, watched = watched_case(case, "tiny")
+    again, _, _ = watch(twice)
+    whole = all(len(part.steps) == part.traits.steps for part in watched)  # none of them ends by itself
+    assert again.forwards.sum() >= (1.3 if whole else 1) * once.forwards.sum()
+
+
+@every
+def test_another_step_size_leads_elsewhere(case):
+    attack = case.make(case.eps)
+    half = vary_attacks(attack, lambda part: part.vary(step_size=0.5))
+    if half is not None:
+        (once, _, first), (again, _, second) = watched_case(case), watch(half)
+        images_differ = not torch.equal(once.images, again.images)
+        assert images_differ or not all(same(candidates(a), candidates(b)) for a, b in zip(first, second, strict=True))
+
+
+@every
+def test_another_budget_is_used(case):
+    """An attack within a set can be had within twice the set, and goes beyond the first one."""
+    for part in plain_parts(case.make(case.eps)):
+        if part.geometry is None or "start" in part.needs:
+            continue
+        wide = scaled(part.geometry, 2)
+        assert wide is not None
+        wider = part.vary(geometry=wide)
+        assert wider is not None
+        assert wider.geometry == wide
+        outcome, _, _ = watch(wider, n=24, stop="never")
+        if isinstance(wide, Described):
+            assert not torch.equal(outcome.images, watch(part, n=24, stop="never")[0].images)
+            continue
+        rows = rows_of(outcome)
+        size = part.geometry.size(outcome.images - outcome.clean, rows)
+        assert (size > 1.001).any() or part.traits.minimises is not None  # which ends as near as it can
+        assert (wide.size(outcome.images - outcome.clean, rows) <= 1 + 1e-4).all()
+
+
+def rows_of(outcome):
+    from assay.core.rng import content_keys
+    from assay.core.rows import Rows, untargeted
+
+    n = len(outcome)
+    keys = content_keys(outcome.clean, outcome.y)
+    return Rows(outcome.clean, untargeted(outcome.y), keys, masks(n).to(outcome.clean))
+
+
+@every
+def test_another_loss_is_used(case):
+    asked = []
+    heard = Objective(((1.0, Heard(asked)),))
+    other = vary_attacks(case.make(case.eps), lambda part: part.vary(objective=heard))
+    if other is not None:
+        watch(other)
+        assert asked
+
+
+@every
+def test_a_claimed_hit_is_a_hit(case):
+    """Of every image that an attack calls adversarial the model says so, too, and it is inside the budget."""
+    _, model, watched = watched_case(case, stop="never")
+    for part in watched:
+        for rows, _, step, _ in part.steps:
+            if not bool(step.hit.any()):
+                continue
+            with torch.no_grad():
+                logits = model(step.candidate)
+            rest = logits.scatter(1, rows.y[:, None], -torch.inf).amax(1)
+            margin = rest - logits.gather(1, rows.y[:, None]).squeeze(1)
+            assert (margin[step.hit] >= -1e-5).all()
+            if part.geometry is not None and not isinstance(part.geometry, Described):
+                size = part.geometry.size(step.candidate - rows.x, rows)
+                assert (size[step.hit] <= 1 + 5e-5).all()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.gradient and "near" not in c.holes], ids=str)
+def test_it_is_at_least_as_strong_as_one_gradient_step(case):
+    """With eight times the few steps of the table, so that a random start is made up for."""
+    attack = case.make(case.eps)
+    more = vary_attacks(attack, lambda part: part.vary(effort=8))
+    geometry = next((part.geometry for part in plain_parts(attack) if part.geometry is not None), None)
+    if geometry is None or isinstance(geometry, Described):
+        pytest.skip("no set in which one step could be taken")
+    model, x, mask = mlp(), images(64), masks(64)
+    y = predicted(model, x)
+    given = {"mask": mask, "preflight": False}
+    step = assay.attack(model, x, y, assay.FGSM(geometry), **given)
+    outcome = assay.attack(model, x, y, attack if more is None else more, **given)
+    assert outcome.count(Status.BROKEN) >= step.count(Status.BROKEN)

@@ -1,0 +1,83 @@
+"""Claims, answers, grades, the leaderboard and the plane of cost and strength."""
+
+import html
+import re
+
+import pytest
+
+from assay.report import render
+from assay.store.claims import Claimed
+from assay.store.findings import Extras, Finding
+from assay.store.results import Answered, Checked
+from assay.store.summary import summarise
+
+from .builders import B, M, S, cell, rich, study
+from .hostile import PAYLOADS
+
+CLAIMS = (
+    Claimed("Robust training helps.", "table 1", "50 %", "47.1 %", True, "Smaller images."),
+    Claimed("It costs nothing.", "figure 2", "", "not measured", None),
+    Claimed("Always.", "section 3", "100 %", "3.0 %", False),
+)
+
+
+def checked(grade="weak", level="warning"):
+    answers = (Answered("B6", "converged in steps", level, "twice the steps break more", "PGD"),
+               Answered("A4", "logits", "passed", "outputs are unbounded scores"))  # fmt: skip
+    return Checked(grade, ("B6",), answers)
+
+
+def test_claims_stand_beside_our_numbers():
+    page = html.unescape(render(rich(), extras=Extras("What it is about.", CLAIMS)))
+    for text in ("What it is about.", "Robust training helps.", "50 %", "47.1 %", "Smaller images.", "not measured"):
+        assert text in page
+    assert page.count('<span class="good">yes</span>') == 1
+    assert page.count('<span class="alarm">no</span>') == 1
+    assert "Claims" not in render(rich())
+
+
+def test_answers_of_diagnostics_are_shown():
+    finding = Finding("answer-1", "Gradients", "Where does it look?", "Nowhere.", ("<svg></svg>",),
+                      ({"model": "a", "share": 0.25}, {"model": "b", "share": float("nan")}), "the ledger")  # fmt: skip
+    page = render(rich(), extras=Extras("", (), (finding,)))
+    assert 'id="answer-1"' in page
+    assert "Nowhere." in page
+    assert "0.25" in page
+
+
+@pytest.mark.parametrize("grade", ["unusable", "weak", "standard", "strong"])
+def test_a_grade_stands_beside_every_verdict(grade):
+    page = render(rich(checked={"plain": checked(grade), "trained": checked(grade)}))
+    assert page.count(f'class="grade is-{grade}"') >= 2 * 3  # verdict, its details, leaderboard
+    assert "twice the steps break more" in page
+    told = summarise(rich(checked={"plain": checked(grade)}))
+    assert told["models"][0]["grade"]["grade"] == grade
+    assert told["models"][0]["grade"]["doubts"][0]["check"] == "B6"
+    assert told["models"][1]["grade"] is None
+
+
+def test_the_leaderboard_has_the_most_robust_first():
+    cells = [cell([S, S, S, B], "strong"), cell([M, B, B, B], "weak"), cell([S, B, B, B], "middling")]
+    page = render(study(*cells))
+    board = page[page.index("Leaderboard") : page.index("Every attack")]
+    assert re.findall(r"<bdi>(strong|weak|middling)</bdi></th>", board) == ["strong", "middling", "weak"]
+    assert "Leaderboard" not in render(study(cells[0]))
+
+
+def test_cost_and_strength_of_attacks():
+    page = render(study(cell([S, B, B, M]), cell([S, S, B, M], attack="Square 8/255", family="Square")))
+    assert "Cost and strength" in page
+    assert "Cost and strength of attacks: PGD-40 linf 8/255, Square 8/255" in page
+    assert "Cost and strength" not in render(study(cell([S, B, B, M])))
+
+
+@pytest.mark.parametrize("payload", PAYLOADS[:12])
+def test_nothing_from_outside_is_markup(payload):
+    finding = Finding("answer-1", payload, payload, payload, (), ({payload: payload},))
+    extras = Extras(payload, (Claimed(payload, payload, payload, payload, None, payload),), (finding,))
+    page = render(rich(checked={"plain": Checked("weak", (payload,), (Answered("A1", payload, "warning", payload),))}),
+                  extras=extras)  # fmt: skip
+    clean = render(rich(checked={"plain": Checked("weak", ("x",), (Answered("A1", "x", "warning", "x"),))}),
+                   extras=Extras("x", (Claimed("x", "x", "x", "x", None, "x"),),
+                                 (Finding("answer-1", "x", "x", "x", (), ({"x": "x"},)),)))  # fmt: skip
+    assert len(re.findall(r"<[a-zA-Z]", page)) == len(re.findall(r"<[a-zA-Z]", clean))

@@ -50,15 +50,38 @@ def one_by_one(run, model, x, y):
 
 
 CASES = {
-    "Square linf": (lambda: assay.Square(0.05, queries=500), "linf", [
-        ("art", lambda m, x, y: art_attack("SquareAttack", m, x, y, eps=0.05, max_iter=500, verbose=False))]),
-    "HopSkipJump l2": (lambda: assay.HopSkipJump(10), "l2", [
-        ("art", lambda m, x, y: art_attack("HopSkipJump", m, x, y, max_iter=10, verbose=False)),
-        ("foolbox", lambda m, x, y: foolbox_hsj(m, x, y, 10))]),
-    "SimBA": (lambda: assay.SimBA(queries=2000), "l2", [
-        ("art", lambda m, x, y: art_attack("SimBA", torch.nn.Sequential(m, torch.nn.Softmax(1)), x, y,
-                                           epsilon=0.2, max_iter=2000, verbose=False))]),
-}  # fmt: skip
+    "Square linf": (
+        lambda: assay.Square(0.05, queries=500),
+        "linf",
+        [("art", lambda m, x, y: art_attack("SquareAttack", m, x, y, eps=0.05, max_iter=500, verbose=False))],
+    ),
+    "HopSkipJump l2": (
+        lambda: assay.HopSkipJump(10),
+        "l2",
+        [
+            ("art", lambda m, x, y: art_attack("HopSkipJump", m, x, y, max_iter=10, verbose=False)),
+            ("foolbox", lambda m, x, y: foolbox_hsj(m, x, y, 10)),
+        ],
+    ),
+    "SimBA": (
+        lambda: assay.SimBA(queries=2000),
+        "l2",
+        [
+            (
+                "art",
+                lambda m, x, y: art_attack(
+                    "SimBA",
+                    torch.nn.Sequential(m, torch.nn.Softmax(1)),
+                    x,
+                    y,
+                    epsilon=0.2,
+                    max_iter=2000,
+                    verbose=False,
+                ),
+            )
+        ],
+    ),
+}
 
 
 def main():
@@ -79,25 +102,36 @@ def main():
             continue
         began = time.perf_counter()
         outcome = assay.attack(model, x, y, make(), preflight=False)
-        mine = {"library": "assay", "images": outcome.images, "queries": outcome.forwards.numpy(),
-                "seconds": time.perf_counter() - began}  # fmt: skip
+        mine = {
+            "library": "assay",
+            "images": outcome.images,
+            "queries": outcome.forwards.numpy(),
+            "seconds": time.perf_counter() - began,
+        }
         found = [mine]
         for library, run in peers:
             began = time.perf_counter()
             images, queries = one_by_one(run, model, x, y)
-            found.append({"library": library, "images": images, "queries": queries,
-                          "seconds": time.perf_counter() - began})  # fmt: skip
+            found.append(
+                {"library": library, "images": images, "queries": queries, "seconds": time.perf_counter() - began}
+            )
         for one in found:
             with torch.no_grad():
                 hit = model(one["images"].float()).argmax(1) != y
             order = {"linf": float("inf"), "l2": 2}[norm]
             length = torch.linalg.vector_norm((one["images"] - x).double().flatten(1), ord=order, dim=1)
             spent = one["queries"][hit.numpy()]
-            rows.append({"attack": name, "library": one["library"], "success": hit.float().mean().item(),
-                         "queries_median": float(np.median(spent)) if len(spent) else None,
-                         "queries_90": float(np.quantile(spent, 0.9)) if len(spent) else None,
-                         "median": length[hit].median().item() if bool(hit.any()) else None,
-                         "seconds": round(one["seconds"], 1)})  # fmt: skip
+            rows.append(
+                {
+                    "attack": name,
+                    "library": one["library"],
+                    "success": hit.float().mean().item(),
+                    "queries_median": float(np.median(spent)) if len(spent) else None,
+                    "queries_90": float(np.quantile(spent, 0.9)) if len(spent) else None,
+                    "median": length[hit].median().item() if bool(hit.any()) else None,
+                    "seconds": round(one["seconds"], 1),
+                }
+            )
             print(rows[-1], flush=True)
         record("blackbox", {"n": len(y), "rows": merged("blackbox", rows, "attack")})
 

@@ -33,7 +33,7 @@ def models(*names):
         "pgd-at": Recipe(arch="strattack-cnn", rate=1e-3, eps=0.1, **robust),
         "pgd-at-bn": Recipe(arch="tiny-cnn", rate=2e-3, eps=0.1, **robust),
         "pgd-at-l2": Recipe(arch="tiny-cnn", rate=2e-3, eps=1.0, norm="l2", **robust),
-    }  # fmt: skip
+    }
     made = {}
     for name in names:
         if name in LOSSES:

@@ -12,8 +12,16 @@ import numpy as np
 
 HERE = Path(__file__).parent
 IMAGES, THEIRS = HERE / ".cache" / "corruptions-images.npy", HERE / ".cache" / "corruptions-theirs.npz"
-FIXED = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur",
-         "saturate"}  # fmt: skip
+FIXED = {
+    "defocus_blur",
+    "zoom_blur",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg_compression",
+    "gaussian_blur",
+    "saturate",
+}
 SEVERITIES = (1, 3, 5)
 
 
@@ -71,10 +79,15 @@ def main():
             other = theirs[f"{name}/{severity}"] / 255
             changed = np.abs(other - images / 255).mean()
             change = np.abs(ours - images / 255).mean()
-            row = {"corruption": name, "severity": severity, "change": round(float(change), 4),
-                   "theirs": round(float(changed), 4), "mean": round(float(ours.mean() - other.mean()), 4),
-                   "deviation": round(float(ours.std() / other.std()), 3),
-                   "roughness": round(float(np.mean(roughness(ours)) / np.mean(roughness(other))), 3)}  # fmt: skip
+            row = {
+                "corruption": name,
+                "severity": severity,
+                "change": round(float(change), 4),
+                "theirs": round(float(changed), 4),
+                "mean": round(float(ours.mean() - other.mean()), 4),
+                "deviation": round(float(ours.std() / other.std()), 3),
+                "roughness": round(float(np.mean(roughness(ours)) / np.mean(roughness(other))), 3),
+            }
             if name in FIXED:
                 row["pixelwise"] = round(float(np.abs(ours - other).mean()) * 255, 3)
             rows.append(row)

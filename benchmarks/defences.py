@@ -8,7 +8,7 @@ import torch
 from common import CACHE, fashion, merged, record
 
 import assay
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.defences import adaptation_of, defend, fit_defence
 from assay.models import load
 from assay.training import Recipe, train
@@ -18,12 +18,23 @@ PLAIN = {"arch": "strattack-cnn", "epochs": 4, "batch": 128, "rate": 1e-3}
 FITTED = {"magnet": 6, "ape-gan": 3, "defense-gan": 12, "pixel-defend": 3, "detector": 3}
 """Epochs over 12,000 images."""
 SPECS = {
-    "none": "", "distilled": "distilled:temperature=40", "jpeg": "jpeg:quality=50", "bits": "bits:bits=3",
-    "median": "median:size=3", "blur": "blur:sigma=1", "tv": "tv:weight=0.2", "resize-pad": "resize-pad:least=0.8",
-    "rse": "rse", "smoothing": "smoothing:sigma=0.1", "squeezing": "squeezing:threshold=0.5,bits=3",
-    "magnet": "magnet", "ape-gan": "ape-gan", "pixel-defend": "pixel-defend:eps=0.1", "detector": "detector",
+    "none": "",
+    "distilled": "distilled:temperature=40",
+    "jpeg": "jpeg:quality=50",
+    "bits": "bits:bits=3",
+    "median": "median:size=3",
+    "blur": "blur:sigma=1",
+    "tv": "tv:weight=0.2",
+    "resize-pad": "resize-pad:least=0.8",
+    "rse": "rse",
+    "smoothing": "smoothing:sigma=0.1",
+    "squeezing": "squeezing:threshold=0.5,bits=3",
+    "magnet": "magnet",
+    "ape-gan": "ape-gan",
+    "pixel-defend": "pixel-defend:eps=0.1",
+    "detector": "detector",
     "defense-gan": "defense-gan:steps=60,restarts=2",
-}  # fmt: skip
+}
 SLOW = ("pixel-defend", "defense-gan")
 
 
@@ -40,9 +51,16 @@ def network(name):
 
 
 def accuracy(model, x, y):
-    with untouched(model), torch.no_grad():
-        return 100 * torch.cat([model(part).argmax(1) == labels for part, labels in
-                                zip(x.split(64), y.split(64), strict=True)]).float().mean().item()  # fmt: skip
+    with preserve_state(model), torch.no_grad():
+        return (
+            100
+            * torch.cat(
+                [model(part).argmax(1) == labels for part, labels in zip(x.split(64), y.split(64), strict=True)]
+            )
+            .float()
+            .mean()
+            .item()
+        )
 
 
 def main():
@@ -61,9 +79,15 @@ def main():
         x, y = test.images(), test.y
         model = network(name).requires_grad_(False)
         if name in FITTED:
-            path = fit_defence(name, data, CACHE / f"fit-{name}", model=load(str(CACHE / "plain/model.safetensors")),
-                               attack=assay.PGD(eps, steps=10), epochs=FITTED[name],
-                               progress=lambda *now, name=name: print(name, *now, flush=True))  # fmt: skip
+            path = fit_defence(
+                name,
+                data,
+                CACHE / f"fit-{name}",
+                model=load(str(CACHE / "plain/model.safetensors")),
+                attack=assay.PGD(eps, steps=10),
+                epochs=FITTED[name],
+                progress=lambda *now, name=name: print(name, *now, flush=True),
+            )
             kind, _, more = spec.partition(":")
             spec = f"{kind}:path={path}" + (f",{more}" if more else "")
         defended = defend(model, spec) if spec else model
@@ -82,13 +106,15 @@ def main():
             found = assay.attack(defended, x, y, attack, surrogate=how.surrogate, test=how.test, preflight=False)
         row = {
             "defence": name if eps == EPS else f"{name} at {eps:g}",
-            "spec": SPECS[name] or "none", "eps": eps, "n": len(test),
+            "spec": SPECS[name] or "none",
+            "eps": eps,
+            "n": len(test),
             "clean": accuracy(defended, x, y),
             "plain": min(accuracy(defended, bare.images, y), accuracy(defended, x, y)),
             "adaptive": 100 * found.robust_accuracy,
             "how": "" if how is None else how.how,
             "seconds": round(time.perf_counter() - began, 1),
-        }  # fmt: skip
+        }
         row = {k: round(v, 1) if isinstance(v, float) and k != "eps" else v for k, v in row.items()}
         print(row, flush=True)
         record("defences", {"rows": merged("defences", [row], "defence")})

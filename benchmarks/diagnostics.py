@@ -46,16 +46,24 @@ def saliency(count):
         data = fashion("test", n)
         x, y = data.images(), data.y
         model.requires_grad_(True)
-        jobs = {"ours": lambda model=model, x=x, y=y: filter_gradients(model, x, y),
-                "loop": lambda model=model, x=x, y=y: loop(model, x, y),
-                "batch": lambda model=model, x=x, y=y: together(model, x, y)}  # fmt: skip
+        jobs = {
+            "ours": lambda model=model, x=x, y=y: filter_gradients(model, x, y),
+            "loop": lambda model=model, x=x, y=y: loop(model, x, y),
+            "batch": lambda model=model, x=x, y=y: together(model, x, y),
+        }
         times, results = interleaved(jobs, 2)
         worst = float((results["ours"] - results["loop"]).abs().max() / results["loop"].abs().max())
-        rows.append({"network": name, "images": n, "ours_s": round(best(times["ours"]), 2),
-                     "loop_s": round(best(times["loop"]), 2),
-                     "ratio": round(best(times["ours"]) / best(times["loop"]), 3),
-                     "gradient_of_the_batch_alone": round(best(times["batch"]) / best(times["loop"]), 3),
-                     "largest_difference": worst})  # fmt: skip
+        rows.append(
+            {
+                "network": name,
+                "images": n,
+                "ours_s": round(best(times["ours"]), 2),
+                "loop_s": round(best(times["loop"]), 2),
+                "ratio": round(best(times["ours"]) / best(times["loop"]), 3),
+                "gradient_of_the_batch_alone": round(best(times["batch"]) / best(times["loop"]), 3),
+                "largest_difference": worst,
+            }
+        )
         print(rows[-1], flush=True)
     return rows
 
@@ -77,8 +85,16 @@ def sharedness(perturbations, images):
     before, began = peak(), time.perf_counter()
     spread(model, deltas, x, y)
     seconds = time.perf_counter() - began
-    print(json.dumps({"perturbations": perturbations, "images": images, "seconds": round(seconds, 1),
-                      "mib_beyond": round(peak() - before, 1)}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "perturbations": perturbations,
+                "images": images,
+                "seconds": round(seconds, 1),
+                "mib_beyond": round(peak() - before, 1),
+            }
+        )
+    )
 
 
 def main():

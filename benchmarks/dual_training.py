@@ -46,8 +46,27 @@ def main():
     models, files = [], {}
     for name in ("clean", "pgd-at", "at-dual"):
         out = CACHE / f"dual-{name}-{arguments.images}-{arguments.epochs}-{eps}-{background}".replace("/", "_")
-        words = ["train", "--data", data, "-o", out, "--objective", name, "--arch", "tiny-cnn", "--batch", 64,
-                 "--rate", 2e-3, "--schedule", "cosine", "--epochs", arguments.epochs, "--attack-steps", 7]  # fmt: skip
+        words = [
+            "train",
+            "--data",
+            data,
+            "-o",
+            out,
+            "--objective",
+            name,
+            "--arch",
+            "tiny-cnn",
+            "--batch",
+            64,
+            "--rate",
+            2e-3,
+            "--schedule",
+            "cosine",
+            "--epochs",
+            arguments.epochs,
+            "--attack-steps",
+            7,
+        ]
         # both begin from the clean network, as the paper's begin from a network that has learnt to classify
         words += [] if name == "clean" else ["--eps", eps, "--start", models[1].partition("=")[2]]
         words += ["--eps-background", background] if name == "at-dual" else []
@@ -55,17 +74,43 @@ def main():
         files[name] = out / "model.safetensors"
         models += ["--model", f"{name}={files[name]}"]
     whole = [eval(text) for text in (eps, background)]
-    run("evaluate", *models, "--data", data, "--limit", arguments.n, "--eps", eps, "--eps-background", background,
-        "--attack", "apgd:steps=50", "--attack", "dual:steps=50", "--attack", "dual-apgd:steps=50",
-        "--curve-background", ",".join(f"{whole[1] * k:.6f}" for k in (0.25, 0.5, 0.75, 1.25, 1.5)),
-        "--curve-foreground", ",".join(f"{whole[0] * k:.6f}" for k in (0.25, 0.5, 0.75, 1.25, 1.5)),
-        "--curve", ",".join(f"{whole[0] * k:.6f}" for k in (0.5, 1.5, 2)), "-o", arguments.out)  # fmt: skip
+    run(
+        "evaluate",
+        *models,
+        "--data",
+        data,
+        "--limit",
+        arguments.n,
+        "--eps",
+        eps,
+        "--eps-background",
+        background,
+        "--attack",
+        "apgd:steps=50",
+        "--attack",
+        "dual:steps=50",
+        "--attack",
+        "dual-apgd:steps=50",
+        "--curve-background",
+        ",".join(f"{whole[1] * k:.6f}" for k in (0.25, 0.5, 0.75, 1.25, 1.5)),
+        "--curve-foreground",
+        ",".join(f"{whole[0] * k:.6f}" for k in (0.25, 0.5, 0.75, 1.25, 1.5)),
+        "--curve",
+        ",".join(f"{whole[0] * k:.6f}" for k in (0.5, 1.5, 2)),
+        "-o",
+        arguments.out,
+    )
     summary = json.loads((arguments.out / "summary.json").read_text())
     cells = [{key: cell[key] for key in ("model", "attack", "robust_accuracy")} for cell in summary["cells"]]
     everything = load(data, split="test")
-    rows = [{"model": m["model"], "clean": accuracy(files[m["model"]], everything),
-             **{c["attack"]: c["robust_accuracy"] for c in cells if c["model"] == m["model"]}}
-            for m in summary["models"]]  # fmt: skip
+    rows = [
+        {
+            "model": m["model"],
+            "clean": accuracy(files[m["model"]], everything),
+            **{c["attack"]: c["robust_accuracy"] for c in cells if c["model"] == m["model"]},
+        }
+        for m in summary["models"]
+    ]
     record(
         "dual_training",
         {"n": arguments.n, "n_clean": len(everything), "eps": eps, "background": background, "rows": rows},

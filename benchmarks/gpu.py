@@ -75,11 +75,14 @@ def main():
                     seconds = clock(partial(assay.attack, model, x, y, make(eps), **settings), device)
                     rows.append(
                         {
-                            "attack": name, "precision": precision, "compile": mode, "case": kind,
+                            "attack": name,
+                            "precision": precision,
+                            "compile": mode,
+                            "case": kind,
                             "images_per_second": round(arguments.n / seconds, 1),
                             "of_bare_loop": round(arguments.n / seconds / rate, 3),
                         }
-                    )  # fmt: skip
+                    )
                     print(rows[-1], flush=True)
     if device.startswith("cuda"):
         record(

@@ -89,18 +89,24 @@ def saved(figure, path):
 def study(case, model, x, y, classes, attacks):
     places = torch.randint(1, classes, y.shape, generator=torch.Generator().manual_seed(0))
     found = interpretability(
-        model, x, y, (y + places) % classes, attacks, told=lambda *words: print(*words, flush=True)
+        model, x, y, (y + places) % classes, attacks, progress=lambda *words: print(*words, flush=True)
     )
     picture = HERE / "results" / f"interpretability-{case.split(',')[0].lower()}.png"
     saved(found.pictures(), picture)
-    above = {name: float((by["StrAttack"].mean(1) > by["C&W l2"].mean(1)).float().mean())
-             for name, by in found.each.items()}  # fmt: skip
-    row = {"case": case, "n": found.count, "percentiles": found.percentiles,
-           "score": {name: {a: [round(v, 3) for v in values] for a, values in by.items()}
-                     for name, by in found.score.items()},
-           "share of images on which StrAttack is above": {k: round(v, 3) for k, v in above.items()},
-           "size": {a: {"pixels": round(p, 3), "l2": round(l2, 3)} for a, (p, l2) in found.size.items()},
-           "verdict": found.verdict()}  # fmt: skip
+    above = {
+        name: float((by["StrAttack"].mean(1) > by["C&W l2"].mean(1)).float().mean()) for name, by in found.each.items()
+    }
+    row = {
+        "case": case,
+        "n": found.count,
+        "percentiles": found.percentiles,
+        "score": {
+            name: {a: [round(v, 3) for v in values] for a, values in by.items()} for name, by in found.score.items()
+        },
+        "share of images on which StrAttack is above": {k: round(v, 3) for k, v in above.items()},
+        "size": {a: {"pixels": round(p, 3), "l2": round(l2, 3)} for a, (p, l2) in found.size.items()},
+        "verdict": found.verdict(),
+    }
     record("interpretability", {"paper": PAPER, "rows": merged("interpretability", [row], "case")})
 
 

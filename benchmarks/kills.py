@@ -39,8 +39,22 @@ def assay(*words, **more):
 
 def prepared(folder):
     for name, objective in (("clean", ["clean"]), ("robust", ["pgd-at", "--eps", "4/255", "--attack-steps", "3"])):
-        subprocess.run(assay("train", "--data", "scenes:size=16,count=400", "-o", folder / name, "--epochs", 4,
-                             "--objective", *objective, "--quiet"), check=True, capture_output=True)  # fmt: skip
+        subprocess.run(
+            assay(
+                "train",
+                "--data",
+                "scenes:size=16,count=400",
+                "-o",
+                folder / name,
+                "--epochs",
+                4,
+                "--objective",
+                *objective,
+                "--quiet",
+            ),
+            check=True,
+            capture_output=True,
+        )
     study = folder / "study.yaml"
     study.write_text(STUDY.format(folder=folder))
     return study
@@ -69,8 +83,14 @@ def answers(out):
     from assay.store.ledger import Ledger
 
     with Ledger(out) as ledger:
-        return {name: [(a["check"], a["about"], a["level"], a["text"]) for a in ledger.answer(key)["checks"]
-                       if a["check"] != "B9"] for name, key in ledger.meta("checks").items()}  # fmt: skip
+        return {
+            name: [
+                (a["check"], a["about"], a["level"], a["text"])
+                for a in ledger.answer(key)["checks"]
+                if a["check"] != "B9"
+            ]
+            for name, key in ledger.meta("checks").items()
+        }
 
 
 def killed(command, out, moment, whom, draw):
@@ -127,13 +147,18 @@ def main():
         print(rows[-1], done.stderr[-300:] if done.returncode else "", file=sys.stderr)
         shutil.rmtree(out)
     shutil.rmtree(folder)
-    record(f"kills-{arguments.executor}", {
-        "study": "2 models, 2 attacks, 24 images, shards of 4, two workers; then all checks",
-        "uninterrupted_s": round(seconds, 1),
-        "kills": len(rows), "same_table": sum(row["same"] for row in rows),
-        "same_answers_of_checks": sum(row["same answers"] for row in rows),
-        "stray_files": sum(row["stray files"] for row in rows), "rows": rows,
-    })  # fmt: skip
+    record(
+        f"kills-{arguments.executor}",
+        {
+            "study": "2 models, 2 attacks, 24 images, shards of 4, two workers; then all checks",
+            "uninterrupted_s": round(seconds, 1),
+            "kills": len(rows),
+            "same_table": sum(row["same"] for row in rows),
+            "same_answers_of_checks": sum(row["same answers"] for row in rows),
+            "stray_files": sum(row["stray files"] for row in rows),
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

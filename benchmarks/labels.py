@@ -10,12 +10,12 @@ import torch
 from common import CACHE, fashion, record
 
 import assay
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.training import Recipe, train
 
 
 def accuracy(model, x, y):
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         return torch.cat([model(part).argmax(1) for part in x.split(256)]) == y
 
 
@@ -31,8 +31,15 @@ def main():
     eps, data, test = arguments.eps, fashion("train", arguments.images), fashion("test", arguments.n)
     x, y, rows = test.images(), test.y, []
     for labels in ("true", "predicted"):
-        recipe = Recipe(arch="tiny-cnn", epochs=arguments.epochs, batch=64, rate=2e-3, schedule="cosine", eps=eps,
-                        objective=f"mixed:labels={labels},share={arguments.share}")  # fmt: skip
+        recipe = Recipe(
+            arch="tiny-cnn",
+            epochs=arguments.epochs,
+            batch=64,
+            rate=2e-3,
+            schedule="cosine",
+            eps=eps,
+            objective=f"mixed:labels={labels},share={arguments.share}",
+        )
         name = f"leak-{labels}-{eps}-{arguments.share}-{arguments.epochs}"
         model = train(data, recipe, CACHE / name).model.requires_grad_(False)
         with torch.no_grad():
@@ -40,10 +47,13 @@ def main():
         by_truth = assay.perturb(model, x, y, assay.FGSM(eps))
         by_prediction = assay.perturb(model, x, said, assay.FGSM(eps))
         pgd = assay.attack(model, x[:256], y[:256], assay.APGD(eps, steps=40), preflight=False)
-        row = {"trained with labels": labels, "clean": accuracy(model, x, y).float().mean().item(),
-               "fgsm, true labels": accuracy(model, by_truth, y).float().mean().item(),
-               "fgsm, predicted labels": accuracy(model, by_prediction, y).float().mean().item(),
-               "apgd (256 images)": pgd.robust_accuracy}  # fmt: skip
+        row = {
+            "trained with labels": labels,
+            "clean": accuracy(model, x, y).float().mean().item(),
+            "fgsm, true labels": accuracy(model, by_truth, y).float().mean().item(),
+            "fgsm, predicted labels": accuracy(model, by_prediction, y).float().mean().item(),
+            "apgd (256 images)": pgd.robust_accuracy,
+        }
         rows.append({k: round(100 * v, 1) if isinstance(v, float) else v for k, v in row.items()})
         print(rows[-1], flush=True)
     record("labels", {"n": arguments.n, "eps": eps, "share": arguments.share, "rows": rows})

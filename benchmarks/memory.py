@@ -22,9 +22,12 @@ def peak():
 def one(side, steps):
     torch.manual_seed(0)
     model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        torch.nn.Conv2d(3, 4, 3, stride=4),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
         torch.nn.Linear(4, 5),
-    ).eval()  # fmt: skip
+    ).eval()
     x = torch.rand(1, 3, side, side)
     y = model(x).argmax(1)
     attack = assay.StrAttack(group=2, stride=1, steps=steps, rounds=1, refine=0)

@@ -62,18 +62,33 @@ def cases(steps):
         ("DeepFool l2", "l2", ours.DeepFool(), [adv_lib("df", steps=50)], None),
         ("DeepFool linf", "linf", ours.DeepFool(norm="linf"), [adv_lib("df", steps=50, norm=float("inf"))], None),
         ("C&W l2", "l2", ours.CarliniWagnerL2(steps=steps), [adv_lib("carlini_wagner_l2", max_iterations=steps)], None),
-        ("C&W linf", "linf", ours.CarliniWagnerLinf(steps=steps),
-         [adv_lib("carlini_wagner_linf", max_iterations=steps)], None),
+        (
+            "C&W linf",
+            "linf",
+            ours.CarliniWagnerLinf(steps=steps),
+            [adv_lib("carlini_wagner_linf", max_iterations=steps)],
+            None,
+        ),
         ("DDN", "l2", ours.DDN(), [adv_lib("ddn", steps=100), foolbox("DDNAttack", steps=100)], None),
         *fmn,
         *fab,
         ("EAD", "l1", ours.EAD(steps=steps), [foolbox("EADAttack", steps=steps, decision_rule="L1")], None),
         ("sigma-zero", "l0", ours.SigmaZero(steps=200), [adv_lib("sigma_zero", num_steps=200)], None),
-        ("JSMA", "l0", ours.JSMA(), [art("SaliencyMapMethod", target=True, theta=1.0, gamma=1.0, batch_size=256)],
-         True),
-        ("C&W l0", "l0", ours.CarliniWagnerL0(steps=steps),
-         [art("CarliniL0Method", max_iter=steps, batch_size=256, learning_rate=0.01)], None),
-    ]  # fmt: skip
+        (
+            "JSMA",
+            "l0",
+            ours.JSMA(),
+            [art("SaliencyMapMethod", target=True, theta=1.0, gamma=1.0, batch_size=256)],
+            True,
+        ),
+        (
+            "C&W l0",
+            "l0",
+            ours.CarliniWagnerL0(steps=steps),
+            [art("CarliniL0Method", max_iter=steps, batch_size=256, learning_rate=0.01)],
+            None,
+        ),
+    ]
 
 
 def measured(model, x, y, images, norm, target):
@@ -112,8 +127,14 @@ def main():
         seconds = time.perf_counter() - began
         reached, length = measured(model, x, y, outcome.images, norm, target)
         passes = round((outcome.forwards + outcome.backwards).float().mean().item(), 1)
-        row = {"attack": name, "median": length.median().item(), "success": reached.float().mean().item(),
-               "seconds": round(seconds, 2), "passes": passes, "peers": {}}  # fmt: skip
+        row = {
+            "attack": name,
+            "median": length.median().item(),
+            "success": reached.float().mean().item(),
+            "seconds": round(seconds, 2),
+            "passes": passes,
+            "peers": {},
+        }
         for peer, run in [] if arguments.no_peers else peers:
             began = time.perf_counter()
             images = run(model, x, y)
@@ -121,9 +142,12 @@ def main():
             reached, length = measured(model, x, y, images, norm, target)
             median = length.median().item()
             row["peers"][peer] = {
-                "median": median, "success": reached.float().mean().item(), "seconds": round(theirs, 2),
-                "median_ratio": round(row["median"] / median, 4), "seconds_ratio": round(seconds / theirs, 3),
-            }  # fmt: skip
+                "median": median,
+                "success": reached.float().mean().item(),
+                "seconds": round(theirs, 2),
+                "median_ratio": round(row["median"] / median, 4),
+                "seconds_ratio": round(seconds / theirs, 3),
+            }
         rows.append(row)
         print(row, flush=True)
     if arguments.save:

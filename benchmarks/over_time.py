@@ -51,8 +51,9 @@ def trail_of(inner, images, epochs):
     shared = {"arch": "tiny-cnn", "batch": 128, "rate": 1e-3}
     data = fashion("train", images)
     plain = train(data, Recipe(**shared, epochs=8), CACHE / "time-clean", progress=print)
-    recipe = Recipe(**shared, objective="mixed:share=0", attack=INNER[inner], eps=EPS, epochs=epochs,
-                    start=str(plain.path))  # fmt: skip
+    recipe = Recipe(
+        **shared, objective="mixed:share=0", attack=INNER[inner], eps=EPS, epochs=epochs, start=str(plain.path)
+    )
     train(data, recipe, CACHE / f"time-{inner}", trail=tuple(range(epochs + 1)), progress=print)
     return load_trail(CACHE / f"time-{inner}")
 
@@ -71,18 +72,31 @@ def main():
     for inner in arguments.only:
         trail = trail_of(inner, arguments.images, arguments.epochs)
         asked = trail.thinned(arguments.most)
-        case = Case(asked, {}, train=fashion("train", arguments.others), test=fashion("test", arguments.attacked),
-                    eps=EPS, updates=100)  # fmt: skip
+        case = Case(
+            asked,
+            {},
+            train=fashion("train", arguments.others),
+            test=fashion("test", arguments.attacked),
+            eps=EPS,
+            updates=100,
+        )
         folder = CACHE / f"time-{inner}-answers"
         names = arguments.questions
         if not arguments.kept:
             diagnose(case, names, folder, title=f"{inner} adversarial training over time", notice=print)
         found = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
         shared = {"attacked": arguments.attacked, "others": arguments.others, "epochs": asked.epochs}
-        rows = [{"case": f"{inner}: {name}", **shared, "paper": PAPER[name], "verdict": answer["verdict"],
-                 "numbers": summary(name, answer["frame"])} for name, answer in found.items()]  # fmt: skip
-        record("over_time", {"images": arguments.images, "eps": EPS,
-                             "rows": merged("over_time", rows, "case")})  # fmt: skip
+        rows = [
+            {
+                "case": f"{inner}: {name}",
+                **shared,
+                "paper": PAPER[name],
+                "verdict": answer["verdict"],
+                "numbers": summary(name, answer["frame"]),
+            }
+            for name, answer in found.items()
+        ]
+        record("over_time", {"images": arguments.images, "eps": EPS, "rows": merged("over_time", rows, "case")})
 
 
 if __name__ == "__main__":

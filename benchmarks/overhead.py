@@ -68,11 +68,13 @@ def main():
         engine = [(b - a) * len(x) / right for a, b in zip(times.pop("engine 10"), times.pop("engine 30"), strict=True)]
         times["engine, all rows active"] = engine
         rows[name] = {
-            job: {"ms_per_step": round(1000 * statistics.median(t) / STEPS, 2),
-                  "of_bare_loop": round(statistics.median(t) / floor, 3),
-                  "best_of_bare_loop": round(min(t) / min(times["bare loop"]), 3)}
+            job: {
+                "ms_per_step": round(1000 * statistics.median(t) / STEPS, 2),
+                "of_bare_loop": round(statistics.median(t) / floor, 3),
+                "best_of_bare_loop": round(min(t) / min(times["bare loop"]), 3),
+            }
             for job, t in times.items()
-        }  # fmt: skip
+        }
     record("overhead", {"steps": STEPS, "batch": arguments.batch, "repeats": arguments.repeats, "models": rows})
 
 

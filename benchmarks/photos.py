@@ -23,8 +23,15 @@ COLOURS = {"clean": "#2b6ca3", "PGD-AT": "#c05a2e", "AT-Dual": "#4d8b3f"}
 
 
 def trained(data, epochs):
-    shared = {"arch": "tiny-cnn", "epochs": epochs, "batch": 64, "rate": 2e-3, "flip": True, "attack_steps": 5,
-              "milestones": (int(0.75 * epochs),)}  # fmt: skip
+    shared = {
+        "arch": "tiny-cnn",
+        "epochs": epochs,
+        "batch": 64,
+        "rate": 2e-3,
+        "flip": True,
+        "attack_steps": 5,
+        "milestones": (int(0.75 * epochs),),
+    }
     recipes = {
         "clean": Recipe(**shared),
         "PGD-AT": Recipe(objective="pgd-at", eps=EPS_F, **shared),
@@ -77,8 +84,17 @@ def main():
         print(name, rows[name], file=sys.stderr, flush=True)
     share = round(mask.float().mean().item(), 3)
     draw(rows, clean_score)
-    record("photos", {"n": len(y), "foreground_share": share, "clean_foreground_score": round(clean_score, 4),
-                      "eps_foreground": EPS_F, "eps_background": EPS_B, "models": rows})  # fmt: skip
+    record(
+        "photos",
+        {
+            "n": len(y),
+            "foreground_share": share,
+            "clean_foreground_score": round(clean_score, 4),
+            "eps_foreground": EPS_F,
+            "eps_background": EPS_B,
+            "models": rows,
+        },
+    )
 
 
 def draw(rows, clean_score):
@@ -88,16 +104,21 @@ def draw(rows, clean_score):
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 5, figsize=(19, 3.6))
-    titles = {"pgd": "PGD-20 over ε", "background": "dual, ε_F = 4/255, over ε_B",
-              "foreground": "dual, ε_B = 20/255, over ε_F"}  # fmt: skip
+    titles = {
+        "pgd": "PGD-20 over ε",
+        "background": "dual, ε_F = 4/255, over ε_B",
+        "foreground": "dual, ε_B = 20/255, over ε_F",
+    }
     for axis, (key, title) in zip(axes, titles.items(), strict=False):
         for name, row in rows.items():
             axis.plot(
                 [255 * e for e, _ in row[key]], [a for _, a in row[key]], "o-", ms=3, color=COLOURS[name], label=name
             )
         axis.set(title=title, xlabel="budget (of 255)", ylim=(0, 100))
-    for axis, key, title in ((axes[3], "foreground_score", "foreground score over λ"),
-                             (axes[4], "accuracy", "accuracy over λ")):  # fmt: skip
+    for axis, key, title in (
+        (axes[3], "foreground_score", "foreground score over λ"),
+        (axes[4], "accuracy", "accuracy over λ"),
+    ):
         for name, row in rows.items():
             values = [r[key] for r in row["lambda"]]
             axis.plot(range(len(LAMBDAS)), values, "o-", ms=3, color=COLOURS[name], label=name)

@@ -35,18 +35,24 @@ def main():
             attack = assay.PGD(0.1, steps=40, step_size=0.01)
             return assay.attack(model, x, y, attack, search=search, preflight=False)
 
-        jobs = {"bare": lambda model=model: bare_loop(model, x, y), "float32": lambda: job("float32"),
-                "bfloat16": lambda: job("bfloat16")}  # fmt: skip
+        jobs = {
+            "bare": lambda model=model: bare_loop(model, x, y),
+            "float32": lambda: job("float32"),
+            "bfloat16": lambda: job("bfloat16"),
+        }
         whole, found = interleaved(jobs, 3)
         outcome = found["float32"]
         ratio = best(times["bfloat16"]) / best(times["float32"])
         needed = outcome.backwards.float().mean().item() / 40
-        rows[name] = {"pass_ratio": round(ratio, 3), "passes_needed": round(needed, 3),
-                      "floor_of_bare_loop": round(ratio * needed, 3),
-                      "float32_of_bare_loop": round(best(whole["float32"]) / best(whole["bare"]), 3),
-                      "bfloat16_of_bare_loop": round(best(whole["bfloat16"]) / best(whole["bare"]), 3),
-                      "robust_float32": round(100 * outcome.robust_accuracy, 2),
-                      "robust_bfloat16": round(100 * found["bfloat16"].robust_accuracy, 2)}  # fmt: skip
+        rows[name] = {
+            "pass_ratio": round(ratio, 3),
+            "passes_needed": round(needed, 3),
+            "floor_of_bare_loop": round(ratio * needed, 3),
+            "float32_of_bare_loop": round(best(whole["float32"]) / best(whole["bare"]), 3),
+            "bfloat16_of_bare_loop": round(best(whole["bfloat16"]) / best(whole["bare"]), 3),
+            "robust_float32": round(100 * outcome.robust_accuracy, 2),
+            "robust_bfloat16": round(100 * found["bfloat16"].robust_accuracy, 2),
+        }
     record("precision", {"amx": torch.backends.cpu.get_cpu_capability(), "models": rows})
 
 

@@ -18,14 +18,14 @@ from common import record
 from assay.attacks.plan import plan
 from assay.data import load
 from assay.models import digest
-from assay.runs.executors import Inline, Local, ended
-from assay.runs.interrupts import Asked
-from assay.runs.ray_executor import OnRay
-from assay.runs.retry_queue import Ticket, handed_out
+from assay.runs.executors import Inline, Local, closing
+from assay.runs.interrupts import StopRequest
+from assay.runs.ray_executor import RayExecutor
+from assay.runs.retry_queue import QueuedTask, run_queue
 from assay.runs.settings import Settings
-from assay.runs.tasks import Order
+from assay.runs.tasks import AttackTask
 from assay.store.image_store import store_data
-from assay.store.model_source import Source
+from assay.store.model_source import ModelSource
 
 STUDY = """
 title: To be scaled
@@ -64,7 +64,7 @@ def timed(study, out, *words):
     subprocess.run(assay("run", study, "-o", out, "--quiet", *words), check=True, capture_output=True)
     whole = time.perf_counter() - began
     with Ledger(out) as ledger:
-        parts = [part for found in ledger.parts().values() for part in found]
+        parts = [part for found in ledger.shards().values() for part in found]
     return {"whole_s": round(whole, 2), "orders": len(parts), "busy_s": round(sum(p.seconds for p in parts), 2)}
 
 
@@ -72,14 +72,16 @@ def an_order(kind, weights, folder, batches=5, size=60):
     """Milliseconds that an order costs beside its attack: the best of several batches, workers and data being there."""
     data = load("scenes:size=32,count=2400", limit=4)
     path = folder / store_data(folder, data)
-    source = Source(str(weights))
-    order = Order(source, path, plan("pgd:steps=1", eps=2 / 255), Settings(images="none"), 0, 4, digest(source.make()))
-    executor = {"here": Inline, "local": lambda: Local(1, threads=1), "ray": lambda: OnRay(workers=1)}[kind]()
+    source = ModelSource(str(weights))
+    order = AttackTask(
+        source, path, plan("pgd:steps=1", eps=2 / 255), Settings(images="none"), 0, 4, digest(source.load())
+    )
+    executor = {"here": Inline, "local": lambda: Local(1, threads=1), "ray": lambda: RayExecutor(workers=1)}[kind]()
     found = []
-    with ended(executor):
+    with closing(executor):
         for _ in range(batches + 1):  # the first one warms up
             began = time.perf_counter()
-            done = list(handed_out(deque(Ticket(None, order) for _ in range(size)), executor, Asked()))
+            done = list(run_queue(deque(QueuedTask(None, order) for _ in range(size)), executor, StopRequest()))
             found.append((time.perf_counter() - began - sum(result.seconds for _, result in done)) / size)
     return round(1000 * min(found[1:]), 1)
 
@@ -107,11 +109,16 @@ def main():
                 print(rows[-1], file=sys.stderr)
     found = {}
     for kind in kinds:
-        best = [min(row["whole_s"] for row in rows if (row["executor"], row["workers"]) == (kind, workers))
-                for workers in (1, 2)]  # fmt: skip
+        best = [
+            min(row["whole_s"] for row in rows if (row["executor"], row["workers"]) == (kind, workers))
+            for workers in (1, 2)
+        ]
         net = [whole - start[kind, workers] for whole, workers in zip(best, (1, 2), strict=True)]
-        found[kind] = {"speedup_whole": round(best[0] / best[1], 2), "start_s": [start[kind, 1], start[kind, 2]],
-                       "speedup_without_start": round(net[0] / net[1], 2)}  # fmt: skip
+        found[kind] = {
+            "speedup_whole": round(best[0] / best[1], 2),
+            "start_s": [start[kind, 1], start[kind, 2]],
+            "speedup_without_start": round(net[0] / net[1], 2),
+        }
     orders = {kind: an_order(kind, folder / "net" / "model.safetensors", folder) for kind in ("here", *kinds)}
     record("scaling", {"by": found, "an_order_ms": orders, "rows": rows})
 

@@ -12,7 +12,7 @@ from common import CACHE, record
 
 from assay.attacks.registry import make as make_attack
 from assay.data import load as load_data
-from assay.runs.signatures import Held, Lesson, learn_signatures
+from assay.runs.signatures import Held, SignatureTask, learn_signatures
 from assay.signatures import (
     SCENARIOS,
     Grid,
@@ -33,9 +33,14 @@ UNSEEN = ("fgsm", "stadv:pixels=1", "square:queries=300", "sigma-zero:steps=100"
 PAPER = {
     "recognised, per cent": {"image": 57.5, "truth": 94.2, "redrl": 94.2, "A": 90.6, "B": 92.6, "C": 93.5},
     "accuracy of ResNet-50 before and after G": {
-        "clean": (94.0, 94.0), "deepfool": (7.4, 87.6), "pgd": (2.1, 90.9), "cw-l2": (0.1, 88.2),
-        "cw-linf": (13.5, 85.0), "patch": (79.0, 93.3)},
-}  # fmt: skip
+        "clean": (94.0, 94.0),
+        "deepfool": (7.4, 87.6),
+        "pgd": (2.1, 90.9),
+        "cw-l2": (0.1, 88.2),
+        "cw-linf": (13.5, 85.0),
+        "patch": (79.0, 93.3),
+    },
+}
 """CIFAR-10 whole, four victims, ResNet-18 as the recogniser, 100 epochs."""
 
 
@@ -55,8 +60,10 @@ def reconstruction(lesson, folder):
         plan = replace(lesson.plan, **SCENARIOS[column])
         made = train_recogniser(train, plan, lesson.helpers, out=folder / f"recogniser-{column}.pt")
         answer = restored(made, lesson.victims, test)
-        found[column] = {"clean": round(100 * float(answer.after[:, 0].mean()), 1),
-                         "attacked": round(100 * float(answer.after[:, 1:].nanmean()), 1)}  # fmt: skip
+        found[column] = {
+            "clean": round(100 * float(answer.after[:, 0].mean()), 1),
+            "attacked": round(100 * float(answer.after[:, 1:].nanmean()), 1),
+        }
     return found
 
 
@@ -78,30 +85,58 @@ def main():
     other = {UNSEEN_VICTIM[0]: classifier(*UNSEEN_VICTIM, whole)}
     size, short = 32, {"steps": 40, "carlini_steps": 200}
     held = [
-        Held("Unseen budgets 6/255 and 12/255", victims,
-             settings(size, Grid(eps=(6 / 255, 12 / 255), **short), ("pgd", "cw-linf", "patch"))),
+        Held(
+            "Unseen budgets 6/255 and 12/255",
+            victims,
+            settings(size, Grid(eps=(6 / 255, 12 / 255), **short), ("pgd", "cw-linf", "patch")),
+        ),
         Held("An unseen victim, strattack-cnn", other, settings(size, Grid(**short))),
-        *(Held(f"An unseen attack, {spec}", victims, [Setting(spec.partition(":")[0], make_attack(spec, eps=8 / 255))])
-          for spec in UNSEEN),
-    ]  # fmt: skip
-    lesson = Lesson(
-        victims, load_data(arguments.data, split="train", limit=arguments.images),
-        load_data(arguments.data, split="test", limit=arguments.tests), settings(size, Grid(**short)),
-        helpers=Helpers(victims["tiny-cnn"], victims["gtsrb-cnn"]), extractor="gtsrb-cnn, third convolution",
-        plan=Plan(epochs=arguments.epochs, warmup=max(2, arguments.epochs // 10), rate=1e-3, arch=arguments.recogniser,
-                  width=arguments.width, blocks=arguments.blocks),
-        columns=arguments.columns, held=() if arguments.part else held, device=arguments.device,
-    )  # fmt: skip
+        *(
+            Held(
+                f"An unseen attack, {spec}", victims, [Setting(spec.partition(":")[0], make_attack(spec, eps=8 / 255))]
+            )
+            for spec in UNSEEN
+        ),
+    ]
+    lesson = SignatureTask(
+        victims,
+        load_data(arguments.data, split="train", limit=arguments.images),
+        load_data(arguments.data, split="test", limit=arguments.tests),
+        settings(size, Grid(**short)),
+        helpers=Helpers(victims["tiny-cnn"], victims["gtsrb-cnn"]),
+        extractor="gtsrb-cnn, third convolution",
+        plan=Plan(
+            epochs=arguments.epochs,
+            warmup=max(2, arguments.epochs // 10),
+            rate=1e-3,
+            arch=arguments.recogniser,
+            width=arguments.width,
+            blocks=arguments.blocks,
+        ),
+        columns=arguments.columns,
+        held=() if arguments.part else held,
+        device=arguments.device,
+    )
     folder = CACHE / "signatures"
-    learn_signatures(lesson, folder, notice=lambda text: print(text, flush=True),
-                     told=lambda *words: print(*words, flush=True))  # fmt: skip
+    learn_signatures(
+        lesson, folder, notice=lambda text: print(text, flush=True), progress=lambda *words: print(*words, flush=True)
+    )
     if not arguments.part:
         tables = json.loads((folder / "tables.json").read_text())
         rows = [{"table": name, **found} for name, found in tables.items()]
         back = reconstruction(lesson, folder)
-        record("signatures", {"images": arguments.images, "tests": arguments.tests, "epochs": arguments.epochs,
-                              "steps": short, "paper": PAPER, "rows": rows,
-                              "reconstruction by losses": back})  # fmt: skip
+        record(
+            "signatures",
+            {
+                "images": arguments.images,
+                "tests": arguments.tests,
+                "epochs": arguments.epochs,
+                "steps": short,
+                "paper": PAPER,
+                "rows": rows,
+                "reconstruction by losses": back,
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -37,14 +37,17 @@ def main():
                 differ = (outcome.status != first.status).nonzero().squeeze(1).tolist()
                 rows.append(
                     {
-                        "model": name, "attack": attack, "run": run, "n": len(y),
+                        "model": name,
+                        "attack": attack,
+                        "run": run,
+                        "n": len(y),
                         "robust": round(100 * outcome.robust_accuracy, 2),
                         "differ": [
                             {"sample": i, "margin": outcome.margin[i].item(), "reference": first.margin[i].item()}
                             for i in differ
                         ],
                     }
-                )  # fmt: skip
+                )
                 print(rows[-1], flush=True)
     record("slots", {"rows": rows, "samples_that_differ": sum(len(r["differ"]) for r in rows)})
 

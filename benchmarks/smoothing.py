@@ -21,8 +21,9 @@ L2 = (0, 0.25, 0.5, 0.75)
 
 def network(sigma, images, epochs):
     data = load(f"scenes:size=32,count={images}", split="train")
-    recipe = Recipe(arch="tiny-cnn", epochs=epochs, batch=64, rate=2e-3, schedule="cosine",
-                    objective=f"gaussian:sigma={sigma}")  # fmt: skip
+    recipe = Recipe(
+        arch="tiny-cnn", epochs=epochs, batch=64, rate=2e-3, schedule="cosine", objective=f"gaussian:sigma={sigma}"
+    )
     return train(data, recipe, CACHE / f"smoothing-{sigma}-{images}-{epochs}").model.requires_grad_(False)
 
 
@@ -32,8 +33,9 @@ def attacked(smooth, data, norm, eps, draws):
         return data.images()
     how = adaptation_of(Smoothed(smooth.model, smooth.sigma, attack_draws=draws))
     attack = assay.DualPerturbation(eps, 5 * eps, norm=norm, steps=20)
-    return assay.attack(smooth, data.images(), data.y, attack, mask=data.masks, surrogate=how.surrogate, stop="never",
-                        preflight=False).images  # fmt: skip
+    return assay.attack(
+        smooth, data.images(), data.y, attack, mask=data.masks, surrogate=how.surrogate, stop="never", preflight=False
+    ).images
 
 
 def accuracy(smooth, x, y, n):
@@ -57,12 +59,14 @@ def certificates(smooth, data, n):
         length = (moved - x).flatten(1).norm(dim=1).double()
         shortest = torch.where(wrong & (length < shortest), length, shortest)
     return {
-        "sigma": smooth.sigma, "n": n, "certified": round(100 * held.float().mean().item(), 1),
+        "sigma": smooth.sigma,
+        "n": n,
+        "certified": round(100 * held.float().mean().item(), 1),
         "median_radius": round(float(found.radius[held].median()), 3),
         "median_shortest_found": _finite(float(shortest[held].median())),
         "broken_within_radius": int((shortest[held] <= found.radius[held]).sum()),
         "least_ratio": round(float((shortest[held] / found.radius[held]).min()), 3),
-    }  # fmt: skip
+    }
 
 
 def _finite(value):

@@ -46,9 +46,15 @@ def peers(model, x, y):
 
     def art(norm, eps, size):
         attack = ProjectedGradientDescent(
-            classifier, norm=norm, eps=eps, eps_step=size, max_iter=STEPS, num_random_init=1, batch_size=BATCH,
+            classifier,
+            norm=norm,
+            eps=eps,
+            eps_step=size,
+            max_iter=STEPS,
+            num_random_init=1,
+            batch_size=BATCH,
             verbose=False,
-        )  # fmt: skip
+        )
         return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
 
     l2, l2_size = 1.0, 0.1
@@ -105,7 +111,7 @@ def ours(model, x, y):
             "assay never": run(name, stop="never"),
         }
         for name in attacks
-    }  # fmt: skip
+    }
 
 
 def main():
@@ -117,8 +123,15 @@ def main():
     torch.manual_seed(0)
     data = fashion("test", N)
     x, y = data.images(), data.y
-    result = {"n": N, "eps": EPS, "steps": STEPS, "step_size": SIZE, "batch": BATCH, "repeats": arguments.repeats,
-              "models": {}}  # fmt: skip
+    result = {
+        "n": N,
+        "eps": EPS,
+        "steps": STEPS,
+        "step_size": SIZE,
+        "batch": BATCH,
+        "repeats": arguments.repeats,
+        "models": {},
+    }
     for name, model in models(*arguments.models).items():
         others, _keep = peers(model, x, y)
         mine = ours(model, x, y)

@@ -20,8 +20,12 @@ def norms(x, images, reached):
     delta = (images - x)[reached].double().flatten(1)
     if not len(delta):
         return {}
-    return {"l0": (delta != 0).sum(1).double().mean().item(), "l1": delta.abs().sum(1).mean().item(),
-            "l2": delta.norm(dim=1).mean().item(), "linf": delta.abs().amax(1).mean().item()}  # fmt: skip
+    return {
+        "l0": (delta != 0).sum(1).double().mean().item(),
+        "l1": delta.abs().sum(1).mean().item(),
+        "l2": delta.norm(dim=1).mean().item(),
+        "linf": delta.abs().amax(1).mean().item(),
+    }
 
 
 def ours(model, x, y, target, attack):
@@ -71,7 +75,7 @@ def main():
         "C&W l2, 9×200, tanh as published": (assay.CarliniWagnerL2(200, variable=Tanh()), len(y)),
         f"StrAttack, {first}": (assay.StrAttack(), arguments.peer_n),
         f"adv-lib's StrAttack, {first}": (None, arguments.peer_n),
-    }  # fmt: skip
+    }
     rows = []
     for name, (attack, count) in jobs.items():
         if arguments.only not in name or (arguments.ours and attack is None):
@@ -81,8 +85,15 @@ def main():
         images, seconds, passes = theirs(*problem) if attack is None else ours(*problem, attack)
         with torch.no_grad():
             reached = model(images).argmax(1) == target[few]
-        rows.append({"attack": name, "success": reached.float().mean().item(), **norms(x[few], images, reached),
-                     "seconds": round(seconds, 2), "passes": passes})  # fmt: skip
+        rows.append(
+            {
+                "attack": name,
+                "success": reached.float().mean().item(),
+                **norms(x[few], images, reached),
+                "seconds": round(seconds, 2),
+                "passes": passes,
+            }
+        )
         print(rows[-1], flush=True)
     rows = merged(arguments.name, rows, "attack")
     record(arguments.name, {"data": arguments.data.rpartition("/")[2], "n": len(y), "case": "average", "rows": rows})

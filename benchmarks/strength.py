@@ -65,7 +65,11 @@ def main():
             our_robust, our_seconds, outcome = ours(model, x, y, norm, eps, seed)
             rows.append(
                 {
-                    "model": name, "norm": norm, "eps": eps, "n": len(y), "seed": seed,
+                    "model": name,
+                    "norm": norm,
+                    "eps": eps,
+                    "n": len(y),
+                    "seed": seed,
                     "clean": round(100 * outcome.clean_accuracy, 2),
                     "autoattack": round(100 * their_robust.float().mean().item(), 2),
                     "assay": round(100 * our_robust.float().mean().item(), 2),
@@ -74,7 +78,7 @@ def main():
                     "seconds_ratio": round(our_seconds / their_seconds, 3),
                     "backwards_per_sample": round(outcome.backwards.float().mean().item(), 1),
                 }
-            )  # fmt: skip
+            )
             print(rows[-1], flush=True)
     record("strength", {"steps": 100, "restarts": 1, "targets": 9, "rows": rows})
 

@@ -46,11 +46,17 @@ def main():
         print(json.dumps(rows[-1], indent=1), file=sys.stderr)
     rows = sorted(merged("studies", rows, "study"), key=lambda row: row["study"])
     claims = [claim for row in rows for claim in row["claims"]]
-    record("studies", {
-        "workers": arguments.workers, "seconds": round(sum(row["seconds"] for row in rows), 1),
-        "claims": len(claims), "measured": sum(claim["ours"] != "not measured" for claim in claims),
-        "hold": sum(claim["holds"] is True for claim in claims), "rows": rows,
-    })  # fmt: skip
+    record(
+        "studies",
+        {
+            "workers": arguments.workers,
+            "seconds": round(sum(row["seconds"] for row in rows), 1),
+            "claims": len(claims),
+            "measured": sum(claim["ours"] != "not measured" for claim in claims),
+            "hold": sum(claim["holds"] is True for claim in claims),
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

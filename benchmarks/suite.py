@@ -9,8 +9,14 @@ from common import fashion, merged, models, record
 
 import assay
 
-CASES = (("plain", "linf", 0.05), ("pgd-at", "linf", 0.1), ("trades", "linf", 0.1), ("noise", "l2", 0.5),
-         ("four-classes", "linf", 0.15), ("pgd-at-l2", "l2", 1.0))  # fmt: skip
+CASES = (
+    ("plain", "linf", 0.05),
+    ("pgd-at", "linf", 0.1),
+    ("trades", "linf", 0.1),
+    ("noise", "l2", 0.5),
+    ("four-classes", "linf", 0.15),
+    ("pgd-at-l2", "l2", 1.0),
+)
 
 
 def main():
@@ -37,9 +43,11 @@ def main():
             began = time.perf_counter()
             outcome = assay.attack(model, x, y, attack, slots=256, preflight=False)
             survived[label] = outcome.robust
-            row[label] = {"robust": round(100 * outcome.robust_accuracy, 2),
-                          "seconds": round(time.perf_counter() - began, 1),
-                          "passes": (outcome.forwards + 2 * outcome.backwards).float().mean().item()}  # fmt: skip
+            row[label] = {
+                "robust": round(100 * outcome.robust_accuracy, 2),
+                "seconds": round(time.perf_counter() - began, 1),
+                "passes": (outcome.forwards + 2 * outcome.backwards).float().mean().item(),
+            }
         began = time.perf_counter()
         adversary = AutoAttack(
             model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, version="standard", device="cpu"

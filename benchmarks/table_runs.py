@@ -8,9 +8,11 @@ def studies(record, table):
             holds = {True: "yes", False: "no", None: "–"}[claim["holds"]]
             rows.append((row["study"], claim["says"], claim["theirs"] or "–", claim["ours"], holds))
     seconds = ", ".join(f"{row['study']} {row['seconds']:.0f} s" for row in record["rows"])
-    text = (f"`studies/small`, one after another, {record['workers']} workers: {record['seconds'] / 60:.0f} minutes "
-            f"({seconds}), checks included. Of {record['claims']} claims of the papers {record['measured']} were "
-            f"measured, {record['hold']} hold here, on made scenes with small networks.")  # fmt: skip
+    text = (
+        f"`studies/small`, one after another, {record['workers']} workers: {record['seconds'] / 60:.0f} minutes "
+        f"({seconds}), checks included. Of {record['claims']} claims of the papers {record['measured']} were "
+        f"measured, {record['hold']} hold here, on made scenes with small networks."
+    )
     return text, table(("study", "claim", "paper", "here", "holds"), rows)
 
 
@@ -19,11 +21,15 @@ def kills(record, table):
     for row in record["rows"]:
         name = row["killed"].partition(";")[0].partition(",")[0]
         whom.setdefault(name, []).append(row)
-    text = (f"`kill -9` at random moments of a study ({record['study']}; {record['uninterrupted_s']} s when nothing "
-            "kills it), each of a fresh run, then the same command: is samples.csv that of the uninterrupted run, byte "
-            "for byte, and does every check answer the same?")  # fmt: skip
-    rows = [(name, len(found), sum(r["same"] for r in found), _answers(found),
-             sum(r["stray files"] for r in found)) for name, found in whom.items()]  # fmt: skip
+    text = (
+        f"`kill -9` at random moments of a study ({record['study']}; {record['uninterrupted_s']} s when nothing "
+        "kills it), each of a fresh run, then the same command: is samples.csv that of the uninterrupted run, byte "
+        "for byte, and does every check answer the same?"
+    )
+    rows = [
+        (name, len(found), sum(r["same"] for r in found), _answers(found), sum(r["stray files"] for r in found))
+        for name, found in whom.items()
+    ]
     return text, table(("killed", "times", "the same table", "the same answers", "stray files"), rows)
 
 
@@ -33,21 +39,42 @@ def _answers(rows):
 
 
 def scaling(record, table):
-    rows = [(kind, f"{found['speedup_whole']:.2f} ×", f"{found['speedup_without_start']:.2f} ×",
-             " and ".join(f"{s:.1f}" for s in found["start_s"]), record["an_order_ms"][kind])
-            for kind, found in record["by"].items()]  # fmt: skip
-    text = ("Two workers beside one on two cores, one thread each. The start (imports, workers, Ray) is that of a "
-            "command with one image. What an order costs beside its attack is measured without a ledger, of 60 orders "
-            f"of four images; in this process it is {record['an_order_ms']['here']} ms.")  # fmt: skip
-    return text, table(("executor", "whole command", "without its start", "start with one and two, s",
-                        "beside an attack, ms an order"), rows)  # fmt: skip
+    rows = [
+        (
+            kind,
+            f"{found['speedup_whole']:.2f} ×",
+            f"{found['speedup_without_start']:.2f} ×",
+            " and ".join(f"{s:.1f}" for s in found["start_s"]),
+            record["an_order_ms"][kind],
+        )
+        for kind, found in record["by"].items()
+    ]
+    text = (
+        "Two workers beside one on two cores, one thread each. The start (imports, workers, Ray) is that of a "
+        "command with one image. What an order costs beside its attack is measured without a ledger, of 60 orders "
+        f"of four images; in this process it is {record['an_order_ms']['here']} ms."
+    )
+    return text, table(
+        (
+            "executor",
+            "whole command",
+            "without its start",
+            "start with one and two, s",
+            "beside an attack, ms an order",
+        ),
+        rows,
+    )
 
 
 def million(record, table):
     memory = record["memory_MiB"]
-    rows = [("inserted a second", f"{record['inserted_per_s']:,}"), ("ledger, MiB", record["ledger_MiB"]),
-            ("report, s", record["report_s"]), ("report, MiB", record["report_MiB"]),
-            ("memory with the report, MiB", memory["report"]),
-            ("tables, report and manifest, s", record["everything_s"]),
-            ("memory with the tables, MiB", memory["all"])]  # fmt: skip
+    rows = [
+        ("inserted a second", f"{record['inserted_per_s']:,}"),
+        ("ledger, MiB", record["ledger_MiB"]),
+        ("report, s", record["report_s"]),
+        ("report, MiB", record["report_MiB"]),
+        ("memory with the report, MiB", memory["report"]),
+        ("tables, report and manifest, s", record["everything_s"]),
+        ("memory with the tables, MiB", memory["all"]),
+    ]
     return f"{record['records']:,} records in one ledger.", table(("", ""), rows)

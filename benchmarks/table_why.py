@@ -3,10 +3,12 @@
 
 def over_time(record, table):
     rows = [(row["case"], row["paper"], row["verdict"]) for row in record["rows"]]
-    text = (f"Adversarial training of a small network on {record['images']} Fashion-MNIST images from a "
-            f"clean one, linf "
-            f"{record['eps']}, 12 epochs; the paper's are a ResNet on CIFAR-10 and GTSRB, linf 4/255. Numbers by epoch "
-            "are in the record.")  # fmt: skip
+    text = (
+        f"Adversarial training of a small network on {record['images']} Fashion-MNIST images from a "
+        f"clean one, linf "
+        f"{record['eps']}, 12 epochs; the paper's are a ResNet on CIFAR-10 and GTSRB, linf 4/255. Numbers by epoch "
+        "are in the record."
+    )
     return text, table(("question", "Metzen, 2018", "here"), rows)
 
 
@@ -14,15 +16,19 @@ def interpretability(record, table):
     rows = []
     for row in record["rows"]:
         for name, by in row["score"].items():
-            told = [f"{by[a][0]:.2f} / {by[a][3]:.2f} / {by[a][6]:.2f}" if a in by else "–"
-                    for a in ("StrAttack", "C&W l2", "EAD")]  # fmt: skip
+            told = [
+                f"{by[a][0]:.2f} / {by[a][3]:.2f} / {by[a][6]:.2f}" if a in by else "–"
+                for a in ("StrAttack", "C&W l2", "EAD")
+            ]
             above = 100 * row["share of images on which StrAttack is above"][name]
             rows.append((row["case"], row["n"], name, *told, f"{above:.0f}"))
-    text = ("Interpretability scores at the 30th, 60th and 90th percentile: the share of a perturbation "
-            "(l2) on the pixels "
-            "that a map picks out. The paper has StrAttack above C&W for equation 60 (“not significant”) "
-            "and 0.77 against "
-            "0.65 for the activation map, on ImageNet.")  # fmt: skip
+    text = (
+        "Interpretability scores at the 30th, 60th and 90th percentile: the share of a perturbation "
+        "(l2) on the pixels "
+        "that a map picks out. The paper has StrAttack above C&W for equation 60 (“not significant”) "
+        "and 0.77 against "
+        "0.65 for the activation map, on ImageNet."
+    )
     head = ("case", "images", "map", "StrAttack", "C&W l2", "EAD", "StrAttack above C&W, % of images")
     names = dict.fromkeys(row["case"].split(",")[0].lower() for row in record["rows"])
     pictures = "\n\n".join(f"![{name}](../benchmarks/results/interpretability-{name}.png)" for name in names)
@@ -41,21 +47,31 @@ def signatures(record, table):
         parts.append(table(("made by", "images", *(f"{key}, %" for key in keys)), rows))
     restored = by["restoration"]["frame"]
     theirs = record["paper"]["accuracy of ResNet-50 before and after G"]
-    rows = [(row["classifier"], row["images"], f"{row['accuracy']:.1f}", f"{row['reconstructed']:.1f}",
-             " → ".join(f"{v:.1f}" for v in theirs[row["images"]])) for row in restored]  # fmt: skip
+    rows = [
+        (
+            row["classifier"],
+            row["images"],
+            f"{row['accuracy']:.1f}",
+            f"{row['reconstructed']:.1f}",
+            " → ".join(f"{v:.1f}" for v in theirs[row["images"]]),
+        )
+        for row in restored
+    ]
     parts.append(table(("classifier", "images", "accuracy, %", "reconstructed, %", "ResNet-50 in the paper"), rows))
     rows = [(name, found["clean"], found["attacked"]) for name, found in record["reconstruction by losses"].items()]
     parts.append(table(("losses", "clean images, reconstructed, %", "attacked images, reconstructed, %"), rows))
     parts.append("\n".join(f"- {row['verdict']}" for name, row in by.items() if name.startswith(("confusion", "held"))))
-    text = (f"CIFAR-10, {record['images']} clean images to learn from, {record['tests']} to be tried on, "
-            f"five attacks in the "
-            f"grids of table 2 ({record['steps']['steps']} steps, C&W l2 "
-            f"{record['steps']['carlini_steps']}), victims tiny-cnn "
-            f"and gtsrb-cnn, {record['epochs']} epochs, tiny-cnn as the recogniser; the paper has 50,000 "
-            f"images, four victims, "
-            "100 epochs and a ResNet-18. All images are rounded to 8 bits, after which most of DeepFool's "
-            "no longer fool "
-            "their victim.")  # fmt: skip
+    text = (
+        f"CIFAR-10, {record['images']} clean images to learn from, {record['tests']} to be tried on, "
+        f"five attacks in the "
+        f"grids of table 2 ({record['steps']['steps']} steps, C&W l2 "
+        f"{record['steps']['carlini_steps']}), victims tiny-cnn "
+        f"and gtsrb-cnn, {record['epochs']} epochs, tiny-cnn as the recogniser; the paper has 50,000 "
+        f"images, four victims, "
+        "100 epochs and a ResNet-18. All images are rounded to 8 bits, after which most of DeepFool's "
+        "no longer fool "
+        "their victim."
+    )
     text += (
         " The columns of the ablation differ by at most 2.7 points, where the standard error of a difference is 1.8; "
         "what the losses of classifier and features do here is in the table of reconstruction."
@@ -64,14 +80,18 @@ def signatures(record, table):
 
 
 def diagnostics(record, table):
-    rows = [(row["network"], row["images"], row["ours_s"], row["loop_s"], row["ratio"],
-             row["gradient_of_the_batch_alone"]) for row in record["rows"]]  # fmt: skip
+    rows = [
+        (row["network"], row["images"], row["ours_s"], row["loop_s"], row["ratio"], row["gradient_of_the_batch_alone"])
+        for row in record["rows"]
+    ]
     head = ("network", "images", "all at once, s", "one by one, s", "ratio", "ratio of the bare gradient of the batch")
     memory = [(row["perturbations"], row["images"], row["seconds"], row["mib_beyond"]) for row in record["sharedness"]]
-    text = ("Parameter saliency on a CPU beside a loop over images; the gradient of the whole batch, which "
-            "gives no image's "
-            "own, is the floor. Sharedness tries every perturbation on every image in memory that does not "
-            "depend on how "
-            "many there are.")  # fmt: skip
+    text = (
+        "Parameter saliency on a CPU beside a loop over images; the gradient of the whole batch, which "
+        "gives no image's "
+        "own, is the floor. Sharedness tries every perturbation on every image in memory that does not "
+        "depend on how "
+        "many there are."
+    )
     body = table(head, rows) + "\n\n" + table(("perturbations", "images", "s", "MiB beyond network and data"), memory)
     return text, body

@@ -20,8 +20,10 @@ EPS = 0.1
 def adversarial_statistics(model, data, batches=40):
     """Running statistics of adversarial images only."""
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    moved = [assay.perturb(model, x, y, assay.PGD(EPS, steps=7), seed=i)
-             for i, (x, y) in zip(range(batches), data.batches(128), strict=False)]  # fmt: skip
+    moved = [
+        assay.perturb(model, x, y, assay.PGD(EPS, steps=7), seed=i)
+        for i, (x, y) in zip(range(batches), data.batches(128), strict=False)
+    ]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean over batches
@@ -45,9 +47,14 @@ def main():
             model = adversarial_statistics(model, data) if again else model
             attack = assay.Cascade((assay.APGD(EPS, steps=30), assay.APGD(EPS, steps=30, loss="dlr", targets=5)))
             found = assay.attack(model, test.images(), test.y, attack, preflight=False)
-            rows.append({"objective": name, "statistics": "adversarial" if again else "as trained",
-                         "clean": round(100 * found.clean_accuracy, 1),
-                         "robust": round(100 * found.robust_accuracy, 1)})  # fmt: skip
+            rows.append(
+                {
+                    "objective": name,
+                    "statistics": "adversarial" if again else "as trained",
+                    "clean": round(100 * found.clean_accuracy, 1),
+                    "robust": round(100 * found.robust_accuracy, 1),
+                }
+            )
             print(rows[-1], flush=True)
     record("trades", {"n": arguments.n, "rows": rows})
 

@@ -87,11 +87,13 @@ def measured(arch, count, rounds):
             began = time.perf_counter()
             result = job()
             times[name].append(result if name == "assay" else time.perf_counter() - began)
-    return {"arch": arch, "images": count,
-            "inner_loop": round(min(found["assay"]) / min(found["bare"]), 3),
-            "inner_loop_median": round(statistics.median(found["assay"]) / statistics.median(found["bare"]), 3),
-            **{f"epoch_of_{name}": round(min(times["assay"]) / min(times[name]), 3) for name in times
-               if name != "assay"}}  # fmt: skip
+    return {
+        "arch": arch,
+        "images": count,
+        "inner_loop": round(min(found["assay"]) / min(found["bare"]), 3),
+        "inner_loop_median": round(statistics.median(found["assay"]) / statistics.median(found["bare"]), 3),
+        **{f"epoch_of_{name}": round(min(times["assay"]) / min(times[name]), 3) for name in times if name != "assay"},
+    }
 
 
 def main():

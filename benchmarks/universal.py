@@ -22,17 +22,27 @@ def main():
     for name in ("plain", "pgd-at"):
         model = models(name)[name].eval()
         for eps in arguments.eps:
-            for attack in (assay.UniversalSign(eps, updates=arguments.updates, batches=4),
-                           assay.UniversalDeepFool(eps, updates=2, together=8)):  # fmt: skip
+            for attack in (
+                assay.UniversalSign(eps, updates=arguments.updates, batches=4),
+                assay.UniversalDeepFool(eps, updates=2, together=8),
+            ):
                 began = time.perf_counter()
                 made = assay.universal(model, random_batches(train.images(), train.y, 128), attack)
                 seconds = time.perf_counter() - began
                 x, y = test.images(), test.y
                 with torch.no_grad():
                     clean, now = model(x).argmax(1), model(made.apply(x)).argmax(1)
-                rows.append({"model": name, "attack": attack.describe(), "eps": eps,
-                             "clean": (clean == y).float().mean().item(), "accuracy": (now == y).float().mean().item(),
-                             "fooled": (now != clean).float().mean().item(), "seconds": round(seconds, 1)})  # fmt: skip
+                rows.append(
+                    {
+                        "model": name,
+                        "attack": attack.describe(),
+                        "eps": eps,
+                        "clean": (clean == y).float().mean().item(),
+                        "accuracy": (now == y).float().mean().item(),
+                        "fooled": (now != clean).float().mean().item(),
+                        "seconds": round(seconds, 1),
+                    }
+                )
                 print(rows[-1], flush=True)
     record("universal", {"n": 1000, "rows": rows})
 

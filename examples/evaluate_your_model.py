@@ -10,9 +10,14 @@ from assay.models import Normalize
 # %% Your images and your model. Normalisation belongs into the model.
 data = load("scenes:size=16,count=600", split="train")
 model = nn.Sequential(
-    Normalize(0.5, 0.5), nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(),
+    Normalize(0.5, 0.5),
+    nn.Conv2d(3, 16, 3, 2, 1),
+    nn.ReLU(),
+    nn.Conv2d(16, 32, 3, 2, 1),
+    nn.ReLU(),
+    nn.Flatten(),
     nn.Linear(512, 8),
-)  # fmt: skip
+)
 optimiser = torch.optim.Adam(model.parameters(), 3e-3)
 for _ in range(15):
     for index in torch.randperm(len(data)).split(64):

@@ -52,7 +52,7 @@ x = data.images()
 y = model(x).argmax(1)
 
 # %% The attack asks at most 100 times about a sample; the referee asks once before it and once about what it found.
-outcome = assay.attack(model, x, y, assay.Square(16 / 255, queries=1000), budget=100)
+outcome = assay.attack(model, x, y, assay.Square(16 / 255, queries=1000), max_forwards=100)
 print(outcome)
 print("most queries for a sample:", int(outcome.forwards.max()), "all in all:", model.queries)
 server.shutdown()

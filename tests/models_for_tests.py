@@ -54,9 +54,13 @@ def mlp(classes=4, size=6, channels=2, hidden=32, seed=0, dtype=torch.float32, s
     """A smooth random network with curved boundaries."""
     generator = torch.Generator().manual_seed(seed)
     net = nn.Sequential(
-        nn.Flatten(), nn.Linear(channels * size * size, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(channels * size * size, hidden),
+        nn.Tanh(),
+        nn.Linear(hidden, hidden),
+        nn.Tanh(),
         nn.Linear(hidden, classes),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         for layer in net:
             if isinstance(layer, nn.Linear):

@@ -21,8 +21,12 @@ def test_shapes_are_as_annotated(part):
     words = [*(str(TESTS / word) if (TESTS / word).exists() else word for word in PARTS[part])]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *words],
-        env={**os.environ, "ASSAY_SHAPES": "1"}, cwd=TESTS.parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "ASSAY_SHAPES": "1"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:]
 
 
@@ -33,7 +37,13 @@ def test_a_wrong_shape_is_found():
         "y = torch.zeros(2, dtype=torch.int64); Rows(y, untargeted(y), y)"
     )
     for value, ends in (("1", "TypeCheckError"), ("", "")):
-        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "ASSAY_SHAPES": value}, cwd=TESTS.parent,
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "ASSAY_SHAPES": value},
+            cwd=TESTS.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert ends in done.stderr
         assert bool(done.returncode) == bool(ends), done.stderr

@@ -79,7 +79,7 @@ def test_scores_are_enough(attack, gives):
 def test_a_query_budget_is_never_exceeded(attack, budget):
     model, x = mlp(), images(16)
     y = predicted(model, x)
-    outcome = assay.attack(model, x, y, attack, budget=budget, preflight=False, slots=5)
+    outcome = assay.attack(model, x, y, attack, max_forwards=budget, preflight=False, slots=5)
     assert (outcome.forwards <= budget).all()
 
 
@@ -163,8 +163,9 @@ def test_square_never_asks_about_the_same_image_twice_in_a_row(channels):
         return np.stack([np.ones(len(batch)), np.zeros(len(batch))], 1)  # nothing is ever better than the start
 
     x = 0.5 * torch.ones(4, channels, 6, 6)
-    assay.attack(QueryModel(record), x, torch.zeros(4, dtype=torch.long), assay.Square(0.1, queries=400),
-                 preflight=False)  # fmt: skip
+    assay.attack(
+        QueryModel(record), x, torch.zeros(4, dtype=torch.long), assay.Square(0.1, queries=400), preflight=False
+    )
     start = asked[1]
     same = [float(np.abs(batch - start).reshape(4, -1).max(1).min()) < 1e-7 for batch in asked[2:-1]]
     assert sum(same) == 0 if channels == 1 else sum(same) < 0.05 * len(same)
@@ -212,9 +213,12 @@ def test_onnx_file(tmp_path):
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["z"])]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "g", [value("x", onnx.TensorProto.FLOAT, [None, 2, 6, 6])],
-        [value("z", onnx.TensorProto.FLOAT, [None, 3])], [onnx.numpy_helper.from_array(weight, "w")],
-    )  # fmt: skip
+        nodes,
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [None, 2, 6, 6])],
+        [value("z", onnx.TensorProto.FLOAT, [None, 3])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
     path = tmp_path / "model.onnx"
     whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(whole, path)

@@ -5,7 +5,8 @@ import torch
 
 import assay
 from assay.attacks.colour import luv_to_rgb, rgb_to_luv
-from assay.attacks.functional import ColourMap, Flow
+from assay.attacks.functional import Flow
+from assay.attacks.recolour import ColourMap
 from assay.attacks.spatial import posed
 from assay.core.rows import Rows, untargeted
 from models_for_tests import images, mlp, predicted

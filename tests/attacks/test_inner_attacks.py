@@ -41,8 +41,9 @@ def test_any_inner_attack_with_steps_takes_them(attack):
     few, more = (passes(make("mixed", eps=EPS, steps=steps, attack=attack)) for steps in (2, 6))
     assert more - few == 4 * 8
     if attack != "ddn":
-        stated = passes(make("mixed", eps=EPS, steps=2, attack=attack.rstrip(":") + (
-            "," if "=" in attack else ":") + "steps=6"))  # fmt: skip
+        stated = passes(
+            make("mixed", eps=EPS, steps=2, attack=attack.rstrip(":") + ("," if "=" in attack else ":") + "steps=6")
+        )
         assert stated == more
 
 
@@ -74,9 +75,24 @@ def test_steps_of_mixed_reach_training(tmp_path, monkeypatch):
     for steps in (2, 5):
         recipe = Recipe(epochs=1, eps=EPS, objective="mixed:share=0.25", attack_steps=steps)
         train(data, recipe, tmp_path / f"python{steps}")
-        words = ["train", "--data", "scenes:size=16,count=32", "--limit", "32", "--objective", "mixed:share=0.25",
-                 "--eps", str(EPS), "--attack-steps", str(steps), "--epochs", "1", "--quiet",
-                 "-o", str(tmp_path / f"shell{steps}")]  # fmt: skip
+        words = [
+            "train",
+            "--data",
+            "scenes:size=16,count=32",
+            "--limit",
+            "32",
+            "--objective",
+            "mixed:share=0.25",
+            "--eps",
+            str(EPS),
+            "--attack-steps",
+            str(steps),
+            "--epochs",
+            "1",
+            "--quiet",
+            "-o",
+            str(tmp_path / f"shell{steps}"),
+        ]
         assert main(words) == 0
     assert [objective.share for objective in used] == [0.25] * 4
     assert [objective.attack.steps for objective in used] == [2, 2, 5, 5]

@@ -73,9 +73,10 @@ def test_distance_on_a_linear_model_is_exact(attack, norm, targeted):
 
 
 @pytest.mark.parametrize(
-    ("attack", "slack"), [(FMN(norm="l0"), 1), (SigmaZero(300), 1), (JSMA(both=True), 2), (CarliniWagnerL0(100), 2)],
+    ("attack", "slack"),
+    [(FMN(norm="l0"), 1), (SigmaZero(300), 1), (JSMA(both=True), 2), (CarliniWagnerL0(100), 2)],
     ids=["fmn-l0", "sigma-zero", "jsma", "cw-l0"],
-)  # fmt: skip
+)
 def test_values_on_a_linear_model_are_few(attack, slack):
     model, x, y, w, gap = problem()
     outcome = assay.attack(model, x, y, attack, preflight=False)

@@ -164,7 +164,7 @@ BAD = {
     "foolbox:LinfPGD,steps": "attack: expected key=value after foolbox:LinfPGD:, got 'steps'",
     "torchattacks:PGD,steps=": "torchattacks:PGD:steps: expected a value",
     "art:PGD,a=1,a=2": "art:PGD:a: expected one value",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("spec", BAD)
@@ -220,10 +220,16 @@ def test_long_numbers_are_read_exactly():
 
 
 LINF = {
-    "FGSM": assay.FGSM, "BIM": assay.BIM, "PGD": assay.PGD, "MIM": assay.MIM, "APGD": assay.APGD, "NES": assay.NES,
-    "UniformNoise": assay.UniformNoise, "GaussianNoise": lambda eps: assay.GaussianNoise(eps, norm="linf"),
+    "FGSM": assay.FGSM,
+    "BIM": assay.BIM,
+    "PGD": assay.PGD,
+    "MIM": assay.MIM,
+    "APGD": assay.APGD,
+    "NES": assay.NES,
+    "UniformNoise": assay.UniformNoise,
+    "GaussianNoise": lambda eps: assay.GaussianNoise(eps, norm="linf"),
     "Dual": lambda eps: assay.DualPerturbation(0.1, eps),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LINF)

@@ -52,9 +52,13 @@ def naive(search, where, z, u, s, v, slope, weight):
         y[:, :, p : p + size, q : q + size] = (1 - search.tau / (rho * norm)).clamp_min(0) * inside
         ys.append(y)
     eta = weight.reshape(-1, 1, 1, 1)
-    total = eta * z + rho * (delta + u / rho) + rho * (w + s / rho) + rho * sum(
-        y + m / rho for y, m in zip(ys, v, strict=True)
-    ) - slope  # fmt: skip
+    total = (
+        eta * z
+        + rho * (delta + u / rho)
+        + rho * (w + s / rho)
+        + rho * sum(y + m / rho for y, m in zip(ys, v, strict=True))
+        - slope
+    )
     after = total / (eta + (2 + len(corners)) * rho)
     u, s = u + rho * (delta - after), s + rho * (w - after)
     return after, u, s, [m + rho * (y - after) for y, m in zip(ys, v, strict=True)]
@@ -93,8 +97,17 @@ def test_distortion_step_is_the_minimum(distortion):
     def problem(d):
         return 0.3 * measure[distortion](d) + 0.35 * ((d - target) ** 2).sum()
 
-    best = min(problem(minimize(problem, start, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14,
-               "maxiter": 20000, "maxfev": 20000}).x) for start in (target, 0.5 * target))  # fmt: skip
+    best = min(
+        problem(
+            minimize(
+                problem,
+                start,
+                method="Nelder-Mead",
+                options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 20000, "maxfev": 20000},
+            ).x
+        )
+        for start in (target, 0.5 * target)
+    )
     assert problem(search._distort(a).flatten().numpy()) <= best + 1e-9
 
 
@@ -145,8 +158,13 @@ def test_at_a_fixed_point_the_problem_is_solved():
         groups = d.reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(4, 4)
         return flat @ d + (d**2).sum() + 0.05 * np.linalg.norm(groups, axis=1).sum()
 
-    best = minimize(problem, sparse.flatten().numpy() + 1e-3, method="SLSQP", bounds=[(-0.5, 0.5)] * 16,
-                    options={"ftol": 1e-15, "maxiter": 1000})  # fmt: skip
+    best = minimize(
+        problem,
+        sparse.flatten().numpy() + 1e-3,
+        method="SLSQP",
+        bounds=[(-0.5, 0.5)] * 16,
+        options={"ftol": 1e-15, "maxiter": 1000},
+    )
     assert problem(sparse.flatten().numpy()) <= best.fun + 1e-5
 
 

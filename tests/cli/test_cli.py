@@ -23,8 +23,23 @@ def model(tmp_path_factory):
 
 
 def evaluate(model, out, *more):
-    return main(["evaluate", "--model", model, "--data", "scenes:size=16,count=120", "--limit", "24", "--eps", "8/255",
-                 "-o", str(out), "--quiet", *more])  # fmt: skip
+    return main(
+        [
+            "evaluate",
+            "--model",
+            model,
+            "--data",
+            "scenes:size=16,count=120",
+            "--limit",
+            "24",
+            "--eps",
+            "8/255",
+            "-o",
+            str(out),
+            "--quiet",
+            *more,
+        ]
+    )
 
 
 def test_the_main_job(model, tmp_path, capsys):
@@ -113,7 +128,7 @@ BAD = {
     "unknown device": (["--device", "abacus"], "device: expected auto, cpu"),
     "unknown search": (["--search", "int8"], "search: expected one of"),
     "unknown stop": (["--stop", "soon"], "stop: expected one of"),
-    "no budget": (["--budget", "0"], "budget: expected a whole number"),
+    "no passes": (["--max-forwards", "0"], "max_forwards: expected a whole number"),
     "no slots": (["--slots", "0"], "slots: expected a whole number"),
 }
 
@@ -134,7 +149,7 @@ def test_bad_input_is_a_sentence_and_exit_code_two(case, model, tmp_path, capsys
 
 def test_a_budget_of_queries_holds_and_is_told(model, tmp_path, capsys):
     words = ["evaluate", "--model", model, "--data", "scenes:size=16,count=40", "--out", str(tmp_path / "run")]
-    assert main([*words, "--attack", "square:queries=50", "--eps", "1", "--budget", "3"]) == 0
+    assert main([*words, "--attack", "square:queries=50", "--eps", "1", "--max-queries", "3"]) == 0
     printed = capsys.readouterr().err
     assert "data: scenes" in printed
     with (tmp_path / "run" / "samples.csv").open() as file:
@@ -201,8 +216,7 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
     command += attacks
     out = tmp_path / "parts"
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        process = subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.PIPE, text=True,
-                                   preexec_fn=heeding)  # fmt: skip
+        process = subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
         for line in process.stderr:  # it says what it will attack just before it begins
             if line.startswith("data:"):
                 break

@@ -29,12 +29,18 @@ CASES = {
     "run": (["run", "{study}"], "accelerate", "pip install 'assay[train]'"),
     "run --plan": (["run", "{study}", "--plan"], "accelerate", "pip install 'assay[train]'"),
     "run with Ray": (["run", "{study}", "--executor", "ray"], "ray", "pip install 'assay[ray]'"),
-    "run of a hub's model": (["run", "{study}", "--set", "models.clean={load: 'timm:resnet18'}"], "timm",
-                             "pip install 'assay[vision]'"),
-    "run of the other hub's": (["run", "{study}", "--set", "models.clean={load: 'hf:a/b'}"], "transformers",
-                               "pip install 'assay[hf]'"),
+    "run of a hub's model": (
+        ["run", "{study}", "--set", "models.clean={load: 'timm:resnet18'}"],
+        "timm",
+        "pip install 'assay[vision]'",
+    ),
+    "run of the other hub's": (
+        ["run", "{study}", "--set", "models.clean={load: 'hf:a/b'}"],
+        "transformers",
+        "pip install 'assay[hf]'",
+    ),
     "train with a tracker": (["train", *DATA, "--track", "mlflow"], "mlflow", "pip install mlflow"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -43,20 +49,30 @@ def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypa
     study = tmp_path / "study.yaml"
     study.write_text(STUDY)
     without(monkeypatch, package)
-    assert main([word.format(study=study) if "{study}" in word else word for word in words]
-                + ["-o", str(tmp_path / "out")]) == 2  # fmt: skip
+    assert (
+        main(
+            [word.format(study=study) if "{study}" in word else word for word in words] + ["-o", str(tmp_path / "out")]
+        )
+        == 2
+    )
     told = capsys.readouterr().err
     assert line in told
     assert told.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("words", "told"), [
-    (["--epochs", "10", "--milestones", "99"], "milestones: expected epochs below 10, the number of epochs, got [99]"),
-    (["--epochs", "10", "--milestones", "5,10"], "expected epochs below 10, the number of epochs, got [10]"),
-    (["--milestones", "5", "--schedule", "cosine"], "milestones: expected none with the cosine schedule"),
-    (["--track", "paper"], "track: expected one of 'tensorboard', 'mlflow'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--epochs", "10", "--milestones", "99"],
+            "milestones: expected epochs below 10, the number of epochs, got [99]",
+        ),
+        (["--epochs", "10", "--milestones", "5,10"], "expected epochs below 10, the number of epochs, got [10]"),
+        (["--milestones", "5", "--schedule", "cosine"], "milestones: expected none with the cosine schedule"),
+        (["--track", "paper"], "track: expected one of 'tensorboard', 'mlflow'"),
+    ],
+)
 def test_options_of_training_that_change_nothing_are_refused(tmp_path, words, told, capsys):
     assert main(["train", *DATA, *words, "-o", str(tmp_path / "out")]) == 2
     assert told in capsys.readouterr().err

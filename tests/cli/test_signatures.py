@@ -15,10 +15,37 @@ DATA = "scenes:size=16,count=60"
 def learned(tmp_path_factory):
     out = tmp_path_factory.mktemp("signatures")
     assert main(["train", "--data", DATA, "-o", str(out / "model"), "--epochs", "2", "--quiet"]) == 0
-    words = [str(out / "model" / "model.safetensors"), "--data", DATA, "--limit", "24", "--test-limit", "24",
-             "--kinds", "pgd,deepfool", "--steps", "3", "--eps", "8/255,16/255", "--epochs", "2", "--arch", "tiny-cnn",
-             "--width", "4", "--blocks", "1", "--columns", "image,A,redrl", "--unseen-attack", "fgsm", "--unseen-eps",
-             "12/255", "-o", str(out / "learned")]  # fmt: skip
+    words = [
+        str(out / "model" / "model.safetensors"),
+        "--data",
+        DATA,
+        "--limit",
+        "24",
+        "--test-limit",
+        "24",
+        "--kinds",
+        "pgd,deepfool",
+        "--steps",
+        "3",
+        "--eps",
+        "8/255,16/255",
+        "--epochs",
+        "2",
+        "--arch",
+        "tiny-cnn",
+        "--width",
+        "4",
+        "--blocks",
+        "1",
+        "--columns",
+        "image,A,redrl",
+        "--unseen-attack",
+        "fgsm",
+        "--unseen-eps",
+        "12/255",
+        "-o",
+        str(out / "learned"),
+    ]
     assert main(["signatures", *words]) == 0
     return out / "learned", words
 

@@ -78,8 +78,11 @@ def watch(attack, n=12, **settings):
 
 def candidates(watched):
     """All images that a watched run has looked at, by row key and step."""
-    return {(int(key), i): image for i, (rows, _, step, _) in enumerate(watched.steps)
-            for key, image in zip(rows.key, step.candidate, strict=True)}  # fmt: skip
+    return {
+        (int(key), i): image
+        for i, (rows, _, step, _) in enumerate(watched.steps)
+        for key, image in zip(rows.key, step.candidate, strict=True)
+    }
 
 
 @cache

@@ -257,8 +257,9 @@ def test_beats_noise_of_the_same_size(case):
 @every
 def test_constant_model(case):
     x, mask = images(), masks()
-    outcome = assay.attack(Constant(4), x, torch.zeros(N, dtype=torch.long), case.make(case.eps), mask=mask,
-                           preflight=False)  # fmt: skip
+    outcome = assay.attack(
+        Constant(4), x, torch.zeros(N, dtype=torch.long), case.make(case.eps), mask=mask, preflight=False
+    )
     ended = Status.NOT_RUN if starts_from_an_image(case) else Status.SURVIVED  # no image is adversarial
     assert outcome.count(ended) == N
     assert outcome.images.isfinite().all()
@@ -285,7 +286,7 @@ def test_passes_are_as_declared_and_as_counted(case):
 def test_a_budget_of_passes_is_never_exceeded(case, budget):
     """Not by a single pass, for any sample, over all restarts, targets and stages."""
     model, x, y, mask = problem()
-    outcome = assay.attack(model, x, y, case.make(case.eps), mask=mask, budget=budget, slots=7)
+    outcome = assay.attack(model, x, y, case.make(case.eps), mask=mask, max_forwards=budget, slots=7)
     assert (outcome.forwards <= budget).all()
     idle = outcome.status == int(Status.NOT_RUN)  # the budget pays for no first step, or ends before there is a start
     assert (outcome.forwards[idle] == 0).all() or starts_from_an_image(case)

@@ -15,7 +15,7 @@ from torch import nn
 
 import assay
 from assay.attacks.plan import plan
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.data import Dataset
 from assay.defences import Smoothed
 from assay.diagnostics import adversarial_saliency, filter_gradients
@@ -27,8 +27,8 @@ from assay.signatures.losses import Helpers
 from assay.training import Batch, Recipe, train
 from assay.training.objectives.batch import attacked, updates
 from assay.training.objectives.registry import make
-from assay.trust import examine
-from assay.trust.context import Exam
+from assay.trust import run_checks
+from assay.trust.context import CheckContext
 
 SIZE, CLASSES, N = 8, 4, 12
 
@@ -41,9 +41,15 @@ class Net(nn.Module):
         self.in_place, self.replaces = in_place, replaces
         self.register_buffer("calls", torch.zeros(()))
         self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.Flatten(),
-            nn.Dropout(0.5), nn.Linear(72, CLASSES),
-        )  # fmt: skip
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, 2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(72, CLASSES),
+        )
 
     def forward(self, x):
         if self.in_place:
@@ -150,15 +156,27 @@ def identify(model, x, y, folder):
 def checks(model, x, y, folder):
     from assay.trust.answer import Level
 
-    answers = examine(Exam(model, x, y), fast=True)
+    answers = run_checks(CheckContext(model, x, y), fast=True)
     return tuple(torch.tensor(list(Level).index(f.level), device="cpu") for found in answers.values() for f in found)
 
 
 ENTRIES = {
     f.__name__: f
-    for f in (attack, least_distance, perturb, universal, run, certify, diagnose, train_step, whole_training,
-              signatures, identify, checks)
-}  # fmt: skip
+    for f in (
+        attack,
+        least_distance,
+        perturb,
+        universal,
+        run,
+        certify,
+        diagnose,
+        train_step,
+        whole_training,
+        signatures,
+        identify,
+        checks,
+    )
+}
 OWN_NETWORK = {"whole_training": "it builds its own network", "identify": "the identifier holds its own network"}
 
 
@@ -373,7 +391,7 @@ def test_random_models_in_two_threads_draw_as_if_alone(entry):
 LOOKS = {
     "digest": digest,
     "preflight": lambda model: [found.code for found in inspect(model, X, Y)],
-    "A1": lambda model: examine(Exam(model, X, Y), only=("A1",))["A1"][0].text,
+    "A1": lambda model: run_checks(CheckContext(model, X, Y), only=("A1",))["A1"][0].text,
 }
 
 
@@ -384,7 +402,7 @@ def test_a_model_is_not_looked_at_while_another_thread_has_changed_it(look):
     wanted = LOOKS[look](model)
 
     def attack():
-        with untouched(model):
+        with preserve_state(model):
             next(model.buffers()).add_(1)
             entered.set()
             leave.wait(60)

@@ -26,9 +26,15 @@ def problem(boxed=False):
 
 def gained(model, x, y, attack, *, targeted, mask=None, preflight=True):
     outcome = assay.attack(
-        model, x, y, attack, stop="never", mask=mask, target=torch.ones_like(y) if targeted else None,
+        model,
+        x,
+        y,
+        attack,
+        stop="never",
+        mask=mask,
+        target=torch.ones_like(y) if targeted else None,
         preflight=preflight,
-    )  # fmt: skip
+    )
     before = (model(x)[:, 1] - model(x)[:, 0]).detach()
     assert outcome.count(assay.Status.SURVIVED) == N
     assert (outcome.size <= 1 + 1e-5).all()
@@ -107,8 +113,11 @@ def test_dual_l2_of_default_size_reaches_the_optimum(steps):
 
 
 def test_a_step_size_that_is_given_is_the_same_in_every_step():
-    for attack in (PGD(1.0, norm="l2", step_size=0.1), assay.BIM(1.0, norm="l2", step_size=0.1),
-                   assay.MIM(1.0, norm="l2", step_size=0.1)):  # fmt: skip
+    for attack in (
+        PGD(1.0, norm="l2", step_size=0.1),
+        assay.BIM(1.0, norm="l2", step_size=0.1),
+        assay.MIM(1.0, norm="l2", step_size=0.1),
+    ):
         assert (attack.rule.rate, attack.rule.steps) == (0.1, None)
     assert PGD(0.1, steps=40).rule.rate == 2.5 / 40
     pair = assay.DualPerturbation(1.0, 2.0, norm="l2", steps=10, step_foreground=0.1).rule

@@ -47,8 +47,15 @@ def guide():
 
 
 def test_the_attack_of_the_guide_has_every_property(guide):
-    case = Case("sign-flip", lambda eps: guide.SignFlip(eps), "linf", 0.12, steps=False, gradient=False,
-                passes=lambda _: (20, 0))  # fmt: skip
+    case = Case(
+        "sign-flip",
+        lambda eps: guide.SignFlip(eps),
+        "linf",
+        0.12,
+        steps=False,
+        gradient=False,
+        passes=lambda _: (20, 0),
+    )
     assert isinstance(guide.SignFlip(0.1), assay.core.attack.Attack)
     for stop in ("hit", "never"):
         test_attacks.test_shape_box_and_budget(case, stop)
@@ -80,8 +87,9 @@ class Other:
     def vary(self, *, effort=1, step_size=1, geometry=None, objective=None):
         reach = self.reach if geometry is None else geometry.eps
         iterations = round(effort * self.iterations)
-        return replace(self, reach=reach, iterations=iterations, stride=step_size * self.stride,
-                       what=objective or self.what)  # fmt: skip
+        return replace(
+            self, reach=reach, iterations=iterations, stride=step_size * self.stride, what=objective or self.what
+        )
 
     def init(self, rows, rng):
         return (torch.zeros_like(rows.x), torch.zeros(len(rows), dtype=torch.int64))
@@ -130,12 +138,12 @@ def test_a_strangers_attack_is_adapted_to_a_defence(form):
 
 def test_a_strangers_attack_is_told_apart_by_what_it_declares():
     """Neither its name nor its module says that it uses gradients."""
-    from assay.trust import examine
+    from assay.trust import run_checks
     from trust.cases import examined, trained
 
     planned = Planned(Other(reach=4 / 255), "other", "linf 4/255", 4 / 255)
     exam = examined(trained(), (planned,), count=16)
-    found = examine(exam, only=("A6", "C10", "B6", "B8"))
+    found = run_checks(exam, only=("A6", "C10", "B6", "B8"))
     assert "add an attack that needs no gradient" in found["C10"][0].text
     assert "cross-entropy" in found["A6"][0].text
     assert "twice the steps" in found["B6"][0].text

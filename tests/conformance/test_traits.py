@@ -11,7 +11,7 @@ from assay import Restarts, Status
 from assay.core.combinators import vary_attacks
 from assay.core.geometry import scaled
 from assay.core.objective import Objective
-from assay.parts.unmeasured_set import Described
+from assay.parts.unmeasured_set import UnmeasuredSet
 from conformance.spying import candidates, plain_parts, same, watch, watched_case
 from conformance.table import CASES
 from models_for_tests import images, masks, mlp, predicted
@@ -141,7 +141,7 @@ def test_another_budget_is_used(case):
         assert wider is not None
         assert wider.geometry == wide
         outcome, _, _ = watch(wider, n=24, stop="never")
-        if isinstance(wide, Described):
+        if isinstance(wide, UnmeasuredSet):
             assert not torch.equal(outcome.images, watch(part, n=24, stop="never")[0].images)
             continue
         rows = rows_of(outcome)
@@ -182,7 +182,7 @@ def test_a_claimed_hit_is_a_hit(case):
             rest = logits.scatter(1, rows.y[:, None], -torch.inf).amax(1)
             margin = rest - logits.gather(1, rows.y[:, None]).squeeze(1)
             assert (margin[step.hit] >= -1e-5).all()
-            if part.geometry is not None and not isinstance(part.geometry, Described):
+            if part.geometry is not None and not isinstance(part.geometry, UnmeasuredSet):
                 size = part.geometry.size(step.candidate - rows.x, rows)
                 assert (size[step.hit] <= 1 + 5e-5).all()
 
@@ -193,7 +193,7 @@ def test_it_is_at_least_as_strong_as_one_gradient_step(case):
     attack = case.make(case.eps)
     more = vary_attacks(attack, lambda part: part.vary(effort=8))
     geometry = next((part.geometry for part in plain_parts(attack) if part.geometry is not None), None)
-    if geometry is None or isinstance(geometry, Described):
+    if geometry is None or isinstance(geometry, UnmeasuredSet):
         pytest.skip("no set in which one step could be taken")
     model, x, mask = mlp(), images(64), masks(64)
     y = predicted(model, x)

@@ -6,7 +6,7 @@ from torch import nn
 
 import assay
 from assay.core.model_parts import modules_in
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from models_for_tests import images, mlp, predicted
 
 MODEL, X = mlp(), images(16)
@@ -68,7 +68,7 @@ def test_a_model_that_changes_its_own_form(kind):
 def test_buffers_of_nan_are_as_they_were():
     model = mlp()
     model.register_buffer("unknown", torch.full((1,), torch.nan).expand(4))
-    with untouched(model):
+    with preserve_state(model):
         pass
     assert model.unknown.isnan().all()
 
@@ -76,7 +76,7 @@ def test_buffers_of_nan_are_as_they_were():
 def test_hooks_with_keywords_come_back_with_them():
     model = mlp()
     handle = model.register_forward_hook(lambda module, given, kw, out: out, with_kwargs=True)
-    with untouched(model):
+    with preserve_state(model):
         handle.remove()
     model(X)
 

@@ -17,7 +17,7 @@ import assay.defences
 from assay import Status
 from assay.core.model_calls import call, classify, fill_masked, gradients
 from assay.core.model_parts import modules_in
-from assay.core.model_state import model_device, model_dtype, untouched
+from assay.core.model_state import model_device, model_dtype, preserve_state
 from assay.engine.preflight import ModelWarning, inspect, no_gradient
 from assay.models import FixedBatch
 from models_for_tests import images, mlp, predicted
@@ -145,11 +145,15 @@ def test_a_condition_that_writes_into_what_it_is_given():
     assert verdicts(MODEL, test=test)[0] == PLAIN
 
 
-@pytest.mark.parametrize("make", [
-    lambda: torch.ao.quantization.quantize_dynamic(copy.deepcopy(MODEL), {nn.Linear}),
-    lambda: lambda z: MODEL(z.detach()),
-    lambda: lambda z: torch.from_numpy(MODEL(z.detach()).detach().numpy()),
-], ids=["quantised", "detached", "through NumPy"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.ao.quantization.quantize_dynamic(copy.deepcopy(MODEL), {nn.Linear}),
+        lambda: lambda z: MODEL(z.detach()),
+        lambda: lambda z: torch.from_numpy(MODEL(z.detach()).detach().numpy()),
+    ],
+    ids=["quantised", "detached", "through NumPy"],
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of quantised operators
 def test_a_graph_that_does_not_reach_the_image_is_no_gradient(make):
     model = make()
@@ -209,8 +213,9 @@ def test_kinds_of_models(kind):
     for attack in (assay.DeepFool(), assay.JSMA(), assay.APGD(0.05, steps=4)):
         one, other = (assay.attack(m, X, Y, attack, preflight=False) for m in (model, MODEL))
         assert one.status.tolist() == other.status.tolist()
-    assert torch.allclose(assay.perturb(model, X, Y, ATTACK, seed=1), assay.perturb(MODEL, X, Y, ATTACK, seed=1),
-                          atol=1e-5)  # fmt: skip
+    assert torch.allclose(
+        assay.perturb(model, X, Y, ATTACK, seed=1), assay.perturb(MODEL, X, Y, ATTACK, seed=1), atol=1e-5
+    )
 
 
 def test_a_model_made_in_inference_mode():
@@ -377,9 +382,9 @@ def test_all_of_a_restless_model_is_put_back():
 
 def test_guards_within_guards_put_back_what_they_found():
     model = dropping()
-    with untouched(model):
+    with preserve_state(model):
         assert not model.training
-        with untouched(model, lambda x: model(x)):
+        with preserve_state(model, lambda x: model(x)):
             assert not model.training
         assert not model.training
         assert not any(p.requires_grad for p in model.parameters())
@@ -505,10 +510,14 @@ def test_a_defence_leaves_the_mode_of_the_classifier():
     assert not defended.training
 
 
-@pytest.mark.parametrize(("test", "came"), [
-    (lambda z, x: 3, "int"), (lambda z, x: torch.ones(len(z)), "torch.float32"),
-    (lambda z, x: torch.ones(2) > 0, r"torch.bool of shape \(2,\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("test", "came"),
+    [
+        (lambda z, x: 3, "int"),
+        (lambda z, x: torch.ones(len(z)), "torch.float32"),
+        (lambda z, x: torch.ones(2) > 0, r"torch.bool of shape \(2,\)"),
+    ],
+)
 def test_a_condition_that_is_none(test, came):
     with pytest.raises(TypeError, match=rf"test: expected a function that returns a bool tensor of shape .*got {came}"):
         verdicts(MODEL, test=test)
@@ -530,10 +539,13 @@ def test_an_interrupt_at_any_pass_leaves_a_record(at):
     assert "interrupted" in outcome.events
 
 
-@pytest.mark.parametrize(("x", "message"), [
-    (X.to_sparse(), "x: expected .*dense and with data, got torch.sparse_coo"),
-    (X.to("meta"), "x: expected .*dense and with data, got torch.strided on meta"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X.to_sparse(), "x: expected .*dense and with data, got torch.sparse_coo"),
+        (X.to("meta"), "x: expected .*dense and with data, got torch.strided on meta"),
+    ],
+)
 def test_images_without_values(x, message):
     with pytest.raises(TypeError, match=message):
         assay.attack(MODEL, x, Y, ATTACK)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import assay
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.core.oracle import Oracle
 from assay.core.rows import Rows, untargeted
 from models_for_tests import Linear, images, mlp, predicted
@@ -72,7 +72,7 @@ def test_untouched_restores_global_settings_after_an_exception():
     before = (before[0], torch.get_rng_state())
 
     def work():
-        with untouched(model):
+        with preserve_state(model):
             torch.rand(3)
             raise ZeroDivisionError
 

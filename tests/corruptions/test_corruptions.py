@@ -51,8 +51,15 @@ def test_the_fifth_severity_changes_more_than_the_first(name, table):
     assert changes[1] > changes[0]
 
 
-RANDOM = [n for n in CORRUPTIONS if n.endswith("noise")] + ["glass_blur", "motion_blur", "snow", "frost", "fog",
-                                                            "spatter", "elastic_transform"]  # fmt: skip
+RANDOM = [n for n in CORRUPTIONS if n.endswith("noise")] + [
+    "glass_blur",
+    "motion_blur",
+    "snow",
+    "frost",
+    "fog",
+    "spatter",
+    "elastic_transform",
+]
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -201,8 +208,23 @@ def test_bad_input(arguments, message):
 def test_the_command(tmp_path, capsys):
     data = "scenes:size=16,count=120"
     paths = [train(load(data, split="train"), Recipe(epochs=e, rate=3e-3), tmp_path / str(e)).path for e in (1, 3)]
-    words = ["corruptions", "--data", data, "--model", f"a={paths[0]}", "--model", f"b={paths[1]}", "--only", "fog",
-             "--only", "contrast", "-o", str(tmp_path / "out"), "--baseline", "a"]  # fmt: skip
+    words = [
+        "corruptions",
+        "--data",
+        data,
+        "--model",
+        f"a={paths[0]}",
+        "--model",
+        f"b={paths[1]}",
+        "--only",
+        "fog",
+        "--only",
+        "contrast",
+        "-o",
+        str(tmp_path / "out"),
+        "--baseline",
+        "a",
+    ]
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "mCE (of a)" in printed.out

@@ -90,9 +90,19 @@ def test_wrong_splits(split):
     sentence(lambda: load("scenes:count=8", split=split), "split")
 
 
-@pytest.mark.parametrize(("limit", "seed", "name"), [(0, 0, "limit"), (-1, 0, "limit"), (2.5, 0, "limit"),
-                                                     ("8", 0, "limit"), (True, 0, "limit"), (2, -1, "seed"),
-                                                     (2, 0.5, "seed"), (2, None, "seed")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "seed", "name"),
+    [
+        (0, 0, "limit"),
+        (-1, 0, "limit"),
+        (2.5, 0, "limit"),
+        ("8", 0, "limit"),
+        (True, 0, "limit"),
+        (2, -1, "seed"),
+        (2, 0.5, "seed"),
+        (2, None, "seed"),
+    ],
+)
 def test_wrong_limits_and_seeds(limit, seed, name):
     sentence(lambda: load("scenes:count=8,size=16", limit=limit, seed=seed), f"{name}: ")
 
@@ -202,8 +212,9 @@ def test_pixels_outside_by_rounding_are_clipped(tmp_path, value):
     assert data.x[3, 1, 2, 2] == round(value)
     assert 0 <= data.images().min() <= data.images().max() <= 1
     x[3, 1, 2, 2] = X[3, 1, 2, 2]
-    np.testing.assert_array_equal(np.delete(data.x.numpy().ravel(), 3 * 192 + 64 + 18),
-                                  np.delete(x.ravel(), 3 * 192 + 64 + 18))  # fmt: skip
+    np.testing.assert_array_equal(
+        np.delete(data.x.numpy().ravel(), 3 * 192 + 64 + 18), np.delete(x.ravel(), 3 * 192 + 64 + 18)
+    )
 
 
 def test_the_caller_s_pixels_stay_as_they_are():

@@ -37,7 +37,7 @@ from assay.defences import (
     defend,
     roc,
     threshold_at,
-)  # fmt: skip
+)
 from assay.defences.fit import fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
 from assay.defences.purifiers import Generator, Masked
 from assay.models import with_noise_layers

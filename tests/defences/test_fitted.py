@@ -145,9 +145,29 @@ def test_fit_and_evaluate_on_the_command_line(classifier, tmp_path, capsys):
     assert "model: expected one" in capsys.readouterr().err
     assert main([*words, "--model", str(classifier.path), "--eps", "0.1", "--json"]) == 0
     path = json.loads(capsys.readouterr().out)["path"]
-    assert main(["evaluate", "--model", str(classifier.path), "--data", data, "--limit", "8", "--eps", "0.1",
-                 "--attack", "pgd:steps=3", "--defence", f"detector:path={path}", "-o", str(tmp_path / "run"),
-                 "--quiet"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "evaluate",
+                "--model",
+                str(classifier.path),
+                "--data",
+                data,
+                "--limit",
+                "8",
+                "--eps",
+                "0.1",
+                "--attack",
+                "pgd:steps=3",
+                "--defence",
+                f"detector:path={path}",
+                "-o",
+                str(tmp_path / "run"),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert "joint attack" in capsys.readouterr().err
 
 

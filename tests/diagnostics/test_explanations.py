@@ -33,8 +33,14 @@ def test_the_saliency_of_a_linear_model_cannot_be_moved():
 
 def test_an_explanation_is_moved_and_the_answer_stays():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, padding=1),
-                          nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(512, 3))  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(512, 3),
+    )
     x = torch.rand(12, 1, 8, 8)
     y = predicted(model, x)
     found = attribution({"cnn": model}, x, y, eps=0.1, k=10, steps=10)
@@ -95,8 +101,9 @@ class Even(nn.Module):
 def test_the_score_of_an_even_salience_is_the_share_of_the_foreground():
     data = scenes("test", 8, size=16)
     model = mlp(classes=8, size=16, channels=3)
-    found = suspicion({"m": model}, data.images(), data.y, data.masks, eps=0.02, eps_background=0.1, lambdas=(0, 5),
-                      salience=Even())  # fmt: skip
+    found = suspicion(
+        {"m": model}, data.images(), data.y, data.masks, eps=0.02, eps_background=0.1, lambdas=(0, 5), salience=Even()
+    )
     share = float(data.masks.float().flatten(1).mean(1).mean())
     assert found.clean == pytest.approx(share, rel=1e-4)
     assert found.score["m"] == pytest.approx((share, share), rel=1e-4)
@@ -107,6 +114,7 @@ def test_the_score_of_an_even_salience_is_the_share_of_the_foreground():
 def test_more_weight_on_salience_gives_a_higher_score():
     data = scenes("test", 12, size=32)
     model = mlp(classes=8, size=32, channels=3)
-    found = suspicion({"m": model}, data.images(), data.y, data.masks, eps=4 / 255, eps_background=20 / 255,
-                      lambdas=(0, 1000))  # fmt: skip
+    found = suspicion(
+        {"m": model}, data.images(), data.y, data.masks, eps=4 / 255, eps_background=20 / 255, lambdas=(0, 1000)
+    )
     assert found.score["m"][1] > found.score["m"][0]

@@ -174,8 +174,14 @@ def test_profiles_of_attacks():
     assert found.counts["PGD"] > 0
     assert len(found.frame()) == 3 * len(found.layers)
     assert found.figure() is not None
-    assert [title for title, _ in found.shown] == ["clean", "PGD", "none", "clean: pixels", "PGD: pixels",
-                                                    "none: pixels"]  # fmt: skip
+    assert [title for title, _ in found.shown] == [
+        "clean",
+        "PGD",
+        "none",
+        "clean: pixels",
+        "PGD: pixels",
+        "none: pixels",
+    ]
     assert found.pictures() is not None
 
 

@@ -26,7 +26,7 @@ from assay.diagnostics import (
     stability,
     transfer,
     universality,
-)  # fmt: skip
+)
 from assay.diagnostics.detectability import best_threshold
 from assay.diagnostics.sharedness import log_correlation
 from assay.training import Recipe, train
@@ -128,8 +128,7 @@ def test_the_correlation_is_of_logarithms():
     assert math.isnan(log_correlation(a, torch.ones(5))[0])
     noisy = torch.tensor([3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.3])
     expected = pearsonr(a[:4].repeat(2)[:7].log().numpy(), noisy.log().numpy())
-    assert log_correlation(a[:4].repeat(2)[:7], noisy) == pytest.approx(
-        (expected.statistic, expected.pvalue), rel=1e-5)  # fmt: skip
+    assert log_correlation(a[:4].repeat(2)[:7], noisy) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-5)
 
 
 def test_the_threshold_of_a_detector_is_the_best_one():

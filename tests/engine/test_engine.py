@@ -144,7 +144,7 @@ def test_a_lie_about_the_budget_is_caught():
 def test_budget_of_forward_passes_is_kept():
     model, x, y = problem()
     for limit in (1, 3, 7):
-        outcome = assay.attack(model, x, y, Restarts(PGD(1e-6, steps=5), 3), budget=limit)
+        outcome = assay.attack(model, x, y, Restarts(PGD(1e-6, steps=5), 3), max_forwards=limit)
         assert (outcome.forwards <= limit).all()
         assert (outcome.forwards == limit).all()
 
@@ -431,5 +431,5 @@ def test_a_budget_counts_every_draw_of_a_randomised_model(attack, budget):
     model, x = mlp(), images(12)
     y = predicted(model, x)
     noisy = Expectation(model, draws=3, sigma=0.01)
-    outcome = assay.attack(noisy, x, y, attack, budget=budget, preflight=False)
+    outcome = assay.attack(noisy, x, y, attack, max_forwards=budget, preflight=False)
     assert (outcome.forwards <= budget).all()

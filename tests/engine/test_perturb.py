@@ -37,10 +37,14 @@ def test_with_a_seed_and_a_step_it_repeats():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"seed": 1.5}, "seed: expected a whole number"), ({"seed": 1, "step": -1}, "step: expected a whole number"),
-    ({"keep": "first"}, "keep: expected one of"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seed": 1.5}, "seed: expected a whole number"),
+        ({"seed": 1, "step": -1}, "step: expected a whole number"),
+        ({"keep": "first"}, "keep: expected one of"),
+    ],
+)
 def test_wrong_words(wrong, message):
     with pytest.raises((TypeError, ValueError), match=message):
         drawn(**wrong)

@@ -82,9 +82,9 @@ def test_a_restart_that_finds_a_start_is_enough():
 
 def test_a_budget_that_pays_for_no_step_is_no_robustness():
     model, x = mlp(), images(8)
-    outcome = assay.attack(model, x, predicted(model, x), assay.NES(0.01, queries=100, samples=20), budget=3)
+    outcome = assay.attack(model, x, predicted(model, x), assay.NES(0.01, queries=100, samples=20), max_forwards=3)
     assert outcome.count(Status.NOT_RUN) == 8
-    assert "budget of passes does not pay for a first step" in outcome.events[0]
+    assert "max_forwards does not pay for a first step" in outcome.events[0]
 
 
 def test_the_nearest_image_of_another_class():
@@ -95,12 +95,15 @@ def test_the_nearest_image_of_another_class():
     assert towards.flatten().tolist() == pytest.approx([1.0, 0.5, 0.1, 1.0])  # none of class 5: the image itself
 
 
-@pytest.mark.parametrize(("start", "message"), [
-    (torch.zeros(3, 1, 4, 4), r"start: expected .*one to start from for each of x, got shape \(3, 1, 4, 4\)"),
-    (torch.full((7, 1, 4, 4), 2.0), "start: expected .*got 112 values outside, from 2 to 2"),
-    (torch.zeros(7, 1, 4, 4, dtype=torch.uint8), "start: expected .*got dtype torch.uint8"),
-    ("nearest", "start: expected .*got str"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (torch.zeros(3, 1, 4, 4), r"start: expected .*one to start from for each of x, got shape \(3, 1, 4, 4\)"),
+        (torch.full((7, 1, 4, 4), 2.0), "start: expected .*got 112 values outside, from 2 to 2"),
+        (torch.zeros(7, 1, 4, 4, dtype=torch.uint8), "start: expected .*got dtype torch.uint8"),
+        ("nearest", "start: expected .*got str"),
+    ],
+)
 def test_wrong_starts(start, message):
     x, y, _ = rare()
     with pytest.raises((TypeError, ValueError), match=message):

@@ -90,8 +90,9 @@ def test_a_targeted_attack_succeeds_when_the_whole_set_is_reached():
     targets = on.clone()
     targets[:, 2] = 1 - targets[:, 2]  # one label more or less; the others have to stay
     model = MultiLabel.of(labels_network, on, targets)
-    outcome = assay.attack(model, x, model.index(on), assay.PGD(1.0, steps=100), target=model.index(targets),
-                           preflight=False)  # fmt: skip
+    outcome = assay.attack(
+        model, x, model.index(on), assay.PGD(1.0, steps=100), target=model.index(targets), preflight=False
+    )
     reached = ((labels_network(outcome.images) > 0).int() == targets).all(1)
     broken = outcome.status == int(assay.Status.BROKEN)
     assert torch.equal(reached, broken)
@@ -177,7 +178,7 @@ BAD = {
     "batch of a half": (lambda: FixedBatch(lambda x: x, 2.5), "size"),
     "batch that shrinks": (lambda: FixedBatch(lambda x: x.flatten(1)[:1], 2)(IMAGES), "model"),
     "batch that is summed": (lambda: FixedBatch(lambda x: x.sum(), 2)(IMAGES), "model"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD, ids=lambda name: name.replace(" ", "-"))

@@ -22,17 +22,37 @@ SETTINGS = {
     "neither": {"do_rescale": False, "do_normalize": False, **COLOURS},
     "another factor": {"do_rescale": True, "rescale_factor": 1 / 127.5, "do_normalize": True, **COLOURS},
     "one mean for all": {"do_rescale": True, "do_normalize": True, "image_mean": 0.5, "image_std": 0.25},
-    "blue first": {"image_processor_type": "MobileViTImageProcessor", "do_rescale": True, "rescale_factor": 1 / 255,
-                   "do_flip_channel_order": True, **COLOURS},
-    "MobileViT does not normalise": {"image_processor_type": "MobileViTImageProcessor", "do_rescale": True,
-                                     "do_flip_channel_order": True, "do_normalize": True, **COLOURS},
+    "blue first": {
+        "image_processor_type": "MobileViTImageProcessor",
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_flip_channel_order": True,
+        **COLOURS,
+    },
+    "MobileViT does not normalise": {
+        "image_processor_type": "MobileViTImageProcessor",
+        "do_rescale": True,
+        "do_flip_channel_order": True,
+        "do_normalize": True,
+        **COLOURS,
+    },
     "offset": {"do_rescale": True, "rescale_factor": 1 / 127.5, "rescale_offset": True, "do_normalize": False},
-    "offset and normalise": {"do_rescale": True, "rescale_factor": 1 / 127.5, "rescale_offset": True,
-                             "do_normalize": True, **COLOURS},
-    "divided twice": {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "include_top": True,
-                      **COLOURS},
+    "offset and normalise": {
+        "do_rescale": True,
+        "rescale_factor": 1 / 127.5,
+        "rescale_offset": True,
+        "do_normalize": True,
+        **COLOURS,
+    },
+    "divided twice": {
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "include_top": True,
+        **COLOURS,
+    },
     "divided once": {"do_rescale": True, "do_normalize": False, "include_top": True, **COLOURS},
-}  # fmt: skip
+}
 
 
 def reference(settings, images):
@@ -90,8 +110,13 @@ def test_settings_that_are_off_do_nothing():
 
 
 def test_images_of_another_size_are_refused_with_both_sizes():
-    settings = {"do_rescale": True, "do_resize": True, "size": {"shortest_edge": 256}, "do_center_crop": True,
-                "crop_size": {"height": 224, "width": 224}}  # fmt: skip
+    settings = {
+        "do_rescale": True,
+        "do_resize": True,
+        "size": {"shortest_edge": 256},
+        "do_center_crop": True,
+        "crop_size": {"height": 224, "width": 224},
+    }
     assert target_size(settings) == (224, 224)
     assert resizing_of(settings) == "resizes the shorter side to 256 and crops the centre to 224×224"
     with pytest.raises(ValueError, match=r"x: expected images of 224×224 pixels.*resizes the shorter side.*got 32×32"):

@@ -158,9 +158,12 @@ def onnx_file(path, batch, channels=3):
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["z"])]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "g", [value("x", onnx.TensorProto.FLOAT, [batch, channels, 2, 2])],
-        [value("z", onnx.TensorProto.FLOAT, [batch, 3])], [onnx.numpy_helper.from_array(weight, "w")],
-    )  # fmt: skip
+        nodes,
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [batch, channels, 2, 2])],
+        [value("z", onnx.TensorProto.FLOAT, [batch, 3])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return torch.from_numpy(weight)
 

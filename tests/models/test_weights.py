@@ -28,8 +28,19 @@ def bare(model):
     return {name.removeprefix("1."): t for name, t in model.state_dict().items() if not name.startswith("0.")}
 
 
-PREFIXES = ["", "module.", "_orig_mod.", "model.", "network.", "net.", "module._orig_mod.", "_orig_mod.module.",
-            "model.module.", "module.model.", "model._orig_mod.network."]  # fmt: skip
+PREFIXES = [
+    "",
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "network.",
+    "net.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "model.module.",
+    "module.model.",
+    "model._orig_mod.network.",
+]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -62,11 +73,26 @@ def test_endings_and_formats(network, tmp_path, suffix, zipped):
     assert torch.equal(load(str(file))(x), network(x))
 
 
-@pytest.mark.parametrize("entry", ["state_dict", "model_state_dict", "model", "net", "network", "ema", "model_ema",
-                                   "ema_state_dict", "weights", "params"])  # fmt: skip
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "state_dict",
+        "model_state_dict",
+        "model",
+        "net",
+        "network",
+        "ema",
+        "model_ema",
+        "ema_state_dict",
+        "weights",
+        "params",
+    ],
+)
 def test_entries_of_a_checkpoint(network, tmp_path, entry):
-    torch.save({"epoch": 3, "best": 0.5, entry: bare(network), "optimizer": {"state": {}, "param_groups": []}},
-               tmp_path / "m.pt")  # fmt: skip
+    torch.save(
+        {"epoch": 3, "best": 0.5, entry: bare(network), "optimizer": {"state": {}, "param_groups": []}},
+        tmp_path / "m.pt",
+    )
     x = torch.rand(2, 3, 16, 16)
     assert torch.equal(load(str(tmp_path / "m.pt"), recipe=FOREIGN)(x), network(x))
 
@@ -103,8 +129,9 @@ def test_names_of_torchvision(tmp_path, arch, blocks):
     weights = bare(made)
     assert names | {"conv1.weight", "bn1.running_var", "layer2.0.downsample.1.bias", "fc.bias"} <= set(weights)
     torch.save({f"module.{name}": t for name, t in weights.items()}, tmp_path / "m.pth")
-    again = load(str(tmp_path / "m.pth"), recipe={"arch": f"{arch}:normalize=imagenet", "channels": 3, "classes": 7,
-                                                  "size": 64})  # fmt: skip
+    again = load(
+        str(tmp_path / "m.pth"), recipe={"arch": f"{arch}:normalize=imagenet", "channels": 3, "classes": 7, "size": 64}
+    )
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(again(x), made(x))
@@ -146,11 +173,16 @@ def test_the_message_names_what_does_not_fit(network, tmp_path):
 
 def damaged(data, kind):
     middle = len(data) // 2
-    return {"half": data[:middle], "start": data[:100], "nothing": b"", "a page": b"<!doctype html><title>404</title>",
-            "a pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "words": b"weights",
-            "zeros": bytes(2000),
-            "flipped": data[:middle] + bytes(byte ^ 255 for byte in data[middle : middle + 60]) + data[middle + 60 :],
-            }[kind]  # fmt: skip
+    return {
+        "half": data[:middle],
+        "start": data[:100],
+        "nothing": b"",
+        "a page": b"<!doctype html><title>404</title>",
+        "a pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "words": b"weights",
+        "zeros": bytes(2000),
+        "flipped": data[:middle] + bytes(byte ^ 255 for byte in data[middle : middle + 60]) + data[middle + 60 :],
+    }[kind]
 
 
 DAMAGE = ("half", "start", "nothing", "a page", "a pointer", "words", "zeros")
@@ -221,14 +253,21 @@ def test_weights_of_another_precision_are_read(network, tmp_path, kind):
 
 @pytest.mark.parametrize(
     "metadata",
-    ["[1, 2]", "3", '"tiny-cnn"', "{not json", '{"arch": null, "channels": 3, "classes": 5, "size": 16}',
-     '{"arch": 3, "channels": 3, "classes": 5, "size": 16}',
-     '{"arch": "tiny-cnn", "channels": "3", "classes": 5, "size": 16}',
-     '{"arch": "tiny-cnn", "channels": 3, "classes": 1000000000, "size": 16}',
-     '{"arch": "tiny-cnn", "channels": 3, "classes": 5, "size": 16, "normalize": [1]}',
-     '{"arch": "tiny-cnn", "channels": 3, "classes": 5, "size": 16, "code": "x"}', '{"arch": "tiny-cnn"}',
-     '{"arch": "tiny-cnn:normalize=half", "channels": 3, "classes": 5, "size": 16}'],
-)  # fmt: skip
+    [
+        "[1, 2]",
+        "3",
+        '"tiny-cnn"',
+        "{not json",
+        '{"arch": null, "channels": 3, "classes": 5, "size": 16}',
+        '{"arch": 3, "channels": 3, "classes": 5, "size": 16}',
+        '{"arch": "tiny-cnn", "channels": "3", "classes": 5, "size": 16}',
+        '{"arch": "tiny-cnn", "channels": 3, "classes": 1000000000, "size": 16}',
+        '{"arch": "tiny-cnn", "channels": 3, "classes": 5, "size": 16, "normalize": [1]}',
+        '{"arch": "tiny-cnn", "channels": 3, "classes": 5, "size": 16, "code": "x"}',
+        '{"arch": "tiny-cnn"}',
+        '{"arch": "tiny-cnn:normalize=half", "channels": 3, "classes": 5, "size": 16}',
+    ],
+)
 def test_metadata_that_cannot_be_right_are_one_sentence(network, tmp_path, metadata):
     from safetensors.torch import save_file
 
@@ -242,9 +281,13 @@ def test_metadata_that_cannot_be_right_are_one_sentence(network, tmp_path, metad
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(argparse.Namespace(lr=1), "argparse.Namespace"), (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
-     (print, "print"), (ValueError("x"), "ValueError")],
-)  # fmt: skip
+    [
+        (argparse.Namespace(lr=1), "argparse.Namespace"),
+        (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        (print, "print"),
+        (ValueError("x"), "ValueError"),
+    ],
+)
 def test_files_with_objects_name_them_in_full(network, tmp_path, value, name):
     torch.save({"state_dict": bare(network), "args": value}, tmp_path / "m.pt")
     with pytest.raises(
@@ -439,10 +482,18 @@ def test_wrong_architectures_are_one_sentence(own, arch):
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [({"classes": 1}, "classes"), ({"classes": 10**9}, "arch"), ({"channels": 0}, "channels"), ({"size": 2}, "size"),
-     ({"classes": "ten"}, "classes"), ({"size": 1.5}, "size"), ({"arch": "gtsrb-cnn", "size": 99_999}, "arch"),
-     ({"channels": 10**9}, "arch"), ({"normalize": "imagnet"}, "normalize")],
-)  # fmt: skip
+    [
+        ({"classes": 1}, "classes"),
+        ({"classes": 10**9}, "arch"),
+        ({"channels": 0}, "channels"),
+        ({"size": 2}, "size"),
+        ({"classes": "ten"}, "classes"),
+        ({"size": 1.5}, "size"),
+        ({"arch": "gtsrb-cnn", "size": 99_999}, "arch"),
+        ({"channels": 10**9}, "arch"),
+        ({"normalize": "imagnet"}, "normalize"),
+    ],
+)
 def test_networks_that_cannot_be_built_are_one_sentence(change, name):
     with pytest.raises((ValueError, TypeError), match=rf"^{name}: expected [^\n]*, got [^\n]*$"):
         build(**(RECIPE | change))

@@ -79,8 +79,14 @@ def test_rules_climb_and_are_row_wise(rule):
         state = rule.init(w)
         for k in range(150):
             difference = goal[index] - w
-            move = Move(part, w, 2 * difference, -difference.square().flatten(1).sum(1),
-                        torch.full((len(index),), k), lambda p: p)  # fmt: skip
+            move = Move(
+                part,
+                w,
+                2 * difference,
+                -difference.square().flatten(1).sum(1),
+                torch.full((len(index),), k),
+                lambda p: p,
+            )
             w, state = rule.update(move, state)
         return w
 

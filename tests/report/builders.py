@@ -3,7 +3,7 @@
 import torch
 
 from assay.core.outcome import Outcome, Status
-from assay.store.results import Cell, Study
+from assay.store.results import CellResult, Study
 
 M, B, S, INVALID, ERROR, N = Status
 
@@ -25,27 +25,45 @@ def outcome(codes, channels=3, side=8, classes=3, eps=8 / 255, **changed):
     predicted_clean[status == int(N)] = -1
     predicted = torch.where(status == int(B), (y + 1) % classes, predicted_clean)
     made = {
-        "clean": clean, "images": found, "y": y, "target": torch.full((n,), -1), "status": status,
-        "predicted_clean": predicted_clean, "predicted": predicted, "margin": torch.zeros(n), "size": torch.ones(n),
-        "steps": 2 * attacked, "forwards": 3 * attacked, "backwards": 2 * attacked, "checks": torch.ones(n).long(),
-        "restart": torch.full((n,), -1), "stage": torch.full((n,), -1),
-    }  # fmt: skip
+        "clean": clean,
+        "images": found,
+        "y": y,
+        "target": torch.full((n,), -1),
+        "status": status,
+        "predicted_clean": predicted_clean,
+        "predicted": predicted,
+        "margin": torch.zeros(n),
+        "size": torch.ones(n),
+        "steps": 2 * attacked,
+        "forwards": 3 * attacked,
+        "backwards": 2 * attacked,
+        "checks": torch.ones(n).long(),
+        "restart": torch.full((n,), -1),
+        "stage": torch.full((n,), -1),
+    }
     return Outcome(**(made | changed))
 
 
 def study(*cells, channels=3, side=8, **changed):
     n = len(cells[0].outcome) if cells else changed.pop("n", 4)
     made = {
-        "title": "A study", "dataset": "made", "classes": ("cat", "dog", "bird"), "x": images(n, channels, side),
-        "y": torch.arange(n) % 3, "masks": None, "saliency": None, "cells": cells, "command": "assay evaluate",
+        "title": "A study",
+        "dataset": "made",
+        "classes": ("cat", "dog", "bird"),
+        "x": images(n, channels, side),
+        "y": torch.arange(n) % 3,
+        "masks": None,
+        "saliency": None,
+        "cells": cells,
+        "command": "assay evaluate",
         "facts": {"torch": "2.13"},
-    }  # fmt: skip
+    }
     return Study(**(made | changed))
 
 
 def cell(codes, model="plain", attack="PGD-40 linf 8/255", family="PGD linf", budget="8/255", **named):
     own = {name: named.pop(name) for name in ("eps", "curve") if name in named}
-    return Cell(model, attack, family, budget, outcome(codes, **named), **own)
+    return CellResult(model, attack, family, budget, outcome(codes, **named), **own)
 
 
 def rich(n=12, **changed):

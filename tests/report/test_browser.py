@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from assay.report import write_report
-from assay.store.claims import Claimed
-from assay.store.findings import Extras, Finding
-from assay.store.results import Answered, Checked
+from assay.store.claims import ClaimResult
+from assay.store.findings import DiagnosticResult, StudyExtras
+from assay.store.results import CheckAnswer, GradeReport
 
 from .builders import rich
 from .hostile import PAYLOADS, poisoned
@@ -30,11 +30,23 @@ def browse(tmp_path):
     def open_page(path, *options, fragment=""):
         folder = tmp_path / f"profile{next(runs)}"
         command = [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-            "--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", f"--user-data-dir={folder}",
-            *options, path.as_uri() + (f"#{fragment}" if fragment else ""),
-        ]  # fmt: skip
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--hide-scrollbars",
+            "--enable-logging=stderr",
+            "--v=0",
+            "--virtual-time-budget=4000",
+            f"--user-data-dir={folder}",
+            *options,
+            path.as_uri() + (f"#{fragment}" if fragment else ""),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
@@ -91,9 +103,13 @@ def test_hostile_texts_do_not_run(browse, tmp_path):
 
 @pytest.mark.parametrize(
     ("fragment", "name", "value"),
-    [("model=trained", "model", "1"), ("outcome=broken", "outcome", "broken"), ("class=dog", "class", "1"),
-     ("attack=" + quote("Square · 8/255"), "attack", "2")],
-)  # fmt: skip
+    [
+        ("model=trained", "model", "1"),
+        ("outcome=broken", "outcome", "broken"),
+        ("class=dog", "class", "1"),
+        ("attack=" + quote("Square · 8/255"), "attack", "2"),
+    ],
+)
 def test_filters_live_in_the_address(browse, page, fragment, name, value):
     document, said = browse(page, "--dump-dom", fragment=fragment)
     found = visible(document)
@@ -228,16 +244,22 @@ _RUN = """axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: make test-browser fetches it")
-@pytest.mark.parametrize("options", [(), ("--blink-settings=preferredColorScheme=0",), ("--window-size=390,800",)],
-                         ids=["light", "dark", "phone"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--blink-settings=preferredColorScheme=0",), ("--window-size=390,800",)],
+    ids=["light", "dark", "phone"],
+)
 def test_axe_finds_nothing(browse, tmp_path, options):
     """The page of a study with grades, claims and answers, by the rules of WCAG 2.1 A and AA and best practice."""
-    answers = (Answered("B6", "converged", "warning", "twice the steps break more", "PGD"),
-               Answered("A4", "logits", "passed", "unbounded"))  # fmt: skip
-    checked = {"plain": Checked("weak", ("B6",), answers), "trained": Checked("unusable", ("A4",), answers)}
-    claims = (Claimed("So it is.", "table 1", "1", "2", True), Claimed("Not.", "2", "", "3", False))
-    extras = Extras("About it.", claims,
-                    (Finding("answer-1", "Gradients", "Where?", "There.", (), ({"a": 1},)),))  # fmt: skip
+    answers = (
+        CheckAnswer("B6", "converged", "warning", "twice the steps break more", "PGD"),
+        CheckAnswer("A4", "logits", "passed", "unbounded"),
+    )
+    checked = {"plain": GradeReport("weak", ("B6",), answers), "trained": GradeReport("unusable", ("A4",), answers)}
+    claims = (ClaimResult("So it is.", "table 1", "1", "2", True), ClaimResult("Not.", "2", "", "3", False))
+    extras = StudyExtras(
+        "About it.", claims, (DiagnosticResult("answer-1", "Gradients", "Where?", "There.", (), ({"a": 1},)),)
+    )
     path = write_report(rich(checked=checked, warnings=("Careful.",)), tmp_path / "report.html", extras=extras)
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
     axe = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")

@@ -23,8 +23,10 @@ def test_a_curve_starts_at_the_clean_accuracy_and_takes_the_worst_at_each_budget
 
 def test_an_attack_that_was_run_at_budget_zero_stands_there_instead_of_the_clean_accuracy():
     """On a curve over the background budget the foreground budget is still spent at zero."""
-    points = [cell([B, S, S, S], budget="F 4/255, B 0", eps=0.0, curve="dual", attack="dual 0"),
-              cell([B, B, S, S], budget="F 4/255, B 8/255", eps=8 / 255, curve="dual", attack="dual 8")]  # fmt: skip
+    points = [
+        cell([B, S, S, S], budget="F 4/255, B 0", eps=0.0, curve="dual", attack="dual 0"),
+        cell([B, B, S, S], budget="F 4/255, B 8/255", eps=8 / 255, curve="dual", attack="dual 8"),
+    ]
     (line,) = curves(study(*points))[0].lines
     assert [share.value for _, share in line.points] == [0.75, 0.5]
 

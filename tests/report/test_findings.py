@@ -6,29 +6,31 @@ import re
 import pytest
 
 from assay.report import render
-from assay.store.claims import Claimed
-from assay.store.findings import Extras, Finding
-from assay.store.results import Answered, Checked
+from assay.store.claims import ClaimResult
+from assay.store.findings import DiagnosticResult, StudyExtras
+from assay.store.results import CheckAnswer, GradeReport
 from assay.store.summary import summarise
 
 from .builders import B, M, S, cell, rich, study
 from .hostile import PAYLOADS
 
 CLAIMS = (
-    Claimed("Robust training helps.", "table 1", "50 %", "47.1 %", True, "Smaller images."),
-    Claimed("It costs nothing.", "figure 2", "", "not measured", None),
-    Claimed("Always.", "section 3", "100 %", "3.0 %", False),
+    ClaimResult("Robust training helps.", "table 1", "50 %", "47.1 %", True, "Smaller images."),
+    ClaimResult("It costs nothing.", "figure 2", "", "not measured", None),
+    ClaimResult("Always.", "section 3", "100 %", "3.0 %", False),
 )
 
 
 def checked(grade="weak", level="warning"):
-    answers = (Answered("B6", "converged in steps", level, "twice the steps break more", "PGD"),
-               Answered("A4", "logits", "passed", "outputs are unbounded scores"))  # fmt: skip
-    return Checked(grade, ("B6",), answers)
+    answers = (
+        CheckAnswer("B6", "converged in steps", level, "twice the steps break more", "PGD"),
+        CheckAnswer("A4", "logits", "passed", "outputs are unbounded scores"),
+    )
+    return GradeReport(grade, ("B6",), answers)
 
 
 def test_claims_stand_beside_our_numbers():
-    page = html.unescape(render(rich(), extras=Extras("What it is about.", CLAIMS)))
+    page = html.unescape(render(rich(), extras=StudyExtras("What it is about.", CLAIMS)))
     for text in ("What it is about.", "Robust training helps.", "50 %", "47.1 %", "Smaller images.", "not measured"):
         assert text in page
     assert page.count('<span class="good">yes</span>') == 1
@@ -37,9 +39,16 @@ def test_claims_stand_beside_our_numbers():
 
 
 def test_answers_of_diagnostics_are_shown():
-    finding = Finding("answer-1", "Gradients", "Where does it look?", "Nowhere.", ("<svg></svg>",),
-                      ({"model": "a", "share": 0.25}, {"model": "b", "share": float("nan")}), "the ledger")  # fmt: skip
-    page = render(rich(), extras=Extras("", (), (finding,)))
+    finding = DiagnosticResult(
+        "answer-1",
+        "Gradients",
+        "Where does it look?",
+        "Nowhere.",
+        ("<svg></svg>",),
+        ({"model": "a", "share": 0.25}, {"model": "b", "share": float("nan")}),
+        "the ledger",
+    )
+    page = render(rich(), extras=StudyExtras("", (), (finding,)))
     assert 'id="answer-1"' in page
     assert "Nowhere." in page
     assert "0.25" in page
@@ -73,11 +82,18 @@ def test_cost_and_strength_of_attacks():
 
 @pytest.mark.parametrize("payload", PAYLOADS[:12])
 def test_nothing_from_outside_is_markup(payload):
-    finding = Finding("answer-1", payload, payload, payload, (), ({payload: payload},))
-    extras = Extras(payload, (Claimed(payload, payload, payload, payload, None, payload),), (finding,))
-    page = render(rich(checked={"plain": Checked("weak", (payload,), (Answered("A1", payload, "warning", payload),))}),
-                  extras=extras)  # fmt: skip
-    clean = render(rich(checked={"plain": Checked("weak", ("x",), (Answered("A1", "x", "warning", "x"),))}),
-                   extras=Extras("x", (Claimed("x", "x", "x", "x", None, "x"),),
-                                 (Finding("answer-1", "x", "x", "x", (), ({"x": "x"},)),)))  # fmt: skip
+    finding = DiagnosticResult("answer-1", payload, payload, payload, (), ({payload: payload},))
+    extras = StudyExtras(payload, (ClaimResult(payload, payload, payload, payload, None, payload),), (finding,))
+    page = render(
+        rich(checked={"plain": GradeReport("weak", (payload,), (CheckAnswer("A1", payload, "warning", payload),))}),
+        extras=extras,
+    )
+    clean = render(
+        rich(checked={"plain": GradeReport("weak", ("x",), (CheckAnswer("A1", "x", "warning", "x"),))}),
+        extras=StudyExtras(
+            "x",
+            (ClaimResult("x", "x", "x", "x", None, "x"),),
+            (DiagnosticResult("answer-1", "x", "x", "x", (), ({"x": "x"},)),),
+        ),
+    )
     assert len(re.findall(r"<[a-zA-Z]", page)) == len(re.findall(r"<[a-zA-Z]", clean))

@@ -12,7 +12,7 @@ import torch
 import assay.report
 from assay.core.outcome import Status
 from assay.report import render, write_report
-from assay.store.results import Cell
+from assay.store.results import CellResult
 
 from .builders import B, M, N, S, cell, rich, study
 from .hostile import PAYLOADS, poisoned
@@ -113,7 +113,7 @@ def test_the_verdict_is_the_worst_case_per_sample():
 
 def test_warnings_events_facts_and_command_are_shown():
     given = cell([B, S])
-    given = Cell(given.model, given.attack, given.family, given.budget, _with_event(given.outcome))
+    given = CellResult(given.model, given.attack, given.family, given.budget, _with_event(given.outcome))
     text = Page(
         render(study(given, warnings=("Gradients vanish.",), facts={"seed": "7"}, command="assay x\n  -y"))
     ).text
@@ -156,9 +156,21 @@ def test_no_nan_anywhere():
         study(*[cell([B, S], model=f"model {i}") for i in range(11)]),
         study(cell([B, S]), cell([S, S])),
     ],
-    ids=["no cells", "no samples", "n = 0", "not run", "all wrong", "no classes", "grey", "two channels",
-         "five channels", "one pixel", "many models", "same attack twice"],
-)  # fmt: skip
+    ids=[
+        "no cells",
+        "no samples",
+        "n = 0",
+        "not run",
+        "all wrong",
+        "no classes",
+        "grey",
+        "two channels",
+        "five channels",
+        "one pixel",
+        "many models",
+        "same attack twice",
+    ],
+)
 def test_edges(made):
     page = Page(render(made))
     assert "Reproduce" in page.text
@@ -246,6 +258,15 @@ def test_sixty_cards_of_96_pixels_stay_under_four_megabytes():
 
 def test_public_names():
     assert sorted(assay.report.__all__) == [
-        "Answered", "Cell", "Checked", "Pick", "Study", "Verdict", "choose", "render", "summarise", "verdicts",
+        "CellResult",
+        "CheckAnswer",
+        "GradeReport",
+        "Pick",
+        "Study",
+        "Verdict",
+        "choose",
+        "render",
+        "summarise",
+        "verdicts",
         "write_report",
-    ]  # fmt: skip
+    ]

@@ -10,9 +10,10 @@ import pytest
 
 from assay.cli import main
 from assay.report.run_index import Entry, render_index
-from assay.report.server import found, serve
+from assay.report.server import serve
 from assay.store import catalogue
-from assay.store.columns import Words
+from assay.store.catalogue import list_runs
+from assay.store.columns import CellNames
 from assay.store.ledger import Ledger
 from report.hostile import PAYLOADS
 from runs.builders import columns, part
@@ -27,7 +28,7 @@ def served(tmp_path):
         (folder / "report.html").write_text(f"<p>report of {name}</p>")
     (root / "one" / "secret.txt").write_text("secret")
     with Ledger(root / "one", write=True) as ledger:
-        ledger.keep(told={"title": "<b>One</b>", "command": "assay run"})
+        ledger.set_meta(told={"title": "<b>One</b>", "command": "assay run"})
     (tmp_path / "outside.html").write_text("outside")
     link = root / "linked"
     link.mkdir()
@@ -58,21 +59,33 @@ def test_runs_are_listed_and_their_reports_shown(served):
     assert "2 runs" in body
     assert "&lt;b&gt;One&lt;/b&gt;" in body
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert [run.name for run in found(root)] == ["deep/er/two", "one"]
-    two, one = found(root)
+    assert [run.name for run in list_runs(root)] == ["deep/er/two", "one"]
+    two, one = list_runs(root)
     assert ask(port, f"/{two.key}/report")[1] == "<p>report of deep/er/two</p>"
     assert ask(port, f"/{one.key}/report")[1] == "<p>report of one</p>"
     assert f"/{one.key}/report" in body
 
 
-@pytest.mark.parametrize("path", [
-    "/../outside.html", "/{one}/../../outside.html", "/{one}/secret.txt", "/one/secret.txt", "/{one}/ledger.sqlite",
-    "/2/report", "/1/report",
-    "/-1/report", "/{one}/report/..", "/{one}//etc/passwd", "/%2e%2e/outside.html", "/999999999999999999999/report",
-    "/{one}/diagnosis",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../outside.html",
+        "/{one}/../../outside.html",
+        "/{one}/secret.txt",
+        "/one/secret.txt",
+        "/{one}/ledger.sqlite",
+        "/2/report",
+        "/1/report",
+        "/-1/report",
+        "/{one}/report/..",
+        "/{one}//etc/passwd",
+        "/%2e%2e/outside.html",
+        "/999999999999999999999/report",
+        "/{one}/diagnosis",
+    ],
+)
 def test_nothing_else_is_served(served, path):
-    answer, body = ask(served[0], path.replace("{one}", found(served[1])[1].key))
+    answer, body = ask(served[0], path.replace("{one}", list_runs(served[1])[1].key))
     assert answer.status == 404
     assert body == "no such page"
 
@@ -80,7 +93,7 @@ def test_nothing_else_is_served(served, path):
 def test_pages_stand_in_an_origin_of_their_own(served):
     port, root = served
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", f"/{found(root)[0].key}/report")
+    connection.request("GET", f"/{list_runs(root)[0].key}/report")
     answer = connection.getresponse()
     assert answer.status == 200
     assert answer.getheader("Content-Security-Policy").startswith("sandbox allow-scripts; default-src 'none'")
@@ -94,7 +107,7 @@ def test_a_damaged_ledger_is_told_and_the_others_are_shown(served):
     _, body = ask(port, "/")
     assert "3 runs" in body
     assert "ledger unreadable: ValueError: run: expected a ledger written by assay" in body
-    assert "report of one" in ask(port, f"/{found(root)[2].key}/report")[1]
+    assert "report of one" in ask(port, f"/{list_runs(root)[2].key}/report")[1]
 
 
 def test_other_hosts_and_methods_are_refused(served):
@@ -138,7 +151,7 @@ def test_a_large_page_is_sent_in_parts(served, monkeypatch):
         file.truncate(size)
     tracemalloc.start()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", f"/{found(root)[1].key}/report")
+    connection.request("GET", f"/{list_runs(root)[1].key}/report")
     answer, seen = connection.getresponse(), 0
     while part := answer.read(2**20):
         seen += len(part)
@@ -152,14 +165,14 @@ def test_a_large_page_is_sent_in_parts(served, monkeypatch):
 def test_a_ledger_is_read_once_until_it_changes(served, monkeypatch):
     """Also where many ask at once, and while the run goes on."""
     port, root = served
-    read, real = [], catalogue.status_of
+    read, real = [], catalogue.read_status
 
     def slow(folder):
         read.append(folder)
         time.sleep(0.3)
         return real(folder)
 
-    monkeypatch.setattr(catalogue, "status_of", slow)
+    monkeypatch.setattr(catalogue, "read_status", slow)
     monkeypatch.setattr(catalogue, "_FRESH", 0.0)
     answers = []
     clients = [threading.Thread(target=lambda: answers.append(ask(port, "/")[0].status)) for _ in range(50)]
@@ -170,7 +183,7 @@ def test_a_ledger_is_read_once_until_it_changes(served, monkeypatch):
     assert answers == [200] * 50
     assert len(read) == 1
     with Ledger(root / "one", write=True) as ledger:
-        ledger.keep(told={"title": "Two", "command": ""})
+        ledger.set_meta(told={"title": "Two", "command": ""})
     assert "Two" not in ask(port, "/")[1]
     monkeypatch.setattr(catalogue.time, "monotonic", lambda: 1e9)
     assert "Two" in ask(port, "/")[1]
@@ -179,11 +192,11 @@ def test_a_ledger_is_read_once_until_it_changes(served, monkeypatch):
 
 def test_a_thousand_cells_are_read_in_a_moment(tmp_path):
     with Ledger(tmp_path / "run", write=True) as ledger:
-        words = Words("m", "d", "PGD", "PGD", "linf 8/255")
-        cells = [ledger.enter(f"{i:024d}", "d", 16, {}, "PGD", ("PGD",)) for i in range(1000)]
-        ledger.arrange((cell, words) for cell in cells)
+        words = CellNames("m", "d", "PGD", "PGD", "linf 8/255")
+        cells = [ledger.add_cell(f"{i:024d}", "d", 16, {}, "PGD", ("PGD",)) for i in range(1000)]
+        ledger.set_plan((cell, words) for cell in cells)
         for cell in cells[:300]:
-            ledger.add(cell, part(0, 16), columns(16))
+            ledger.add_shard(cell, part(0, 16), columns(16))
     runs = catalogue.Catalogue(tmp_path)
     (first,) = runs.runs()
     assert len(first.status.cells) == 1000

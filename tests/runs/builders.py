@@ -8,9 +8,8 @@ import numpy as np
 
 from assay.core.outcome import Status
 from assay.store.cell_key import key_of
-from assay.store.columns import COLUMNS
-from assay.store.digests import seal_all
-from assay.store.ledger import Part
+from assay.store.columns import COLUMNS, Shard
+from assay.store.digests import write_all_digests
 from assay.store.sqlite import NAME
 from assay.study.parse import parse_study
 
@@ -45,7 +44,7 @@ def columns(count, seed=0):
 
 
 def part(first, count, images=None, digest=None):
-    return Part(first, count, 0.5, "here:1", images, digest, ("odd",))
+    return Shard(first, count, 0.5, "here:1", images, digest, ("odd",))
 
 
 def resealed(folder):
@@ -53,7 +52,7 @@ def resealed(folder):
     with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         db.execute("DELETE FROM seal")
-        seal_all(db)
+        write_all_digests(db)
         db.execute("COMMIT")
 
 
@@ -62,6 +61,8 @@ def made_by_other_code(folder, code):
     with closing(sqlite3.connect(folder / NAME)) as db, db:
         for number, fields in db.execute("SELECT id, fields FROM cell").fetchall():
             other = {**json.loads(fields), "code": code}
-            db.execute("UPDATE cell SET fields = ?, key = ? WHERE id = ?",
-                       (json.dumps(other, sort_keys=True), key_of(other), number))  # fmt: skip
+            db.execute(
+                "UPDATE cell SET fields = ?, key = ? WHERE id = ?",
+                (json.dumps(other, sort_keys=True), key_of(other), number),
+            )
     resealed(folder)

@@ -8,7 +8,7 @@ from assay.runs import checks
 from assay.runs.executors import Local
 from assay.store.ledger import Ledger
 from assay.study.run import run_study
-from assay.trust import CHECKS, Asking
+from assay.trust import CHECKS, CheckRequest
 from assay.trust.answer import failed
 from runs.builders import STUDY, study
 from study.test_run import Failing
@@ -34,13 +34,19 @@ def copy(whole, tmp_path):
 def answers(folder):
     """What was answered of each model, without times."""
     with Ledger(folder) as ledger:
-        return {name: [(a["check"], a["about"], a["level"], a["text"]) for a in ledger.answer(key)["checks"]
-                       if a["check"] != "B9"] for name, key in ledger.meta("checks").items()}  # fmt: skip
+        return {
+            name: [
+                (a["check"], a["about"], a["level"], a["text"])
+                for a in ledger.answer(key)["checks"]
+                if a["check"] != "B9"
+            ]
+            for name, key in ledger.meta("checks").items()
+        }
 
 
 def forgotten(folder, *kinds):
     """Take answers out of a ledger."""
-    with Ledger(folder, write=True) as ledger, ledger.together() as db:
+    with Ledger(folder, write=True) as ledger, ledger.transaction() as db:
         for kind in kinds:
             db.execute("DELETE FROM answer WHERE kind = ?", (kind,))
 
@@ -48,13 +54,13 @@ def forgotten(folder, *kinds):
 @pytest.fixture
 def asked(monkeypatch):
     """The names of what is asked in this process."""
-    names, answer = [], Asking.answer
+    names, answer = [], CheckRequest.answer
 
     def noted(self, exam):
         names.append(self.check)
         return answer(self, exam)
 
-    monkeypatch.setattr(Asking, "answer", noted)
+    monkeypatch.setattr(CheckRequest, "answer", noted)
     return names
 
 
@@ -107,7 +113,7 @@ def test_what_could_not_be_carried_out_is_open_and_asked_again(copy, asked, whol
 def test_an_exception_is_open_and_asked_again(copy, monkeypatch, whole):
     forgotten(copy, "checks", "check", "looked")
     with monkeypatch.context() as patch:
-        patch.setattr(Asking, "answer", lambda self, _: failed(f"KeyError: {self.check}"))
+        patch.setattr(CheckRequest, "answer", lambda self, _: failed(f"KeyError: {self.check}"))
         found = run_study(study(text=ONE), copy)
     assert list(found.conducted.grades.values()) == ["weak"]
     assert all(level == "open" for given in answers(copy).values() for *_, level, _ in given)
@@ -118,17 +124,17 @@ def test_an_exception_is_open_and_asked_again(copy, monkeypatch, whole):
 def test_an_end_between_two_checks_keeps_those_before(copy, monkeypatch, asked, whole):
     """As by a first Ctrl-C: nothing is lost, nothing is asked twice, and no report is written of half the checks."""
     forgotten(copy, "checks", "check")
-    handed_out = checks.handed_out
+    run_queue = checks.run_queue
 
     def interrupted(todo, executor, end, *more):
-        for number, found in enumerate(handed_out(todo, executor, end, *more)):
+        for number, found in enumerate(run_queue(todo, executor, end, *more)):
             yield found
             if number == 4:
                 end.signal = 2
 
     (copy / "report.html").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(checks, "handed_out", interrupted)
+        patch.setattr(checks, "run_queue", interrupted)
         found = run_study(study(text=ONE), copy)
     assert (found.conducted.signal, found.conducted.complete, found.report) == (2, False, None)
     assert not (copy / "report.html").exists()

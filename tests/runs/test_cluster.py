@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from assay.runs.ray_executor import OnRay
-from assay.store.model_source import Source
+from assay.runs.ray_executor import RayExecutor
+from assay.store.model_source import ModelSource
 
 
 class Stand:
@@ -50,28 +50,28 @@ def made(monkeypatch):
 @pytest.mark.parametrize("running", [True, False])
 def test_only_a_connection_of_its_own_is_ended(made, running):
     stand = made(running=running)
-    OnRay(workers=2).close()
+    RayExecutor(workers=2).close()
     names = [name for name, _ in stand.calls]
     assert ("init" in names, "shutdown" in names) == (not running, not running)
 
 
 def test_an_order_asks_for_what_it_needs(made):
     stand = made()
-    assert OnRay(device="cuda:0").room == 3
+    assert RayExecutor(device="cuda:0").room == 3
     assert dict(stand.calls)["remote"]["num_gpus"] == 1
-    assert OnRay(threads=4).room == 3
+    assert RayExecutor(threads=4).room == 3
     assert dict(stand.calls[-1:])["remote"]["num_cpus"] == 4
 
 
 def test_no_accelerator_in_the_cluster(made):
     made(resources={"CPU": 8.0})
     with pytest.raises(ValueError, match="device: expected an accelerator in the Ray cluster"):
-        OnRay(device="cuda")
+        RayExecutor(device="cuda")
 
 
 def test_started_here_it_listens_to_nobody_else(made):
     stand = made()
-    OnRay(workers=2, threads=2)
+    RayExecutor(workers=2, threads=2)
     (options,) = (options for name, options in stand.calls if name == "init")
     assert options["_node_ip_address"] == "127.0.0.1"
     assert options["include_dashboard"] is False
@@ -82,14 +82,14 @@ def test_few_models_stay_in_the_object_store(made, tmp_path):
     from assay.models import build, digest, save
 
     made()
-    executor = OnRay(workers=1)
+    executor = RayExecutor(workers=1)
     recipe = {"arch": "tiny-cnn", "channels": 3, "classes": 8, "size": 16, "normalize": "half"}
     for seed in range(9):
         torch.manual_seed(seed)
         model = build(**recipe)
         save(model, tmp_path / f"{seed}.safetensors", recipe)
-        executor._put(Source(str(tmp_path / f"{seed}.safetensors")), digest(model))
+        executor._put(ModelSource(str(tmp_path / f"{seed}.safetensors")), digest(model))
     assert len(executor._kept) <= 6
-    assert Source(str(tmp_path / "8.safetensors")) in executor._kept
+    assert ModelSource(str(tmp_path / "8.safetensors")) in executor._kept
     with pytest.raises(ValueError, match=r"the weights that .* had when the run began"):
-        executor._put(Source(str(tmp_path / "0.safetensors")), "of others")  # a file that has changed since
+        executor._put(ModelSource(str(tmp_path / "0.safetensors")), "of others")  # a file that has changed since

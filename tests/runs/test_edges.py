@@ -10,15 +10,15 @@ import pytest
 from assay.attacks.plan import plan
 from assay.cli import main
 from assay.core.combinators import MOST, Restarts
-from assay.report.model_card import cards
+from assay.report.model_card import write_cards
 from assay.report.server import serve
 from assay.store import lock as storage
 from assay.store.cell_key import fields_of
 from assay.store.compare import compare
 from assay.store.ledger import Ledger
-from assay.store.lock import held, holder
+from assay.store.lock import hold_run, holder
 from assay.store.manifest import MANIFEST
-from assay.store.status import status_of
+from assay.store.status import read_status
 from assay.store.verify import verify
 from assay.study.parse import StudyError, parse_study
 from runs.builders import STUDY, study
@@ -42,9 +42,26 @@ def written(tmp_path, text=STUDY):
 
 def test_a_claim_that_is_also_a_point_of_a_curve_is_a_claim(model, tmp_path, capsys):
     run = tmp_path / "run"
-    assert main(["evaluate", "--model", str(model), *EVALUATE, "-o", str(run), "--attack", "pgd:steps=20", "--eps",
-                 "8/255", "--curve", "4/255"]) == 0  # fmt: skip
-    cells = {(c.words.attack, c.words.curve) for c in status_of(run).cells}
+    assert (
+        main(
+            [
+                "evaluate",
+                "--model",
+                str(model),
+                *EVALUATE,
+                "-o",
+                str(run),
+                "--attack",
+                "pgd:steps=20",
+                "--eps",
+                "8/255",
+                "--curve",
+                "4/255",
+            ]
+        )
+        == 0
+    )
+    cells = {(c.words.attack, c.words.curve) for c in read_status(run).cells}
     assert ("PGD-20 linf 8/255", None) in cells
     assert ("PGD-20 linf 8/255", "PGD-20 linf") in cells
     with Ledger(run) as ledger:
@@ -57,8 +74,21 @@ def test_a_claim_that_is_also_a_point_of_a_curve_is_a_claim(model, tmp_path, cap
 def test_settings_of_other_libraries_are_part_of_the_identity():
     from trust.test_budgets import theirs
 
-    keys = [fields_of("m", "d", "c", theirs(steps), how=None, stop="hit", search="float32", seed=0, budget=None,
-                      device="cpu")["attack"] for steps in (1, 40)]  # fmt: skip
+    keys = [
+        fields_of(
+            "m",
+            "d",
+            "c",
+            theirs(steps),
+            how=None,
+            stop="hit",
+            search="float32",
+            seed=0,
+            max_forwards=None,
+            device="cpu",
+        )["attack"]
+        for steps in (1, 40)
+    ]
     assert keys[0] != keys[1]
 
 
@@ -67,31 +97,60 @@ def test_what_goes_on_is_not_finished(tmp_path, monkeypatch, capsys):
     run, file = tmp_path / "run", written(tmp_path)
     words = ["run", file, "-o", str(run), "--quiet", "--set", "run.checks=none"]
     assert main([*words, "--set", "models.other.train.epochs=1"]) == 0
-    assert status_of(run).finished
+    assert read_status(run).finished
     from assay.study import run as studies
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(studies, "conduct", interrupted)
+    monkeypatch.setattr(studies, "run_session", interrupted)
     assert main([*words, "--set", "attacks[0]=pgd:steps=6"]) == 130
     monkeypatch.undo()
     assert not (run / MANIFEST).exists()
-    assert not status_of(run).finished
+    assert not read_status(run).finished
     assert not any("changed since" in fault for fault in verify(run, models=False).faults)
     assert main(["report", str(run)]) == 0
-    assert not status_of(run).finished
+    assert not read_status(run).finished
     assert main(words) == 0
-    assert status_of(run).finished
+    assert read_status(run).finished
 
 
 def test_verify_shows_random_models_their_images_several_times(tmp_path, capsys):
-    train = ["train", "--data", "scenes:size=16,count=240", "-o", str(tmp_path / "m"), "--arch", "tiny-cnn+noise",
-             "--epochs", "4", "--quiet"]  # fmt: skip
+    train = [
+        "train",
+        "--data",
+        "scenes:size=16,count=240",
+        "-o",
+        str(tmp_path / "m"),
+        "--arch",
+        "tiny-cnn+noise",
+        "--epochs",
+        "4",
+        "--quiet",
+    ]
     assert main(train) == 0
     run = tmp_path / "run"
-    assert main(["evaluate", "--model", str(tmp_path / "m" / "model.safetensors"), *EVALUATE, "-o", str(run),
-                 "--defence", "rse", "--attack", "pgd:steps=5", "--checks", "none", "--eps", "2/255"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "evaluate",
+                "--model",
+                str(tmp_path / "m" / "model.safetensors"),
+                *EVALUATE,
+                "-o",
+                str(run),
+                "--defence",
+                "rse",
+                "--attack",
+                "pgd:steps=5",
+                "--checks",
+                "none",
+                "--eps",
+                "2/255",
+            ]
+        )
+        == 0
+    )
     found = verify(run)
     assert found.measured
     assert found.faults == ()
@@ -102,7 +161,7 @@ def test_attacks_that_did_not_run_are_no_same_attacks(tmp_path, capsys):
     run, file = tmp_path / "run", written(tmp_path)
     words = ["run", file, "-o", str(run), "--quiet", "--set", "run.checks=none"]
     assert main(words) == 0
-    with Ledger(run, write=True) as ledger, ledger.together() as db:
+    with Ledger(run, write=True) as ledger, ledger.transaction() as db:
         (last,) = [e.id for e, w in ledger.plan() if w.model == "other" and "Square" in w.attack]
         db.execute("DELETE FROM shard WHERE cell = ?", (last,))
         db.execute("DELETE FROM sample WHERE cell = ?", (last,))
@@ -113,7 +172,7 @@ def test_attacks_that_did_not_run_are_no_same_attacks(tmp_path, capsys):
 def test_runs_without_a_common_result_are_not_compared(tmp_path, capsys):
     run, file = tmp_path / "run", written(tmp_path)
     assert main(["run", file, "-o", str(run), "--quiet", "--set", "run.checks=none"]) == 0
-    with Ledger(run, write=True) as ledger, ledger.together() as db:
+    with Ledger(run, write=True) as ledger, ledger.transaction() as db:
         db.execute("DELETE FROM shard")
         db.execute("DELETE FROM sample")
     with pytest.raises(ValueError, match=r"samples that have a result on both sides .* got none of"):
@@ -141,13 +200,13 @@ def test_a_claim_says_which_data_it_is_about():
 
 
 def test_a_claim_without_a_budget_is_about_the_verdict():
-    from assay.store.claims import judged
+    from assay.store.claims import judge_claims
     from report.builders import B, S, cell
     from report.builders import study as made
 
     cells = cell([S, S, B, B], "m", "PGD"), cell([B, B, B, B], "m", "C&W", budget="none")
     shown = made(*cells, headline=("8/255",))
-    (found,) = judged([{"says": "so", "ours": {"robust": "m"}}], {"d": shown}, [])
+    (found,) = judge_claims([{"says": "so", "ours": {"robust": "m"}}], {"d": shown}, [])
     assert found.ours == "50.0\N{NO-BREAK SPACE}%"
 
 
@@ -167,7 +226,7 @@ def test_one_idle_connection_stops_nobody(tmp_path):
 
 
 def test_looking_at_a_run_does_not_keep_anyone_from_it(tmp_path):
-    with held(tmp_path):
+    with hold_run(tmp_path):
         assert holder(tmp_path).startswith("process ")
     stop, seen = threading.Event(), []
 
@@ -180,7 +239,7 @@ def test_looking_at_a_run_does_not_keep_anyone_from_it(tmp_path):
         watcher.start()
     try:
         for _ in range(20):
-            with held(tmp_path):
+            with hold_run(tmp_path):
                 pass
     finally:
         stop.set()
@@ -193,7 +252,7 @@ def test_looking_at_a_run_does_not_keep_anyone_from_it(tmp_path):
 @pytest.mark.parametrize("shared", [True, False], ids=["shared locks", "without"])
 def test_who_holds_a_folder_is_told(tmp_path, monkeypatch, shared):
     assert holder(tmp_path / "nowhere") == ""
-    with held(tmp_path):
+    with hold_run(tmp_path):
         if not shared:
             monkeypatch.setitem(sys.modules, "fcntl", None)
         assert holder(tmp_path).startswith("process ")
@@ -202,7 +261,7 @@ def test_who_holds_a_folder_is_told(tmp_path, monkeypatch, shared):
 
 def test_a_plan_does_not_train_into_a_folder_that_is_written_to(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(storage, "_PATIENCE", 0.05)
-    with held(tmp_path / "run"):
+    with hold_run(tmp_path / "run"):
         assert main(["run", written(tmp_path), "-o", str(tmp_path / "run"), "--explain", "--quiet"]) == 2
     assert "no other process is writing to" in capsys.readouterr().err
     assert not list((tmp_path / "run").glob("models/*/*"))
@@ -244,15 +303,34 @@ def test_names_that_look_alike_have_cards_of_their_own(tmp_path, capsys):
     text = STUDY.replace("  clean: {", "  at 4/255: {").replace("  other: {", "  at-4-255: {")
     run = tmp_path / "run"
     assert main(["run", written(tmp_path, text), "-o", str(run), "--quiet", "--set", "run.checks=none"]) == 0
-    made = cards(run, [json.loads((run / "summary.json").read_text())])
+    made = write_cards(run, [json.loads((run / "summary.json").read_text())])
     assert len({path.name for path in made}) == 2
     assert "at 4/255" in made[0].read_text()
 
 
 def test_the_command_that_goes_on_names_the_device(model, tmp_path, capsys):
     run = tmp_path / "run"
-    assert main(["evaluate", "--model", str(model), *EVALUATE, "-o", str(run), "--attack", "fgsm", "--device", "cpu",
-                 "--checks", "none", "--title", "A title"]) == 0  # fmt: skip
-    command = status_of(run).command
+    assert (
+        main(
+            [
+                "evaluate",
+                "--model",
+                str(model),
+                *EVALUATE,
+                "-o",
+                str(run),
+                "--attack",
+                "fgsm",
+                "--device",
+                "cpu",
+                "--checks",
+                "none",
+                "--title",
+                "A title",
+            ]
+        )
+        == 0
+    )
+    command = read_status(run).command
     assert "--device cpu" in command
     assert "--title 'A title'" in command

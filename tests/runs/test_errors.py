@@ -87,14 +87,14 @@ def test_samples_that_raised_an_error_are_tried_again_and_only_these(tmp_path, k
     assert verify(tmp_path / "run").faults == ()
     FAILING["fail"] = lambda x: False
     tried = []
-    real = assay.runs.tasks.Order.carry_out
+    real = assay.runs.tasks.AttackTask.run_task
 
     def carried(self, progress=None):
         tried.append((self.first, self.only))
         return real(self, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assay.runs.tasks.Order.carry_out", carried)
+        patch.setattr("assay.runs.tasks.AttackTask.run_task", carried)
         second = ask(tmp_path / "run", images=keep)
     assert sum(len(only) for _, only in tried) == first.errors
     assert second.errors == 0
@@ -104,8 +104,9 @@ def test_samples_that_raised_an_error_are_tried_again_and_only_these(tmp_path, k
     assert verify(tmp_path / "run").faults == ()
     images = {path.name for path in (tmp_path / "run" / "images").glob("*")}
     with Ledger(tmp_path / "run") as ledger:
-        assert images == {part.images.partition("/")[2] for parts in ledger.parts().values() for part in parts
-                          if part.images}  # fmt: skip
+        assert images == {
+            part.images.partition("/")[2] for parts in ledger.shards().values() for part in parts if part.images
+        }
 
 
 def test_an_error_that_stays_is_tried_once_a_command_and_told_again(tmp_path):
@@ -138,8 +139,21 @@ def files(tmp_path, monkeypatch):
 
 
 def test_evaluate_ends_with_one_and_no_number_is_told(files, capsys):
-    words = ["evaluate", "--model", "raising:net", "--data", "scenes:size=16,count=120", "--limit", "8", "--attack",
-             "pgd:steps=2", "--checks", "none", "-o", "run"]  # fmt: skip
+    words = [
+        "evaluate",
+        "--model",
+        "raising:net",
+        "--data",
+        "scenes:size=16,count=120",
+        "--limit",
+        "8",
+        "--attack",
+        "pgd:steps=2",
+        "--checks",
+        "none",
+        "-o",
+        "run",
+    ]
     for _ in range(2):
         code = main(words)
         told = capsys.readouterr()
@@ -164,12 +178,12 @@ def test_a_query_model_in_a_run(tmp_path):
     data = replace(DATA, y=(DATA.images().mean((1, 2, 3)) > 0.4).long())
     model = assay.QueryModel(bright, gives="labels", classes=2)
     question = Question("q", data, [plan("hopskipjump", eps=8 / 255)])
-    found = evaluate({"box": model}, question, tmp_path, settings=Settings(checks="none", budget=30))
+    found = evaluate({"box": model}, question, tmp_path, settings=Settings(checks="none", max_forwards=30))
     assert found.complete
     assert found.errors == 0
     assert sum(sum(cell.outcome.counts.values()) for cell in found.study.cells) == 20
     asked.clear()
-    again = evaluate({"box": model}, question, tmp_path, settings=Settings(checks="none", budget=30))
+    again = evaluate({"box": model}, question, tmp_path, settings=Settings(checks="none", max_forwards=30))
     assert again.reused == 1
     assert sum(asked) < 250
     with pytest.raises(TypeError, match=r"models\['box'\]: expected a torch.nn.Module, or a callable"):
@@ -201,7 +215,7 @@ def test_a_question_that_raises_costs_its_own_section(tmp_path, monkeypatch, cap
         changed = {**questions.DIAGNOSTICS, "gradients": entry}
         patch.setattr("assay.study.diagnostics.DIAGNOSTICS", changed)
         patch.setattr("assay.runs.diagnose.DIAGNOSTICS", changed)
-        patch.setattr("assay.study.diagnostics.learned", refuse)
+        patch.setattr("assay.study.diagnostics.learn_answers", refuse)
         assert main(words) == 1
     told = capsys.readouterr()
     assert "failed: gradients" in told.err
@@ -219,11 +233,11 @@ def test_a_question_that_raises_costs_its_own_section(tmp_path, monkeypatch, cap
 
 def test_a_dry_run_that_is_interrupted_says_so(tmp_path, monkeypatch, capsys):
     from assay.cli import run as command
-    from assay.runs.session import Conducted
+    from assay.runs.session import SessionResult
     from assay.study.run import StudyRun
 
     (tmp_path / "study.yaml").write_text(STUDY)
-    monkeypatch.setattr(command, "run_study", lambda *_, **__: StudyRun(None, Conducted(False, 0, (), 2), {}))
+    monkeypatch.setattr(command, "run_study", lambda *_, **__: StudyRun(None, SessionResult(False, 0, (), 2), {}))
     assert main(["run", str(tmp_path / "study.yaml"), "--dry-run"]) == 130
     told = capsys.readouterr().out
     assert "interrupted" in told
@@ -267,7 +281,7 @@ def test_the_device_of_a_study_reaches_training_questions_and_signatures(tmp_pat
         return real_to(self, *given, **more)
 
     monkeypatch.setattr(trained, "run_training", training)
-    monkeypatch.setattr(questions, "learned", learned)
+    monkeypatch.setattr(questions, "learn_answers", learned)
     monkeypatch.setattr(questions, "Case", case)
     monkeypatch.setattr(torch.nn.Module, "to", to)
     assert main(["run", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "run"), "--quiet"]) == 0

@@ -13,15 +13,15 @@ from torch import nn
 
 from assay.attacks.plan import plan
 from assay.data import Dataset
-from assay.runs.check_tasks import CheckOrder
+from assay.runs.check_tasks import CheckTask
 from assay.runs.executors import Local
 from assay.runs.settings import Settings
-from assay.runs.tasks import Order
-from assay.store.model_source import Source
-from assay.trust import Asking
+from assay.runs.tasks import AttackTask
+from assay.store.model_source import ModelSource
+from assay.trust import CheckRequest
 from assay.util.progress import Progress
 
-NOTHING = CheckOrder("none", Source("none.safetensors"), Path("none"), (), "", "cpu", 1, Asking("A1"))
+NOTHING = CheckTask("none", ModelSource("none.safetensors"), Path("none"), (), "", "cpu", 1, CheckRequest("A1"))
 """Work that a worker knows how to fail at."""
 BEFORE = Progress("none", 0, 1, 0, 0)
 
@@ -88,10 +88,10 @@ class Noisy(nn.Module):
 def test_a_random_model_draws_alike_in_every_process():
     """Whatever was drawn before: a run in workers, or after a kill, has the same table."""
     data = Dataset(torch.rand(8, 1, 4, 4), torch.zeros(8, dtype=torch.int64), ("a", "b", "c"))
-    order = Order(Noisy(), data, plan("pgd:steps=3", eps=0.01), Settings(), 0, 8)
-    one = order.carry_out().columns
+    order = AttackTask(Noisy(), data, plan("pgd:steps=3", eps=0.01), Settings(), 0, 8)
+    one = order.run_task().columns
     torch.rand(5)
-    other = order.carry_out().columns
-    later = replace(order, settings=Settings(seed=1)).carry_out().columns
+    other = order.run_task().columns
+    later = replace(order, settings=Settings(seed=1)).run_task().columns
     assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one if name != "seconds")
     assert not np.array_equal(one["margin"], later["margin"])

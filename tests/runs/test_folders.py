@@ -19,8 +19,18 @@ from assay.util.output_folder import claim, locked, out_folder
 from runs.builders import STUDY
 
 DATA = ["--data", "scenes:size=16,count=96", "--limit", "16"]
-FOREIGN = ("notes.txt", "report.html", "samples.csv", "summary.json", "images/mine.safetensors", ".x.part",
-           "model.safetensors", "identifier.safetensors", "checkpoint.pt", "corruptions.csv")  # fmt: skip
+FOREIGN = (
+    "notes.txt",
+    "report.html",
+    "samples.csv",
+    "summary.json",
+    "images/mine.safetensors",
+    ".x.part",
+    "model.safetensors",
+    "identifier.safetensors",
+    "checkpoint.pt",
+    "corruptions.csv",
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +48,26 @@ def commands(model):
         "fit": ["fit", "magnet", *DATA, "--epochs", "1"],
         "diagnose": ["diagnose", str(model), *DATA, "--train-limit", "16", "--which", "parameters"],
         "corruptions": ["corruptions", "--model", str(model), *DATA, "--only", "fog"],
-        "signatures": ["signatures", str(model), *DATA, "--test-limit", "8", "--epochs", "1", "--warmup", "0", "--arch",
-                       "tiny-cnn", "--kinds", "pgd,patch", "--steps", "2", "--columns", "image"],
-    }  # fmt: skip
+        "signatures": [
+            "signatures",
+            str(model),
+            *DATA,
+            "--test-limit",
+            "8",
+            "--epochs",
+            "1",
+            "--warmup",
+            "0",
+            "--arch",
+            "tiny-cnn",
+            "--kinds",
+            "pgd,patch",
+            "--steps",
+            "2",
+            "--columns",
+            "image",
+        ],
+    }
 
 
 COMMANDS = tuple(commands("m"))
@@ -106,8 +133,14 @@ def copy(finished, tmp_path):
 
 def test_a_run_leaves_alone_what_its_ledger_does_not_name(copy, capsys):
     run, words = copy
-    mine = {"images/mine.safetensors": b"mine", ".report.html.abc.part": b"mine", "images/.x.part": b"mine",
-            "data/mine.safetensors": b"mine", "notes.csv": b"mine", "cards/other.md": b"mine"}  # fmt: skip
+    mine = {
+        "images/mine.safetensors": b"mine",
+        ".report.html.abc.part": b"mine",
+        "images/.x.part": b"mine",
+        "data/mine.safetensors": b"mine",
+        "notes.csv": b"mine",
+        "cards/other.md": b"mine",
+    }
     for name, data in mine.items():
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_bytes(data)
@@ -127,7 +160,7 @@ def test_a_file_of_a_name_that_a_run_writes_is_not_replaced(finished, tmp_path, 
     _, words = finished
     run = tmp_path / "run"
     with Ledger(run, write=True) as ledger:
-        ledger.keep(ended=False)
+        ledger.set_meta(ended=False)
     (run / name).write_bytes(b"mine")
     before = content(run)
     assert main([*words, "-o", str(run)]) == 2
@@ -307,15 +340,21 @@ def test_two_of_one_command_in_one_folder(model, tmp_path, command, capsys):
 
 
 def test_a_lock_goes_with_its_process(tmp_path):
-    code = ("from assay.util.output_folder import locked\nfrom pathlib import Path\nimport os, sys\n"
-            "with locked(Path(sys.argv[1])):\n    os._exit(9)\n")  # fmt: skip
+    code = (
+        "from assay.util.output_folder import locked\nfrom pathlib import Path\nimport os, sys\n"
+        "with locked(Path(sys.argv[1])):\n    os._exit(9)\n"
+    )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     with locked(tmp_path):
         pass
 
 
-DAMAGED = {"train": "checkpoint.pt", "fit": "checkpoint.pt", "signatures": "recogniser-image.pt",
-           "corruptions": "model.json"}  # fmt: skip
+DAMAGED = {
+    "train": "checkpoint.pt",
+    "fit": "checkpoint.pt",
+    "signatures": "recogniser-image.pt",
+    "corruptions": "model.json",
+}
 
 
 @pytest.mark.parametrize("how", ["a byte", "cut"])

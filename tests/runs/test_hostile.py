@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from assay.cli import main
-from assay.store.digests import seal_all
+from assay.store.digests import write_all_digests
 from assay.store.sqlite import NAME
 from report.hostile import PAYLOADS
 from runs.builders import STUDY
@@ -32,7 +32,7 @@ def run(tmp_path):
 def change(run, statement, *values):
     with sqlite3.connect(run / NAME) as db:
         db.execute(statement, values)
-        seal_all(db)  # whoever forges a ledger repairs its digests
+        write_all_digests(db)  # whoever forges a ledger repairs its digests
     db.close()
 
 
@@ -56,8 +56,9 @@ def test_code_that_a_ledger_names_is_not_run(run, capsys):
 
 def test_code_that_a_study_names_is_not_run(tmp_path, capsys):
     file = tmp_path / "study.yaml"
-    file.write_text(STUDY.replace("clean: {train: {epochs: 1, arch: tiny-cnn}}",
-                                  "clean: {load: 'runs.test_hostile:factory'}"))  # fmt: skip
+    file.write_text(
+        STUDY.replace("clean: {train: {epochs: 1, arch: tiny-cnn}}", "clean: {load: 'runs.test_hostile:factory'}")
+    )
     for more in ([], ["--plan"], ["--dry-run"], ["--explain"]):
         assert main(["run", str(file), "-o", str(tmp_path / "run"), *more]) == 2
         assert "models.clean.load: expected a weights file or a hub, or --trust" in capsys.readouterr().err
@@ -101,7 +102,7 @@ def test_names_that_lead_outside_are_refused(run, name, command, capsys):
         db.execute(
             "UPDATE data SET about = ? WHERE digest = ?", (json.dumps({**json.loads(about), "file": name}), digest)
         )
-        seal_all(db)
+        write_all_digests(db)
     db.close()
     assert main([command, str(run)]) == (3 if command == "verify" else 2)
     told = capsys.readouterr()
@@ -137,7 +138,7 @@ def test_names_from_a_ledger_are_text(run, payload, capsys):
         (told,) = db.execute("SELECT value FROM meta WHERE name = 'told'").fetchone()
         changed = {**json.loads(told), "title": payload, "command": payload, "notes": [payload]}
         db.execute("UPDATE meta SET value = ? WHERE name = 'told'", (json.dumps(changed),))
-        seal_all(db)
+        write_all_digests(db)
     db.close()
     before = (run / "report.html").read_text()
     assert main(["report", str(run)]) == 0
@@ -155,11 +156,17 @@ def test_names_from_a_ledger_are_text(run, payload, capsys):
 @pytest.mark.parametrize("name", ["../../evil", "a/b", "..", "nul\x01l", "x" * 200, "con", "-rf"])
 def test_names_of_models_do_not_make_paths(tmp_path, name, capsys):
     file = tmp_path / "s.yaml"
-    file.write_text(json.dumps({
-        "title": "t", "models": {name: {"train": {"epochs": 0}}},
-        "data": {"d": {"load": "scenes:size=16,count=40", "limit": 8}},
-        "attacks": ["pgd:steps=1"], "run": {"checks": "none"},
-    }))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            {
+                "title": "t",
+                "models": {name: {"train": {"epochs": 0}}},
+                "data": {"d": {"load": "scenes:size=16,count=40", "limit": 8}},
+                "attacks": ["pgd:steps=1"],
+                "run": {"checks": "none"},
+            }
+        )
+    )
     out = tmp_path / "deep" / "er" / "run"
     code = main(["run", str(file), "-o", str(out), "--quiet"])
     assert code in (0, 2)

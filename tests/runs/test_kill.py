@@ -13,10 +13,25 @@ import pytest
 from runs.builders import STUDY
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
-POINTS = ("images-written:1", "images-written:5", "part-committed:1", "part-committed:7", "check-committed:1",
-          "check-committed:9", "summary-written", "tables-written", "report-written")  # fmt: skip
-SLOW = ["--set", "attacks=['pgd:steps=300,restarts=3', 'apgd:steps=200', 'square:queries=300']", "--set",
-        "run.stop=never", "--set", "run.checks=none"]  # fmt: skip
+POINTS = (
+    "images-written:1",
+    "images-written:5",
+    "part-committed:1",
+    "part-committed:7",
+    "check-committed:1",
+    "check-committed:9",
+    "summary-written",
+    "tables-written",
+    "report-written",
+)
+SLOW = [
+    "--set",
+    "attacks=['pgd:steps=300,restarts=3', 'apgd:steps=200', 'square:queries=300']",
+    "--set",
+    "run.stop=never",
+    "--set",
+    "run.checks=none",
+]
 
 
 def assay(*words):
@@ -82,8 +97,9 @@ def test_killed_again_and_again_at_random_moments(file, slow, tmp_path, executor
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra ray)")
 def test_killed_on_ray(file, quick, tmp_path):
     command = assay("run", file, "-o", tmp_path, "--quiet", "--executor", "ray", "--workers", "2")
-    killed = subprocess.run(command, env={**os.environ, "ASSAY_FAULT": "part-committed:3"}, capture_output=True,
-                            check=False)  # fmt: skip
+    killed = subprocess.run(
+        command, env={**os.environ, "ASSAY_FAULT": "part-committed:3"}, capture_output=True, check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "samples.csv").read_bytes() == quick
@@ -92,8 +108,13 @@ def test_killed_on_ray(file, quick, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_after_the_samples_under_way(file, slow, tmp_path, number, code):
     command = assay("run", file, "-o", tmp_path, *SLOW)
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not list(tmp_path.glob("images/*")):
         time.sleep(0.05)
         assert process.poll() is None

@@ -47,8 +47,11 @@ def victim(seed=0):
     return mlp(channels=1, size=SIZE, seed=seed)
 
 
-TWO = (Setting("pgd", assay.PGD(0.2, steps=3)), Setting("pgd", assay.PGD(0.4, steps=3)),
-       Setting("noise", assay.FGSM(0.3)))  # fmt: skip
+TWO = (
+    Setting("pgd", assay.PGD(0.2, steps=3)),
+    Setting("pgd", assay.PGD(0.4, steps=3)),
+    Setting("noise", assay.FGSM(0.3)),
+)
 
 
 def examples(n=24, seed=0, **more):
@@ -145,7 +148,11 @@ def test_the_columns_of_the_tables():
     changed = {name: replace(Plan(), **change) for name, change in SCENARIOS.items()}
     weights = {name: (plan.feature > 0, plan.classification > 0) for name, plan in changed.items()}
     assert (weights["A"], weights["B"], weights["C"], weights["redrl"]) == (
-        (False, False), (True, False), (False, True), (True, True))  # fmt: skip
+        (False, False),
+        (True, False),
+        (False, True),
+        (True, True),
+    )
     assert [changed[name].sees for name in ("image", "truth", "A")] == ["image", "truth", "redrl"]
     assert (Plan().reconstruction, Plan().feature, Plan().classification) == (0.01, 0.1, 1.0)
 
@@ -178,8 +185,9 @@ def test_training_goes_on_where_it_stopped(tmp_path, sees):
     for a, b in zip(whole.recogniser.parameters(), resumed.recogniser.parameters(), strict=True):
         assert torch.equal(a, b)
     other = []
-    train_recogniser(found, replace(plan, rate=1e-3), helpers(), out=tmp_path / "r.pt",
-                     progress=lambda d, *_: other.append(d))  # fmt: skip
+    train_recogniser(
+        found, replace(plan, rate=1e-3), helpers(), out=tmp_path / "r.pt", progress=lambda d, *_: other.append(d)
+    )
     assert other == [1, 2, 3]  # another plan begins anew
 
 
@@ -227,10 +235,14 @@ def test_restoration_by_hand():
 
 def test_the_verdict_on_a_confusion_hides_nothing():
     columns = ("clean", "pgd", "unknown")
-    assert "of 100 images 0.0 % are put down to what made them, 10.0 % are called unknown" in Confusion(
-        ("pgd",), columns, torch.tensor([[90, 0, 10]]), "Other budgets").verdict()  # fmt: skip
-    assert "of 4 images 25.0 % are called unknown" in Confusion(
-        ("stadv",), columns, torch.tensor([[2, 1, 1]]), "Another attack").verdict()  # fmt: skip
+    assert (
+        "of 100 images 0.0 % are put down to what made them, 10.0 % are called unknown"
+        in Confusion(("pgd",), columns, torch.tensor([[90, 0, 10]]), "Other budgets").verdict()
+    )
+    assert (
+        "of 4 images 25.0 % are called unknown"
+        in Confusion(("stadv",), columns, torch.tensor([[2, 1, 1]]), "Another attack").verdict()
+    )
     assert "no image" in Confusion((), columns, torch.zeros(0, 3), "None").verdict()
 
 

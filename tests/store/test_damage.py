@@ -163,12 +163,25 @@ def swap_images(folder):
 FIRST_BROKEN = "(cell, sample) = (SELECT cell, sample FROM sample WHERE status = 1 ORDER BY margin DESC LIMIT 1)"
 FIRST_SURVIVED = "(cell, sample) = (SELECT cell, sample FROM sample WHERE status = 2 LIMIT 1)"
 LOST = "UPDATE sample SET status = {} WHERE " + FIRST_BROKEN
-COLUMNS = {"y": "(y + 1) % 8", "target": "0", "predicted_clean": "(predicted_clean + 1) % 8",
-           "predicted": "7 - predicted", "margin": "-margin", "size": "size / 2 + 0.01",
-           "linf": "linf / 2 + 0.01", "l2": "l2 / 2 + 0.01",
-           "l1": "l1 / 2 + 0.01", "l0": "l0 + 1", "pixels": "pixels + 1", "steps": "steps + 1",
-           "forwards": "forwards + 1", "backwards": "backwards + 1", "checks": "checks + 1", "restart": "restart + 1",
-           "stage": "stage + 1"}  # fmt: skip
+COLUMNS = {
+    "y": "(y + 1) % 8",
+    "target": "0",
+    "predicted_clean": "(predicted_clean + 1) % 8",
+    "predicted": "7 - predicted",
+    "margin": "-margin",
+    "size": "size / 2 + 0.01",
+    "linf": "linf / 2 + 0.01",
+    "l2": "l2 / 2 + 0.01",
+    "l1": "l1 / 2 + 0.01",
+    "l0": "l0 + 1",
+    "pixels": "pixels + 1",
+    "steps": "steps + 1",
+    "forwards": "forwards + 1",
+    "backwards": "backwards + 1",
+    "checks": "checks + 1",
+    "restart": "restart + 1",
+    "stage": "stage + 1",
+}
 LEDGER = {
     "broken to survived": sql(LOST.format(2)),
     "survived to broken": sql(f"UPDATE sample SET status = 1 WHERE {FIRST_SURVIVED}"),
@@ -179,17 +192,22 @@ LEDGER = {
     "broken to not run": sql(LOST.format(5)),
     "a status that there is not": sql(LOST.format(77)),
     "a negative status": sql(LOST.format(-1)),
-    **{f"column {name}": sql(f"UPDATE sample SET {name} = {new} WHERE {FIRST_BROKEN}")
-       for name, new in COLUMNS.items()},
+    **{
+        f"column {name}": sql(f"UPDATE sample SET {name} = {new} WHERE {FIRST_BROKEN}") for name, new in COLUMNS.items()
+    },
     "an error's text": sql(f"UPDATE sample SET error = 'no' WHERE {FIRST_BROKEN}"),
     "a row deleted": sql("DELETE FROM sample WHERE cell = 1 AND sample = 3"),
     "a row added": sql("UPDATE sample SET sample = 99 WHERE cell = 1 AND sample = 5"),
-    "rows of two samples exchanged": sql("UPDATE sample SET sample = 1000 WHERE cell = 1 AND sample = 0",
-                                         "UPDATE sample SET sample = 0 WHERE cell = 1 AND sample = 1",
-                                         "UPDATE sample SET sample = 1 WHERE cell = 1 AND sample = 1000"),
+    "rows of two samples exchanged": sql(
+        "UPDATE sample SET sample = 1000 WHERE cell = 1 AND sample = 0",
+        "UPDATE sample SET sample = 0 WHERE cell = 1 AND sample = 1",
+        "UPDATE sample SET sample = 1 WHERE cell = 1 AND sample = 1000",
+    ),
     "a shard's row deleted": sql("DELETE FROM shard WHERE cell = 1 AND first = 8"),
-    "a shard deleted": sql("DELETE FROM shard WHERE cell = 1 AND first = 8",
-                           "DELETE FROM sample WHERE cell = 1 AND sample >= 8 AND sample < 16"),
+    "a shard deleted": sql(
+        "DELETE FROM shard WHERE cell = 1 AND first = 8",
+        "DELETE FROM sample WHERE cell = 1 AND sample >= 8 AND sample < 16",
+    ),
     "a shard moved": sql("UPDATE shard SET first = first + 1 WHERE cell = 1 AND first = 16"),
     "a shard shortened": sql("UPDATE shard SET count = count - 1 WHERE cell = 1 AND first = 8"),
     "images no longer named": sql("UPDATE shard SET images = NULL, sha256 = NULL"),
@@ -222,7 +240,7 @@ LEDGER = {
     "a table dropped: sample": sql("DROP TABLE sample"),
     "a table dropped: seal": sql("DROP TABLE seal"),
     "a table dropped: answer": sql("DROP TABLE answer"),
-}  # fmt: skip
+}
 FILES = {
     "a byte of an image": flipped("images/*"),
     "an image's file cut": cut("images/*", 500),
@@ -253,10 +271,18 @@ FILES = {
     "the manifest cut": cut("manifest.json", 50),
 }
 CHANGES = {**LEDGER, **FILES}
-REFUSED = ("another format", "a byte of the data", "the data cut",
-           "another label in the data", "other pixels in the data",
-           "a byte of the ledger's header", "a byte of the ledger's schema", "the ledger cut", "the ledger emptied",
-           *(name for name in CHANGES if "dropped" in name))  # fmt: skip
+REFUSED = (
+    "another format",
+    "a byte of the data",
+    "the data cut",
+    "another label in the data",
+    "other pixels in the data",
+    "a byte of the ledger's header",
+    "a byte of the ledger's schema",
+    "the ledger cut",
+    "the ledger emptied",
+    *(name for name in CHANGES if "dropped" in name),
+)
 """Changes after which the command refuses to go on; after the others it does again what is damaged."""
 
 
@@ -318,25 +344,32 @@ NOW_BROKEN = "UPDATE sample SET status = 1, stage = 0, margin = 5, predicted = (
 FORGED = {
     "broken to survived, with an image that fools": ("all", LOST.format(2)),
     "the same without its stage": (
-        "all", "UPDATE sample SET status = 2, stage = -1, restart = -1, margin = -margin WHERE " + FIRST_BROKEN),
-    "survived to broken, with an image that does not fool": (
-        "all", NOW_BROKEN),
-    "survived to broken, without an image": (
-        "broken", NOW_BROKEN),
+        "all",
+        "UPDATE sample SET status = 2, stage = -1, restart = -1, margin = -margin WHERE " + FIRST_BROKEN,
+    ),
+    "survived to broken, with an image that does not fool": ("all", NOW_BROKEN),
+    "survived to broken, without an image": ("broken", NOW_BROKEN),
     "broken to misclassified": (
-        "all", "UPDATE sample SET status = 0, predicted_clean = (y + 1) % 8 WHERE " + FIRST_BROKEN),
+        "all",
+        "UPDATE sample SET status = 0, predicted_clean = (y + 1) % 8 WHERE " + FIRST_BROKEN,
+    ),
     "misclassified to survived": (
-        "broken", "UPDATE sample SET status = 2, predicted_clean = y, stage = -1 WHERE (cell, sample) = "
-                  "(SELECT cell, sample FROM sample WHERE status = 0 LIMIT 1)"),
+        "broken",
+        "UPDATE sample SET status = 2, predicted_clean = y, stage = -1 WHERE (cell, sample) = "
+        "(SELECT cell, sample FROM sample WHERE status = 0 LIMIT 1)",
+    ),
     "broken to not run": ("all", LOST.format(5)),
     "a smaller norm": ("all", "UPDATE sample SET l2 = l2 / 2 WHERE " + FIRST_BROKEN),
-    "another predicted class": ("all", "UPDATE sample SET predicted = (CASE WHEN (predicted + 1) % 8 = y THEN "
-                                "(predicted + 2) % 8 ELSE (predicted + 1) % 8 END) WHERE " + FIRST_BROKEN),
+    "another predicted class": (
+        "all",
+        "UPDATE sample SET predicted = (CASE WHEN (predicted + 1) % 8 = y THEN "
+        "(predicted + 2) % 8 ELSE (predicted + 1) % 8 END) WHERE " + FIRST_BROKEN,
+    ),
     "a label": ("all", "UPDATE sample SET y = (y + 1) % 8 WHERE cell = 1 AND sample = 0"),
     "a target": ("all", "UPDATE sample SET target = 3 WHERE cell = 1 AND sample = 0"),
     "a status that there is not": ("all", LOST.format(77)),
     "a finished cell without some samples": ("all", "DELETE FROM shard WHERE cell = 1 AND first = 8"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORGED)
@@ -369,14 +402,14 @@ def test_workers_refuse_a_damaged_copy_of_the_data(whole, copied, capsys):
 
 
 def test_a_worker_compares_the_data_that_it_reads(whole, tmp_path):
-    from assay.runs.tasks import data_of, forget
+    from assay.runs.tasks import clear_caches, task_data
 
     path = next((whole / "all" / "data").iterdir())
     shutil.copy(path, tmp_path / path.name)
     about, tensors = read_tensors(path, "assay-data", "data")
-    assert len(data_of(tmp_path / path.name)) == len(tensors["y"])
-    forget()
+    assert len(task_data(tmp_path / path.name)) == len(tensors["y"])
+    clear_caches()
     tensors["y"] = torch.zeros_like(tensors["y"])
     write_tensors(tmp_path / path.name, tensors, "assay-data", about)
     with pytest.raises(ValueError, match="other images, labels, classes or masks"):
-        data_of(tmp_path / path.name)
+        task_data(tmp_path / path.name)

@@ -12,8 +12,8 @@ from assay.cli import main
 from assay.data import load
 from assay.models import build, save
 from assay.runs import Question, Settings, evaluate
-from assay.store.digests import seal_all
-from assay.store.model_source import Source
+from assay.store.digests import write_all_digests
+from assay.store.model_source import ModelSource
 from assay.store.verify import verify
 
 RECIPE = {"arch": "tiny-cnn", "channels": 3, "classes": 8, "size": 16}
@@ -28,7 +28,7 @@ def whole(tmp_path_factory):
     answers = model(data.images()).argmax(1)
     data.y[:16] = answers[:16].detach()  # right on most of them
     question = Question("Forged", data, [plan("pgd:steps=5", eps=0.3)])
-    source = {"m": Source(str(folder / "m.safetensors"))}
+    source = {"m": ModelSource(str(folder / "m.safetensors"))}
     evaluate({"m": model}, question, folder / "run", settings=Settings(checks="none"), sources=source)
     assert verify(folder / "run").faults == ()
     return folder / "run"
@@ -44,15 +44,18 @@ def edit(run, sql, *, repair):
     with closing(sqlite3.connect(run / "ledger.sqlite")) as ledger:
         ledger.executescript(sql)
         if repair:
-            seal_all(ledger)
+            write_all_digests(ledger)
         ledger.commit()
 
 
-@pytest.mark.parametrize("sql", [
-    "UPDATE plan SET words = replace(words, '0.3', '0.6')",
-    "UPDATE meta SET value = replace(value, 'Forged', 'Honest') WHERE name = 'title' OR name = 'told'",
-    "UPDATE data SET about = replace(about, '24', '25')",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE plan SET words = replace(words, '0.3', '0.6')",
+        "UPDATE meta SET value = replace(value, 'Forged', 'Honest') WHERE name = 'title' OR name = 'told'",
+        "UPDATE data SET about = replace(about, '24', '25')",
+    ],
+)
 @pytest.mark.parametrize("command", ["report", "export"])
 def test_readers_compare_every_row(run, sql, command, capsys):
     edit(run, sql, repair=False)
@@ -82,8 +85,11 @@ def test_repaired_digests_hide_nothing_that_can_be_computed(run, name):
 
 def test_what_could_not_be_checked_is_said_beside_the_result(run, capsys):
     (run.parent / "m.safetensors").unlink(missing_ok=True)
-    edit(run, "UPDATE meta SET value = replace(value, 'm.safetensors', 'gone.safetensors') WHERE name = 'sources'",
-         repair=True)  # fmt: skip
+    edit(
+        run,
+        "UPDATE meta SET value = replace(value, 'm.safetensors', 'gone.safetensors') WHERE name = 'sources'",
+        repair=True,
+    )
     main(["report", str(run)])
     capsys.readouterr()
     assert main(["verify", str(run)]) == 0
@@ -118,8 +124,21 @@ def test_a_model_that_raises_on_some_images_is_no_wrong_input(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     line = "if (x.mean((1, 2, 3)) > 0.5).any(): raise ValueError('too bright')"
     (tmp_path / "sometimes.py").write_text(ENDING.format(line=line))
-    words = ["evaluate", "--model", "sometimes:net", "--data", "scenes:size=16,count=40", "--limit", "16", "--attack",
-             "pgd:steps=2", "--checks", "none", "-o", "run"]  # fmt: skip
+    words = [
+        "evaluate",
+        "--model",
+        "sometimes:net",
+        "--data",
+        "scenes:size=16,count=40",
+        "--limit",
+        "16",
+        "--attack",
+        "pgd:steps=2",
+        "--checks",
+        "none",
+        "-o",
+        "run",
+    ]
     assert main(words) == 1
     assert "(ValueError: too bright); the same command tries" in capsys.readouterr().err
 
@@ -133,9 +152,17 @@ def test_images_that_never_fool_a_random_model_are_a_fault(tmp_path):
     save(model, tmp_path / "m.safetensors", recipe)
     data.y[:] = 1
     question = Question("Forged", data, [plan("pgd:steps=1", eps=1e-5)])
-    evaluate({"m": model}, question, tmp_path / "run", settings=Settings(checks="none"),
-             sources={"m": Source(str(tmp_path / "m.safetensors"))})  # fmt: skip
+    evaluate(
+        {"m": model},
+        question,
+        tmp_path / "run",
+        settings=Settings(checks="none"),
+        sources={"m": ModelSource(str(tmp_path / "m.safetensors"))},
+    )
     assert not any("random" in text for text in verify(tmp_path / "run").faults)
-    edit(tmp_path / "run", "UPDATE sample SET status = 1, margin = 0.5, predicted = (y + 1) % 8, stage = 0 "
-         "WHERE status = 2", repair=True)  # fmt: skip
+    edit(
+        tmp_path / "run",
+        "UPDATE sample SET status = 1, margin = 0.5, predicted = (y + 1) % 8, stage = 0 WHERE status = 2",
+        repair=True,
+    )
     assert any("the model is random" in text for text in verify(tmp_path / "run").faults)

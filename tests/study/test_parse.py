@@ -41,7 +41,7 @@ claims:
     unit: points
     least: 0.1
   - {says: More, source: figure 2, ours: {answer: learning, column: accuracy, where: {epoch: 3}}, unit: plain}
-run: {slots: 64, search: bfloat16, stop: never, passes: 500, shard: 32, images: broken, device: cpu}
+run: {slots: 64, search: bfloat16, stop: never, max_forwards: 500, shard: 32, images: broken, device: cpu}
 """
 
 
@@ -68,15 +68,18 @@ def test_all_errors_at_once_with_place_and_suggestion():
 
 NAMES = {
     "a model that is not there": (
-        "victims: [clean, robust]", "victims: [clean, robst]",
+        "victims: [clean, robust]",
+        "victims: [clean, robst]",
         "signatures.victims: expected",
     ),
     "data that is not there": (
-        "data: digits, limit: 32", "data: digts, limit: 32",
+        "data: digits, limit: 32",
+        "data: digts, limit: 32",
         "diagnostics[1].data: expected one of",
     ),
     "a start that comes later": (
-        "start: clean", "start: loaded",
+        "start: clean",
+        "start: loaded",
         "models.robust.train.start: expected a model trained",
     ),
     "a trail that is not kept": ("over: clean", "over: robust", "diagnostics[0].over: expected a model trained with"),
@@ -84,18 +87,20 @@ NAMES = {
     "an attack without a budget": ("fmn:norm=l2,eps=0.5", "fmn:norm=l2,steps=x", "attacks[2]"),
     "both origins": ("{load: model.safetensors,", "{load: m.pt, train: {}, ", "models.loaded: expected either load or"),
     "no budget for training": (
-        "objective: pgd-at, eps: 4/255,", "objective: pgd-at,",
+        "objective: pgd-at, eps: 4/255,",
+        "objective: pgd-at,",
         "models.robust.train: eps: expected",
     ),
     "a defence that is not there": ("jpeg:quality=50", "jpg:quality=50", "models.loaded.defence"),
     "a defence without its value": ("jpeg:quality=50", "smoothing", "smoothing:sigma: expected a value"),
     "data that nobody knows": ("load: digits", "load: digit", "data.digits.load: spec: expected one of"),
     "two kinds of number": (
-        "{robust: robust, attack", "{robust: robust, clean: clean, attack",
+        "{robust: robust, attack",
+        "{robust: robust, clean: clean, attack",
         "expected exactly one of",
     ),
     "no column": ("column: accuracy, ", "", "claims[1].ours: expected column"),
-    'a key twice': ('version: 1', 'version: 1\nversion: 1', "line 3, column 1: 'version' stands there twice"),
+    "a key twice": ("version: 1", "version: 1\nversion: 1", "line 3, column 1: 'version' stands there twice"),
     "a reference": ("seeds: [0, 1]", "seeds: &s [0, 1]\nabout: *s", "references"),
     "an object": ("seeds: [0, 1]", "seeds: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
     "not a number": ("rate: 1e-3", "rate: .nan", "finite"),
@@ -107,11 +112,13 @@ NAMES = {
     "no teacher": ("objective: clean,", "objective: distillation,", "distillation:teacher: expected the weights"),
     "a teacher of nobody": ("start: clean", "start: clean, teacher: loaded", "got 'teacher=loaded'"),
     "a teacher that comes later": (
-        "objective: clean,", "objective: distillation, teacher: robust,",
+        "objective: clean,",
+        "objective: distillation, teacher: robust,",
         "models.clean.train.teacher: expected a model trained before",
     ),
     "a start on other data": (
-        "epochs: 3, trail: true, milestones: [2], rate: 1e-3}}", "epochs: 3, trail: true}, data: [digits]}",
+        "epochs: 3, trail: true, milestones: [2], rate: 1e-3}}",
+        "epochs: 3, trail: true}, data: [digits]}",
         "models.robust.train.start: expected a model on the same data",
     ),
     "a kind of attack": ("kinds: [pgd, deepfool]", "kinds: [pgdd]", "signatures.kinds[0]: expected one of deepfool"),
@@ -121,13 +128,14 @@ NAMES = {
     "an answer that nobody asked for": ("answer: learning", "answer: profile", "claims[1] (answer): expected one of"),
     "a device": ("device: cpu", "device: cuda0", "run.device: expected auto, cpu"),
     "one attack": (
-        '["apgd:steps=20", "dual:steps=10", "fmn:norm=l2,eps=0.5"]', "pgd",
+        '["apgd:steps=20", "dual:steps=10", "fmn:norm=l2,eps=0.5"]',
+        "pgd",
         "attacks: expected a list, such as [first, second]",
     ),
     "true is no number": ("limit: 64, seed", "limit: true, seed", "data.scenes.limit: expected a number, got true"),
     "late milestones": ("milestones: [2]", "milestones: [9]", "train: milestones: expected epochs below 3"),
     "another version": ("version: 1", "version: 2", "version: expected 1, got 2"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", NAMES, ids=lambda name: name.replace(" ", "-"))
@@ -156,7 +164,7 @@ FIELDS = {
     "claims:": "claims: 3\nclaim:",
     "- says: Robust training helps.": "- sais: Robust training helps.",
     "curve: {eps: [1/255, 2/255]": "curve: {eps: [x, 2/255]",
-}  # fmt: skip
+}
 TOLD = {"title: Everything": 2, "\nmodels:": 2, "claims:": 2, "- says: Robust training helps.": 2}
 
 
@@ -208,8 +216,9 @@ def test_what_hangs_on_a_wrong_field_is_not_told():
     ],
 )
 def test_what_is_left_out_with_a_wrong_part_is_no_mistake_of_another(old, new):
-    text = FULL.replace("{answer: learning, column: accuracy, where: {epoch: 3}}",
-                        "{answer: restoration, column: accuracy}")  # fmt: skip
+    text = FULL.replace(
+        "{answer: learning, column: accuracy, where: {epoch: 3}}", "{answer: restoration, column: accuracy}"
+    )
     assert old in text
     with pytest.raises(StudyError) as caught:
         parse_study(text.replace(old, new))

@@ -16,12 +16,12 @@ from assay.data import Dataset, load
 from assay.models import build
 from assay.runs import Question, Settings, evaluate
 from assay.runs.executors import Inline, Local
-from assay.runs.tasks import Order
+from assay.runs.tasks import AttackTask
 from assay.store import lock, sqlite
 from assay.store.cell_key import MEANINGS
 from assay.store.columns import COLUMNS
 from assay.store.ledger import Ledger
-from assay.store.model_source import Source
+from assay.store.model_source import ModelSource
 from assay.store.sqlite import NAME
 from assay.store.verify import verify
 from assay.study.run import run_study
@@ -94,9 +94,11 @@ def test_claims_are_in_the_summary(copy):
 @pytest.mark.parametrize("how", ["two workers", "other slots", "other shards", "no images"])
 def test_the_verdicts_do_not_depend_on_how_it_is_run(whole, tmp_path, how):
     words = {
-        "two workers": ["--workers", "2"], "other slots": ["--set", "run.slots=3"],
-        "other shards": ["--set", "run.shard=24"], "no images": ["--set", "run.images=none"],
-    }[how]  # fmt: skip
+        "two workers": ["--workers", "2"],
+        "other slots": ["--set", "run.slots=3"],
+        "other shards": ["--set", "run.shard=24"],
+        "no images": ["--set", "run.images=none"],
+    }[how]
     assert main(["run", str(whole[1]), "-o", str(tmp_path), "--quiet", *words]) == 0
     mine, theirs = rows_of(tmp_path), rows_of(whole[0])
     for a, b in zip(mine, theirs, strict=True):
@@ -110,7 +112,7 @@ CHANGES = {
     "seeds=[1]": "the seed",
     "run.stop=never": "when a sample ends",
     "run.search=bfloat16": "the precision",
-    "run.passes=7": "the most forward passes",
+    "run.max_forwards=7": "the most forward passes",
     "attacks=['pgd:steps=6']": "the attack or its parameters",
     "budgets=[{eps: 7/255}]": "the attack or its parameters",
     "data.scenes.limit=20": "images, labels, classes or masks",
@@ -128,8 +130,9 @@ def test_what_decides_a_verdict_is_part_of_the_identity(copy, change, capsys):
     assert "changed: " in told
 
 
-@pytest.mark.parametrize("change", ["run.slots=5", "run.shard=4", "run.images=none", "run.errors=raise", "title=Other",
-                                    "about=words"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change", ["run.slots=5", "run.shard=4", "run.images=none", "run.errors=raise", "title=Other", "about=words"]
+)
 def test_what_decides_no_verdict_is_not(copy, change, capsys):
     folder, file = copy
     assert main(["run", str(file), "-o", str(folder), "--explain", "--set", change]) == 0
@@ -149,7 +152,7 @@ def test_weights_that_change_under_the_same_name_are_another_model(tmp_path, cap
         assert main([*words, "-o", str(tmp_path / f"run{seed}"), "--attack", "pgd:steps=2", "--checks", "none"]) == 0
         told.append([row["predicted_clean"] for row in rows_of(tmp_path / f"run{seed}")])
         fresh = build(**recipe)
-        fresh.load_state_dict(Source(str(tmp_path / "m.safetensors")).make().state_dict())
+        fresh.load_state_dict(ModelSource(str(tmp_path / "m.safetensors")).load().state_dict())
         data = load("scenes:size=16,count=40")
         with torch.no_grad():
             assert told[-1] == [str(c) for c in fresh.eval()(data.images()).argmax(1).tolist()]
@@ -166,7 +169,7 @@ def test_what_is_asked_for_twice_is_done_once(copy, capsys):
     names = [row["attack"] for row in rows_of(folder) if row["sample"] == "0"]
     assert names.count("PGD-20 linf 8/255") == 4
     with Ledger(folder) as ledger:
-        assert all(sum(part.count for part in parts) == 24 for parts in ledger.parts().values())
+        assert all(sum(part.count for part in parts) == 24 for parts in ledger.shards().values())
 
 
 def test_a_moved_run_goes_on(tmp_path, capsys):
@@ -189,7 +192,7 @@ def test_a_question_that_could_not_be_answered_is_asked_again(copy, monkeypatch,
         raise ImportError("captum is not installed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(questions, "asked", missing)
+        patch.setattr(questions, "run_diagnostic", missing)
         assert main(["run", str(asking), "-o", str(folder)]) == 1
     assert "gradients: Not answered: captum" in capsys.readouterr().err
     assert main(["run", str(asking), "-o", str(folder)]) == 0
@@ -253,8 +256,9 @@ def test_another_forward_is_another_model(tmp_path, monkeypatch):
 def test_disks_of_other_machines_are_known(tmp_path, monkeypatch, kind, network):
     lines = f"/dev/a / ext4 rw 0 0\nserver:/b {tmp_path} {kind} rw 0 0\n"
     real = sqlite.Path.read_text
-    monkeypatch.setattr(sqlite.Path, "read_text",
-                        lambda path, **how: lines if str(path) == "/proc/mounts" else real(path, **how))  # fmt: skip
+    monkeypatch.setattr(
+        sqlite.Path, "read_text", lambda path, **how: lines if str(path) == "/proc/mounts" else real(path, **how)
+    )
     assert sqlite.on_network(tmp_path) is network
     assert not sqlite.on_network(tmp_path.parent)
 
@@ -267,7 +271,7 @@ def test_a_model_that_cannot_be_checked_loses_nothing(tmp_path, monkeypatch, cap
 
     file = tmp_path / "study.yaml"
     file.write_text(STUDY)
-    monkeypatch.setattr(checks, "exam_of", raising)
+    monkeypatch.setattr(checks, "build_context", raising)
     assert main(["run", str(file), "-o", str(tmp_path / "run")]) == 0
     assert "cannot be checked: KeyError" in capsys.readouterr().err
     assert main(["run", str(file), "-o", str(tmp_path / "run"), "--require", "weak"]) == 3
@@ -332,7 +336,7 @@ class Failing:
 
     def next(self):
         ticket, order, *_ = self.inner.waiting[0]
-        what = order.first if isinstance(order, Order) else order.asking.check
+        what = order.first if isinstance(order, AttackTask) else order.asking.check
         key = (what, str(getattr(order, "planned", "")), str(order.model))
         self.seen[key] = self.seen.get(key, 0) + 1
         if self.seen[key] <= self.losses.get(what, 0):
@@ -349,7 +353,7 @@ def test_lost_workers_are_replaced(whole, tmp_path):
     assert not found.conducted.failures
     assert table(tmp_path / "run") == table(whole[0])
     with Ledger(tmp_path / "run") as ledger:
-        assert len([text for _, text in ledger.told() if "the worker was lost" in text]) == 2 * 4
+        assert len([text for _, text in ledger.events() if "the worker was lost" in text]) == 2 * 4
 
 
 def test_what_always_loses_its_worker_is_told_and_the_rest_goes_on(tmp_path):
@@ -379,15 +383,21 @@ def test_a_real_worker_that_dies(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("assay.runs.plan.inspect", lambda *_: ())  # it would look at the image here
         with pytest.raises(RuntimeError, match="the worker process ended 3 times on deadly: PGD-2"):
-            evaluate({"deadly": Deadly()}, question, tmp_path, settings=Settings(shard=4), executor=Local(1),
-                     sources={"deadly": Source("study.test_run:Deadly")})  # fmt: skip
+            evaluate(
+                {"deadly": Deadly()},
+                question,
+                tmp_path,
+                settings=Settings(shard=4),
+                executor=Local(1),
+                sources={"deadly": ModelSource("study.test_run:Deadly")},
+            )
     with Ledger(tmp_path) as ledger:
-        assert [part.first for parts in ledger.parts().values() for part in parts] == [0, 4]
+        assert [part.first for parts in ledger.shards().values() for part in parts] == [0, 4]
 
 
 def test_two_processes_do_not_write_to_one_run(copy, capsys):
     folder, file = copy
-    with lock.held(folder):
+    with lock.hold_run(folder):
         assert main(["run", str(file), "-o", str(folder)]) == 2
         told = capsys.readouterr()
         assert (
@@ -443,7 +453,7 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path, whole, monkeypatc
     writes = {"n": 0}
     from assay.runs import scheduler as module
 
-    real = module.write_part
+    real = module.write_images
 
     def full(*given):
         writes["n"] += 1
@@ -453,7 +463,7 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path, whole, monkeypatc
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_part", full)
+        patch.setattr(module, "write_images", full)
         assert main(["run", str(whole[1]), "-o", str(out), "--quiet"]) == 1
     told = capsys.readouterr().err
     assert sentence in told
@@ -464,7 +474,7 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path, whole, monkeypatc
 
 def test_the_ledger_may_be_full(tmp_path, whole, capsys, monkeypatch):
     out = tmp_path / "run"
-    real = Ledger.add
+    real = Ledger.add_shard
 
     def full(self, *given):
         if given[1].first == 16:
@@ -472,7 +482,7 @@ def test_the_ledger_may_be_full(tmp_path, whole, capsys, monkeypatch):
         real(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "add", full)
+        patch.setattr(Ledger, "add_shard", full)
         assert main(["run", str(whole[1]), "-o", str(out), "--quiet"]) == 1
     assert "full" in capsys.readouterr().err
     assert main(["run", str(whole[1]), "-o", str(out), "--quiet"]) == 0
@@ -505,8 +515,19 @@ def damage(folder, what):
         (folder / "manifest.json").write_text("{")
 
 
-@pytest.mark.parametrize("what", ["an image's bytes", "an image gone", "the table", "a number of the ledger",
-                                  "a verdict", "a row gone", "labels", "the manifest"])  # fmt: skip
+@pytest.mark.parametrize(
+    "what",
+    [
+        "an image's bytes",
+        "an image gone",
+        "the table",
+        "a number of the ledger",
+        "a verdict",
+        "a row gone",
+        "labels",
+        "the manifest",
+    ],
+)
 def test_verify_finds_damage(copy, what, capsys):
     folder, _ = copy
     assert main(["verify", str(folder)]) == 0
@@ -584,8 +605,11 @@ def test_progress_counts_what_is_broken_over_all_shards(tmp_path, executor):
     data = load("scenes:size=16,count=120", limit=24)
     model, seen = build("tiny-cnn", channels=3, classes=8, size=16).eval(), []
     question = Question("Counted", data, [plan("pgd:steps=2", eps=0.3)])
-    how = {"settings": Settings(checks="none", shard=8), "progress": seen.append,
-           "executor": None if executor is None else Failing({})}  # fmt: skip
+    how = {
+        "settings": Settings(checks="none", shard=8),
+        "progress": seen.append,
+        "executor": None if executor is None else Failing({}),
+    }
     outcome = evaluate({"m": model}, question, tmp_path, **how).study.cells[0].outcome
     last = seen[-1]
     assert (last.done, last.total) == (24, 24)

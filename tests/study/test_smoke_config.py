@@ -6,7 +6,7 @@ import pytest
 
 from assay.cli import main
 from assay.study.parse import read_study
-from assay.study.smoke_config import IMAGES, rehearsed
+from assay.study.smoke_config import IMAGES, shrink_study
 
 SMALL = sorted((Path(__file__).parents[2] / "studies" / "small").glob("*.yaml"))
 
@@ -14,7 +14,7 @@ SMALL = sorted((Path(__file__).parents[2] / "studies" / "small").glob("*.yaml"))
 @pytest.mark.parametrize("path", SMALL, ids=lambda p: p.stem)
 def test_it_asks_the_same_of_less(path):
     config = read_study(path)
-    small = rehearsed(config)
+    small = shrink_study(config)
     assert (small.models.keys(), small.attacks, small.claims) == (config.models.keys(), config.attacks, config.claims)
     assert [q.ask for q in small.diagnostics] == [q.ask for q in config.diagnostics]
     assert all(data.limit <= IMAGES for data in small.data.values())

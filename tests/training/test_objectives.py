@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from assay import PGD
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.data import load
 from assay.engine.api import perturb
 from assay.models import build, digest
@@ -26,8 +26,15 @@ from assay.training.records import Epoch
 from assay.training.validation import collapse
 
 DATA = load("scenes:size=16,count=96", split="train")
-SMALL = {"arch": "tiny-cnn", "epochs": 2, "batch": 32, "rate": 2e-3, "attack_steps": 2, "eps": 8 / 255,
-         "eps_background": 20 / 255}  # fmt: skip
+SMALL = {
+    "arch": "tiny-cnn",
+    "epochs": 2,
+    "batch": 32,
+    "rate": 2e-3,
+    "attack_steps": 2,
+    "eps": 8 / 255,
+    "eps_background": 20 / 255,
+}
 SPECS = {name: name for name in OBJECTIVES} | {"cure": "cure:weight=0.1", "awp": "awp:gamma=0.02"}
 
 
@@ -247,7 +254,7 @@ def test_stored_examples_are_those_of_the_attack(teacher):
     more = with_stored(DATA, model, PGD(8 / 255, steps=5), share=0.5)
     assert len(more) == len(DATA) + round(0.5 * len(DATA))
     made, labels = more.images(slice(len(DATA), None)), more.y[len(DATA) :]
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         before = (model(DATA.images()).argmax(1) == DATA.y).float().mean()
         after = (model(made).argmax(1) == labels).float().mean()
     assert after < before
@@ -286,14 +293,21 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                   "ACCELERATE_USE_CPU": "true"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "ACCELERATE_USE_CPU": "true",
+    }
     subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "one")], check=True, env=environment, timeout=300)
     world = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "two")],
-                         env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"})
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "two")],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
+        )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     assert [process.wait(timeout=300) for process in world] == [0, 0]
     curves = [
         [e["loss"] for e in json.loads((tmp_path / name / "history.json").read_text())] for name in ("one", "two")

@@ -160,8 +160,24 @@ def test_schedules_are_those_of_the_paper():
 @pytest.mark.kill
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path):
-    command = [sys.executable, "-m", "assay", "train", "--data", "scenes:size=16,count=400", "--epochs", "60",
-               "--objective", "pgd-at", "--eps", "4/255", "--attack-steps", "2", "--batch", "32"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "assay",
+        "train",
+        "--data",
+        "scenes:size=16,count=400",
+        "--epochs",
+        "60",
+        "--objective",
+        "pgd-at",
+        "--eps",
+        "4/255",
+        "--attack-steps",
+        "2",
+        "--batch",
+        "32",
+    ]
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     draws, kept, kills = random.Random(0), tmp_path / "parts" / "checkpoint.pt", 0
 
@@ -169,8 +185,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path):
         return kept.stat().st_mtime_ns if kept.exists() else 0
 
     while kills < 20:
-        process = subprocess.Popen([*command, "--out", str(tmp_path / "parts")], stderr=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(
+            [*command, "--out", str(tmp_path / "parts")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         before = stamp()
         if kills % 4:  # three of four runs get to a checkpoint first; the others die on the way there
             while stamp() == before and process.poll() is None:

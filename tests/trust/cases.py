@@ -11,7 +11,7 @@ from assay.defences import adaptation_of, defend
 from assay.engine.api import attack
 from assay.models import build
 from assay.training import Recipe, train
-from assay.trust import Exam, Result
+from assay.trust import CheckContext, Result
 
 EPS = 4 / 255
 ATTACKS = ("apgd:steps=60", "apgd:steps=60,loss=dlr", "square:queries=300")
@@ -41,12 +41,19 @@ def examined(model, attacks=ATTACKS, *, eps=EPS, adapted=True, norm="linf", coun
     for spec in attacks:
         planned = plan(spec, eps=eps, norm=norm) if isinstance(spec, str) else spec
         what = planned.attack if how is None else how.adapt(planned.attack)
-        outcome = attack(model, x, y, what, preflight=False, errors="record",
-                         surrogate=None if how is None else how.surrogate,
-                         test=None if how is None else how.test)  # fmt: skip
+        outcome = attack(
+            model,
+            x,
+            y,
+            what,
+            preflight=False,
+            errors="record",
+            surrogate=None if how is None else how.surrogate,
+            test=None if how is None else how.test,
+        )
         results.append(Result(planned, outcome, lambda i, o=outcome: o.images[i], adapted=adapted))
     recorded = dict.fromkeys(("model", "data", "code", "torch", "seed"), "known")
-    return Exam(model, x, y, tuple(results), recorded=recorded, **more)
+    return CheckContext(model, x, y, tuple(results), recorded=recorded, **more)
 
 
 def linear():

@@ -12,9 +12,9 @@ from assay.core.outcome import Status
 from assay.defences import defend
 from assay.parts.balls import Ball, Split
 from assay.parts.sparse_sets import Support
-from assay.parts.unmeasured_set import Described
-from assay.trust import Exam, Level, Result, consistency, examine
-from assay.trust.answer import worst
+from assay.parts.unmeasured_set import UnmeasuredSet
+from assay.trust import CheckContext, Level, Result, consistency, run_checks
+from assay.trust.answer import worst_result
 from assay.trust.budgets import members, outermost, within
 from assay.trust.known_answers import known_model
 from assay.trust.vary import with_budget, with_effort
@@ -23,7 +23,7 @@ from trust.zoo import Wrapped, lying, stuck, told
 
 
 def answer(exam, name):
-    return worst(examine(exam, only=(name,))[name])
+    return worst_result(run_checks(exam, only=(name,))[name])
 
 
 def test_what_lies_within_what():
@@ -36,20 +36,32 @@ def test_what_lies_within_what():
     assert within(Support(3), Support(5))
     assert not within(Support(3, "pixels"), Support(5))
     assert not within(None, large)
-    assert outermost([small, None, large, Split(small, large), Described("flow"), small]) == (
-        large, Split(small, large), Described("flow"))  # fmt: skip
+    assert outermost([small, None, large, Split(small, large), UnmeasuredSet("flow"), small]) == (
+        large,
+        Split(small, large),
+        UnmeasuredSet("flow"),
+    )
     x = torch.full((2, 1, 2, 2), 0.5)
     moved = x + torch.tensor([0.1, 0.3]).reshape(2, 1, 1, 1)
     assert members(large, x, moved).tolist() == [True, False]
-    assert members(Described("flow"), x, moved).tolist() == [False, False]
+    assert members(UnmeasuredSet("flow"), x, moved).tolist() == [False, False]
     assert members(Split(small, large), x, moved).tolist() == [False, False]  # no mask, nothing known
 
 
-@pytest.mark.parametrize(("spec", "words"), [
-    ("sigma-zero:eps=10", "l0 40"), ("dual", "F 16/255, B 80/255"), ("patch:side=2,eps=0.2", "eps=0.8"),
-    ("stadv:pixels=2", "flow ≤ 8 px"), ("recoloradv:eps=0.05", "0.2"), ("rotation:degrees=10", "rotation ≤ 40°"),
-    ("ddn:eps=0.5", "l2 2"), ("boundary:eps=0.5", "l2 2"), ("pgd", "linf 16/255"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("sigma-zero:eps=10", "l0 40"),
+        ("dual", "F 16/255, B 80/255"),
+        ("patch:side=2,eps=0.2", "eps=0.8"),
+        ("stadv:pixels=2", "flow ≤ 8 px"),
+        ("recoloradv:eps=0.05", "0.2"),
+        ("rotation:degrees=10", "rotation ≤ 40°"),
+        ("ddn:eps=0.5", "l2 2"),
+        ("boundary:eps=0.5", "l2 2"),
+        ("pgd", "linf 16/255"),
+    ],
+)
 def test_every_budget_can_be_widened(spec, words):
     wide = with_budget(plan(spec, eps=EPS).attack, 4)
     assert words in wide.describe() or words in repr(wide)
@@ -57,11 +69,19 @@ def test_every_budget_can_be_widened(spec, words):
     assert repr(none) != repr(plan(spec, eps=EPS).attack)
 
 
-@pytest.mark.parametrize(("spec", "access", "norm"), [
-    ("nes", "scores", None), ("square", "scores", None), ("apgd", "gradient", None), ("noise", "none", None),
-    ("hopskipjump", "labels", "linf"), ("fab-t", "gradient", "linf"), ("ddn", "gradient", "l2"),
-    ("ead", "gradient", "l1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "access", "norm"),
+    [
+        ("nes", "scores", None),
+        ("square", "scores", None),
+        ("apgd", "gradient", None),
+        ("noise", "none", None),
+        ("hopskipjump", "labels", "linf"),
+        ("fab-t", "gradient", "linf"),
+        ("ddn", "gradient", "l2"),
+        ("ead", "gradient", "l1"),
+    ],
+)
 def test_what_an_attack_declares(spec, access, norm):
     attack = plan(spec, eps=0.5, norm="l2" if spec == "ddn" else "linf").attack
     part = attack.stages()[0].attack if hasattr(attack, "stages") else attack
@@ -78,8 +98,10 @@ def test_a_weak_attack_within_another_set_is_found():
     assert answer(exam, "C12").level is not Level.NOT_APPLICABLE
 
 
-@pytest.mark.parametrize(("spec", "words"), [("stadv:steps=1,rate=0.001", "flow ≤ 3 px"),
-                                             ("recoloradv:steps=1,rate=0.0001,eps=0.3", "colours ≤ 0.3")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [("stadv:steps=1,rate=0.001", "flow ≤ 3 px"), ("recoloradv:steps=1,rate=0.0001,eps=0.3", "colours ≤ 0.3")],
+)
 def test_noise_within_a_flow_or_a_colour_map_is_held_against_its_attack(spec, words):
     found = answer(examined(trained(), ("pgd:steps=5", spec), count=32), "C6")
     assert found.level is Level.WARNING
@@ -92,7 +114,7 @@ def test_random_draws_are_not_held_against_themselves():
 
 
 def test_a_set_that_cannot_be_drawn_from_is_open(monkeypatch):
-    monkeypatch.setattr(Functional, "geometry", property(lambda self: Described("a set of one's own")))
+    monkeypatch.setattr(Functional, "geometry", property(lambda self: UnmeasuredSet("a set of one's own")))
     found = answer(examined(trained(), ("pgd:steps=5", "stadv:steps=3"), count=16), "C6")
     assert found.level is Level.OPEN
     assert "a set of one's own" in found.text
@@ -136,18 +158,22 @@ def test_a_distance_beside_a_budget_hides_nothing():
     assert [len(both.survivors()), len(alone.survivors())] == [len(alone.survivors())] * 2
 
 
-@pytest.mark.parametrize(("good", "bad"), [
-    ("dual-apgd:steps=20", "dual:steps=1,step_foreground=1e-6,step_background=1e-6"),
-    ("dual-apgd:steps=30,norm=l2,eps_foreground=0.3,eps_background=1.0", None), ("sigma-zero:eps=5", None),
-    ("fmn:norm=l0,eps=5", "sigma-zero:steps=1,eps=5"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("dual-apgd:steps=20", "dual:steps=1,step_foreground=1e-6,step_background=1e-6"),
+        ("dual-apgd:steps=30,norm=l2,eps_foreground=0.3,eps_background=1.0", None),
+        ("sigma-zero:eps=5", None),
+        ("fmn:norm=l0,eps=5", "sigma-zero:steps=1,eps=5"),
+    ],
+)
 def test_the_known_model_knows_other_sets(good, bad):
     x = torch.zeros(2, 1, 8, 8)
     for spec, passes in ((good, True), (bad, False)):
         if spec is None:
             continue
         result = Result(plan(spec, eps=EPS), None, lambda _: None)
-        exam = Exam(None, x, torch.zeros(2, dtype=torch.int64), (result,), masks=torch.ones(2, 1, 8, 8))
+        exam = CheckContext(None, x, torch.zeros(2, dtype=torch.int64), (result,), masks=torch.ones(2, 1, 8, 8))
         found = known_model(exam, result)
         assert (found.level is Level.PASSED) == passes, found.text
 
@@ -158,7 +184,7 @@ def test_the_known_model_knows_the_box(norm, eps):
     x = torch.zeros(2, 1, 8, 8)
     for spec, level in (("apgd:steps=20", Level.PASSED), ("pgd:steps=1,step_size=1e-6", Level.ISSUE)):
         result = Result(plan(spec, eps=eps, norm=norm), None, lambda _: None)
-        exam = Exam(None, x, torch.zeros(2, dtype=torch.int64), (result,))
+        exam = CheckContext(None, x, torch.zeros(2, dtype=torch.int64), (result,))
         assert known_model(exam, result).level is level
 
 
@@ -182,7 +208,7 @@ def test_few_images_of_many_classes_are_no_alarm(classes, each, share):
         other = (y + torch.randint(1, classes, y.shape, generator=draw)) % classes
         x = torch.zeros(len(y), 1, 4, 4)
         x[:, 0, 0, 0] = torch.where(torch.rand(len(y), generator=draw) < share, y, other) / 1000
-        exam = Exam(Told(classes), x, y, samples=len(y))
+        exam = CheckContext(Told(classes), x, y, samples=len(y))
         alarms += answer(exam, "A11").level in (Level.ISSUE, Level.WARNING)
     assert alarms <= 1
 
@@ -195,7 +221,7 @@ def test_less_than_the_commonest_class_is_no_chance():
     answer_of = torch.where(torch.arange(100) % 6 == 0, 1 - y, y)  # 83 of 100
     x = torch.zeros(100, 1, 4, 4)
     x[:, 0, 0, 0] = answer_of / 1000
-    assert answer(Exam(Told(2), x, y, samples=100), "A11").level in (Level.PASSED, Level.OPEN)
+    assert answer(CheckContext(Told(2), x, y, samples=100), "A11").level in (Level.PASSED, Level.OPEN)
 
 
 def test_a_librarys_attack_that_does_nothing_is_found():
@@ -216,7 +242,7 @@ def test_naming_the_commonest_class_is_chance():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2)).eval()
     with torch.no_grad():
         model[1].bias.copy_(torch.tensor([100.0, 0.0]))
-    assert answer(Exam(model, x, y), "A11").level is Level.ISSUE
+    assert answer(CheckContext(model, x, y), "A11").level is Level.ISSUE
 
 
 def test_a_detector_may_refuse_grey_images():

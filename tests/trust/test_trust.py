@@ -10,8 +10,8 @@ from assay.attacks.plan import plan
 from assay.cli import main
 from assay.defences import defend
 from assay.engine.api import attack, perturb
-from assay.trust import CHECKS, GRADES, Exam, Found, Level, examine, grade
-from assay.trust.answer import worst
+from assay.trust import CHECKS, GRADES, CheckContext, CheckResult, Level, grade, run_checks
+from assay.trust.answer import worst_result
 from assay.trust.defence import Frozen
 from assay.trust.grade import STANDARD, STRONG
 from assay.trust.planted import planted
@@ -23,7 +23,7 @@ from trust.zoo import ZOO, Wrapped, noisy
 @pytest.mark.parametrize("case", ZOO, ids=lambda name: name.replace(" ", "-"))
 def test_a_planted_failure_is_found_by_its_own_check(case):
     name, make = ZOO[case]
-    found = worst(examine(make(), only=(name,))[name])
+    found = worst_result(run_checks(make(), only=(name,))[name])
     assert found.level in (Level.ISSUE, Level.WARNING), found.text
     assert "could not be carried out" not in found.text
 
@@ -34,8 +34,10 @@ def test_no_false_alarm_on_an_honest_model(case):
     attacks = ("apgd:steps=20", "square:queries=100") if few else ATTACKS
     exam = examined(HONEST[case](), attacks, count=64 if case == "clean" else 32)
     exam = dataclasses.replace(exam, samples=64 if case == "clean" else 24)
-    found = examine(exam)
-    doubts = {n: worst(a).text for n, a in found.items() if worst(a).level in (Level.ISSUE, Level.WARNING)}
+    found = run_checks(exam)
+    doubts = {
+        n: worst_result(a).text for n, a in found.items() if worst_result(a).level in (Level.ISSUE, Level.WARNING)
+    }
     assert doubts == {}
     assert grade(found).grade in ("standard", "strong")
 
@@ -43,23 +45,25 @@ def test_no_false_alarm_on_an_honest_model(case):
 def test_scaled_logits_do_not_mask_our_losses():
     """Plain float32 cross-entropy has no gradient there; ours breaks what it breaks without the factor."""
     x, y = data()
-    broken = [attack(m, x, y, plan("pgd:steps=20", eps=EPS).attack, preflight=False).status.tolist()
-              for m in (trained(), Wrapped(after=lambda z: 1e4 * z))]  # fmt: skip
+    broken = [
+        attack(m, x, y, plan("pgd:steps=20", eps=EPS).attack, preflight=False).status.tolist()
+        for m in (trained(), Wrapped(after=lambda z: 1e4 * z))
+    ]
     assert sum(a != b for a, b in zip(*broken, strict=True)) <= 2  # of 64, on the boundary
 
 
 def test_a_failure_elsewhere_does_not_silence_its_check():
     """All checks together: the planted failure is among what was found, and the grade falls."""
     name, make = ZOO["masked by rounding"]
-    found = examine(dataclasses.replace(make(), samples=24))
-    assert worst(found[name]).level is Level.WARNING
+    found = run_checks(dataclasses.replace(make(), samples=24))
+    assert worst_result(found[name]).level is Level.WARNING
     assert grade(found).grade in ("weak", "unusable")
-    assert grade(examine(ZOO["no numbers"][1]())).grade == "unusable"
+    assert grade(run_checks(ZOO["no numbers"][1]())).grade == "unusable"
 
 
 def test_before_attacks_only_the_model_is_asked():
     x, y = data()
-    found = examine(Exam(trained(), x, y))
+    found = run_checks(CheckContext(trained(), x, y))
     assert {name[0] for name in found} == {"A"}
     assert grade(found).grade == "weak"
     assert "B1" in grade(found).why
@@ -67,29 +71,32 @@ def test_before_attacks_only_the_model_is_asked():
 
 def test_what_attacks_anew_can_be_left_out():
     exam = examined(trained(), ("apgd:steps=20", "square:queries=100"))
-    found = examine(exam, fast=True)
+    found = run_checks(exam, fast=True)
     assert "left out" in found["B6"][0].text
     assert grade(found).grade == "weak"
 
 
 def answers(**levels):
     given = dict.fromkeys(CHECKS, Level.PASSED) | levels
-    return {name: (Found(level, "so"),) for name, level in given.items()}
+    return {name: (CheckResult(level, "so"),) for name, level in given.items()}
 
 
-@pytest.mark.parametrize(("levels", "expected"), [
-    ({}, ("strong", ())),
-    ({"A3": Level.ISSUE, "B6": Level.WARNING}, ("unusable", ("A3",))),
-    ({"B6": Level.WARNING}, ("weak", ("B6",))),
-    ({"C11": Level.NOT_APPLICABLE}, ("standard", ("C11",))),
-    ({"C12": Level.NOT_APPLICABLE}, ("standard", ("C12",))),
-    ({"A10": Level.OPEN}, ("weak", ("A10",))),
-    ({"D4": Level.OPEN}, ("standard", ("D4",))),
-    ({"B3": Level.OPEN}, ("weak", ("B3",))),
-    (dict.fromkeys(("C4", "C5", "C6"), Level.NOT_APPLICABLE), ("weak", ("C4", "C5", "C6"))),
-    (dict.fromkeys(("C4", "C5"), Level.NOT_APPLICABLE), ("strong", ())),
-    ({"D1": Level.NOT_APPLICABLE, "A12": Level.NOT_APPLICABLE}, ("strong", ())),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ({}, ("strong", ())),
+        ({"A3": Level.ISSUE, "B6": Level.WARNING}, ("unusable", ("A3",))),
+        ({"B6": Level.WARNING}, ("weak", ("B6",))),
+        ({"C11": Level.NOT_APPLICABLE}, ("standard", ("C11",))),
+        ({"C12": Level.NOT_APPLICABLE}, ("standard", ("C12",))),
+        ({"A10": Level.OPEN}, ("weak", ("A10",))),
+        ({"D4": Level.OPEN}, ("standard", ("D4",))),
+        ({"B3": Level.OPEN}, ("weak", ("B3",))),
+        (dict.fromkeys(("C4", "C5", "C6"), Level.NOT_APPLICABLE), ("weak", ("C4", "C5", "C6"))),
+        (dict.fromkeys(("C4", "C5"), Level.NOT_APPLICABLE), ("strong", ())),
+        ({"D1": Level.NOT_APPLICABLE, "A12": Level.NOT_APPLICABLE}, ("strong", ())),
+    ],
+)
 def test_the_ladder(levels, expected):
     found = grade(answers(**levels))
     assert (found.grade, found.why) == expected
@@ -110,7 +117,7 @@ class Single(Wrapped):
 )
 def test_the_precision_of_the_slope_is_told(model, words):
     x, y = data()
-    (found,) = examine(Exam(model(), x, y), only=("A7",))["A7"]
+    (found,) = run_checks(CheckContext(model(), x, y), only=("A7",))["A7"]
     assert found.level is Level.PASSED
     assert words in found.text
 
@@ -140,7 +147,7 @@ def test_what_raises_is_open_and_loses_nothing(monkeypatch):
     asked = {**CHECKS, "A4": dataclasses.replace(CHECKS["A4"], ask=raising)}
     monkeypatch.setattr(registry, "CHECKS", asked)
     x, y = data()
-    (found,) = examine(Exam(trained(), x, y), only=("A4",))["A4"]
+    (found,) = run_checks(CheckContext(trained(), x, y), only=("A4",))["A4"]
     assert found.level is Level.OPEN
     assert "could not be carried out: KeyError" in found.text
 
@@ -150,8 +157,8 @@ def test_models_of_other_precisions_are_asked_too(kind):
     import copy
 
     exam = examined(copy.deepcopy(trained()).to(kind), ("pgd:steps=5",), count=32)
-    found = examine(exam, fast=True)
-    assert not [n for n, answers in found.items() if "could not be carried out" in worst(answers).text]
+    found = run_checks(exam, fast=True)
+    assert not [n for n, answers in found.items() if "could not be carried out" in worst_result(answers).text]
     assert (found["E6"][0].level is Level.WARNING) == (kind is torch.bfloat16)
 
 
@@ -174,22 +181,22 @@ def test_many_classes_are_no_other_order_of_classes(classes, share):
     answer = torch.where(torch.rand(128, generator=draw) < share, y, torch.randint(0, classes, (128,), generator=draw))
     x = torch.zeros(128, 1, 4, 4)
     x[:, 0, 0, 0] = answer / 1000
-    honest = Exam(Told(classes), x, y, samples=128)
-    assert examine(honest, only=("A11",))["A11"][0].level in (Level.PASSED, Level.WARNING)
+    honest = CheckContext(Told(classes), x, y, samples=128)
+    assert run_checks(honest, only=("A11",))["A11"][0].level in (Level.PASSED, Level.WARNING)
     shifted = dataclasses.replace(honest, y=(y + 1) % classes)
-    assert examine(shifted, only=("A11",))["A11"][0].level is Level.ISSUE
+    assert run_checks(shifted, only=("A11",))["A11"][0].level is Level.ISSUE
 
 
 def test_a_small_l2_budget_is_one():
     x = torch.zeros(4, 3, 224, 224)
     model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4)).eval()
     exam = examined(model, ("pgd:steps=1",), eps=0.25, norm="l2", x=x, y=torch.zeros(4, dtype=torch.int64))
-    assert examine(exam, only=("E3b",))["E3b"][0].level is Level.PASSED
+    assert run_checks(exam, only=("E3b",))["E3b"][0].level is Level.PASSED
 
 
 def test_too_few_images_are_no_pass():
-    found = examine(examined(trained(), ("apgd:steps=20", "square:queries=50"), count=8), fast=True)
-    assert worst(found["A10"]).level is Level.OPEN
+    found = run_checks(examined(trained(), ("apgd:steps=20", "square:queries=50"), count=8), fast=True)
+    assert worst_result(found["A10"]).level is Level.OPEN
     assert "A10" in grade(found).why
 
 
@@ -201,13 +208,13 @@ def test_a_refused_image_is_no_success():
     noise = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert not exam.fools(index, noise).any()
     assert (exam.logits(noise).argmax(1).cpu() != exam.y[index]).all()
-    (found,) = examine(exam, only=("D3",))["D3"]
+    (found,) = run_checks(exam, only=("D3",))["D3"]
     assert "it refuses 100 % of clean images" in found.text
 
 
 def test_random_models_are_shown_their_images_several_times():
     exam = examined(ZOO["random, without expectation"][1]().model, ("pgd:steps=10",))
-    (found,) = examine(exam, only=("B1",))["B1"]
+    (found,) = run_checks(exam, only=("B1",))["B1"]
     assert "of the time" in found.text
 
 
@@ -221,10 +228,10 @@ def test_frozen_draws_are_frozen_and_nothing_is_drawn_meanwhile():
     assert torch.equal(frozen(x), frozen(x))
     assert not torch.equal(frozen(x), Frozen(model, 1)(x))
     assert torch.equal(torch.rand(2), expected)
-    strong = examine(examined(model, ("apgd:steps=20",)), only=("D1b",))["D1b"][0]
+    strong = run_checks(examined(model, ("apgd:steps=20",)), only=("D1b",))["D1b"][0]
     assert strong.level is Level.PASSED
     assert "with its draws frozen" in strong.text
-    plain = examine(examined(trained(), ("pgd:steps=3",)), only=("D1b",))["D1b"][0]
+    plain = run_checks(examined(trained(), ("pgd:steps=3",)), only=("D1b",))["D1b"][0]
     assert plain.level is Level.NOT_APPLICABLE
 
 
@@ -233,10 +240,14 @@ def test_an_interrupt_inside_an_attack_is_no_answer(monkeypatch, name):
     """The engine ends an attack at Ctrl-C and says so; a check that counted what was there would be kept for good."""
     exam = examined(noisy() if name == "D1b" else trained("pgd-at"), ("pgd:steps=3",))
     for module in ("context", "planted", "known_answers"):
-        monkeypatch.setattr(f"assay.trust.{module}.attack", lambda *a, **k: exam.results[0].outcome.merge(
-            dataclasses.replace(exam.results[0].outcome, events=("interrupted",)), torch.arange(64)))  # fmt: skip
+        monkeypatch.setattr(
+            f"assay.trust.{module}.attack",
+            lambda *a, **k: exam.results[0].outcome.merge(
+                dataclasses.replace(exam.results[0].outcome, events=("interrupted",)), torch.arange(64)
+            ),
+        )
     with pytest.raises(KeyboardInterrupt):
-        examine(exam, only=(name,))
+        run_checks(exam, only=(name,))
 
 
 @pytest.mark.parametrize("name", ["C4", "C6", "D1b"])
@@ -250,16 +261,16 @@ def test_samples_that_raise_have_not_survived(monkeypatch, name):
         raise ValueError("odd")
 
     model.before = raising
-    found = examine(exam, only=(name,))[name][0]
+    found = run_checks(exam, only=(name,))[name][0]
     assert found.failed
     assert "samples raised, the first: ValueError: odd" in found.text
 
 
 def test_a_better_attack_among_the_claims_is_no_false_alarm():
     exam = examined(noisy(), ("bim:steps=2,step_size=0.0005", "apgd:steps=50"))
-    assert examine(exam, only=("D1b",))["D1b"][0].level is Level.PASSED
+    assert run_checks(exam, only=("D1b",))["D1b"][0].level is Level.PASSED
     exam = examined(defend(trained(), "bits:bits=6"), ("bim:steps=2,step_size=0.0005", "apgd:steps=50"))
-    assert examine(exam, only=("D4",))["D4"][0].level is Level.PASSED
+    assert run_checks(exam, only=("D4",))["D4"][0].level is Level.PASSED
 
 
 @pytest.mark.parametrize("name", ["C6", "B6"])
@@ -268,7 +279,7 @@ def test_samples_without_numbers_have_not_survived(name):
     exam = examined(trained(), ("bim:steps=2,step_size=0.0005",))
     off_grid = lambda x: (255 * x - (255 * x).round()).abs().amax((1, 2, 3), keepdim=True) > 1e-2  # noqa: E731
     model = Wrapped(before=lambda x: torch.where(off_grid(x), torch.nan, x))
-    found = examine(dataclasses.replace(exam, model=model), only=(name,))[name][0]
+    found = run_checks(dataclasses.replace(exam, model=model), only=(name,))[name][0]
     assert (found.level, found.failed) == (Level.OPEN, False)
     assert "the model gave no numbers" in found.text
 
@@ -278,13 +289,13 @@ def test_bytes_are_looked_at_as_floats_are():
     exam = examined(trained(), ("pgd:steps=5",), count=16)
     stored = dataclasses.replace(exam, x=(255 * exam.x).round().to(torch.uint8))
     only = ("A4", "A10", "B1", "B2", "B6", "C4", "C11")
-    assert examine(stored, only=only) == examine(exam, only=only)
+    assert run_checks(stored, only=only) == run_checks(exam, only=only)
 
 
 def test_images_that_were_not_kept_cannot_be_shown_again():
     exam = examined(trained(), ("pgd:steps=10",))
     blind = dataclasses.replace(exam, results=tuple(dataclasses.replace(r, image=lambda _: None) for r in exam.results))
-    found = examine(blind, only=("B1", "B2"))
+    found = run_checks(blind, only=("B1", "B2"))
     assert found["B1"][0].level is Level.OPEN
     assert "no image was kept" in found["B2"][0].text
 
@@ -297,12 +308,13 @@ def test_memory_that_runs_out_is_no_answer():
             return self.model(x)
 
     x, y = data()
-    exam = Exam(Small(), x, y)
-    assert torch.allclose(exam.clean, Exam(trained(), x, y).clean, atol=1e-5)
+    exam = CheckContext(Small(), x, y)
+    assert torch.allclose(exam.clean, CheckContext(trained(), x, y).clean, atol=1e-5)
 
 
-@pytest.mark.parametrize(("attacks", "level"), [(("bim:steps=1,step_size=0.0005",), Level.WARNING),
-                                                (("apgd:steps=60",), Level.PASSED)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("attacks", "level"), [(("bim:steps=1,step_size=0.0005",), Level.WARNING), (("apgd:steps=60",), Level.PASSED)]
+)
 def test_another_library_breaks_what_was_left(monkeypatch, attacks, level):
     """With a stand-in for the library, which may be absent: C13 warns of what it finds beyond the claims."""
     from assay.attacks.peers.adapter import Peer
@@ -314,7 +326,7 @@ def test_another_library_breaks_what_was_left(monkeypatch, attacks, level):
 
     monkeypatch.setattr(known_answers, "peer", theirs)
     monkeypatch.setattr(known_answers.importlib.util, "find_spec", lambda name: name == "foolbox" or None)
-    (found,) = examine(examined(trained("pgd-at"), attacks), only=("C13",))["C13"]
+    (found,) = run_checks(examined(trained("pgd-at"), attacks), only=("C13",))["C13"]
     assert found.level is level
     assert "PGD-40 of foolbox breaks" in found.text
 
@@ -346,7 +358,7 @@ def test_a_model_is_left_as_it_was():
     model = trained()
     before = {name: t.clone() for name, t in model.state_dict().items()}
     modes = [part.training for part in model.modules()]
-    examine(examined(model, ("pgd:steps=5", "square:queries=50")))
+    run_checks(examined(model, ("pgd:steps=5", "square:queries=50")))
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert modes == [part.training for part in model.modules()]
     assert all(p.requires_grad for p in model.parameters())
@@ -357,8 +369,23 @@ def test_check_on_the_command_line(tmp_path, capsys):
 
     path = tmp_path / "model.safetensors"
     save(trained().cpu(), path, {"arch": "tiny-cnn", "channels": 3, "classes": 8, "size": 16, "normalize": "half"})
-    words = ["check", str(path), "--data", "scenes:size=16,count=1200", "--eps", "4/255", "-o", str(tmp_path / "run"),
-             "--limit", "32", "--attack", "apgd:steps=20", "--attack", "square:queries=50", "--quiet"]  # fmt: skip
+    words = [
+        "check",
+        str(path),
+        "--data",
+        "scenes:size=16,count=1200",
+        "--eps",
+        "4/255",
+        "-o",
+        str(tmp_path / "run"),
+        "--limit",
+        "32",
+        "--attack",
+        "apgd:steps=20",
+        "--attack",
+        "square:queries=50",
+        "--quiet",
+    ]
     assert main([*words, "--json"]) in (0, 3)
     told = json.loads(capsys.readouterr().out)
     assert told["grade"] in GRADES
@@ -370,8 +397,20 @@ def test_check_on_the_command_line(tmp_path, capsys):
 def test_a_required_grade_decides_the_exit_code(tmp_path, capsys):
     model = tmp_path / "m"
     assert main(["train", "--data", "scenes:size=16,count=200", "-o", str(model), "--epochs", "1", "--quiet"]) == 0
-    words = ["evaluate", "--model", str(model / "model.safetensors"), "--data", "scenes:size=16,count=120", "--limit",
-             "24", "-o", str(tmp_path / "run"), "--attack", "pgd:steps=3", "--quiet"]  # fmt: skip
+    words = [
+        "evaluate",
+        "--model",
+        str(model / "model.safetensors"),
+        "--data",
+        "scenes:size=16,count=120",
+        "--limit",
+        "24",
+        "-o",
+        str(tmp_path / "run"),
+        "--attack",
+        "pgd:steps=3",
+        "--quiet",
+    ]
     assert main([*words, "--require", "strong"]) == 3
     assert "required strong" in capsys.readouterr().err
     assert main([*words, "--require", "string"]) == 2

@@ -127,8 +127,11 @@ def mixed(outcome):
 
 def small(name, **more):
     """Few attacks, so that the tests are quick."""
-    return lambda: examined(name() if callable(name) and not isinstance(name, nn.Module) else name,
-                            ("apgd:steps=30", "square:queries=100"), **more)  # fmt: skip
+    return lambda: examined(
+        name() if callable(name) and not isinstance(name, nn.Module) else name,
+        ("apgd:steps=30", "square:queries=100"),
+        **more,
+    )
 
 
 def permuted():
@@ -192,35 +195,43 @@ ZOO = {
     "images beyond the budget": ("B2", lambda: told(examined(trained(), ("pgd:steps=10",)), beyond)),
     "an attack that lies": ("B1", lambda: told(examined(trained("pgd-at"), ("pgd:steps=10",)), lying)),
     "clean errors counted as broken": ("B4", lambda: told(examined(trained(), ("pgd:steps=3",)), mixed)),
-    "gradients that know less than queries": ("C5", lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8),
-                                                                          ("bim:steps=10",))),
+    "gradients that know less than queries": (
+        "C5",
+        lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8), ("bim:steps=10",)),
+    ),
     "an attack of one kind": ("C10", lambda: examined(trained(), ("pgd:steps=10",))),
     "half precision": ("E6", lambda: half()),
     "a defence attacked unadapted": ("D5", lambda: unadapted("bits:bits=3")),
     "a rough surface": ("A8", small(lambda: Wrapped(before=lambda x: (x + 0.5 * (20000 * x).sin()).clamp(0, 1)))),
-    "planted examples that are not found": ("C11", lambda: examined(Wrapped(before=lambda x: x.detach() + 0 * x),
-                                                                    ("pgd:steps=5",))),
+    "planted examples that are not found": (
+        "C11",
+        lambda: examined(Wrapped(before=lambda x: x.detach() + 0 * x), ("pgd:steps=5",)),
+    ),
     "an attack that ignores its budget": ("C2", lambda: examined(trained("pgd-at"), (stuck(),))),
     "outputs through a tanh": ("A4", small(lambda: Wrapped(after=lambda z: torch.tanh(30 * z)))),
     "outputs through sigmoids, scaled": ("A4", small(lambda: Wrapped(after=lambda z: 4 * torch.sigmoid(10 * z) - 2))),
     "outputs that are clamped": ("A4", small(lambda: Wrapped(after=lambda z: (z - z.mean()).clamp(-0.1, 0.1)))),
     "an attack that fails at any budget": ("C3", lambda: examined(trained("pgd-at"), (negated(),))),
     "worse than its own first step": ("C4", lambda: examined(trained(), (negated(),))),
-    "queries that were asked, and not compared": ("C5", lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8),
-                                                                         ("bim:steps=10", "square:queries=300"))),
+    "queries that were asked, and not compared": (
+        "C5",
+        lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8), ("bim:steps=10", "square:queries=300")),
+    ),
     "images that transfer": ("C7", transferred),
     "an attack that fails where the answer is known": ("C12", lambda: examined(trained(), (negated(),))),
     "no way past a part without gradients": ("D2", lambda: unadapted("bits:bits=3")),
     "an attack that fails without the defence": ("D4", lambda: weakly(defend(trained(), "bits:bits=6"))),
     "an attack that fails with the draws frozen": ("D1b", lambda: weakly(noisy())),
     "an expectation over too few draws": ("D1", lambda: averaged(1)),
-    "a certificate that is too large": ("E5", lambda: examined(Overstated(trained(), 0.1), ("pgd:steps=20",), norm="l2",
-                                                               eps=0.5)),
+    "a certificate that is too large": (
+        "E5",
+        lambda: examined(Overstated(trained(), 0.1), ("pgd:steps=20",), norm="l2", eps=0.5),
+    ),
     "a start that decides": ("B7", lambda: examined(trained(), ("square:queries=10",), eps=24 / 255)),
     "a budget of 0 that is not one": ("C1", lambda: examined(trained(), (stuck("pgd:steps=10", EPS),))),
     "nothing written down": ("E3", lambda: unrecorded()),
     "a clean accuracy that is not known": ("A12", lambda: examined(trained(), ("pgd:steps=3",), reference=0.99)),
-}  # fmt: skip
+}
 
 
 def stuck(spec="noise:draws=1", eps=1e-4):

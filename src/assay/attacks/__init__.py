@@ -23,7 +23,7 @@ from assay.attacks.ead import EAD
 from assay.attacks.fab import FAB
 from assay.attacks.fgsm import FGM, FGSM
 from assay.attacks.fmn import FMN
-from assay.attacks.functional import ColorMap, SpatialFlow
+from assay.attacks.functional import SpatialFlow
 from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
@@ -31,6 +31,7 @@ from assay.attacks.on_support import OnSupport
 from assay.attacks.patch import Patch
 from assay.attacks.peers.adapter import Peer, peer
 from assay.attacks.pgd import BIM, PGD
+from assay.attacks.recolour import ColorMap
 from assay.attacks.refine import Refine
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation

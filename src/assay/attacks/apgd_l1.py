@@ -15,7 +15,7 @@ from assay.core.oracle import Evaluation, Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.counts import scaled_count
@@ -142,20 +142,26 @@ class SparseAutoPGD:
         after = state.scale.gather(1, at + 1).squeeze(1).to(rows.x)
         state = _remember(state, seen)
         reduce, state = _adapt(state, state.check.gather(1, at).squeeze(1))
-        here = torch.where(spread(reduce, state.best), state.best, state.delta)
-        grad = torch.where(spread(reduce, state.best), state.best_grad, seen.grad)
-        moved = here + sparse_direction(grad, state.share) * spread(state.rate * scale * self.geometry.eps, grad)
+        here = torch.where(expand_rows(reduce, state.best), state.best, state.delta)
+        grad = torch.where(expand_rows(reduce, state.best), state.best_grad, seen.grad)
+        moved = here + sparse_direction(grad, state.share) * expand_rows(state.rate * scale * self.geometry.eps, grad)
         late = state.step >= (1 - _EXACT) * self.steps
         exact = here + self.geometry.steepest(grad, here, rows, state.rate)
-        moved = torch.where(spread(late, moved), exact, moved)
+        moved = torch.where(expand_rows(late, moved), exact, moved)
         staged = after < scale
-        delta = self.geometry.project(torch.where(spread(staged, moved), state.best, moved), rows, after)
+        delta = self.geometry.project(torch.where(expand_rows(staged, moved), state.best, moved), rows, after)
         moved_on = self._next(rows, state, delta, staged)
         inside = scale <= 1
         hit = rows.goal.reached(seen.logits, state.image) & inside
         cost = torch.where(inside, -seen.value, torch.inf)
-        return Step(moved_on, torch.where(spread(inside, rows.x), state.image, rows.x), hit, cost,
-                    moved_on.step >= self.steps, pending=moved_on.image)  # fmt: skip
+        return Step(
+            moved_on,
+            torch.where(expand_rows(inside, rows.x), state.image, rows.x),
+            hit,
+            cost,
+            moved_on.step >= self.steps,
+            pending=moved_on.image,
+        )
 
     def describe(self) -> str:
         """Name, steps and budget."""
@@ -185,8 +191,8 @@ class SparseAutoPGD:
 def _remember(state: SparseState, seen: Evaluation) -> SparseState:
     better = seen.value > state.best_value
     return state._replace(
-        best=torch.where(spread(better, state.best), state.delta, state.best),
-        best_grad=torch.where(spread(better, state.best), seen.grad, state.best_grad),
+        best=torch.where(expand_rows(better, state.best), state.delta, state.best),
+        best_grad=torch.where(expand_rows(better, state.best), seen.grad, state.best_grad),
         best_value=torch.where(better, seen.value, state.best_value),
     )
 

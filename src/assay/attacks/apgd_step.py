@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from assay.core.geometry import Geometry
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Flag, PerRow
 from assay.parts.counts import scaled_count
 from assay.parts.step_rules import Move
@@ -97,19 +97,19 @@ class Auto:
         """One update with two projections (equations in section 3.1)."""
         state = self._seen(move, state)
         reduce, state = self._checkpoint(move.step, state)
-        here = torch.where(spread(reduce, state.best), state.best, move.parameters)
-        grad = torch.where(spread(reduce, state.best), state.best_grad, move.grad)
+        here = torch.where(expand_rows(reduce, state.best), state.best, move.parameters)
+        grad = torch.where(expand_rows(reduce, state.best), state.best_grad, move.grad)
         towards = move.project(here + self.geometry.steepest(grad, here, move.rows, state.rate))
         weight = torch.where(move.step == 0, 1.0, self.momentum).to(here.dtype)
-        by_row = spread(weight, here)
+        by_row = expand_rows(weight, here)
         moved = move.project(here + by_row * (towards - here) + (1 - by_row) * (here - state.before))
         return moved, state._replace(before=here)
 
     def _seen(self, move: Move, state: AutoState) -> AutoState:
         better = move.value > state.best_value
         return state._replace(
-            best=torch.where(spread(better, state.best), move.parameters, state.best),
-            best_grad=torch.where(spread(better, state.best), move.grad, state.best_grad),
+            best=torch.where(expand_rows(better, state.best), move.parameters, state.best),
+            best_grad=torch.where(expand_rows(better, state.best), move.grad, state.best_grad),
             best_value=torch.where(better, move.value, state.best_value),
             checked_value=torch.where(move.step == 0, move.value, state.checked_value),
             rises=state.rises + (move.value > state.last_value),

@@ -12,7 +12,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, PerRow
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.losses import Margin
@@ -132,7 +132,7 @@ class CarliniWagnerL2:
         delta = image - rows.x
         constant = state.bracket.constant
         loss = at.length.square() + constant * (self.confidence - seen.value)
-        grad = self.variable.pullback(rows, state.variable, spread(constant, delta) * seen.grad - 2 * delta)
+        grad = self.variable.pullback(rows, state.variable, expand_rows(constant, delta) * seen.grad - 2 * delta)
         variable, adam = self.adam.update(Move(rows, state.variable, grad, -loss, state.step, unprojected), state.adam)
         state = state._replace(variable=variable, adam=adam, found=state.found | reached, step=state.step + 1)
         state, ended = self._look(state, loss)

@@ -12,7 +12,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.losses import Margin
 from assay.parts.min_distance import budget, claim, within
@@ -125,7 +125,7 @@ class CarliniWagnerL0:
         seen = oracle.evaluate(Margin(), image, rows)
         at = claim(rows, image, seen.logits, "l0", self.geometry)
         weight = torch.where(seen.value < 0, state.constant, 0.0)
-        slope = spread(weight, delta) * seen.grad - 2 * delta
+        slope = expand_rows(weight, delta) * seen.grad - 2 * delta
         grad = torch.where(state.free, self.variable.pullback(rows, state.variable, slope), 0.0)
         move = Move(rows, state.variable, grad, -at.length, state.step, unprojected)
         variable, adam = self.adam.update(move, state.adam)
@@ -150,8 +150,12 @@ class CarliniWagnerL0:
         free = state.free & ~frozen
         clock = torch.zeros_like(state.step)
         won = state._replace(
-            variable=variable, adam=self.adam.init(variable), free=free, step=clock, searches=state.searches + 1,
-        )  # fmt: skip
+            variable=variable,
+            adam=self.adam.init(variable),
+            free=free,
+            step=clock,
+            searches=state.searches + 1,
+        )
         again = state._replace(
             adam=self.adam.init(state.variable), constant=2 * state.constant, step=clock, searches=state.searches + 1
         )

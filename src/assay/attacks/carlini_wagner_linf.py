@@ -12,7 +12,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, PerRow
 from assay.parts.losses import Margin
 from assay.parts.min_distance import budget, claim, within
@@ -145,19 +145,19 @@ class CarliniWagnerLinf:
         at = claim(rows, image, seen.logits, "linf", self.geometry)
         delta = image - rows.x
         nearer = at.reached & (at.length < state.best)
-        beyond = delta.sign() * (delta.abs() > spread(state.limit, delta))
-        slope = spread(state.constant, delta) * seen.grad - beyond
+        beyond = delta.sign() * (delta.abs() > expand_rows(state.limit, delta))
+        slope = expand_rows(state.constant, delta) * seen.grad - beyond
         grad = self.variable.pullback(rows, state.variable, slope)
         move = Move(rows, state.variable, grad, -at.length, state.step, unprojected)
         variable, adam = self.adam.update(move, state.adam)
         left = 1 - 0.99 * state.step.to(at.length) / max(self.steps, 1)  # ever shorter steps, which end nearer to τ
-        variable = state.variable + spread(left, variable) * (variable - state.variable)
+        variable = state.variable + expand_rows(left, variable) * (variable - state.variable)
         solved = at.reached & (at.length <= state.limit)
         state = state._replace(
-            variable=torch.where(spread(solved, variable), state.variable, variable),
+            variable=torch.where(expand_rows(solved, variable), state.variable, variable),
             adam=adam,
             best=torch.where(nearer, at.length, state.best),
-            kept=torch.where(spread(nearer, variable), state.variable, state.kept),
+            kept=torch.where(expand_rows(nearer, variable), state.variable, state.kept),
             found=state.found | (at.reached & (at.length <= state.limit)),
             step=state.step + 1,
         )
@@ -177,7 +177,7 @@ class CarliniWagnerLinf:
         lower = torch.maximum(self.decrease * state.best, 0.5 * (failed + state.best))
         constant = torch.where(stronger, 2 * state.constant, state.constant)
         limit = torch.where(stronger, state.limit, lower)
-        start = torch.where(spread(hopeless, state.kept), state.kept, state.variable)
+        start = torch.where(expand_rows(hopeless, state.kept), state.kept, state.variable)
         after = state._replace(
             variable=start,
             adam=self.adam.init(start),

@@ -13,7 +13,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import objective
 from assay.parts.min_distance import budget, claim, length_of, within
@@ -101,17 +101,17 @@ class DDN:
         """Evaluate, change the norm, take a step and go to the sphere."""
         image = (rows.x + state.delta).clamp(0, 1)
         seen = oracle.evaluate(objective(self.loss), image, rows)
-        found = claim(rows, image, seen.logits, "l2", self.geometry)
+        result = claim(rows, image, seen.logits, "l2", self.geometry)
         length = length_of(seen.grad, "l2").clamp_min(1e-37)
         rate = 0.01 + 0.495 * (1 + torch.cos(math.pi * state.step.to(length) / max(self.steps, 1)))
-        delta = state.delta + seen.grad * spread(rate / length, seen.grad)
-        radius = state.radius * torch.where(found.reached, 1 - self.gamma, 1 + self.gamma)
-        delta = delta * spread(radius / length_of(delta, "l2").clamp_min(1e-37), delta)
+        delta = state.delta + seen.grad * expand_rows(rate / length, seen.grad)
+        radius = state.radius * torch.where(result.reached, 1 - self.gamma, 1 + self.gamma)
+        delta = delta * expand_rows(radius / length_of(delta, "l2").clamp_min(1e-37), delta)
         moved = (rows.x + delta).clamp(0, 1)
         if self.levels is not None:
             moved = (moved * (self.levels - 1)).round() / (self.levels - 1)
         after = DDNState(moved - rows.x, radius, state.step + 1)
-        return Step(after, image, found.hit, found.cost, after.step >= self.steps)
+        return Step(after, image, result.hit, result.cost, after.step >= self.steps)
 
     def describe(self) -> str:
         """Name, steps and norm."""

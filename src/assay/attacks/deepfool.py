@@ -12,7 +12,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, Logits, PerRow
 from assay.parts.class_gaps import ranked_rivals
 from assay.parts.losses import Margin
@@ -123,7 +123,7 @@ class DeepFool:
         else:
             closed = state.place == 0
         length = (1 + self.overshoot) * (state.away + _BEYOND) if self.steps else torch.zeros_like(state.longest)
-        step = spread(torch.where(closed, length, 0.0), state.unit) * state.unit
+        step = expand_rows(torch.where(closed, length, 0.0), state.unit) * state.unit
         image = (state.image + step).clamp(0, 1)
         logits = oracle.logits(image, rows)
         at = claim(rows, image, logits, self.norm, self.geometry)
@@ -146,13 +146,17 @@ class DeepFool:
         lengths = length_of(grads.flatten(0, 1), dual_of(self.norm)).view_as(gaps).clamp_min(1e-6)
         away, best = torch.where(at < count[:, None], gaps / lengths, torch.inf).min(1)
         grad = grads[torch.arange(len(best), device=best.device), best]
-        unit = grad.sign() if self.norm == "linf" else grad / spread(lengths.gather(1, best[:, None]).squeeze(1), grad)
+        unit = (
+            grad.sign()
+            if self.norm == "linf"
+            else grad / expand_rows(lengths.gather(1, best[:, None]).squeeze(1), grad)
+        )
         nearer = away < state.away
         place = state.place + width
         state = state._replace(
             place=place,
             away=torch.where(nearer, away, state.away),
-            unit=torch.where(spread(nearer, unit), unit, state.unit),
+            unit=torch.where(expand_rows(nearer, unit), unit, state.unit),
             longest=torch.maximum(state.longest, torch.where(at < count[:, None], lengths, 0.0).amax(1)),
         )
         following = ranking.gather(1, place.clamp_max(ranking.shape[1] - 1)[:, None])

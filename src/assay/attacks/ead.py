@@ -12,7 +12,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.losses import Margin
@@ -119,8 +119,8 @@ class EAD:
         seen = oracle.evaluate(Margin(self.confidence), point, rows)
         left = 1 - state.step.to(rows.x) / max(self.steps, 1)
         constant = state.bracket.constant
-        slope = 2 * state.ahead - spread(constant, state.ahead) * seen.grad
-        delta = self._shrink(rows, state.ahead - spread(self.rate * left.clamp_min(0).sqrt(), slope) * slope)
+        slope = 2 * state.ahead - expand_rows(constant, state.ahead) * seen.grad
+        delta = self._shrink(rows, state.ahead - expand_rows(self.rate * left.clamp_min(0).sqrt(), slope) * slope)
         if self.steps == 0:
             delta = state.delta
         image = (rows.x + delta).clamp(0, 1)
@@ -132,7 +132,7 @@ class EAD:
         elastic = delta.flatten(1).square().sum(1) + self.beta * at.length
         loss = elastic + constant * (self.confidence - margin).clamp_min(0)
         weight = state.step.to(delta) / (state.step + 3).to(delta)
-        ahead = delta + spread(weight, delta) * (delta - state.delta)
+        ahead = delta + expand_rows(weight, delta) * (delta - state.delta)
         state = state._replace(delta=delta, ahead=ahead, found=state.found | reached, step=state.step + 1)
         state = self._clock(rows, state, loss)
         cost = torch.where(hit, at.length if self.rule == "l1" else elastic, torch.inf)

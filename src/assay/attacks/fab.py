@@ -15,7 +15,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.class_gaps import differences
@@ -100,7 +100,7 @@ class FastAdaptiveBoundary:
         if rows.attempt is not None and bool((rows.attempt > 0).any()):
             radius = _START[self.norm] if self.eps is None else min(self.eps, _START[self.norm])
             apart = rows.x + Ball(self.norm, radius / 2).sample(rows, rng, "start", edge=True)
-            image = torch.where(spread(rows.attempt > 0, image), apart, image)
+            image = torch.where(expand_rows(rows.attempt > 0, image), apart, image)
         count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
         return FABState(image, torch.full_like(count, torch.inf, dtype=rows.x.dtype), count)
 
@@ -113,7 +113,7 @@ class FastAdaptiveBoundary:
         logits = oracle.logits(image, rows)
         at = claim(rows, image, logits, self.norm, self.geometry)
         back = rows.x + self.beta * (image - rows.x)
-        after = torch.where(spread(at.reached, image), back, image)
+        after = torch.where(expand_rows(at.reached, image), back, image)
         least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
         state = FABState(after, least, state.step + 1)
         return Step(state, image, at.hit, at.cost, state.step >= self.steps)

@@ -13,7 +13,7 @@ from assay.core.oracle import Evaluation, Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import Margin
 from assay.parts.min_distance import budget, check_norm, claim, dual_of, hair, length_of, within
@@ -112,15 +112,15 @@ class FMN:
         seen = oracle.evaluate(Margin(), image, rows)
         at = claim(rows, image, seen.logits, self.norm, self.geometry)
         least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
-        found = state.found | at.reached
+        result = state.found | at.reached
         falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))
-        radius = self._radius(state, seen, at.reached, found, at.length, least, falling)
+        radius = self._radius(state, seen, at.reached, result, at.length, least, falling)
         furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)
         radius = torch.minimum(radius, furthest)
         rate = (_LAST_RATE + (_RATE - _LAST_RATE) * falling) / length_of(seen.grad, "l2").clamp_min(1e-37)
-        delta = self._into_ball(rows, state.delta + seen.grad * spread(rate, seen.grad), radius)
+        delta = self._into_ball(rows, state.delta + seen.grad * expand_rows(rate, seen.grad), radius)
         moved = (rows.x + delta).clamp(0, 1)
-        after = FMNState(moved - rows.x, radius, least, found, state.step + 1)
+        after = FMNState(moved - rows.x, radius, least, result, state.step + 1)
         done = after.step >= self.steps
         return Step(after, image, at.hit, at.cost, done)
 
@@ -129,9 +129,15 @@ class FMN:
         return f"FMN-{self.steps} {within(self.norm, self.eps)}"
 
     def _radius(
-        self, state: FMNState, seen: Evaluation, inside: torch.Tensor, found: torch.Tensor, length: PerRow,
-        least: PerRow, falling: PerRow,
-    ) -> PerRow:  # fmt: skip
+        self,
+        state: FMNState,
+        seen: Evaluation,
+        inside: torch.Tensor,
+        success: torch.Tensor,
+        length: PerRow,
+        least: PerRow,
+        falling: PerRow,
+    ) -> PerRow:
         gamma = self.last_gamma + (self.gamma - self.last_gamma) * falling
         radius = state.radius
         if self.norm == "l0":
@@ -140,13 +146,13 @@ class FMN:
             return torch.where(inside, less, more).clamp_min(0)
         boundary = seen.value.abs() / length_of(seen.grad, dual_of(self.norm)).clamp_min(1e-12)
         estimate = torch.maximum(_BEYOND * (length + boundary), (1 + gamma) * length + hair(seen.grad, self.norm))
-        outside = torch.where(found, radius * (1 + gamma), estimate)
+        outside = torch.where(success, radius * (1 + gamma), estimate)
         return torch.where(inside, torch.minimum(radius * (1 - gamma), least), outside)
 
     def _into_ball(self, rows: Rows, delta: Images, radius: PerRow) -> Images:
         """The nearest point of each row's ball and the box."""
         if self.norm == "linf":
-            limit = spread(radius, delta)
+            limit = expand_rows(radius, delta)
             return torch.minimum(torch.maximum(delta, -limit), limit)
         if self.norm == "l0":
             inside = (rows.x + delta).clamp(0, 1) - rows.x

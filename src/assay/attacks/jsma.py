@@ -13,7 +13,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Flag, Images, Logits
 from assay.parts.losses import CrossEntropy, Margin
 from assay.parts.min_distance import budget, claim, within
@@ -114,7 +114,7 @@ class JSMA:
         after = JSMAState(moved, still, state.step + 1)
         spent = after.step >= self._most(rows)
         stuck = ~touched.flatten(1).any(1)
-        pending = torch.where(spread(at.reached, image), image, moved) if self._most(rows) else None
+        pending = torch.where(expand_rows(at.reached, image), image, moved) if self._most(rows) else None
         return Step(after, image, at.hit, at.cost, at.reached | stuck | spent, pending=pending)
 
     def describe(self) -> str:
@@ -191,10 +191,10 @@ def best_pair(rise: Tensor, fall: Tensor, allowed: Flag) -> tuple[Tensor, Tensor
     upper = torch.ones(count, count, dtype=torch.bool, device=rise.device).triu(1)
     score = torch.where(real[:, :, None] & real[:, None, :] & upper, score, -torch.inf).flatten(1)
     value, at = score.max(1)
-    found = value.isfinite()[:, None]
+    result = value.isfinite()[:, None]
     chosen = torch.zeros_like(allowed)
     for part in (at // count, at % count):
-        chosen = chosen.scatter(1, index.gather(1, part[:, None]), found) | chosen
+        chosen = chosen.scatter(1, index.gather(1, part[:, None]), result) | chosen
     return chosen, value
 
 

@@ -14,7 +14,7 @@ from assay.core.oracle import Evaluation, Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Images, Logits
 from assay.parts.min_distance import length_of
 from assay.util.validate import number, reject
@@ -129,5 +129,5 @@ def support_of(delta: Images, quantile: float) -> Tensor:
     count = changed.sum(1)
     order = torch.where(changed, size, torch.inf).sort(dim=1).values
     at = (quantile * (count - 1).clamp_min(0)).floor().long()
-    threshold = spread(order.gather(1, at[:, None]).squeeze(1), size)
+    threshold = expand_rows(order.gather(1, at[:, None]).squeeze(1), size)
     return (changed & ((size > threshold) | (at[:, None] == 0))).view_as(delta)

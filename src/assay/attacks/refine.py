@@ -14,7 +14,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.bisection import Bracket, begin, narrow
@@ -136,7 +136,7 @@ class Refine:
         at = claim(rows, image, seen.logits, "l2", self.geometry)
         enough = rows.goal.margin(seen.logits) >= self.confidence
         reached = at.reached & enough
-        slope = -spread(state.bracket.constant, delta) * seen.grad
+        slope = -expand_rows(state.bracket.constant, delta) * seen.grad
         z = (self.alpha * state.z + self.rho * (delta + state.u) - slope) / (self.alpha + self.rho) * state.support
         better = reached & (at.length < state.least)
         state = state._replace(

@@ -19,7 +19,7 @@ from assay.attacks.ead import EAD
 from assay.attacks.fab import FAB
 from assay.attacks.fgsm import FGM, FGSM
 from assay.attacks.fmn import FMN
-from assay.attacks.functional import ColorMap, SpatialFlow
+from assay.attacks.functional import SpatialFlow
 from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
@@ -27,6 +27,7 @@ from assay.attacks.patch import Patch
 from assay.attacks.peers.adapter import peer, read_peer
 from assay.attacks.peers.libraries import LIBRARIES
 from assay.attacks.pgd import BIM, PGD
+from assay.attacks.recolour import ColorMap
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
 from assay.attacks.strattack import StrAttack
@@ -144,24 +145,26 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{suggest_attack(name, ATTACKS)}"))
     entry = ATTACKS[name]
     known = inspect.signature(entry.make).parameters
-    asked = read_arguments(name, text, known)
-    given = {**dict(entry.preset), **asked}
+    requested = read_arguments(name, text, known)
+    arguments = {**dict(entry.preset), **requested}
     if "norm" in known:
-        one_of(f"{name}:norm", given.get("norm", norm), (*NORMS, "l0"))
-        given = {"norm": norm, **given}
-    if "eps" in known and _applies(name, entry, asked, known["eps"], eps, norm):
-        given.setdefault("eps", eps)
+        one_of(f"{name}:norm", arguments.get("norm", norm), (*NORMS, "l0"))
+        arguments = {"norm": norm, **arguments}
+    if "eps" in known and _applies(name, entry, requested, known["eps"], eps, norm):
+        arguments.setdefault("eps", eps)
     if "eps_foreground" in known:
-        given.setdefault("eps_foreground", eps)
-        given.setdefault("eps_background", background_budget(given["eps_foreground"], given["norm"], eps_background))
+        arguments.setdefault("eps_foreground", eps)
+        arguments.setdefault(
+            "eps_background", background_budget(arguments["eps_foreground"], arguments["norm"], eps_background)
+        )
     for key, parameter in known.items():
-        if parameter.default is inspect.Parameter.empty and key not in given:
+        if parameter.default is inspect.Parameter.empty and key not in arguments:
             what = "the number of values, as in --eps 20 or" if entry.norm == "l0" else "a value, as in"
             reject(f"{name}:{key}", f"{what} {name}:{key}=20", None)
-    _check_radii(name, given, given.get("norm", entry.norm))
-    if given.get("lam") and "salience" in known:
-        given["salience"] = SpectralResidual()
-    return entry.make(**given)
+    _check_radii(name, arguments, arguments.get("norm", entry.norm))
+    if arguments.get("lam") and "salience" in known:
+        arguments["salience"] = SpectralResidual()
+    return entry.make(**arguments)
 
 
 def source_of(spec: str) -> str:
@@ -171,15 +174,15 @@ def source_of(spec: str) -> str:
 
 
 def _applies(
-    name: str, entry: Entry, given: Mapping[str, Any], parameter: inspect.Parameter, eps: float, norm: str
+    name: str, entry: Entry, arguments: Mapping[str, Any], parameter: inspect.Parameter, eps: float, norm: str
 ) -> bool:
     """Whether a budget in ``norm`` says anything about this attack."""
     if entry.norm in ("l0", "pixels") and eps >= 1 and eps == int(eps):  # a number of values: it can mean no other
         return True
-    if given.get("norm", norm) == norm:
+    if arguments.get("norm", norm) == norm:
         return entry.norm in (None, norm)
-    if parameter.default is inspect.Parameter.empty and "eps" not in given:
-        reject(f"{name}:eps", f"a budget in {given['norm']}, as in {name}:norm={given['norm']},eps=0.5", None)
+    if parameter.default is inspect.Parameter.empty and "eps" not in arguments:
+        reject(f"{name}:eps", f"a budget in {arguments['norm']}, as in {name}:norm={arguments['norm']},eps=0.5", None)
     return False
 
 

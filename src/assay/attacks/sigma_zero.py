@@ -13,7 +13,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import Margin
 from assay.parts.min_distance import budget, claim, length_of, within
@@ -111,17 +111,17 @@ class SigmaZero:
         square = state.delta.square()
         smooth = 2 * state.delta * self.sigma / (square + self.sigma).square() / max(state.delta[0:1].numel(), 1)
         slope = seen.grad - smooth
-        slope = slope / spread(length_of(slope, "linf").clamp_min(1e-12), slope)
+        slope = slope / expand_rows(length_of(slope, "linf").clamp_min(1e-12), slope)
         falling = 0.5 * (1 + torch.cos(math.pi * (state.step - 1).clamp_min(0).to(at.length) / max(self.steps, 1)))
         rate = self.rate * (_LAST_RATE + (1 - _LAST_RATE) * falling)
         move = Move(rows, torch.zeros_like(slope), slope, -at.length, state.step, unprojected)
         change, adam = Adam(1.0).update(move, state.adam)
-        moved = (rows.x + state.delta + spread(rate, change) * change).clamp(0, 1)
+        moved = (rows.x + state.delta + expand_rows(rate, change) * change).clamp(0, 1)
         falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))
         after = self.rate * (_LAST_RATE + (1 - _LAST_RATE) * falling)
         threshold = (state.threshold + torch.where(at.reached, self.pace, -self.pace) * after).clamp(0, 1)
         delta = moved - rows.x
-        delta = torch.where(delta.abs() < spread(threshold, delta), 0.0, delta)
+        delta = torch.where(delta.abs() < expand_rows(threshold, delta), 0.0, delta)
         state = SigmaZeroState(delta, adam, threshold, state.step + 1)
         return Step(state, image, at.hit, at.cost, state.step >= self.steps)
 

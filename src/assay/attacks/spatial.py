@@ -18,7 +18,7 @@ from assay.core.traits import Traits
 from assay.core.types import Count, Images
 from assay.parts.counts import scaled_count
 from assay.parts.losses import objective
-from assay.parts.unmeasured_set import Described
+from assay.parts.unmeasured_set import UnmeasuredSet
 from assay.util.validate import number, whole
 
 
@@ -79,9 +79,9 @@ class RotationTranslation:
         object.__setattr__(self, "loss", objective(self.loss))
 
     @property
-    def geometry(self) -> Described:
+    def geometry(self) -> UnmeasuredSet:
         """The limits."""
-        return Described.of(Pose(self.degrees, self.pixels))
+        return UnmeasuredSet.of(Pose(self.degrees, self.pixels))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class RotationTranslation:
         """With more poses, other limits or another loss."""
         pose = Pose(self.degrees, self.pixels)
         if geometry is not None:
-            limits = geometry.limits if isinstance(geometry, Described) else None
+            limits = geometry.limits if isinstance(geometry, UnmeasuredSet) else None
             if not isinstance(limits, Pose):
                 return None
             pose = limits

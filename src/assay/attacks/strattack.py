@@ -16,7 +16,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.bisection import Bracket, begin, narrow
@@ -146,7 +146,7 @@ class GroupSearch:
         """One ADMM iteration, and a look at the sparse perturbation that it has."""
         z = state.parts.z
         seen = oracle.evaluate(Margin(self.confidence), (rows.x + z).clamp(0, 1), rows)  # z itself may leave the box
-        slope = -spread(state.bracket.constant, z) * seen.grad
+        slope = -expand_rows(state.bracket.constant, z) * seen.grad
         weight = self.alpha * (state.step + 1).to(z).sqrt()
         parts, sparse = self.iterate(rows, state.parts, slope, weight)
         image = (rows.x + sparse).clamp(0, 1)
@@ -202,7 +202,7 @@ class GroupSearch:
         bound = groups.paste(y + parts.v, z)
         many = cover if self.consensus or self.stride >= self.group else torch.full_like(cover, float(y.shape[2]))
         bound = bound + (many - cover) * z  # outside its group a full copy is z
-        by_row = spread(weight, z)
+        by_row = expand_rows(weight, z)
         total = by_row * z + rho * (delta + parts.u + w + parts.s + bound) - slope
         moved = total / (by_row + rho * (2 + many))
         after = Splitting(moved, parts.u + delta - moved, parts.s + w - moved, parts.v + y - groups.cut(moved))
@@ -290,7 +290,7 @@ def StrAttack(
     """
     search = GroupSearch(
         group, stride, steps, rounds, patience, constant, tau, gamma, rho, alpha, distortion, confidence, consensus, eps
-    )  # fmt: skip
+    )
     if not whole("refine", refine):
         return search
     number("quantile", quantile, least=0, most=1)

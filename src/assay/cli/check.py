@@ -5,18 +5,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.cli.attack_options import plan_attacks
 from assay.cli.data import load_data
-from assay.cli.evaluate import planned
-from assay.cli.models import check_fit, named, require_same
-from assay.cli.output import command_line, emit, note, say, table, teller
-from assay.cli.results import tell_errors
+from assay.cli.models import check_fit, parse_models, require_same
+from assay.cli.output import command_line, print_json, print_line, print_note, print_table, progress_printer
+from assay.cli.results import print_errors
 from assay.core.combinators import unfold
 from assay.masks.sources import with_foreground
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
 from assay.runs.settings import device_of
-from assay.store.lock import require_own
-from assay.store.model_source import Source
+from assay.store.lock import require_own_folder
+from assay.store.model_source import ModelSource
 from assay.util.output_folder import out_folder
 from assay.util.progress import watched
 from assay.util.validate import number
@@ -84,47 +84,65 @@ def check(
     quiet
         No progress.
     """
-    require_own(out_folder(out))
+    require_own_folder(out_folder(out))
     loaded = load_data(data, split="test", limit=limit, seed=seed)
     names = list(attack or ()) or (None if suite else list(_DEFAULT))
-    plans, _ = planned(suite, names, eps, None, norm)
+    plans, _ = plan_attacks(suite, names, eps, None, norm)
     if any("mask" in stage.attack.needs for part in plans for stage in unfold(part.attack)):
         loaded = with_foreground(loaded, "auto")
-    name, path = named(model)
+    name, path = parse_models(model)
     recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
-    source = Source(path, tuple(recipe.items()) if arch else (), defence)
-    flags = {"--data": data, "--attack": attack, "--suite": suite, "--eps": eps, "--norm": norm, "--defence": defence,
-             "--limit": limit, "--arch": arch, "--seed": seed,
-             "--accuracy": accuracy, "--device": None if device == "cpu" else device, "--out": out}  # fmt: skip
+    source = ModelSource(path, tuple(recipe.items()) if arch else (), defence)
+    flags = {
+        "--data": data,
+        "--attack": attack,
+        "--suite": suite,
+        "--eps": eps,
+        "--norm": norm,
+        "--defence": defence,
+        "--limit": limit,
+        "--arch": arch,
+        "--seed": seed,
+        "--accuracy": accuracy,
+        "--device": None if device == "cpu" else device,
+        "--out": out,
+    }
     question = Question(f"Check of {name}", loaded, plans, command=command_line("check", [model], flags))
-    network = source.make()
+    network = source.load()
     check_fit(name, network, loaded, device_of(device))
     require_same(source, network)
     with watched(quiet=quiet or json) as progress:
-        found = run_evaluation(
-            {name: network}, question, out, settings=Settings(seed=seed, device=device_of(device)),
-            progress=progress, notice=(lambda _: None) if quiet or json else note, sources={name: source},
+        result = run_evaluation(
+            {name: network},
+            question,
+            out,
+            settings=Settings(seed=seed, device=device_of(device)),
+            progress=progress,
+            notice=(lambda _: None) if quiet or json else print_note,
+            sources={name: source},
             references={} if accuracy is None else {name: number("accuracy", accuracy, least=0, most=1)},
-            told=teller(quiet or json),
-        )  # fmt: skip
-    if not found.complete and found.signal:
-        note("interrupted; the same command goes on")
-        return 128 + found.signal
-    checked = found.study.checked.get(name)
+            check_progress=progress_printer(quiet or json),
+        )
+    if not result.complete and result.signal:
+        print_note("interrupted; the same command goes on")
+        return 128 + result.signal
+    checked = result.study.checked.get(name)
     if checked is None:
-        note(f"{name}: could not be checked; assay doctor, or a look at the model, may tell why")
+        print_note(f"{name}: could not be checked; assay doctor, or a look at the model, may tell why")
         return 1
     if json:
-        emit({"grade": checked.grade, "why": list(checked.why), "answers": [vars(a) for a in checked.answers]})
+        print_json({"grade": checked.grade, "why": list(checked.why), "answers": [vars(a) for a in checked.answers]})
     else:
         shown = [a for a in checked.answers if all_ or a.level in ("issue", "warning", "open")]
         if shown:
-            table([(a.check, a.level, f"{a.title}{' · ' + a.about if a.about else ''}: {a.text}") for a in shown],
-                  ("check", "level", "answer"))  # fmt: skip
+            print_table(
+                [(a.check, a.level, f"{a.title}{' · ' + a.about if a.about else ''}: {a.text}") for a in shown],
+                ("check", "level", "answer"),
+            )
         counts = {
             level: sum(a.level == level for a in checked.answers) for level in ("open", "passed", "not applicable")
         }
         why = f" ({', '.join(checked.why)})" if checked.why else ""
-        say(f"grade: {checked.grade}{why}; " + ", ".join(f"{count} {level}" for level, count in counts.items()))
-        say(f"report: {found.report}")
-    return tell_errors(found.errors, found.first_error) or (3 if checked.grade == "unusable" else 0)
+        print_line(f"grade: {checked.grade}{why}; " + ", ".join(f"{count} {level}" for level, count in counts.items()))
+        print_line(f"report: {result.report}")
+    return print_errors(result.errors, result.first_error) or (3 if checked.grade == "unusable" else 0)

@@ -11,8 +11,8 @@ import torch
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, named
-from assay.cli.output import emit, note, say, table
+from assay.cli.models import check_fit, parse_models
+from assay.cli.output import print_json, print_line, print_note, print_table
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
 from assay.corruptions.registry import TABLES
 from assay.models import load as load_model
@@ -72,7 +72,7 @@ def corruptions(
         if name not in CORRUPTIONS:
             reject("only", "one of " + ", ".join(CORRUPTIONS), described(f"{name!r}{nearest(name, CORRUPTIONS)}"))
     one_of("parameters", parameters, TABLES)
-    specs = dict(named(spec) for spec in model)
+    specs = dict(parse_models(spec) for spec in model)
     if len(specs) < len(model):
         reject("model", "a name for each model, all different (NAME=SPEC)", model)
     if baseline is not None and baseline != "alexnet" and baseline not in specs:
@@ -86,27 +86,27 @@ def corruptions(
     networks = {name: load_model(path, recipe=recipe if arch else None) for name, path in specs.items()}
     for name, network in networks.items():
         check_fit(name, network, loaded)
-    found: dict[str, Damage] = {}
+    results: dict[str, Damage] = {}
     with locked(out):
         claim(out, COMMAND, files, is_corruptions, remade=(TABLE,))
         for name, network in networks.items():
             network.to("cuda" if torch.cuda.is_available() else "cpu")
-            told = None if quiet or json else partial(tell, name)
+            info = None if quiet or json else partial(tell, name)
             kept = out / f"{file_name(name)}.json"
-            found[name] = measure(network, loaded, names=only, table=parameters, seed=seed, out=kept, progress=told)
-        scores = {name: _scores(damage, found, baseline) for name, damage in found.items()}
-        _write(out / TABLE, found)
+            results[name] = measure(network, loaded, names=only, table=parameters, seed=seed, out=kept, progress=info)
+        scores = {name: _scores(damage, results, baseline) for name, damage in results.items()}
+        _write(out / TABLE, results)
     if json:
-        emit({name: _result(damage, scores[name]) for name, damage in found.items()})
+        print_json({name: _result(damage, scores[name]) for name, damage in results.items()})
         return 0
-    names = list(next(iter(found.values())).accuracy)
-    rows = [["clean", *(f"{100 * d.clean:.1f} %" for d in found.values())]]
-    rows += [[kind, *(f"{100 * (1 - d.errors[kind]):.1f} %" for d in found.values())] for kind in names]
-    rows.append(["mean over corruptions", *(f"{100 * d.mean_accuracy:.1f} %" for d in found.values())])
+    names = list(next(iter(results.values())).accuracy)
+    rows = [["clean", *(f"{100 * d.clean:.1f} %" for d in results.values())]]
+    rows += [[kind, *(f"{100 * (1 - d.errors[kind]):.1f} %" for d in results.values())] for kind in names]
+    rows.append(["mean over corruptions", *(f"{100 * d.mean_accuracy:.1f} %" for d in results.values())])
     if baseline is not None:
         rows.append([f"mCE (of {baseline})", *(f"{100 * s['mCE']:.1f} %" for s in scores.values())])
-    table(rows, ("accuracy, mean over severities", *found))
-    say(f"results: {out / TABLE}")
+    print_table(rows, ("accuracy, mean over severities", *results))
+    print_line(f"results: {out / TABLE}")
     return 0
 
 
@@ -126,28 +126,28 @@ def _is_result(path: Path) -> bool:
 def tell(model: str, name: str, severity: int, accuracy: float) -> None:
     """A line for each corruption, when its five severities are there."""
     if severity in (0, 5):
-        note(f"{model}: {name}{f' up to severity {severity}' if severity else ''}: {100 * accuracy:.1f} %")
+        print_note(f"{model}: {name}{f' up to severity {severity}' if severity else ''}: {100 * accuracy:.1f} %")
 
 
 def _result(damage: Damage, scores: dict[str, float]) -> dict[str, object]:
-    found = {"clean": damage.clean, "accuracy": dict(damage.accuracy), "mean_accuracy": damage.mean_accuracy}
-    return {**found, "relative": scores} if scores else found
+    results = {"clean": damage.clean, "accuracy": dict(damage.accuracy), "mean_accuracy": damage.mean_accuracy}
+    return {**results, "relative": scores} if scores else results
 
 
-def _scores(damage: Damage, found: dict[str, Damage], baseline: str | None) -> dict[str, float]:
+def _scores(damage: Damage, results: dict[str, Damage], baseline: str | None) -> dict[str, float]:
     if baseline is None:
         return {}
     if baseline == "alexnet":
         return corruption_errors(damage, ALEXNET)
-    other = found[baseline]
+    other = results[baseline]
     return corruption_errors(damage, other.errors, clean=1 - other.clean)
 
 
-def _write(path: Path, found: dict[str, Damage]) -> None:
+def _write(path: Path, results: dict[str, Damage]) -> None:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("model", "corruption", "severity", "accuracy", "n"))
-    for name, damage in found.items():
+    for name, damage in results.items():
         writer.writerow((name, "clean", 0, damage.clean, damage.n))
         for kind, values in damage.accuracy.items():
             writer.writerows((name, kind, at + 1, value, damage.n) for at, value in enumerate(values))

@@ -9,19 +9,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.evaluate import planned
-from assay.cli.output import emit, note, say, teller
-from assay.cli.results import show_cells
+from assay.cli.attack_options import plan_attacks
+from assay.cli.output import print_json, print_line, print_note, progress_printer
+from assay.cli.results import print_cells
 from assay.data import Dataset
 from assay.data import load as load_data
 from assay.masks.sources import with_foreground
 from assay.report import write_report
 from assay.runs import Question, Settings
 from assay.runs import evaluate as run_evaluation
-from assay.runs.executors import Executor, Inline, Local, ended, processors
-from assay.runs.interrupts import Asked
-from assay.runs.retry_queue import Ticket, handed_out
-from assay.store.model_source import Source
+from assay.runs.executors import Executor, Inline, Local, closing, cpu_count
+from assay.runs.interrupts import StopRequest
+from assay.runs.retry_queue import QueuedTask, run_queue
+from assay.store.model_source import ModelSource
 from assay.store.summary import summarise
 from assay.training import Recipe
 from assay.training import train as run_training
@@ -64,20 +64,33 @@ def demo(
         reject("seed", "a whole number below 2^63", seed)
     out_folder(out)
     require_accelerate()
-    claim(out_folder(out), "demo", ("report.html",), adopt=lambda folder: (folder / "scenes").is_dir(),
-          remade=("report.html",))  # fmt: skip
-    lessons = {(chapter.name, name): _lesson(chapter, name, out, small=small, seed=seed)
-               for chapter in CHAPTERS for name in MODELS}  # fmt: skip
-    with ended(_executor(small)) as executor:
-        learned(lessons, executor, (lambda _: None) if quiet or json else note)
-    found = []
+    claim(
+        out_folder(out),
+        "demo",
+        ("report.html",),
+        adopt=lambda folder: (folder / "scenes").is_dir(),
+        remade=("report.html",),
+    )
+    lessons = {
+        (chapter.name, name): _lesson(chapter, name, out, small=small, seed=seed)
+        for chapter in CHAPTERS
+        for name in MODELS
+    }
+    with closing(_executor(small)) as executor:
+        train_model(lessons, executor, (lambda _: None) if quiet or json else print_note)
+    results = []
     for chapter in CHAPTERS:
         test = _images(chapter, "test", small=small)
         sources = {name: lessons[chapter.name, name].source for name in MODELS}
-        plans, curve = planned(
-            None, list(ATTACKS_SHOWN), chapter.eps, chapter.eps_background, "linf", eps_curve=chapter.curve,
+        plans, curve = plan_attacks(
+            None,
+            list(ATTACKS_SHOWN),
+            chapter.eps,
+            chapter.eps_background,
+            "linf",
+            eps_curve=chapter.curve,
             background_curve=chapter.background_curve,
-        )  # fmt: skip
+        )
         if small:
             curve = curve[:2]
         question = Question(
@@ -90,21 +103,27 @@ def demo(
         settings = Settings(seed=seed, checked=24, checks="fast" if small else "full")
         with watched(quiet=quiet or json) as progress:
             result = run_evaluation(
-                {name: source.make() for name, source in sources.items()}, question, out / chapter.name,
-                settings=settings, progress=progress, notice=_silent, sources=sources,
-                executor=_executor(small, progress), told=teller(quiet or json),
-            )  # fmt: skip
+                {name: source.load() for name, source in sources.items()},
+                question,
+                out / chapter.name,
+                settings=settings,
+                progress=progress,
+                notice=_silent,
+                sources=sources,
+                executor=_executor(small, progress),
+                check_progress=progress_printer(quiet or json),
+            )
         if not json:
-            show_cells(result)
+            print_cells(result)
         if not result.complete:
-            note("interrupted; the same command goes on")
+            print_note("interrupted; the same command goes on")
             return 128 + result.signal
-        found.append(result.study)
-    report = write_report(found, out / "report.html", title="Six classifiers under attack")
+        results.append(result.study)
+    report = write_report(results, out / "report.html", title="Six classifiers under attack")
     if json:
-        emit(summarise(found))
+        print_json(summarise(results))
     else:
-        say(f"\nreport: {report}  ({time.monotonic() - began:.0f} s)")
+        print_line(f"\nreport: {report}  ({time.monotonic() - began:.0f} s)")
     return 0
 
 
@@ -178,7 +197,7 @@ CHAPTERS = (
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DemoTask:
     """A model to be trained, as work for an executor.
 
     Attributes:
@@ -199,54 +218,54 @@ class Lesson:
         return self.recipe.epochs * (1 if self.recipe.objective == "clean" else 1 + self.recipe.attack_steps)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ModelSource:
         """Where the model is afterwards."""
-        return Source(str(self.folder / "model.safetensors"))
+        return ModelSource(str(self.folder / "model.safetensors"))
 
     @property
-    def model(self) -> Source:
+    def model(self) -> ModelSource:
         """See `Work`: what is to be made."""
         return self.source
 
-    def carry_out(self, progress: Callback | None = None) -> Path:
+    def run_task(self, progress: Callback | None = None) -> Path:
         """Train, or go on with it."""
         run_training(self.data, self.recipe, self.folder)
         return self.folder
 
 
-def learned(lessons: Mapping[tuple[str, str], Lesson], executor: Executor, notice: Callable[[str], None]) -> None:
+def train_model(lessons: Mapping[tuple[str, str], DemoTask], executor: Executor, notice: Callable[[str], None]) -> None:
     """Train the models, as many at once as the executor has room for.
 
     Raises:
         RuntimeError: a process ended again and again.
     """
     longest_first = sorted(lessons.items(), key=lambda item: -len(item[1].data) * item[1].passes)
-    todo = deque(Ticket(" ".join(name), lesson) for name, lesson in longest_first)
+    todo = deque(QueuedTask(" ".join(name), lesson) for name, lesson in longest_first)
     notice(f"training, or taking as they are, {len(todo)} models: {', '.join(ticket.job for ticket in todo)}")
-    for ticket, found in handed_out(todo, executor, Asked()):
-        if isinstance(found, Exception):
-            raise found
-        if found is None and ticket.given_up:
+    for ticket, result in run_queue(todo, executor, StopRequest()):
+        if isinstance(result, Exception):
+            raise result
+        if result is None and ticket.given_up:
             raise RuntimeError(f"{ticket.job}: its process ended again and again (killed, out of memory?)")
-        if found is not None:
+        if result is not None:
             notice(f"trained: {ticket.job}")
 
 
 def _executor(small: bool, progress: Callback | None = None) -> Executor:
     """A process for each processor, six at most; little work is done in this one."""
-    return Inline(progress) if small else Local(min(processors(), len(CHAPTERS) * len(MODELS)))
+    return Inline(progress) if small else Local(min(cpu_count(), len(CHAPTERS) * len(MODELS)))
 
 
 def _images(chapter: Chapter, part: str, *, small: bool) -> Dataset:
     """The chapter's training or test images, with masks."""
     limit = chapter.limit if part == "train" else chapter.test
-    found = with_foreground(load_data(chapter.train, split=part, limit=limit), chapter.foreground)
-    return found.head({"train": 256, "test": 32}[part]) if small else found
+    result = with_foreground(load_data(chapter.train, split=part, limit=limit), chapter.foreground)
+    return result.head({"train": 256, "test": 32}[part]) if small else result
 
 
-def _lesson(chapter: Chapter, name: str, out: Path, *, small: bool, seed: int) -> Lesson:
+def _lesson(chapter: Chapter, name: str, out: Path, *, small: bool, seed: int) -> DemoTask:
     folder = out / chapter.name / name.lower()
-    return Lesson(_images(chapter, "train", small=small), _recipe(chapter, name, small=small, seed=seed), folder)
+    return DemoTask(_images(chapter, "train", small=small), _recipe(chapter, name, small=small, seed=seed), folder)
 
 
 def _recipe(chapter: Chapter, name: str, *, small: bool, seed: int) -> Recipe:

@@ -6,8 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, named
-from assay.cli.output import command_line, note, say, teller
+from assay.cli.models import check_fit, parse_models
+from assay.cli.output import command_line, print_line, print_note, progress_printer
 from assay.diagnostics import Trail, load_trail
 from assay.diagnostics.context import Case
 from assay.diagnostics.registry import chosen
@@ -72,7 +72,7 @@ def diagnose(
     if len(model) == 1 and Path(model[0]).is_dir():
         trail = load_trail(model[0]).thinned(epochs)
     else:
-        models = {name: load_model(path) for name, path in map(named, model)}
+        models = {name: load_model(path) for name, path in map(parse_models, model)}
         if len(models) < len(model):
             reject("model", "a name for each model, all different (NAME=SPEC)", model)
     chosen(which, trail=trail is not None)  # a wrong name is said before images are read
@@ -81,18 +81,35 @@ def diagnose(
     for name, network in models.items():
         check_fit(name, network, test)
     case = Case(
-        trail, models,
+        trail,
+        models,
         train=load_data(data, split="train", limit=train_limit, seed=seed),
         test=test,
-        eps=radius, seed=seed, told=teller(quiet),
-    )  # fmt: skip
-    flags = {"--data": data, "--which": which, "--eps": eps, "--epochs": epochs, "--limit": limit,
-             "--train-limit": train_limit, "--seed": seed, "--out": out}  # fmt: skip
+        eps=radius,
+        seed=seed,
+        progress=progress_printer(quiet),
+    )
+    flags = {
+        "--data": data,
+        "--which": which,
+        "--eps": eps,
+        "--epochs": epochs,
+        "--limit": limit,
+        "--train-limit": train_limit,
+        "--seed": seed,
+        "--out": out,
+    }
     command = command_line("diagnose", model, flags)
-    asked = Path(model[0]).name if trail is not None else ", ".join(models)
-    found = ask(case, names, out, title=f"Diagnosis of {asked}", command=command,
-               notice=(lambda _: None) if quiet else note)  # fmt: skip
-    say(f"diagnosis: {found.page}")
-    for name in found.failed:
-        note(f"failed: {name} (its section of the page says why); the same command tries it again")
-    return 1 if found.failed else 0
+    requested = Path(model[0]).name if trail is not None else ", ".join(models)
+    result = ask(
+        case,
+        names,
+        out,
+        title=f"Diagnosis of {requested}",
+        command=command,
+        notice=(lambda _: None) if quiet else print_note,
+    )
+    print_line(f"diagnosis: {result.page}")
+    for name in result.failed:
+        print_note(f"failed: {name} (its section of the page says why); the same command tries it again")
+    return 1 if result.failed else 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from assay.cli.output import emit, table
+from assay.cli.output import print_json, print_table
 from assay.store.environment import facts
 from assay.util.packages import package_version
 
@@ -35,15 +35,15 @@ def doctor(*, json: bool = False) -> int:
     """
     checks = [*_installed(), _self_test()]
     if json:
-        emit({"facts": facts(), "checks": checks})
+        print_json({"facts": facts(), "checks": checks})
     else:
-        table([[k, v] for k, v in facts().items()], ("fact", "value"))
-        table([[c["name"], c["state"], c["text"]] for c in checks], ("check", "state", ""))
+        print_table([[k, v] for k, v in facts().items()], ("fact", "value"))
+        print_table([[c["name"], c["state"], c["text"]] for c in checks], ("check", "state", ""))
     return 0 if all(c["state"] != "failed" for c in checks) else 1
 
 
 def _installed() -> list[dict[str, Any]]:
-    found = []
+    results = []
     for library, (extra, purpose) in OPTIONAL.items():
         try:
             importlib.import_module(library)
@@ -54,9 +54,9 @@ def _installed() -> list[dict[str, Any]]:
             text = f'for {purpose}: pip install "assay[{extra}]"' if missing else str(error)
         except Exception as error:
             state, text = "broken", f"{type(error).__name__}: {str(error)[:120]}"
-        found.append({"name": library, "state": state, "text": text})
-    found.append({"name": "cores", "state": "ok", "text": f"{os.cpu_count()} seen, {torch.get_num_threads()} used"})
-    return found
+        results.append({"name": library, "state": state, "text": text})
+    results.append({"name": "cores", "state": "ok", "text": f"{os.cpu_count()} seen, {torch.get_num_threads()} used"})
+    return results
 
 
 def _self_test() -> dict[str, Any]:

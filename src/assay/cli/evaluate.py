@@ -1,20 +1,19 @@
 """``assay evaluate``: the main job."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.attacks.plan import Planned, plan
-from assay.attacks.plan import curve as curve_of
-from assay.attacks.registry import SUITES
+from assay.attacks.plan import Planned
+from assay.cli.attack_options import plan_attacks
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, named, require_same
-from assay.cli.output import note, teller
-from assay.cli.results import refused, show
+from assay.cli.models import check_fit, parse_models, require_same
+from assay.cli.output import print_note, progress_printer
+from assay.cli.results import is_refused, print_results
 from assay.core.combinators import unfold
-from assay.core.types import NORMS
 from assay.data import Dataset
 from assay.masks.sources import FOREGROUNDS, with_foreground
 from assay.runs import Question, Settings
@@ -22,11 +21,10 @@ from assay.runs import evaluate as run_evaluation
 from assay.runs.executors import Local
 from assay.runs.settings import device_of
 from assay.runs.starts import check_start
-from assay.store.lock import require_own
-from assay.store.model_source import Source
+from assay.store.lock import require_own_folder
+from assay.store.model_source import ModelSource
 from assay.trust.grade import GRADES
 from assay.util.output_folder import out_folder
-from assay.util.parse import parse_number
 from assay.util.progress import watched
 from assay.util.validate import described, nearest, one_of, reject, whole
 
@@ -57,7 +55,7 @@ def evaluate(
     search: str = "float32",
     stop: str = "hit",
     start: str = "random",
-    budget: int | None = None,
+    max_forwards: Annotated[int | None, Parameter(name=("--max-forwards", "--max-queries"))] = None,
     device: str = "auto",
     title: str | None = None,
     json: bool = False,
@@ -115,17 +113,17 @@ def evaluate(
         Architecture of a weights file that does not say it: a name (see: assay ls models), with :normalize=NAME behind
         it for weights of other programs (resnet18:normalize=imagenet), or package.module:Class of your own.
     seed
-        Of all random draws, and of the choice of images.
+        Random seed, also for the choice of images.
     slots
         Most rows in flight.
     search
         float32 or bfloat16; hits are re-measured in float32 in either case.
     stop
-        hit or never.
+        Stop at the first adversarial example (hit), or never.
     start
         What attacks by labels alone start from: random (images), data (for each sample the nearest image of another
         class), or a data set such as npz:FILE. A sample without a start is not run.
-    budget
+    max_forwards
         Most forward passes (queries) that an attack may spend on a sample; it is never exceeded.
     device
         auto, cpu, cuda, cuda:1, mps.
@@ -137,50 +135,107 @@ def evaluate(
         No progress.
     """
     _check_words(require, foreground, seed, workers)
-    settings = Settings(slots=slots, search=search, stop=stop, seed=seed, device=device_of(device), budget=budget,
-                        adaptive=not unadapted, checks=checks, start=start)  # fmt: skip
-    require_own(out_folder(out))
-    # Masks in a folder are named by a sample's number in the whole test part, so they come before the limit.
-    numbered = foreground.startswith("folder:")
-    loaded = load_data(data, split="test", limit=None if numbered else limit, seed=seed)
-    plans, curves = planned(
-        suite, attack, eps, eps_background, norm, eps_curve=curve, background_curve=curve_background,
+    settings = Settings(
+        slots=slots,
+        search=search,
+        stop=stop,
+        seed=seed,
+        device=device_of(device),
+        max_forwards=max_forwards,
+        adaptive=not unadapted,
+        checks=checks,
+        start=start,
+    )
+    require_own_folder(out_folder(out))
+    plans, curves = plan_attacks(
+        suite,
+        attack,
+        eps,
+        eps_background,
+        norm,
+        eps_curve=curve,
+        background_curve=curve_background,
         foreground_curve=curve_foreground,
-    )  # fmt: skip
-    if any("mask" in stage.attack.needs for part in (*plans, *curves) for stage in unfold(part.attack)):
-        loaded = with_foreground(loaded, foreground)
-    loaded = loaded.head(limit, seed)
+    )
+    loaded = _load_images(data, foreground, limit, seed, [*plans, *curves])
     check_start(start, loaded)
-    recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
-    sources = {}
-    for spec in model:
-        name, path = named(spec)
-        if name in sources:
-            reject("model", "a name for each model, all different (NAME=SPEC)", name)
-        sources[name] = Source(path, tuple(recipe.items()) if arch else (), defence)
-    models = {name: source.make() for name, source in sources.items()}
+    sources = _sources_of(model, arch, defence, loaded)
+    models = {name: source.load() for name, source in sources.items()}
     odd = [check_fit(name, model, loaded, settings.device) for name, model in models.items()]
-    for name, network in models.items():
+    for name, network in models.items() if workers else ():
         require_same(sources[name], network)
-    note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
+    print_note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
     for sentence in filter(None, (_said_of_classes(loaded), *odd)):
-        note(sentence)
+        print_note(sentence)
     question = Question(
         title=title or f"{', '.join(models)} on {loaded.name or data}",
         data=loaded,
         plans=plans,
         curve=curves,
-        command=_command(_flags(model, data, out, suite, attack, eps, eps_background, norm, curve, foreground,
-                                limit, arch, seed, slots, search, stop, curve_background, curve_foreground, budget,
-                                defence, True if unadapted else None, None if checks == "full" else checks,
-                                None if device == "auto" else device, title, None if start == "random" else start)),
-    )  # fmt: skip
+        command=_command(
+            _flags(
+                model,
+                data,
+                out,
+                suite,
+                attack,
+                eps,
+                eps_background,
+                norm,
+                curve,
+                foreground,
+                limit,
+                arch,
+                seed,
+                slots,
+                search,
+                stop,
+                curve_background,
+                curve_foreground,
+                max_forwards,
+                defence,
+                True if unadapted else None,
+                None if checks == "full" else checks,
+                None if device == "auto" else device,
+                title,
+                None if start == "random" else start,
+            )
+        ),
+    )
     with watched(quiet=quiet or json) as progress:
-        found = run_evaluation(
-            models, question, out, settings=settings, progress=progress, notice=note, sources=sources,
-            executor=Local(workers) if workers else None, told=teller(quiet or json),
-        )  # fmt: skip
-    return show(found, json=json) or refused(found.grades, require)
+        result = run_evaluation(
+            models,
+            question,
+            out,
+            settings=settings,
+            progress=progress,
+            notice=print_note,
+            sources=sources,
+            executor=Local(workers) if workers else None,
+            check_progress=progress_printer(quiet or json),
+        )
+    return print_results(result, json=json) or is_refused(result.grades, require)
+
+
+def _load_images(data: str, foreground: str, limit: int | None, seed: int, plans: Sequence[Planned]) -> Dataset:
+    """The test images, with foreground masks if an attack needs them."""
+    numbered = foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
+    loaded = load_data(data, split="test", limit=None if numbered else limit, seed=seed)
+    if any("mask" in stage.attack.needs for part in plans for stage in unfold(part.attack)):
+        loaded = with_foreground(loaded, foreground)
+    return loaded.head(limit, seed)
+
+
+def _sources_of(specs: Sequence[str], arch: str | None, defence: str | None, data: Dataset) -> dict[str, ModelSource]:
+    """Where the models come from, by name."""
+    recipe = {"arch": arch, "channels": data.x.shape[1], "classes": len(data.classes), "size": data.x.shape[2]}
+    sources: dict[str, ModelSource] = {}
+    for spec in specs:
+        name, path = parse_models(spec)
+        if name in sources:
+            reject("model", "a name for each model, all different (NAME=SPEC)", name)
+        sources[name] = ModelSource(path, tuple(recipe.items()) if arch else (), defence)
+    return sources
 
 
 def _check_words(require: str | None, foreground: str, seed: int, workers: int) -> None:
@@ -188,8 +243,11 @@ def _check_words(require: str | None, foreground: str, seed: int, workers: int) 
     if require is not None:
         one_of("require", require, GRADES)
     if foreground not in FOREGROUNDS and not foreground.startswith("folder:"):
-        reject("foreground", ", ".join(FOREGROUNDS) + " or folder:PATH",
-               described(repr(foreground) + nearest(foreground, FOREGROUNDS)))  # fmt: skip
+        reject(
+            "foreground",
+            ", ".join(FOREGROUNDS) + " or folder:PATH",
+            described(repr(foreground) + nearest(foreground, FOREGROUNDS)),
+        )
     folder = foreground.removeprefix("folder:")
     if folder != foreground and (not folder.strip() or not Path(folder).is_dir()):
         reject("folder", "a folder of mask images", folder)
@@ -204,63 +262,35 @@ def _said_of_classes(data: Dataset) -> str:
     return "" if len(there) > 1 else f"data: all images are of one class, {data.classes[int(there[0])]!r}"
 
 
-def planned(
-    suite: str | None,
-    attack: list[str] | None,
-    eps: str,
-    eps_background: str | None,
-    norm: str,
-    *,
-    eps_curve: str | None = None,
-    background_curve: str | None = None,
-    foreground_curve: str | None = None,
-) -> tuple[list[Planned], list[Planned]]:
-    """The attacks asked for, and those of the curves."""
-    if suite is not None:
-        one_of("suite", suite, tuple(SUITES))
-    radius = _number("eps", eps)
-    background = None if eps_background is None else _number("eps_background", eps_background)
-    names = [*(SUITES[suite] if suite else ()), *(attack or ())] or list(SUITES["quick"])
-    one_of("norm", norm, NORMS)
-    plans = [_plan(name, eps=radius, norm=norm, eps_background=background) for name in names]
-    wide = 5 * radius if background is None else background
-    points: list[Planned] = []
-    for vary, text, own in (
-        ("eps", eps_curve, radius),
-        ("background", background_curve, wide),
-        ("foreground", foreground_curve, radius),
-    ):
-        budgets = [_number("curve", part) for part in (text or "").split(",") if part.strip()]
-        if budgets:
-            points += curve_of([*budgets, own], vary, eps=radius, norm=norm, eps_background=background)
-    return plans, points
-
-
-def _plan(spec: str, **common: Any) -> Planned:
-    """An attack; what is wrong with a value that all attacks get is told by the flag's name."""
-    try:
-        return plan(spec, **common)
-    except (ValueError, TypeError) as error:
-        name, _, options = spec.partition(":")
-        for flag in common:
-            if str(error).startswith(f"{name}:{flag}: ") and f"{flag}=" not in options:
-                raise ValueError(str(error).removeprefix(f"{name}:")) from error
-        raise
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = parse_number(text)
-    except ValueError:
-        return reject(name, "a number or a fraction such as 8/255", text)
-    return value if value >= 0 else reject(name, "a number that is at least 0, or a fraction such as 8/255", text)
-
-
 def _flags(*values: object) -> dict[str, object]:
     """Pair the flags of the command with their values, in the order of the flags."""
-    names = ("model", "data", "out", "suite", "attack", "eps", "eps-background", "norm", "curve", "foreground",
-             "limit", "arch", "seed", "slots", "search", "stop", "curve-background", "curve-foreground",
-             "budget", "defence", "unadapted", "checks", "device", "title", "start")  # fmt: skip
+    names = (
+        "model",
+        "data",
+        "out",
+        "suite",
+        "attack",
+        "eps",
+        "eps-background",
+        "norm",
+        "curve",
+        "foreground",
+        "limit",
+        "arch",
+        "seed",
+        "slots",
+        "search",
+        "stop",
+        "curve-background",
+        "curve-foreground",
+        "max-forwards",
+        "defence",
+        "unadapted",
+        "checks",
+        "device",
+        "title",
+        "start",
+    )
     return dict(zip(names, values, strict=True))
 
 

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
-from assay.cli.output import emit, note, say
+from assay.cli.output import print_json, print_line, print_note
 from assay.defences.fitted import COMMAND, FILES, FITTINGS, check_fitting, fit_defence, is_fit
 from assay.models import load as load_model
 from assay.util.output_folder import check_claim, out_folder
@@ -78,16 +78,23 @@ def fit(
     network = load_model(model) if how.attacked and model is not None else None
     maker = make_attack(attack, eps=radius, norm=norm) if how.attacked else None
     path = fit_defence(
-        defence, loaded, out, epochs=epochs, refuse=refuse, seed=seed, model=network, attack=maker,
+        defence,
+        loaded,
+        out,
+        epochs=epochs,
+        refuse=refuse,
+        seed=seed,
+        model=network,
+        attack=maker,
         progress=None if quiet or json else tell,
-    )  # fmt: skip
+    )
     if json:
-        emit({"defence": defence, "path": str(path)})
+        print_json({"defence": defence, "path": str(path)})
     else:
-        say(f"defence: {defence}:path={path}")
+        print_line(f"defence: {defence}:path={path}")
     return 0
 
 
 def tell(done: int, of: int, loss: float) -> None:
     """One line an epoch."""
-    note(f"epoch {done}/{of}  loss {loss:.4f}")
+    print_note(f"epoch {done}/{of}  loss {loss:.4f}")

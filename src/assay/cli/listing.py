@@ -4,7 +4,7 @@ import json as json_
 from importlib.resources import files
 from typing import Any
 
-from assay.cli.output import emit, say, table
+from assay.cli.output import print_json, print_line, print_table
 from assay.util.validate import one_of
 
 KINDS = ("attacks", "suites", "data", "models", "training", "defences", "corruptions", "diagnostics")
@@ -26,17 +26,17 @@ def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
     everything = _catalogue()
     chosen = {name: rows for name, rows in everything.items() if kind in (name, "all")}
     if json:
-        emit(chosen)
+        print_json(chosen)
         return 0
     for name, rows in chosen.items():
         if markdown:
-            say(f"## {name}\n\n| name | what | arguments |\n| --- | --- | --- |")
+            print_line(f"## {name}\n\n| name | what | arguments |\n| --- | --- | --- |")
             for row in rows:
-                say(f"| `{row['name']}` | {row['what']} | {row['arguments']} |")
-            say("")
+                print_line(f"| `{row['name']}` | {row['what']} | {row['arguments']} |")
+            print_line("")
             continue
-        say(name)
-        table([[row["name"], row["what"]] for row in rows], ("", ""))
+        print_line(name)
+        print_table([[row["name"], row["what"]] for row in rows], ("", ""))
     return 0
 
 

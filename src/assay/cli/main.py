@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn, TextIO
 
 from cyclopts import App, Parameter
 
-from assay.cli.output import complain, note
+from assay.cli.output import print_error, print_note
 from assay.cli.parse_value import read_value
 from assay.util.packages import package_version
 
@@ -44,9 +44,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("demo", "demo", "Train three small models, attack them, and write one report."),
-    Command(
-        "evaluate", "evaluate", "Measure robust accuracy: attack classifiers and write a report."
-    ),
+    Command("evaluate", "evaluate", "Measure robust accuracy: attack classifiers and write a report."),
     Command("check", "check", "Check on a few images whether a robust accuracy can be trusted."),
     Command("run", "run", "Run a study from a YAML file, or resume it."),
     Command("status", "runs", "Show how far a run is, also while it is running."),
@@ -72,7 +70,7 @@ def app(command: str = "") -> App:
     Args:
         command: the command that will be used: its help is its whole docstring, not the first line alone.
     """
-    found = App(
+    result = App(
         name="assay",
         help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
         version=package_version("assay"),
@@ -82,15 +80,15 @@ def app(command: str = "") -> App:
     )
     for known in COMMANDS:
         short = {} if known.name == command else {"help": known.help}
-        found.command(f"assay.cli.{known.module}:{known.name}", name=known.name, **short)
-    found.register_install_completion_command(help="Install completion for the shell in use (bash, zsh, fish).")
-    return found
+        result.command(f"assay.cli.{known.module}:{known.name}", name=known.name, **short)
+    result.register_install_completion_command(help="Install completion for the shell in use (bash, zsh, fish).")
+    return result
 
 
 def program() -> NoReturn:
     """Run the command that the process was started with, and end the process with its exit code.
 
-    With Ray in it, it ends at once: a command whose run was whole was once seen to spin in the interpreter's own end.
+    With Ray loaded it ends at once: a finished command could hang at interpreter shutdown.
     Ray ends its workers in the same way (its pull request 18899).
     """
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (closed: assay ls >&-)
@@ -126,10 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return code if isinstance(code, int) else 0
     except Terminated:
-        complain("terminated; the same command goes on")
+        print_error("terminated; the same command goes on")
         return TERMINATED
     except KeyboardInterrupt:
-        complain("interrupted; the same command goes on")
+        print_error("interrupted; the same command goes on")
         return INTERRUPTED
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # a printer of tables ended the process
@@ -207,7 +205,7 @@ def _warn(
     text = f"{'warning' if category is UserWarning else category.__name__}: {message}"
     if text not in shown:
         shown.add(text)
-        note(text)
+        print_note(text)
 
 
 def _explain(error: Exception) -> int:
@@ -216,22 +214,30 @@ def _explain(error: Exception) -> int:
 
     if isinstance(error, CycloptsError):
         own = error.__cause__ if isinstance(error.__cause__, ValueError) else None
-        complain(" ".join(str(own or error).split()))
+        print_error(" ".join(str(own or error).split()))
         return 2
-    kinds = (ValueError, TypeError, FileNotFoundError, ImportError, PermissionError, NotADirectoryError,
-             IsADirectoryError, FileExistsError)  # fmt: skip
+    kinds = (
+        ValueError,
+        TypeError,
+        FileNotFoundError,
+        ImportError,
+        PermissionError,
+        NotADirectoryError,
+        IsADirectoryError,
+        FileExistsError,
+    )
     wrong_input = isinstance(error, kinds) or getattr(error, "errno", None) in (errno.ENAMETOOLONG, errno.ELOOP)
     if isinstance(error, OSError) and wrong_input and error.filename:  # the system's, not ours
         shown = str(error.filename)
         shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
-        complain(f"{shown}: {(error.strerror or 'no such file').lower()}; name another file or folder")
+        print_error(f"{shown}: {(error.strerror or 'no such file').lower()}; name another file or folder")
         return 2
     full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
     if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         where = f" in {os.path.dirname(error.filename)}" if isinstance(error, OSError) and error.filename else ""
-        complain(f"no space is left{where}: free some, and repeat the same command; what was done is kept")
+        print_error(f"no space is left{where}: free some, and repeat the same command; what was done is kept")
         return 1
     name = "" if wrong_input else f"{type(error).__name__}: "
     hint = " (unexpected: --debug shows where; assay verify says whether a run's folder is whole)"
-    complain(f"{name}{error}{hint if isinstance(error, LookupError | AttributeError) else ''}")
+    print_error(f"{name}{error}{hint if isinstance(error, LookupError | AttributeError) else ''}")
     return 2 if wrong_input else 1

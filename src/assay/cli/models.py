@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.model_calls import classify
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.data import Dataset
 from assay.models import digest, is_factory
 from assay.models.weights import SUFFIXES, is_weights_file
-from assay.store.model_source import Source
+from assay.store.model_source import ModelSource
 from assay.util.memory import is_out_of_memory
 from assay.util.validate import described, reject
 
@@ -18,7 +18,7 @@ _TRIED = 8
 """Images that a model is tried on: one that raises an error on some samples is no reason to refuse it."""
 
 
-def named(spec: str) -> tuple[str, str]:
+def parse_models(spec: str) -> tuple[str, str]:
     """Name and spec of ``NAME=SPEC`` or ``SPEC``.
 
     Raises:
@@ -36,17 +36,20 @@ def named(spec: str) -> tuple[str, str]:
     return file[: -len(ending)] or file, spec
 
 
-def require_same(source: Source, model: nn.Module) -> None:
+def require_same(source: ModelSource, model: nn.Module) -> None:
     """Refuse a factory that makes another model each time: no run of it could be gone on with, or checked.
 
     Raises:
         ValueError: it gives other weights when it is called again.
     """
     spec = source.spec
-    if not is_weights_file(spec) and is_factory(spec) and digest(source.make()) != digest(model):
+    if not is_weights_file(spec) and is_factory(spec) and digest(source.load()) != digest(model):
         advice = f"(load trained ones in it, or give --model weights.pt --arch {spec})"
-        reject("model", f"a factory that gives the same weights each time {advice}",
-               described(f"{spec}, which gave others when called again"))  # fmt: skip
+        reject(
+            "model",
+            f"a factory that gives the same weights each time {advice}",
+            described(f"{spec}, which gave others when called again"),
+        )
 
 
 def _first_answer(model: nn.Module, x: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -
     own = "" if convolution is None else f", whose first convolution takes {convolution.in_channels} channels"
     images = f"images of shape {tuple(x.shape[1:])} (channels, height, width)"
     try:
-        with untouched(model.to(device)), torch.no_grad():
+        with preserve_state(model.to(device)), torch.no_grad():
             logits = _first_answer(model, x)
     except Exception as error:
         if is_out_of_memory(error):
@@ -93,8 +96,11 @@ def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -
             f"({type(error).__name__}: {reason})"
         ) from error
     if int(data.y.max()) >= logits.shape[1]:
-        reject("model", f"a logit for each of the {len(data.classes)} classes of --data",
-               described(f"{name} with {logits.shape[1]} logits"))  # fmt: skip
+        reject(
+            "model",
+            f"a logit for each of the {len(data.classes)} classes of --data",
+            described(f"{name} with {logits.shape[1]} logits"),
+        )
     if convolution is not None and data.x.shape[1] == 1 and convolution.in_channels == 3:
         return f"{name}: takes images of 3 channels and gets {images}; it repeats them"
     return ""

@@ -3,73 +3,81 @@
 import math
 from collections.abc import Mapping
 
-from assay.cli.output import emit, note, say, table
+from assay.cli.output import print_json, print_line, print_note, print_table
 from assay.core.outcome import Status
 from assay.runs import Evaluation
 from assay.trust.grade import GRADES
 
 
-def show(found: Evaluation, *, json: bool) -> int:
+def print_results(result: Evaluation, *, json: bool) -> int:
     """Print a result; the exit code."""
     if json:
-        emit(found.summary)
+        print_json(result.summary)
     else:
-        show_cells(found)
-    if not found.complete and found.signal:
-        note("interrupted; the same command goes on")
-        return 128 + found.signal
-    if not json and found.report is not None:
-        say(f"report: {found.report}")
-    return tell_errors(found.errors, found.first_error) or tell_missing(found)
+        print_cells(result)
+    if not result.complete and result.signal:
+        print_note("interrupted; the same command goes on")
+        return 128 + result.signal
+    if not json and result.report is not None:
+        print_line(f"report: {result.report}")
+    return print_errors(result.errors, result.first_error) or print_missing(result)
 
 
-def tell_errors(errors: int, first: str) -> int:
+def print_errors(errors: int, first: str) -> int:
     """Say on how many samples a model raised an exception; 1 where it did on any, else 0."""
     if not errors:
         return 0
     samples = "1 sample has" if errors == 1 else f"{errors} samples have"
-    note(f"{samples} no result, as the model raised an error ({first}); the same command tries them again")
+    print_note(f"{samples} no result, as the model raised an error ({first}); the same command tries them again")
     return 1
 
 
-def tell_missing(found: Evaluation) -> int:
+def print_missing(result: Evaluation) -> int:
     """Say how many samples were not run; 1 where there are any, else 0."""
-    outcomes = [cell.outcome for cell in found.study.cells]
+    outcomes = [cell.outcome for cell in result.study.cells]
     begun = sum(int(((o.status == int(Status.NOT_RUN)) & (o.predicted_clean >= 0)).sum()) for o in outcomes)
     missing = sum(outcome.count(Status.NOT_RUN) for outcome in outcomes) - begun
     if begun:
-        note(f"{begun} samples were not attacked and have no result: no adversarial image to start from was found (try "
-             "--start data), or --budget does not pay for a first step")  # fmt: skip
-    if missing or not found.complete:
-        note(f"{missing} samples were not run; the same command goes on")
-    return 1 if begun or missing or not found.complete else 0
+        print_note(
+            f"{begun} samples were not attacked and have no result: no adversarial image to start from was found (try "
+            "--start data), or --max-forwards does not pay for a first step"
+        )
+    if missing or not result.complete:
+        print_note(f"{missing} samples were not run; the same command goes on")
+    return 1 if begun or missing or not result.complete else 0
 
 
-def refused(grades: Mapping[str, str], require: str | None) -> int:
+def is_refused(grades: Mapping[str, str], require: str | None) -> int:
     """3 where a grade is below the one that is required, else 0."""
     if require is None:
         return 0
     below = [name for name, grade in grades.items() if grade not in GRADES[GRADES.index(require) :]]
     for name in below:
-        note(f"{name}: grade {grades[name]}, required {require}")
+        print_note(f"{name}: grade {grades[name]}, required {require}")
     if not grades:
-        note(f"no model has a grade, required {require}: checks were left out")
+        print_note(f"no model has a grade, required {require}: checks were left out")
     return 3 if below or not grades else 0
 
 
-def show_cells(found: Evaluation) -> None:
+def print_cells(result: Evaluation) -> None:
     """Print one line for each model and attack."""
     rows = []
-    for cell in found.study.cells:
+    for cell in result.study.cells:
         low, high = cell.outcome.interval()
         passes = (cell.outcome.forwards + cell.outcome.backwards).float().mean() if len(cell.outcome) else 0.0
-        checked = found.study.checked.get(cell.model)
+        checked = result.study.checked.get(cell.model)
         known = len(cell.outcome) - cell.outcome.unknown - cell.outcome.count(Status.NOT_RUN)
         numbers = [f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}"]
         clean = cell.outcome.clean_accuracy
-        rows.append([
-            cell.model, cell.attack, "–" if math.isnan(clean) else f"{100 * clean:.1f} %",
-            *(numbers if known else ("–", "–")),
-            str(len(cell.outcome)), f"{float(passes):.1f}", "–" if checked is None else checked.grade,
-        ])  # fmt: skip
-    table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "grade"))
+        rows.append(
+            [
+                cell.model,
+                cell.attack,
+                "–" if math.isnan(clean) else f"{100 * clean:.1f} %",
+                *(numbers if known else ("–", "–")),
+                str(len(cell.outcome)),
+                f"{float(passes):.1f}",
+                "–" if checked is None else checked.grade,
+            ]
+        )
+    print_table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "grade"))

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.output import command_line, emit, note, say, table, teller
-from assay.cli.results import refused, tell_errors
+from assay.cli.output import command_line, print_json, print_line, print_note, print_table, progress_printer
+from assay.cli.results import is_refused, print_errors
 from assay.runs.executors import Executor, Inline, Local
 from assay.runs.settings import device_of
-from assay.study.dry_run import Foreseen, foresee
+from assay.study.dry_run import CellForecast, forecast
 from assay.study.parse import read_study, schema
-from assay.study.run import StudyRun, limited, refuse_code, run_study
+from assay.study.run import StudyRun, limit_images, refuse_code, run_study
 from assay.study.schema import Config
-from assay.study.smoke_config import rehearsed
+from assay.study.smoke_config import shrink_study
 from assay.trust.grade import GRADES
 from assay.util.progress import Callback, watched
 from assay.util.validate import one_of, reject, whole
@@ -96,40 +96,53 @@ def run(
     if not trust:
         refuse_code(config)
     if limit is not None:
-        config = limited(config, whole("limit", limit, least=1))
+        config = limit_images(config, whole("limit", limit, least=1))
     one_of("executor", executor, EXECUTORS)
     if plan or explain:
-        return _show_plan(foresee(config, out, costs=plan, notice=note), costs=plan)
+        return _show_plan(forecast(config, out, costs=plan, notice=print_note), costs=plan)
     if dry_run:
         return _tried(config, quiet=quiet)
-    flags = {"--out": out, "--set": set_, "--limit": limit, "--accept-stale": accept_stale or None,
-             "--trust": trust or None, "--executor": None if executor == "local" else executor,
-             "--workers": workers or None, "--threads": threads, "--address": address}  # fmt: skip
+    flags = {
+        "--out": out,
+        "--set": set_,
+        "--limit": limit,
+        "--accept-stale": accept_stale or None,
+        "--trust": trust or None,
+        "--executor": None if executor == "local" else executor,
+        "--workers": workers or None,
+        "--threads": threads,
+        "--address": address,
+    }
     command = command_line("run", [str(study)], flags)
     with watched(quiet=quiet or json) as progress:
-        found = run_study(
-            config, out, command=command, progress=progress, notice=(lambda _: None) if quiet else note,
+        result = run_study(
+            config,
+            out,
+            command=command,
+            progress=progress,
+            notice=(lambda _: None) if quiet else print_note,
             executor=_executor(executor, workers, threads, address, device_of(config.run.device), progress),
-            accept_stale=accept_stale, told=teller(quiet or json),
-        )  # fmt: skip
-    return _told(found, require, json=json)
+            accept_stale=accept_stale,
+            check_progress=progress_printer(quiet or json),
+        )
+    return _told(result, require, json=json)
 
 
-def _told(found: StudyRun, require: str | None, *, json: bool) -> int:
+def _told(result: StudyRun, require: str | None, *, json: bool) -> int:
     """Say how a study ended; the exit code."""
     if json:
-        emit(found.summary)
-    if found.conducted.signal:
-        note("interrupted; the same command goes on")
-        return 128 + found.conducted.signal
+        print_json(result.summary)
+    if result.conducted.signal:
+        print_note("interrupted; the same command goes on")
+        return 128 + result.conducted.signal
     if not json:
-        say(f"report: {found.report}")
-    for failure in found.conducted.failures:
-        note(f"failed: {failure.label}: {failure.error}")
-    for name in found.unanswered:
-        note(f"failed: {name} (its section of the report says why); the same command tries it again")
-    errors = tell_errors(found.conducted.errors, found.conducted.first_error)
-    return 1 if errors or found.failed else refused(found.conducted.grades, require)
+        print_line(f"report: {result.report}")
+    for failure in result.conducted.failures:
+        print_note(f"failed: {failure.label}: {failure.error}")
+    for name in result.unanswered:
+        print_note(f"failed: {name} (its section of the report says why); the same command tries it again")
+    errors = print_errors(result.conducted.errors, result.conducted.first_error)
+    return 1 if errors or result.failed else is_refused(result.conducted.grades, require)
 
 
 def _executor(
@@ -139,9 +152,9 @@ def _executor(
     if threads is not None:
         whole("threads", threads, least=1)
     if kind == "ray":
-        from assay.runs.ray_executor import OnRay
+        from assay.runs.ray_executor import RayExecutor
 
-        return OnRay(address=address, workers=workers or None, threads=threads or 1, device=device)
+        return RayExecutor(address=address, workers=workers or None, threads=threads or 1, device=device)
     if address is not None:
         reject("address", "none without --executor ray", address)
     return Local(workers, threads) if workers else Inline(progress)
@@ -150,31 +163,42 @@ def _executor(
 def _tried(config: Config, *, quiet: bool) -> int:
     """The whole way on a few images, which leaves nothing."""
     with tempfile.TemporaryDirectory() as folder, watched(quiet=quiet) as progress:
-        found = run_study(rehearsed(config), folder, progress=progress,
-                          notice=(lambda _: None) if quiet else note)  # fmt: skip
-    if found.conducted.signal:
-        say("dry run: interrupted")
-        return 128 + found.conducted.signal
-    for failure in found.conducted.failures:
-        note(f"failed: {failure.label}: {failure.error}")
-    for name in found.raised:  # what has no answer on so few images may have one on more
-        note(f"failed: {name}")
-    errors = tell_errors(found.conducted.errors, found.conducted.first_error)
-    wrong = bool(errors or found.conducted.failures or found.raised)
-    say("dry run: " + ("something failed" if wrong else "everything works"))
+        result = run_study(
+            shrink_study(config), folder, progress=progress, notice=(lambda _: None) if quiet else print_note
+        )
+    if result.conducted.signal:
+        print_line("dry run: interrupted")
+        return 128 + result.conducted.signal
+    for failure in result.conducted.failures:
+        print_note(f"failed: {failure.label}: {failure.error}")
+    for name in result.raised:  # what has no answer on so few images may have one on more
+        print_note(f"failed: {name}")
+    errors = print_errors(result.conducted.errors, result.conducted.first_error)
+    wrong = bool(errors or result.conducted.failures or result.raised)
+    print_line("dry run: " + ("something failed" if wrong else "everything works"))
     return 1 if wrong else 0
 
 
-def _show_plan(cells: list[Foreseen], *, costs: bool) -> int:
+def _show_plan(cells: list[CellForecast], *, costs: bool) -> int:
     head = ("data", "model", "attack", "seed", "samples", "done", "state", *(("passes", "seconds") if costs else ()))
     rows = []
     for cell in cells:
-        told = (f"{cell.passes:.0f}", f"{cell.seconds:.0f}") if costs else ()
-        rows.append((cell.words.data, cell.words.model, cell.words.attack, str(cell.words.seed), str(cell.n),
-                     str(cell.done), cell.state, *told))  # fmt: skip
-    table(rows, head)
+        text = (f"{cell.passes:.0f}", f"{cell.seconds:.0f}") if costs else ()
+        rows.append(
+            (
+                cell.words.data,
+                cell.words.model,
+                cell.words.attack,
+                str(cell.words.seed),
+                str(cell.n),
+                str(cell.done),
+                cell.state,
+                *text,
+            )
+        )
+    print_table(rows, head)
     left = [cell for cell in cells if cell.done < cell.n]
-    say(
+    print_line(
         f"{len(cells)} cells, {len(left)} to be done"
         + (f", about {sum(c.seconds for c in left):.0f} s in one process (measured on a few images)" if costs else "")
     )

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from assay.cli.output import emit, note, say, table
-from assay.report.model_card import cards, to_mlflow
-from assay.runs.publish import finish
+from assay.cli.output import print_json, print_line, print_note, print_table
+from assay.report.model_card import to_mlflow, write_cards
+from assay.runs.publish import publish
 from assay.store.compare import compare as compare_runs
 from assay.store.ledger import Ledger
 from assay.store.load_report import studies_of
-from assay.store.lock import held
-from assay.store.status import status_of
+from assay.store.lock import hold_run
+from assay.store.status import read_status
 from assay.store.summary import summarise
 from assay.store.verify import verify as verify_run
 from assay.util.validate import one_of
@@ -27,29 +27,45 @@ def status(run: Path, /, *, json: bool = False) -> int:
     json
         Print it as JSON.
     """
-    found = status_of(run)
+    result = read_status(run)
     if json:
-        emit({
-            "title": found.title, "command": found.command, "held by": found.holder, "finished": found.finished,
-            "cells": [{**vars(cell.words), "n": cell.n, "done": cell.done, "counts": cell.counts,
-                       "seconds": cell.seconds} for cell in found.cells],
-            "events": [{"at": at, "text": text} for at, text in found.events],
-        })  # fmt: skip
+        print_json(
+            {
+                "title": result.title,
+                "command": result.command,
+                "held by": result.holder,
+                "finished": result.finished,
+                "cells": [
+                    {**vars(cell.words), "n": cell.n, "done": cell.done, "counts": cell.counts, "seconds": cell.seconds}
+                    for cell in result.cells
+                ],
+                "events": [{"at": at, "text": text} for at, text in result.events],
+            }
+        )
         return 0
     rows = []
-    for cell in found.cells:
+    for cell in result.cells:
         survived, words = cell.counts.get("survived", 0), cell.words
         robust = f"{100 * survived / cell.done:.1f} %" if cell.done else "–"
-        rows.append((words.data, words.model, words.attack, str(words.seed), f"{cell.done}/{cell.n}", robust,
-                     f"{cell.seconds:.1f}"))  # fmt: skip
-    table(rows, ("data", "model", "attack", "seed", "done", "robust so far", "seconds"))
-    for at, text in found.events[-5:]:
-        note(f"{at}: {text}")
-    done, total = sum(cell.done for cell in found.cells), sum(cell.n for cell in found.cells)
-    state = f"running ({found.holder})" if found.holder else "finished" if found.finished else "not finished"
-    say(f"{found.title or run.resolve().name}: {state}, {done} of {total} records")
-    if not found.finished and not found.holder and found.command:
-        say(f"go on with: {found.command}")
+        rows.append(
+            (
+                words.data,
+                words.model,
+                words.attack,
+                str(words.seed),
+                f"{cell.done}/{cell.n}",
+                robust,
+                f"{cell.seconds:.1f}",
+            )
+        )
+    print_table(rows, ("data", "model", "attack", "seed", "done", "robust so far", "seconds"))
+    for at, text in result.events[-5:]:
+        print_note(f"{at}: {text}")
+    done, total = sum(cell.done for cell in result.cells), sum(cell.n for cell in result.cells)
+    state = f"running ({result.holder})" if result.holder else "finished" if result.finished else "not finished"
+    print_line(f"{result.title or run.resolve().name}: {state}, {done} of {total} records")
+    if not result.finished and not result.holder and result.command:
+        print_line(f"go on with: {result.command}")
     return 0
 
 
@@ -67,21 +83,33 @@ def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: 
     json
         Print what was found as JSON.
     """
-    found = verify_run(run, models=not no_models, trust=trust, notice=lambda text: note(f"checking {text}"))
+    result = verify_run(run, models=not no_models, trust=trust, notice=lambda text: print_note(f"checking {text}"))
     if json:
-        emit({"faults": list(found.faults), "files": found.files, "measured": found.measured,
-              "flipped": found.flipped, "skipped": list(found.skipped)})  # fmt: skip
-        return 3 if found.faults else 0
-    for text in found.skipped:
-        note(f"not checked: {text}")
-    for text in found.faults:
-        say(f"wrong: {text}")
-    say(f"{found.files} files as they were written; {found.measured} adversarial images measured anew, "
-        f"{found.flipped} of them on the boundary")  # fmt: skip
-    left = f"; {_things(len(found.skipped))} could not be checked (told above)" if found.skipped else ""
-    say(f"nothing is wrong{' in what was checked' if left else ''}{left}" if not found.faults
-        else f"{_things(len(found.faults))} wrong{left}")  # fmt: skip
-    return 3 if found.faults else 0
+        print_json(
+            {
+                "faults": list(result.faults),
+                "files": result.files,
+                "measured": result.measured,
+                "flipped": result.flipped,
+                "skipped": list(result.skipped),
+            }
+        )
+        return 3 if result.faults else 0
+    for text in result.skipped:
+        print_note(f"not checked: {text}")
+    for text in result.faults:
+        print_line(f"wrong: {text}")
+    print_line(
+        f"{result.files} files as they were written; {result.measured} adversarial images measured anew, "
+        f"{result.flipped} of them on the boundary"
+    )
+    left = f"; {_things(len(result.skipped))} could not be checked (told above)" if result.skipped else ""
+    print_line(
+        f"nothing is wrong{' in what was checked' if left else ''}{left}"
+        if not result.faults
+        else f"{_things(len(result.faults))} wrong{left}"
+    )
+    return 3 if result.faults else 0
 
 
 def _things(count: int) -> str:
@@ -104,15 +132,40 @@ def compare(run: Path, other: Path | None = None, /, *, model: list[str] | None 
     json
         Print the comparisons as JSON.
     """
-    found = compare_runs(run, other, model or ())
+    result = compare_runs(run, other, model or ())
     if json:
-        emit([{**vars(pair), "difference": pair.difference} for pair in found])
+        print_json([{**vars(pair), "difference": pair.difference} for pair in result])
         return 0
-    rows = [(pair.a, pair.b, pair.budget, f"{100 * pair.difference:+.1f}",
-             f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}", str(pair.only_a), str(pair.only_b), str(pair.n),
-             f"{pair.p:.2g}", "yes" if pair.same_attacks else "NO") for pair in found]  # fmt: skip
-    table(rows, ("a", "b", "budget", "robust a − b, points", "95 % interval", "only a", "only b", "n", "p (McNemar)",
-                 "same attacks"))  # fmt: skip
+    rows = [
+        (
+            pair.a,
+            pair.b,
+            pair.budget,
+            f"{100 * pair.difference:+.1f}",
+            f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}",
+            str(pair.only_a),
+            str(pair.only_b),
+            str(pair.n),
+            f"{pair.p:.2g}",
+            "yes" if pair.same_attacks else "NO",
+        )
+        for pair in result
+    ]
+    print_table(
+        rows,
+        (
+            "a",
+            "b",
+            "budget",
+            "robust a − b, points",
+            "95 % interval",
+            "only a",
+            "only b",
+            "n",
+            "p (McNemar)",
+            "same attacks",
+        ),
+    )
     return 0
 
 
@@ -132,12 +185,12 @@ def export(run: Path, /, *, to: str = "card", model: str | None = None, experime
     """
     one_of("to", to, FORMS)
     with Ledger(run) as ledger:
-        told = [summarise(study) for study in studies_of(run, ledger)]
+        lines = [summarise(study) for study in studies_of(run, ledger)]
     if to == "mlflow":
-        say(f"logged to MLflow: {to_mlflow(run, told, experiment)} runs")
+        print_line(f"logged to MLflow: {to_mlflow(run, lines, experiment)} runs")
         return 0
-    for path in cards(run, told, model):
-        say(f"card: {path}")
+    for path in write_cards(run, lines, model):
+        print_line(f"card: {path}")
     return 0
 
 
@@ -151,7 +204,7 @@ def report(run: Path, /) -> int:
     """
     with Ledger(run):  # it is there
         pass
-    with held(run), Ledger(run, write=True) as ledger:
-        found = finish(run, ledger)
-    say(f"report: {found.report}")
+    with hold_run(run), Ledger(run, write=True) as ledger:
+        result = publish(run, ledger)
+    print_line(f"report: {result.report}")
     return 0

@@ -4,7 +4,7 @@ import errno
 from http.server import HTTPServer
 from pathlib import Path
 
-from assay.cli.output import note, say
+from assay.cli.output import print_line, print_note
 from assay.report.server import serve as serve_runs
 from assay.util.validate import described, reject, whole
 
@@ -28,14 +28,14 @@ def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False)
     if whole("port", port) > _LAST_PORT:
         reject("port", f"a port from 0 to {_LAST_PORT}", port)
     with _listen(runs, port) as server:
-        say(f"runs: http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)")
+        print_line(f"runs: http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)")
         if once:
             server.handle_request()
             return 0
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
-            note("ended")
+            print_note("ended")
     return 0
 
 

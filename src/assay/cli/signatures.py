@@ -10,13 +10,13 @@ from torch import nn
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, named
-from assay.cli.output import command_line, emit, note, say, teller
+from assay.cli.models import check_fit, parse_models
+from assay.cli.output import command_line, print_json, print_line, print_note, progress_printer
 from assay.core.combinators import unfold
 from assay.data.decode import stacked
 from assay.models import load as load_model
 from assay.runs.settings import device_of
-from assay.runs.signatures import COMMAND, Held, Lesson, is_signatures, learn_signatures
+from assay.runs.signatures import COMMAND, Held, SignatureTask, is_signatures, learn_signatures
 from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
 from assay.signatures.networks import layer_of
 from assay.util.output_folder import check_claim, out_folder
@@ -118,17 +118,17 @@ def signatures(
     quiet
         No progress.
     """
-    asked, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
+    requested, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
     grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
     plan = Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer, seed=seed)
     number("refused", refused, least=0, most=0.5)
     check_claim(out_folder(out), COMMAND, (), is_signatures)
-    victims = {name: load_model(path) for name, path in map(named, victim)}
+    victims = {name: load_model(path) for name, path in map(parse_models, victim)}
     if len(victims) < len(victim):
         reject("victim", "a name for each model, all different (NAME=SPEC)", victim)
     with name_argument("extractor", inner="model"):
         features = list(victims.values())[-1] if extractor is None else load_model(extractor)
-    _check_layer(features, plan, asked)
+    _check_layer(features, plan, requested)
     train = load_data(data, split="train", limit=limit, seed=seed)
     test = load_data(data, split="test", limit=test_limit, seed=seed)
     for name, network in victims.items():
@@ -142,7 +142,7 @@ def signatures(
             reject("unseen-eps", "pgd, cw-linf or patch among the kinds, which have a budget", kinds)
         held.append(Held(f"Budgets it has not seen, {unseen_eps}", victims, settings(size, other, bounded)))
     if unseen_victim is not None:
-        name, path = named(unseen_victim)
+        name, path = parse_models(unseen_victim)
         with name_argument("unseen-victim", inner="model"):
             unseen = load_model(path)
         check_fit(name, unseen, train)
@@ -157,25 +157,56 @@ def signatures(
         held.append(Held(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
     first, last = next(iter(victims)), list(victims)[-1]
     words = f"{last}, trained on such images" if extractor is None else extractor
-    lesson = Lesson(
-        victims, train, test, learned,
+    lesson = SignatureTask(
+        victims,
+        train,
+        test,
+        learned,
         helpers=Helpers(victims[first], features),
         extractor=f"{words}, convolution {layer}",
-        plan=plan, columns=asked, held=held, refused=refused, seed=seed, device=device_of(device),
-    )  # fmt: skip
+        plan=plan,
+        columns=requested,
+        held=held,
+        refused=refused,
+        seed=seed,
+        device=device_of(device),
+    )
     flags = {
-        "--data": data, "--kinds": kinds, "--eps": eps, "--sides": sides, "--steps": steps,
-        "--carlini-steps": carlini_steps, "--columns": columns, "--extractor": extractor, "--layer": layer,
-        "--arch": arch, "--width": width, "--blocks": blocks, "--epochs": epochs, "--warmup": warmup, "--rate": rate,
-        "--unseen-eps": unseen_eps, "--unseen-victim": unseen_victim, "--unseen-attack": unseen_attack,
-        "--refused": refused, "--limit": limit, "--test-limit": test_limit, "--seed": seed, "--device": device,
+        "--data": data,
+        "--kinds": kinds,
+        "--eps": eps,
+        "--sides": sides,
+        "--steps": steps,
+        "--carlini-steps": carlini_steps,
+        "--columns": columns,
+        "--extractor": extractor,
+        "--layer": layer,
+        "--arch": arch,
+        "--width": width,
+        "--blocks": blocks,
+        "--epochs": epochs,
+        "--warmup": warmup,
+        "--rate": rate,
+        "--unseen-eps": unseen_eps,
+        "--unseen-victim": unseen_victim,
+        "--unseen-attack": unseen_attack,
+        "--refused": refused,
+        "--limit": limit,
+        "--test-limit": test_limit,
+        "--seed": seed,
+        "--device": device,
         "--out": out,
-    }  # fmt: skip
-    page = learn_signatures(lesson, out, command=command_line("signatures", victim, flags),
-                            notice=(lambda _: None) if quiet else note, told=teller(quiet))  # fmt: skip
-    say(f"signatures: {page}")
-    if "redrl" in asked or "image" in asked:
-        say(f"identifier: {out / 'identifier.safetensors'}")
+    }
+    page = learn_signatures(
+        lesson,
+        out,
+        command=command_line("signatures", victim, flags),
+        notice=(lambda _: None) if quiet else print_note,
+        progress=progress_printer(quiet),
+    )
+    print_line(f"signatures: {page}")
+    if "redrl" in requested or "image" in requested:
+        print_line(f"identifier: {out / 'identifier.safetensors'}")
     return 0
 
 
@@ -202,7 +233,7 @@ def identify(
     with name_argument("by", inner="identifier"):
         identifier = load_identifier(by)
     height, width = identifier.shape[1:]
-    found = []
+    results = []
     for path in image:
         if not path.is_file():
             raise FileNotFoundError(f"image: expected an image file, but there is none at {path}")
@@ -211,19 +242,35 @@ def identify(
         if x.shape[-2:] != (height, width):
             wanted, got = (f"{w}×{h} pixels" for h, w in ((height, width), tuple(x.shape[-2:])))
             reject("image", f"{wanted}, as was learned (resizing would change a perturbation)", f"{got} in {path.name}")
-        found.append(identifier(x)[0])
+        results.append(identifier(x)[0])
         if path.suffix.lower() in (".jpg", ".jpeg"):
-            note(f"{path.name}: JPEG changes perturbations; the answer is about what is left of one")
+            print_note(f"{path.name}: JPEG changes perturbations; the answer is about what is left of one")
     if json:
-        emit({"images": [{"image": str(path), "is": guess.kind, "probability": guess.probability,
-                          "distance": guess.distance, "threshold": guess.threshold}
-                         for path, guess in zip(image, found, strict=True)],
-              "learned": {"kinds": identifier.kinds, "settings": identifier.settings, "victims": identifier.victims,
-                          "features": identifier.extractor, "called unknown though known": identifier.refused,
-                          "confusion": identifier.confusion.tolist()}})  # fmt: skip
+        print_json(
+            {
+                "images": [
+                    {
+                        "image": str(path),
+                        "is": guess.kind,
+                        "probability": guess.probability,
+                        "distance": guess.distance,
+                        "threshold": guess.threshold,
+                    }
+                    for path, guess in zip(image, results, strict=True)
+                ],
+                "learned": {
+                    "kinds": identifier.kinds,
+                    "settings": identifier.settings,
+                    "victims": identifier.victims,
+                    "features": identifier.extractor,
+                    "called unknown though known": identifier.refused,
+                    "confusion": identifier.confusion.tolist(),
+                },
+            }
+        )
         return 0
-    for path, guess in zip(image, found, strict=True):
-        say(f"{path}: {guess}")
+    for path, guess in zip(image, results, strict=True):
+        print_line(f"{path}: {guess}")
     return 0
 
 

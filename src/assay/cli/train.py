@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
-from assay.cli.output import emit, note, say
+from assay.cli.output import print_json, print_line, print_note
 from assay.core.combinators import AnyAttack
 from assay.masks.sources import with_foreground
 from assay.models import load as load_model
@@ -134,10 +134,10 @@ def train(
     require_accelerate()
     kept = _kept_epochs(trail, epochs)
     check_claim(out_folder(out), COMMAND, FILES, is_training)
-    given = {"attack": attack, "attack_steps": attack_steps, "eps_background": eps_background}
+    arguments = {"attack": attack, "attack_steps": attack_steps, "eps_background": eps_background}
     if not validate and stored is None:  # which read a budget, too
-        given |= {"eps": eps, "norm": norm}
-    check_options(objective, {name for name, value in given.items() if value is not None}, attack)
+        arguments |= {"eps": eps, "norm": norm}
+    check_options(objective, {name for name, value in arguments.items() if value is not None}, attack)
     recipe = Recipe(
         arch=arch,
         normalize=normalize,
@@ -175,12 +175,13 @@ def train(
         loaded = with_stored(loaded, network, fooling, seed=recipe.seed)
     before, ran = (out / "model.safetensors").is_file(), list[Epoch]()
     with _bar(quiet or json) as live:
-        found = run_training(loaded, recipe, out, trail=kept, track=tuple(track or ()),
-                             progress=_teller(ran, quiet or json), live=live)  # fmt: skip
+        result = run_training(
+            loaded, recipe, out, trail=kept, track=tuple(track or ()), progress=_teller(ran, quiet or json), live=live
+        )
     if json:
-        emit([vars(epoch) for epoch in found.history])
+        print_json([vars(epoch) for epoch in result.history])
     else:
-        _show(found, finished=before and not ran)
+        _show(result, finished=before and not ran)
     return 0
 
 
@@ -194,33 +195,33 @@ def _stored_attack(recipe: Recipe, spec: str) -> AnyAttack:
 def _teller(ran: list[Epoch], silent: bool) -> Callable[[Epoch], None]:
     """A callback that collects the epochs of this call, and tells each."""
 
-    def told(epoch: Epoch) -> None:
+    def report(epoch: Epoch) -> None:
         ran.append(epoch)
         if not silent:
             tell(epoch)
 
-    return told
+    return report
 
 
-def _show(found: Trained, *, finished: bool) -> None:
+def _show(result: Trained, *, finished: bool) -> None:
     """Say where the model is; ``finished``: an earlier call has trained it."""
-    if found.best < len(found.history):
-        note(f"the weights are those of epoch {found.best}, the best on the images held out")
+    if result.best < len(result.history):
+        print_note(f"the weights are those of epoch {result.best}, the best on the images held out")
     if finished:
-        note(f"finished before: {len(found.history)} epochs are done (more with --epochs)")
-    say(f"model: {found.path}")
+        print_note(f"finished before: {len(result.history)} epochs are done (more with --epochs)")
+    print_line(f"model: {result.path}")
 
 
 def tell(epoch: Epoch) -> None:
     """One line an epoch."""
     held = "" if epoch.clean is None else f"held out {100 * epoch.clean:.1f} %"
     held += "" if epoch.robust is None else f", {100 * epoch.robust:.1f} % under PGD-10"
-    note(
+    print_note(
         f"epoch {epoch.epoch}/{epoch.epochs}  loss {epoch.loss:.4f}  training accuracy {100 * epoch.accuracy:.1f} %  "
         f"{held}{'  ' if held else ''}rate {epoch.rate:g}  {epoch.passes:.0f} passes/s  {epoch.seconds:.1f} s"
     )
     if epoch.note:
-        note(epoch.note)
+        print_note(epoch.note)
 
 
 @contextmanager
@@ -233,14 +234,26 @@ def _bar(silent: bool) -> Iterator[Callable[[Moment], None] | None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     words = "loss {task.fields[loss]:.3f}  {task.fields[right]:.1f} %  {task.fields[speed]:.0f} passes/s"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(words),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(words),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("epoch", total=None, loss=0.0, right=0.0, speed=0.0)
 
         def live(now: Moment) -> None:
-            bar.update(task, description=f"epoch {now.epoch}/{now.epochs}", completed=now.done, total=now.total,
-                       loss=now.loss, right=100 * now.accuracy, speed=now.passes)  # fmt: skip
+            bar.update(
+                task,
+                description=f"epoch {now.epoch}/{now.epochs}",
+                completed=now.done,
+                total=now.total,
+                loss=now.loss,
+                right=100 * now.accuracy,
+                speed=now.passes,
+            )
 
         yield live
 

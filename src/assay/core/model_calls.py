@@ -226,8 +226,12 @@ def _by_backward(value: Tensor, leaf: Images, retain: bool, graph: bool) -> Imag
 def _check_logits(logits: Tensor, count: int) -> None:
     expected = f"logits of shape ({count}, k) with k at least 2, one row an image"
     if not logits.is_floating_point():
-        reject("model", f"{expected} (for labels: assay.QueryModel with gives=\"labels\")",
-               described(f"values of type {logits.dtype}"), error=TypeError)  # fmt: skip
+        reject(
+            "model",
+            f'{expected} (for labels: assay.QueryModel with gives="labels")',
+            described(f"values of type {logits.dtype}"),
+            error=TypeError,
+        )
     one = logits.numel() == count and logits.dim() <= 2
     if logits.dim() != 2 or len(logits) != count or logits.shape[1] < 2:
         hint = " (wrap a network with one logit in assay.models.BinaryLogit)" if one else ""

@@ -47,7 +47,7 @@ _TURNS = _Turns()
 
 
 @contextmanager
-def turns(objects: Sequence[object], *, reads: bool = False) -> Iterator[bool]:
+def model_lock(objects: Sequence[object], *, reads: bool = False) -> Iterator[bool]:
     """Wait until no other thread uses any of these objects, and keep them meanwhile.
 
     All locks are taken in one order, so that two threads with overlapping sets cannot wait for each other; two that

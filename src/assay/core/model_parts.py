@@ -17,12 +17,27 @@ _DEPTH = 8
 _MOST = 1000
 """Elements of a container that are looked at; a longer one holds data, not networks."""
 _LIBRARIES = ("torch", "numpy", "builtins", "assay")
-_REGISTERED = frozenset({
-    "_parameters", "_buffers", "_modules", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks",
-    "_forward_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
-    "_state_dict_pre_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_is_full_backward_hook",
-    "_forward_pre_hooks_with_kwargs", "_non_persistent_buffers_set", "training",
-})  # fmt: skip
+_REGISTERED = frozenset(
+    {
+        "_parameters",
+        "_buffers",
+        "_modules",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_state_dict_hooks",
+        "_load_state_dict_pre_hooks",
+        "_load_state_dict_post_hooks",
+        "_state_dict_pre_hooks",
+        "_forward_hooks_with_kwargs",
+        "_forward_hooks_always_called",
+        "_is_full_backward_hook",
+        "_forward_pre_hooks_with_kwargs",
+        "_non_persistent_buffers_set",
+        "training",
+    }
+)
 """Attributes of a module that hold none but the modules that it is made of."""
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
@@ -56,25 +71,25 @@ def generators_in(model: Any) -> tuple[Generator, ...]:
 
 
 def _held_in(model: Any) -> list[Any]:
-    found: dict[int, Any] = {}
-    _walk(model, _DEPTH, set(), found)
-    return list(found.values())
+    results: dict[int, Any] = {}
+    _walk(model, _DEPTH, set(), results)
+    return list(results.values())
 
 
-def _walk(value: Any, depth: int, seen: set[int], found: dict[int, Any]) -> None:
+def _walk(value: Any, depth: int, seen: set[int], results: dict[int, Any]) -> None:
     if id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, nn.Module | Generator):
-        found.setdefault(id(value), value)
+        results.setdefault(id(value), value)
     if isinstance(value, nn.Module):
         for part in value.modules() if not isinstance(value, torch.jit.ScriptModule) else ():
             seen.add(id(part))
             for held in _held_by_module(part):
-                _walk(held, depth - 1, seen, found)
+                _walk(held, depth - 1, seen, results)
     elif depth > 0:
         for held in _held(value):
-            _walk(held, depth - 1, seen, found)
+            _walk(held, depth - 1, seen, results)
 
 
 def _held_by_module(part: nn.Module) -> Iterator[Any]:

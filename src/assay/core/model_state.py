@@ -12,17 +12,25 @@ from torch import Tensor, nn
 
 from assay.core.call_context import ONE_DRAWS, neutral, random_states, restore_random_states
 from assay.core.model_calls import Classifier
-from assay.core.model_lock import turns
+from assay.core.model_lock import model_lock
 from assay.core.model_parts import Generator, generators_in, modules_in
 
 _TABLES = ("_parameters", "_buffers")
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks", "_modules",
-          "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called")  # fmt: skip
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_modules",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+)
 """Tables of a module, beside those of tensors, that a forward pass may change."""
 
 
 @contextmanager
-def untouched(*models: Classifier) -> Iterator[None]:
+def preserve_state(*models: Classifier) -> Iterator[None]:
     """Put models into evaluation mode with frozen parameters, in a context of our own, and everything back afterwards.
 
     Restored, also after an exception: the training flag of every submodule, ``requires_grad`` of every parameter,
@@ -35,7 +43,7 @@ def untouched(*models: Classifier) -> Iterator[None]:
         models: modules, or callables; the modules that a callable holds are looked after, too (`holders.modules_in`).
     """
     roots, locked = _locked(models)
-    with turns(locked) as first, neutral({t.device for root in roots for t in _tensors(root)}):
+    with model_lock(locked) as first, neutral({t.device for root in roots for t in _tensors(root)}):
         states = [_State.of(root, contents=first) for root in roots]
         generators = [(own, _state_of(own)) for model in models for own in generators_in(model)]
         try:
@@ -50,9 +58,9 @@ def untouched(*models: Classifier) -> Iterator[None]:
 
 
 @contextmanager
-def alone(*models: Classifier) -> Iterator[None]:
+def lock_model(*models: Classifier) -> Iterator[None]:
     """Look at models as they are, while no other thread of assay has put them into evaluation mode or changed them."""
-    with turns(_locked(models)[1], reads=True):
+    with model_lock(_locked(models)[1], reads=True):
         yield
 
 

@@ -50,8 +50,9 @@ class Objective:
 
     def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
         """The value of each row, ``(b,)``; larger is closer to the goal."""
-        parts = [term(logits, x, rows) if weight == 1.0 else weight * term(logits, x, rows)
-                 for weight, term in self.terms]  # fmt: skip
+        parts = [
+            term(logits, x, rows) if weight == 1.0 else weight * term(logits, x, rows) for weight, term in self.terms
+        ]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
     @property

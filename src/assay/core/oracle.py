@@ -13,9 +13,9 @@ from assay.core.memory_format import Layout, tolerant
 from assay.core.model_calls import Classifier, as_logits, call, fill_masked, gradients
 from assay.core.model_state import model_device, model_dtype
 from assay.core.objective import Objective
-from assay.core.random_models import Drawn
+from assay.core.random_models import SeededCalls
 from assay.core.rows import Rows
-from assay.core.tree import spread, take
+from assay.core.tree import expand_rows, take
 from assay.core.types import Count, Flag, Images, Labels, Logits, PerRow
 from assay.util.validate import described, one_of, reject
 
@@ -77,9 +77,9 @@ class Oracle:
         self.search = one_of("search", search, PRECISIONS)
         self.dtype = model_dtype(model)
         self.device = device or model_device(model, torch.device("cpu"))
-        self.drawn = self.judging = Drawn(seed, {self.device})
+        self.drawn = self.judging = SeededCalls(seed, {self.device})
         if surrogate is not None:
-            self.judging = Drawn(seed, {self.device})
+            self.judging = SeededCalls(seed, {self.device})
         one_of("compile", compile, COMPILE)
         self.layout: Layout | None = None
         # The referee sees the judged model's masked classes; those of a surrogate it never sees.
@@ -140,7 +140,7 @@ class Oracle:
         value, logits = value.detach(), logits.detach()
         finite = logits.isfinite().all(1) & value.isfinite() & grad.flatten(1).sum(1).isfinite()
         if grad.device.type != "cpu" or not bool(finite.all()):  # elsewhere the question would cost a synchronisation
-            grad = torch.where(spread(finite, grad), grad, 0.0)
+            grad = torch.where(expand_rows(finite, grad), grad, 0.0)
         self.forwards, self.backwards = self.forwards + self.draws, self.backwards + self.draws
         self.nonfinite = self.nonfinite | ~finite
         return Evaluation(value, logits, grad, finite)
@@ -216,8 +216,8 @@ class Oracle:
             Logits, ``(b, m, k)``; zero for candidates that were not asked about.
         """
         wide = x.shape[1]
-        asked = torch.arange(wide, device=x.device)[None] < count[:, None]
-        row, place = asked.nonzero(as_tuple=True)
+        requested = torch.arange(wide, device=x.device)[None] < count[:, None]
+        row, place = requested.nonzero(as_tuple=True)
         flat, parts = x[row, place], []
         forwards, backwards, nonfinite = self.forwards, self.backwards, self.nonfinite
         for at in torch.arange(len(row), device=x.device).split(_CHUNK):
@@ -228,10 +228,10 @@ class Oracle:
         self.bind(forwards + count * self.draws, backwards, nonfinite)
         if not parts:
             return x.new_zeros(len(x), wide, rows.reference.shape[1] if rows.reference is not None else 2)
-        found = torch.cat(parts)
-        logits = found.new_zeros(len(x), wide, found.shape[1])
-        logits[row, place] = found
-        bad = torch.zeros_like(count).index_add(0, row, (~found.isfinite().all(1)).long()) > 0
+        result = torch.cat(parts)
+        logits = result.new_zeros(len(x), wide, result.shape[1])
+        logits[row, place] = result
+        bad = torch.zeros_like(count).index_add(0, row, (~result.isfinite().all(1)).long()) > 0
         self.nonfinite = nonfinite | bad
         return logits
 
@@ -253,8 +253,11 @@ class Oracle:
 
     def _check_gradients(self) -> None:
         if not getattr(self.model, "differentiable", True):
-            reject("attack", "one that needs only queries (such as Square or HopSkipJump), because the model has no "
-                   "gradients", described("an attack that asks for them"))  # fmt: skip
+            reject(
+                "attack",
+                "one that needs only queries (such as Square or HopSkipJump), because the model has no gradients",
+                described("an attack that asks for them"),
+            )
 
     @property
     def draws(self) -> int:

@@ -201,9 +201,9 @@ class Outcome:
             ``(n,)``: 0 where the clean image is wrong, the size of the perturbation where the sample broke, infinity
             where it survived, NaN where nothing is known.
         """
-        found = torch.where(self.status == int(Status.BROKEN), self.norm(norm), torch.nan)
-        found = torch.where(self.status == int(Status.MISCLASSIFIED), 0.0, found)
-        return torch.where(self.status == int(Status.SURVIVED), torch.inf, found)
+        result = torch.where(self.status == int(Status.BROKEN), self.norm(norm), torch.nan)
+        result = torch.where(self.status == int(Status.MISCLASSIFIED), 0.0, result)
+        return torch.where(self.status == int(Status.SURVIVED), torch.inf, result)
 
     def accuracy_at(self, eps: float, norm: str = "l2") -> float:
         """Share of samples that no perturbation of at most ``eps`` was found for, of those that were run.
@@ -221,8 +221,19 @@ class Outcome:
     def frame(self) -> list[dict[str, Any]]:
         """One record a sample; ``pandas.DataFrame(outcome.frame())`` makes a table of it."""
         norms = {name: self.norm(name).tolist() for name in MEASURES}
-        plain = ("y", "target", "predicted_clean", "predicted", "margin", "size", "steps", "forwards", "backwards",
-                 "checks", "restart")  # fmt: skip
+        plain = (
+            "y",
+            "target",
+            "predicted_clean",
+            "predicted",
+            "margin",
+            "size",
+            "steps",
+            "forwards",
+            "backwards",
+            "checks",
+            "restart",
+        )
         columns = {name: getattr(self, name).tolist() for name in plain}
         codes = self.status.tolist()
         stage = self.stage.tolist()
@@ -261,8 +272,8 @@ class Outcome:
         counts = ", ".join(f"{n} {label}" for label, n in self.counts.items())
         passes = (self.forwards + self.backwards).sum().item() / max(len(self), 1)
         if bool(self.size.isnan().all()) and self.count(Status.BROKEN):  # no budget: a distance is what was asked for
-            found = self.norm("l2")[self.status == int(Status.BROKEN)]
-            counts += f"; median l2 distance {found.median().item():.4g}"
+            result = self.norm("l2")[self.status == int(Status.BROKEN)]
+            counts += f"; median l2 distance {result.median().item():.4g}"
         least, most = self.readings
         either = f" ({100 * most:.1f} % if {self.unknown} unknown samples are robust)" if most > least else ""
         return (

@@ -13,7 +13,7 @@ from assay.core.model_state import seeded
 _STRIDE = 0x9E3779B97F4A7C15
 
 
-class Drawn:
+class SeededCalls:
     """The calls of one model in one attack; whether it draws at all is seen at the first of them.
 
     Args:

@@ -61,9 +61,9 @@ def choose(which: Tensor, yes: T, no: T) -> T:
         yes: a tree.
         no: a tree of the same structure and shapes.
     """
-    return map_rows(lambda a, b: torch.where(spread(which, a), a, b), yes, no)
+    return map_rows(lambda a, b: torch.where(expand_rows(which, a), a, b), yes, no)
 
 
-def spread(per_row: Tensor, like: Tensor) -> Tensor:
+def expand_rows(per_row: Tensor, like: Tensor) -> Tensor:
     """View ``(b,)`` so that it broadcasts over ``like``, ``(b, ...)``."""
     return per_row.reshape(-1, *(1,) * (like.dim() - 1))

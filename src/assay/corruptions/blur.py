@@ -29,7 +29,7 @@ def glass(x: Image, draws: Draws, sigma: float, reach: int, rounds: int) -> Imag
 
     The paper speaks of exchanging pixels; the published images are made by code that copies one over the other.
     """
-    made = np.floor(np.clip(smooth(x, sigma), 0, 1) * 255) / 255
+    new = np.floor(np.clip(smooth(x, sigma), 0, 1) * 255) / 255
     height, width = x.shape[:2]
     rows, columns = np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1)
     for _ in range(rounds):
@@ -37,8 +37,8 @@ def glass(x: Image, draws: Draws, sigma: float, reach: int, rounds: int) -> Imag
         for i, row in enumerate(rows.tolist()):
             for j, column in enumerate(columns.tolist()):
                 dx, dy = shifts[i][j]
-                made[row, column] = made[row + dy, column + dx]
-    return smooth(made, sigma)
+                new[row, column] = new[row + dy, column + dx]
+    return smooth(new, sigma)
 
 
 def motion(x: Image, draws: Draws, radius: int, sigma: float) -> Image:
@@ -49,5 +49,5 @@ def motion(x: Image, draws: Draws, radius: int, sigma: float) -> Image:
 def zoom(x: Image, draws: Draws, largest: float, step: float) -> Image:
     """The mean of the image and its enlargements."""
     factors = np.arange(1, largest, step)
-    made = x + sum(zoomed(x, float(factor)) for factor in factors)
-    return np.asarray(made / (len(factors) + 1))
+    new = x + sum(zoomed(x, float(factor)) for factor in factors)
+    return np.asarray(new / (len(factors) + 1))

@@ -36,8 +36,10 @@ def pixelate(x: Image, draws: Draws, share: float, box: int) -> Image:
     height, width = x.shape[:2]
     small = (max(int(width * share), 1), max(int(height * share), 1))
     back = Pillow.Resampling.BOX if box else Pillow.Resampling.NEAREST
-    parts = [Pillow.fromarray(_eight(x[..., c])).resize(small, Pillow.Resampling.BOX).resize((width, height), back)
-             for c in range(x.shape[2])]  # fmt: skip
+    parts = [
+        Pillow.fromarray(_eight(x[..., c])).resize(small, Pillow.Resampling.BOX).resize((width, height), back)
+        for c in range(x.shape[2])
+    ]
     return np.stack([np.asarray(part, dtype=np.float64) / 255 for part in parts], axis=2)
 
 
@@ -53,7 +55,7 @@ def elastic(x: Image, draws: Draws, strength: float, sigma: float, reach: float,
         shear: most that the three points of the affine map move.
     """
     height, width = x.shape[:2]
-    made = x
+    new = x
     if shear:
         centre, arm = np.array([height, width]) // 2, min(height, width) // 3
         before = np.array([centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm], dtype=np.float64)
@@ -61,12 +63,17 @@ def elastic(x: Image, draws: Draws, strength: float, sigma: float, reach: float,
         # points are (x, y); output pixels are looked up in the input through the inverse map
         matrix = np.linalg.solve(np.c_[after, np.ones(3)], before).T
         columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-        found = matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
-        made = _sampled(made, found[1].reshape(height, width), found[0].reshape(height, width), "mirror")
+        result = matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
+        new = _sampled(new, result[1].reshape(height, width), result[0].reshape(height, width), "mirror")
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    fields = [smooth(draws.uniform(-reach * height, reach * height, (height, width)), sigma * height, mode="reflect",
-                     truncate=3) * strength for _ in range(2)]  # fmt: skip
-    return _sampled(made, rows + fields[1], columns + fields[0], "reflect")
+    fields = [
+        smooth(
+            draws.uniform(-reach * height, reach * height, (height, width)), sigma * height, mode="reflect", truncate=3
+        )
+        * strength
+        for _ in range(2)
+    ]
+    return _sampled(new, rows + fields[1], columns + fields[0], "reflect")
 
 
 def _sampled(x: Image, rows: np.ndarray, columns: np.ndarray, mode: str) -> Image:
@@ -75,5 +82,5 @@ def _sampled(x: Image, rows: np.ndarray, columns: np.ndarray, mode: str) -> Imag
 
 
 def _eight(x: Image) -> np.ndarray:
-    found: np.ndarray = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
-    return found
+    result: np.ndarray = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+    return result

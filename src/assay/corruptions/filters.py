@@ -15,8 +15,8 @@ GREY = np.array([0.299, 0.587, 0.114])
 def smooth(x: Image, sigma: float, *, mode: str = "nearest", truncate: float = 4.0) -> Image:
     """A Gaussian filter over rows and columns."""
     wide = (sigma, sigma) + (0,) * (x.ndim - 2)
-    found: Image = ndimage.gaussian_filter(x, wide, mode=mode, truncate=truncate)
-    return found
+    result: Image = ndimage.gaussian_filter(x, wide, mode=mode, truncate=truncate)
+    return result
 
 
 def convolved(x: Image, kernel: Image) -> Image:
@@ -31,13 +31,13 @@ def motion(x: Image, radius: int, sigma: float, angle: float) -> Image:
     weights /= weights.sum()
     down, right = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     height, across = x.shape[:2]
-    made = np.zeros_like(x)
+    new = np.zeros_like(x)
     for i in range(width):
         dy, dx = -math.ceil(i * down - 0.5), -math.ceil(i * right - 0.5)
         rows = np.clip(np.arange(height) - dy, 0, height - 1)
         columns = np.clip(np.arange(across) - dx, 0, across - 1)
-        made += weights[i] * x[np.ix_(rows, columns)]
-    return made
+        new += weights[i] * x[np.ix_(rows, columns)]
+    return new
 
 
 def zoomed(x: Image, factor: float) -> Image:
@@ -48,9 +48,9 @@ def zoomed(x: Image, factor: float) -> Image:
     part = x[top : top + rows, left : left + columns]
     large = ndimage.zoom(part, (factor, factor) + (1,) * (x.ndim - 2), order=1)
     top, left = max((large.shape[0] - height) // 2, 0), max((large.shape[1] - width) // 2, 0)
-    made: Image = large[top : top + height, left : left + width]
-    short = [(0, max(n - m, 0)) for n, m in zip(x.shape[:2], made.shape[:2], strict=True)]
-    return np.pad(made, short + [(0, 0)] * (x.ndim - 2), mode="edge")
+    new: Image = large[top : top + height, left : left + width]
+    short = [(0, max(n - m, 0)) for n, m in zip(x.shape[:2], new.shape[:2], strict=True)]
+    return np.pad(new, short + [(0, 0)] * (x.ndim - 2), mode="edge")
 
 
 def grey(x: Image) -> Image:
@@ -60,8 +60,8 @@ def grey(x: Image) -> Image:
 
 def tinted(x: Image, colour: tuple[float, float, float]) -> Image:
     """A colour in as many channels as the image has."""
-    found = np.array(colour)
-    return found if x.shape[2] == 3 else np.array([found @ GREY])
+    result = np.array(colour)
+    return result if x.shape[2] == 3 else np.array([result @ GREY])
 
 
 def with_hsv(x: Image, saturation: tuple[float, float] = (1.0, 0.0), value: float = 0.0) -> Image:
@@ -102,8 +102,8 @@ def edges(x: NDArray[np.uint8], low: float, high: float) -> NDArray[np.bool_]:
     strong = np.zeros(count + 1, dtype=bool)
     strong[np.unique(labels[crest & (size > high)])] = True
     strong[0] = False
-    found: NDArray[np.bool_] = strong[labels]
-    return found
+    result: NDArray[np.bool_] = strong[labels]
+    return result
 
 
 def equalised(x: NDArray[np.uint8]) -> NDArray[np.uint8]:

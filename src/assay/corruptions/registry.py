@@ -175,13 +175,13 @@ def corrupt(
     chosen = CORRUPTIONS[name]
     if table == "auto":
         table = "imagenet" if min(x.shape[2:]) >= 64 else "cifar"
-    given = (chosen.imagenet if table == "imagenet" else chosen.cifar)[severity - 1]
-    given = given if isinstance(given, tuple) else (given,)
+    arguments = (chosen.imagenet if table == "imagenet" else chosen.cifar)[severity - 1]
+    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
     keys = content_keys(x.detach().cpu(), torch.zeros(len(x), dtype=torch.int64)) if ids is None else ids
     images = x.detach().cpu().permute(0, 2, 3, 1).double().numpy()
-    made = np.empty_like(images)
+    new = np.empty_like(images)
     for row, key in enumerate(keys.tolist()):
         draws = np.random.default_rng([seed, key & 0xFFFF_FFFF_FFFF_FFFF, zlib.crc32(name.encode()), severity])
-        made[row] = np.clip(chosen.change(images[row], draws, *given), 0, 1)
-    eight: Tensor = (torch.from_numpy(made) * 255 + 1e-6).floor() / 255
+        new[row] = np.clip(chosen.change(images[row], draws, *arguments), 0, 1)
+    eight: Tensor = (torch.from_numpy(new) * 255 + 1e-6).floor() / 255
     return eight.permute(0, 3, 1, 2).to(x)

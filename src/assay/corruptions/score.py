@@ -11,18 +11,32 @@ from torch import nn
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import classify
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.corruptions.registry import CORRUPTIONS, SEVERITIES, corrupt
 from assay.data import Dataset
 from assay.models import digest
 from assay.util.files import atomic_write
 from assay.util.validate import one_of, reject
 
-ALEXNET: Mapping[str, float] = MappingProxyType({
-    "gaussian_noise": 0.886, "shot_noise": 0.894, "impulse_noise": 0.923, "defocus_blur": 0.820, "glass_blur": 0.826,
-    "motion_blur": 0.786, "zoom_blur": 0.798, "snow": 0.867, "frost": 0.827, "fog": 0.819, "brightness": 0.565,
-    "contrast": 0.853, "elastic_transform": 0.646, "pixelate": 0.718, "jpeg_compression": 0.607,
-})  # fmt: skip
+ALEXNET: Mapping[str, float] = MappingProxyType(
+    {
+        "gaussian_noise": 0.886,
+        "shot_noise": 0.894,
+        "impulse_noise": 0.923,
+        "defocus_blur": 0.820,
+        "glass_blur": 0.826,
+        "motion_blur": 0.786,
+        "zoom_blur": 0.798,
+        "snow": 0.867,
+        "frost": 0.827,
+        "fog": 0.819,
+        "brightness": 0.565,
+        "contrast": 0.853,
+        "elastic_transform": 0.646,
+        "pixelate": 0.718,
+        "jpeg_compression": 0.607,
+    }
+)
 """AlexNet's mean error over the severities of ImageNet-C (Hendrycks & Dietterich, 2019, table 1): the baseline."""
 
 
@@ -43,7 +57,7 @@ class Damage:
     @property
     def errors(self) -> dict[str, float]:
         """By corruption, the mean error over the severities."""
-        return {name: 1 - sum(found) / len(found) for name, found in self.accuracy.items()}
+        return {name: 1 - sum(result) / len(result) for name, result in self.accuracy.items()}
 
     @property
     def mean_accuracy(self) -> float:
@@ -90,7 +104,7 @@ def measure(
 
     def accuracy(name: str, severity: int) -> float:
         right = 0
-        with untouched(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
             for at in torch.arange(len(data)).split(batch):
                 x = data.images(at)
                 x = corrupt(x, name, severity, table=table, seed=seed) if severity else x
@@ -130,13 +144,13 @@ def corruption_errors(
     missing = [name for name in _scored(damage.errors) if name not in baseline]
     if missing:
         reject("baseline", "an error for " + ", ".join(missing), sorted(baseline))
-    found = {name: error / max(baseline[name], 1e-12) for name, error in damage.errors.items() if name in baseline}
-    scored = _scored(found)
-    found["mCE"] = sum(scored.values()) / max(len(scored), 1)
+    results = {name: error / max(baseline[name], 1e-12) for name, error in damage.errors.items() if name in baseline}
+    scored = _scored(results)
+    results["mCE"] = sum(scored.values()) / max(len(scored), 1)
     if clean is not None:
         beyond = [(damage.errors[n] - (1 - damage.clean)) / max(baseline[n] - clean, 1e-12) for n in scored]
-        found["relative mCE"] = sum(beyond) / max(len(beyond), 1)
-    return found
+        results["relative mCE"] = sum(beyond) / max(len(beyond), 1)
+    return results
 
 
 def _scored(errors: Mapping[str, float]) -> dict[str, float]:

@@ -51,5 +51,5 @@ def ice(draws: Draws, height: int, width: int) -> Image:
     border = np.clip(np.maximum(np.abs(rows), np.abs(columns)), 0, 1) ** 2
     cloud = ndimage.gaussian_filter(draws.normal(0, 1, (height, width)), max(height, width) / 12, mode="wrap")
     cloud = cloud / max(cloud.std(), 1e-12)
-    made: Image = np.clip(0.14 * needles + 0.15 * cloud + 0.3 * border + 0.36, 0, 1)[..., None]
-    return made
+    new: Image = np.clip(0.14 * needles + 0.15 * cloud + 0.3 * border + 0.36, 0, 1)[..., None]
+    return new

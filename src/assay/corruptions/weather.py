@@ -8,9 +8,16 @@ from assay.corruptions.textures import ice, plasma
 
 
 def snow(
-    x: Image, draws: Draws, mean: float, sigma: float, zoom: float, threshold: float, radius: int, blur: float,
+    x: Image,
+    draws: Draws,
+    mean: float,
+    sigma: float,
+    zoom: float,
+    threshold: float,
+    radius: int,
+    blur: float,
     keep: float,
-) -> Image:  # fmt: skip
+) -> Image:
     """Flakes falling at a random angle, and a whitened image."""
     flakes = zoomed(draws.normal(mean, sigma, x.shape[:2])[..., None], zoom)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)

@@ -36,12 +36,12 @@ def pixels(array: NDArray[Any], name: str, layout: str = "auto") -> Tensor:
     """
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         reject(name, "pixels as uint8 or as float in [0, 1]", described(f"dtype {array.dtype}"))
-    found = _layout(array, name) if layout == "auto" else layout
-    if array.ndim != len(found):
-        reject(name, f"{len(found)} axes for the layout {found!r}", described(f"shape {array.shape}"))
-    if found == "nhw":
+    result = _layout(array, name) if layout == "auto" else layout
+    if array.ndim != len(result):
+        reject(name, f"{len(result)} axes for the layout {result!r}", described(f"shape {array.shape}"))
+    if result == "nhw":
         array = array[:, None]
-    elif found == "nhwc":
+    elif result == "nhwc":
         array = array.transpose(0, 3, 1, 2)
     kept = np.uint8 if array.dtype == np.uint8 else np.float32
     return torch.from_numpy(_owned(array, kept))
@@ -72,8 +72,11 @@ def check_range(x: Tensor, name: str) -> None:
         hint = "; pixels of 0 to 255 have to be uint8, or divided by 255"
     elif low >= -1.01 and high <= 1.01 and low < -0.5:
         hint = "; pixels of -1 to 1 have to become (x + 1) / 2"
-    reject(name, "finite float pixels in [0, 1]",
-           described(f"pixels from {low:.8g} to {high:.8g}, {outside} of {x.numel()} outside{hint}"))  # fmt: skip
+    reject(
+        name,
+        "finite float pixels in [0, 1]",
+        described(f"pixels from {low:.8g} to {high:.8g}, {outside} of {x.numel()} outside{hint}"),
+    )
 
 
 def labels(array: NDArray[Any], name: str) -> Tensor:
@@ -151,19 +154,19 @@ def binary(array: NDArray[Any], name: str) -> NDArray[np.bool_]:
     return on
 
 
-def class_names(given: tuple[str, ...] | None, *found: Tensor) -> tuple[str, ...]:
+def class_names(names: tuple[str, ...] | None, *labels: Tensor) -> tuple[str, ...]:
     """Class names: those given, or the numbers from 0 to the largest label.
 
     Args:
-        given: names from an option or a file.
-        found: the labels of every split, so that the splits agree.
+        names: names from an option or a file.
+        labels: the labels of every split, so that the splits agree.
 
     Returns:
         One name a class.
     """
-    if given is not None:
-        return given
-    top = max((int(y.max()) for y in found if len(y)), default=0)
+    if names is not None:
+        return names
+    top = max((int(y.max()) for y in labels if len(y)), default=0)
     if top >= 100_000:
         reject("labels", "fewer than 100,000 classes, or their names", described(f"a label of {top}"))
     return tuple(str(k) for k in range(top + 1))
@@ -186,5 +189,5 @@ def _layout(array: NDArray[Any], name: str) -> str:
 
 def _owned(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """Contiguous, writable, native byte order."""
-    found = np.ascontiguousarray(array, dtype=np.dtype(dtype))
-    return found if found.flags.writeable else found.copy()
+    result = np.ascontiguousarray(array, dtype=np.dtype(dtype))
+    return result if result.flags.writeable else result.copy()

@@ -43,8 +43,11 @@ def check_memory(name: str, count: int, each: float, working: float = 0.0) -> No
     free = available_bytes()
     needed = count * each + working
     if needed > _SHARE * free:
-        reject(name, f"images that fit into the memory that is free, {in_gib(free)} (a smaller size, or fewer images)",
-               described(f"{count:,} of {each / 2**10:,.1f} KiB, {in_gib(needed)} in all"))  # fmt: skip
+        reject(
+            name,
+            f"images that fit into the memory that is free, {in_gib(free)} (a smaller size, or fewer images)",
+            described(f"{count:,} of {each / 2**10:,.1f} KiB, {in_gib(needed)} in all"),
+        )
 
 
 def in_gib(size: float) -> str:

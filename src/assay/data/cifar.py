@@ -134,13 +134,13 @@ def unpickled(path: Path) -> dict[str, Any]:
         ValueError: the pickle names anything but the parts of an array, is damaged, or is no dictionary.
     """
     try:
-        found = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        result = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except Exception as error:
         expected = "a pickle of numbers, text, lists and arrays"
         reject(f"cifar {path}", expected, described(f"{type(error).__name__}: {error}"))
-    if not isinstance(found, dict):
-        reject(f"cifar {path}", "a pickled dictionary", described(type(found).__name__))
-    return {_text(key): value for key, value in found.items()}
+    if not isinstance(result, dict):
+        reject(f"cifar {path}", "a pickled dictionary", described(type(result).__name__))
+    return {_text(key): value for key, value in result.items()}
 
 
 class _Dtype:

@@ -183,19 +183,19 @@ class Dataset:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of pixels, labels, class names and masks, with their dtypes and shapes; not of the name."""
-        found = hashlib.sha256(json.dumps(list(self.classes)).encode())
+        result = hashlib.sha256(json.dumps(list(self.classes)).encode())
         for part in (self.x, self.y, self.masks):
             if part is None:
-                found.update(b"none;")
+                result.update(b"none;")
                 continue
             array = np.ascontiguousarray(part.detach().cpu().numpy())
-            found.update(f"{array.dtype.str} {array.shape};".encode())
-            found.update(array.reshape(-1).view(np.uint8).data)
-        return found.hexdigest()
+            result.update(f"{array.dtype.str} {array.shape};".encode())
+            result.update(array.reshape(-1).view(np.uint8).data)
+        return result.hexdigest()
 
     def _labels(self) -> NDArray[np.int64]:
-        found: NDArray[np.int64] = self.y.cpu().numpy()
-        return found
+        result: NDArray[np.int64] = self.y.cpu().numpy()
+        return result
 
     def _index(self, index: Any) -> Tensor | slice:
         if isinstance(index, slice):

@@ -51,22 +51,22 @@ def stacked(
     Raises:
         ValueError: an image that cannot be read, is partly transparent, or differs in size; or too many of them.
     """
-    found: list[NDArray[np.uint8]] = []
+    results: list[NDArray[np.uint8]] = []
     if size is not None:  # before anything is resized to it
         _check_pixels(count, size[0] * size[1] * (3 if mode == "rgb" else 1), limit)
     for name, data in items:
         image = picture(data, name, mode=mode, size=size)
-        if not found:
+        if not results:
             _check_pixels(count, image.size, limit)
-        if found and image.shape[:2] != found[0].shape[:2]:
-            first, here = (f"{a.shape[0]}×{a.shape[1]}" for a in (found[0], image))
+        if results and image.shape[:2] != results[0].shape[:2]:
+            first, here = (f"{a.shape[0]}×{a.shape[1]}" for a in (results[0], image))
             reject(f"image {name}", f"one size for all, {first} as the first (or ?size= to resize)", described(here))
-        found.append(image)
-    if not found:
+        results.append(image)
+    if not results:
         reject("images", "at least one image", described("none"))
-    channels = 3 if any(image.ndim == 3 for image in found) else 1
-    out = np.empty((len(found), channels, *found[0].shape[:2]), np.uint8)
-    for row, image in zip(out, found, strict=True):
+    channels = 3 if any(image.ndim == 3 for image in results) else 1
+    out = np.empty((len(results), channels, *results[0].shape[:2]), np.uint8)
+    for row, image in zip(out, results, strict=True):
         row[:] = image if image.ndim == 2 else image.transpose(2, 0, 1)  # a grey image fills every channel
     return torch.from_numpy(out)
 
@@ -123,10 +123,10 @@ def cutout(data: Encoded, name: str, *, size: Size | None = None) -> NDArray[np.
     image = opened(data, name)
     if image.mode not in _GREY:
         reject(f"mask {name}", "a grey or bilevel image", described(f"Pillow mode {image.mode!r}"))
-    found = binary(np.asarray(image), f"mask {name}")
-    if size is None or found.shape == size:
-        return found
-    cover = Image.fromarray(found.astype(np.uint8) * 255).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    result = binary(np.asarray(image), f"mask {name}")
+    if size is None or result.shape == size:
+        return result
+    cover = Image.fromarray(result.astype(np.uint8) * 255).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     resized: NDArray[np.bool_] = np.asarray(cover) >= 128
     return resized
 

@@ -93,9 +93,9 @@ def _class_map(top: Path, root: Path, divided: bool) -> tuple[_Class, ...]:
     for place in dict.fromkeys((root, top)):
         for name, read in (("classes.txt", _from_text), ("classes.json", _from_json)):
             if (place / name).is_file():
-                found = read(place / name)
-                _check_map(place / name, found)
-                return found
+                result = read(place / name)
+                _check_map(place / name, result)
+                return result
     roots = [p for p in _folders(top) if p.name in _SPLIT_NAMES] if divided else [root]
     names = sorted({p.name for r in roots for p in _folders(r) if p.name not in _NOT_CLASSES})
     numeric = [name for name in names if name.isdigit()]
@@ -117,17 +117,17 @@ def _from_text(path: Path) -> tuple[_Class, ...]:
 def _from_json(path: Path) -> tuple[_Class, ...]:
     text = read_text(path)
     try:
-        found: Any = json.loads(text)
+        result: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         reject(f"class map {path}", "JSON", described(str(error)))
-    if isinstance(found, list) and all(isinstance(name, str) for name in found):
-        return tuple(_Class(name, name) for name in found)
-    if isinstance(found, dict) and all(isinstance(name, str) for name in found.values()):
-        return tuple(_Class(folder, name) for folder, name in found.items())
-    if isinstance(found, dict) and sorted(map(repr, found.values())) == sorted(map(repr, range(len(found)))):
-        return tuple(_Class(folder, folder) for folder in sorted(found, key=lambda folder: int(found[folder])))
+    if isinstance(result, list) and all(isinstance(name, str) for name in result):
+        return tuple(_Class(name, name) for name in result)
+    if isinstance(result, dict) and all(isinstance(name, str) for name in result.values()):
+        return tuple(_Class(folder, name) for folder, name in result.items())
+    if isinstance(result, dict) and sorted(map(repr, result.values())) == sorted(map(repr, range(len(result)))):
+        return tuple(_Class(folder, folder) for folder in sorted(result, key=lambda folder: int(result[folder])))
     expected = "a list of folders, or an object of folder to name, or of folder to label (0, 1, 2 …, each once)"
-    return reject(f"class map {path}", expected, found)
+    return reject(f"class map {path}", expected, result)
 
 
 def _check_map(path: Path, classes: Sequence[_Class]) -> None:
@@ -147,15 +147,15 @@ def _files(root: Path, classes: Sequence[_Class], may_be_empty: Sequence[str]) -
     stray = sorted(p.name for p in _folders(root) if p.name not in known and p.name not in _NOT_CLASSES)
     if stray:
         reject(f"folder {root}", "only folders of the class map", described(f"also {listed(stray)}"))
-    found: list[_File] = []
+    results: list[_File] = []
     for label, (folder, name) in enumerate(classes):
         place = root / folder
         paths = _images(_inside(place, root), root) if place.is_dir() else []
         if not paths and folder not in may_be_empty and name not in may_be_empty:
             state = "an empty folder" if place.is_dir() else "no such folder"
             reject(f"class {folder!r}", f"images in {str(place)!r} (or ?empty={folder})", described(state))
-        found += [_File(path, label) for path in paths]
-    return found
+        results += [_File(path, label) for path in paths]
+    return results
 
 
 def _images(place: Path, root: Path) -> list[Path]:
@@ -178,11 +178,11 @@ def _masks(root: Path, files: Sequence[_File], x: Tensor, size: tuple[int, int] 
         path = places[0] / file.path.parent.name / f"{file.path.stem}.png"
         if not path.is_file():
             reject("masks", f"a mask {str(path)!r} for {file.path.name!r}", described("no such file"))
-        found = cutout(_inside(path, places[0]), str(path.relative_to(places[0])), size=size)
-        if found.shape != shape:
+        result = cutout(_inside(path, places[0]), str(path.relative_to(places[0])), size=size)
+        if result.shape != shape:
             expected = f"the size of its image, {shape[0]}×{shape[1]}"
-            reject(f"mask {path.relative_to(places[0])}", expected, described("×".join(map(str, found.shape))))
-        row[0] = found
+            reject(f"mask {path.relative_to(places[0])}", expected, described("×".join(map(str, result.shape))))
+        row[0] = result
     return torch.from_numpy(out)
 
 

@@ -37,12 +37,12 @@ def load(request: Request) -> Dataset:
         ImportError: huggingface_hub is missing or broken.
         ValueError: not a repository name, nothing found there, or several configurations and none chosen.
     """
-    found = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w.-]+)(?:@([\w./-]+))?", request.path)
-    if not found:
+    result = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w.-]+)(?:@([\w./-]+))?", request.path)
+    if not result:
         reject("spec hf", "hf:org/name or hf:org/name@revision", request.path)
     if request.split == "all":
         reject("split", "'train', 'val' or 'test' for a set on the hub", request.split)
-    repository, revision = found[1], found[2]
+    repository, revision = result[1], result[2]
     hub = _hub()
     commit, files = _listing(hub, repository, revision)
     chosen = select(files, request.split, request.text("config"), repository)

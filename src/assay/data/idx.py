@@ -56,8 +56,8 @@ def load(request: Request) -> Dataset:
     x = pixels(read(cast(Path, images), axes=3, limit=limit), "idx images", "nhw")
     every = {s: _found(root, s, "labels") for s in _PREFIXES}
     ys = {s: labels(read(p, axes=1, limit=limit), "idx labels") for s, p in every.items() if p is not None}
-    given = request.names("classes") or _lines(root / "classes.txt")
-    return Dataset(x, ys[request.split], class_names(given, *ys.values()), name=root.name)
+    arguments = request.names("classes") or _lines(root / "classes.txt")
+    return Dataset(x, ys[request.split], class_names(arguments, *ys.values()), name=root.name)
 
 
 def read(path: Path, *, axes: int, limit: float = 2.0**33) -> NDArray[Any]:

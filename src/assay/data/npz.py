@@ -92,17 +92,17 @@ def _headers(path: Path) -> dict[str, _Header]:
     """The shape and dtype of every array, without reading one."""
     if not path.is_file():
         reject("npz path", "a file", str(path))
-    found: dict[str, _Header] = {}
+    results: dict[str, _Header] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 if member.endswith(".npy"):
                     with archive.open(member) as stream:
-                        found[member.removesuffix(".npy")] = _header(stream)
+                        results[member.removesuffix(".npy")] = _header(stream)
     except Exception as error:
         expected = "a sound archive written by numpy.savez"
         reject(f"npz {path}", expected, described(f"{type(error).__name__}: {error}"))
-    return found
+    return results
 
 
 def _header(stream: Any) -> _Header:
@@ -162,20 +162,20 @@ def _check_size(path: Path, headers: Mapping[str, _Header], limit: float) -> Non
 def _read(path: Path, key: str) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found: NDArray[Any] = archive[key]
+            result: NDArray[Any] = archive[key]
     except Exception as error:
         reject(f"npz {path}", f"a sound array {key!r}", described(f"{type(error).__name__}: {error}"))
-    return found
+    return result
 
 
 def _classes(request: Request, headers: Mapping[str, _Header], path: Path, y: Tensor, keys: _Keys) -> tuple[str, ...]:
-    given = request.names("classes")
+    arguments = request.names("classes")
     stored = next((key for key in _CLASSES if key in headers and headers[key].dtype.kind == "U"), None)
-    if given is None and stored is not None:
+    if arguments is None and stored is not None:
         _check_size(path, {stored: headers[stored]}, 2.0**24)
-        given = tuple(str(name) for name in _read(path, stored).reshape(-1))
-    if given is not None:
-        return given
+        arguments = tuple(str(name) for name in _read(path, stored).reshape(-1))
+    if arguments is not None:
+        return arguments
     others = [key for key in keys.labels if key != keys.y]
     _check_size(path, {key: headers[key] for key in others}, request.limit_bytes())
     return class_names(None, y, *(labels(_read(path, key), f"array {key!r}") for key in others))

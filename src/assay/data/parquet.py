@@ -82,9 +82,9 @@ def table(paths: Sequence[Path], request: Request, name: str) -> Dataset:
     mode, limit = request.choice("mode", "auto", MODES), request.limit_bytes()
     x = stacked(_encoded(files, image), count, mode=mode, size=size, limit=limit)
     y = _labels(files, label)
-    given = request.names("classes") or _named(schema, label)
+    arguments = request.names("classes") or _named(schema, label)
     masks = None if mask is None else _masks(files, mask, x, size)
-    return Dataset(x, y, class_names(given, y), masks, name=name)
+    return Dataset(x, y, class_names(arguments, y), masks, name=name)
 
 
 def _opened(path: Path) -> Any:
@@ -101,21 +101,23 @@ def _opened(path: Path) -> Any:
 
 def _column(request: Request, role: str, schema: Any, usual: Collection[str], fits: Any) -> str:
     """The column for a role: the one that the option names, a usual name, or the only one of its kind."""
-    given = request.text(role)
+    arguments = request.text(role)
     fitting = [field.name for field in schema if fits(field.type)]
-    if given is not None:
-        if given not in schema.names:
-            came = repr(given) + nearest(given, schema.names)
+    if arguments is not None:
+        if arguments not in schema.names:
+            came = repr(arguments) + nearest(arguments, schema.names)
             reject(f"option {role}", f"a column ({listed(schema.names)})", described(came))
-        if given not in fitting:
+        if arguments not in fitting:
             kind = "images (struct<bytes, path> or bytes)" if role == "image" else "whole numbers"
-            reject(f"option {role}", f"a column of {kind}", described(f"{given!r} of {schema.field(given).type}"))
-        return given
-    found = next((name for name in usual if name in fitting), None) or (fitting[0] if len(fitting) == 1 else None)
-    if found is None:
+            reject(
+                f"option {role}", f"a column of {kind}", described(f"{arguments!r} of {schema.field(arguments).type}")
+            )
+        return arguments
+    result = next((name for name in usual if name in fitting), None) or (fitting[0] if len(fitting) == 1 else None)
+    if result is None:
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         reject("parquet", f"one column that is plainly the {role} (or option {role}= naming it)", described(columns))
-    return found
+    return result
 
 
 def _holds_images(kind: Any) -> bool:
@@ -171,11 +173,11 @@ def _labels(files: Sequence[Any], column: str) -> Tensor:
 def _masks(files: Sequence[Any], column: str, x: Tensor, size: tuple[int, int] | None) -> Tensor:
     out = np.empty((len(x), 1, *x.shape[2:]), np.bool_)
     for row, (name, data) in zip(out, _encoded(files, column), strict=True):
-        found = cutout(data, name, size=size)
-        if found.shape != row.shape[1:]:
+        result = cutout(data, name, size=size)
+        if result.shape != row.shape[1:]:
             expected = f"the size of its image, {x.shape[2]}×{x.shape[3]}"
-            reject(f"mask {name}", expected, described("×".join(map(str, found.shape))))
-        row[0] = found
+            reject(f"mask {name}", expected, described("×".join(map(str, result.shape))))
+        row[0] = result
     return torch.from_numpy(out)
 
 

@@ -78,8 +78,8 @@ def load(spec: str, *, split: str = "test", limit: int | None = None, seed: int 
     """
     one_of("split", split, SPLITS)
     name, request = _request(spec, split)
-    found = SOURCES[name].load(request)
-    return replace(found, name=f"{found.name or name}/{split}", source=found.source or spec).head(limit, seed)
+    result = SOURCES[name].load(request)
+    return replace(result, name=f"{result.name or name}/{split}", source=result.source or spec).head(limit, seed)
 
 
 def check(spec: str) -> str:

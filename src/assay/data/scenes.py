@@ -48,7 +48,7 @@ def load(request: Request) -> Dataset:
     Raises:
         ValueError: an option is out of range, or the split is ``"all"``.
     """
-    made = scenes(
+    new = scenes(
         request.split,
         request.whole("count", 2000, least=1),
         size=request.whole("size", 32, least=16),
@@ -56,7 +56,7 @@ def load(request: Request) -> Dataset:
         classes=request.whole("classes", len(SHAPES), least=2),
         cue=request.number("cue", 0.6, most=1.0),
     )
-    return replace(made, name="scenes")
+    return replace(new, name="scenes")
 
 
 def scenes(split: str, count: int, size: int = 32, seed: int = 0, classes: int = 8, cue: float = 0.6) -> Dataset:

@@ -51,12 +51,12 @@ class Request:
 
     def names(self, name: str) -> tuple[str, ...] | None:
         """An option as a list of different names separated by commas."""
-        given = self.options.get(name)
-        if given is None:
+        arguments = self.options.get(name)
+        if arguments is None:
             return None
-        names = tuple(part.strip() for part in given.split(","))
+        names = tuple(part.strip() for part in arguments.split(","))
         if "" in names or len(set(names)) < len(names):
-            reject(f"option {name}", "different names, separated by commas, none of them empty", given)
+            reject(f"option {name}", "different names, separated by commas, none of them empty", arguments)
         return names
 
     def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
@@ -65,35 +65,35 @@ class Request:
 
     def whole(self, name: str, default: int, *, least: int = 0) -> int:
         """An option that is a whole number."""
-        given = self.options.get(name)
-        if given is None:
+        arguments = self.options.get(name)
+        if arguments is None:
             return default
-        if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", given):  # int() takes other digits, too
-            reject(f"option {name}", f"a whole number that is at least {least}", given)
-        if len(given) > 18:
-            reject(f"option {name}", f"a whole number that is at least {least}, of at most 18 digits", given)
-        return whole(f"option {name}", int(given), least=least)
+        if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", arguments):  # int() takes other digits, too
+            reject(f"option {name}", f"a whole number that is at least {least}", arguments)
+        if len(arguments) > 18:
+            reject(f"option {name}", f"a whole number that is at least {least}, of at most 18 digits", arguments)
+        return whole(f"option {name}", int(arguments), least=least)
 
     def number(self, name: str, default: float, *, least: float = 0.0, most: float = float("inf")) -> float:
         """An option that is a number."""
-        given = self.options.get(name)
-        if given is None:
+        arguments = self.options.get(name)
+        if arguments is None:
             return default
         try:
-            value = parse_number(given)
+            value = parse_number(arguments)
         except (ValueError, OverflowError):
-            reject(f"option {name}", f"a number that is at least {least:g}", given)
+            reject(f"option {name}", f"a number that is at least {least:g}", arguments)
         return number(f"option {name}", value, least=least, most=most)
 
     def size(self) -> tuple[int, int] | None:
         """The option ``size``: ``96`` or ``96x128`` (height x width); None where it is not given."""
-        given = self.options.get("size")
-        if given is None:
+        arguments = self.options.get("size")
+        if arguments is None:
             return None
-        found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", given)
-        if not found:
-            reject("option size", "a size in pixels, as 96 or 96x128 (height x width)", given)
-        return int(found[1]), int(found[2] or found[1])
+        result = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", arguments)
+        if not result:
+            reject("option size", "a size in pixels, as 96 or 96x128 (height x width)", arguments)
+        return int(result[1]), int(result[2] or result[1])
 
     def limit_bytes(self) -> float:
         """The most that the pixels may take in memory: option ``max_gib``, 8 GiB by default."""
@@ -119,17 +119,17 @@ def options_of(text: str, separator: str, allowed: Collection[str], source: str)
         >>> options_of("size=32,count=10", ",", ("size", "count"), "scenes")
         {'size': '32', 'count': '10'}
     """
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for pair in text.split(separator) if text else ():
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
             reject("spec", f"options of {source!r} as key=value, separated by {separator!r}", pair)
         if key not in allowed:
             reject("spec", f"an option of {source!r} ({listed(allowed)})", described(repr(key) + nearest(key, allowed)))
-        if key in found:
+        if key in results:
             reject("spec", f"each option of {source!r} once", described(f"{key!r} twice"))
-        found[key] = value
-    return found
+        results[key] = value
+    return results
 
 
 def listed(words: Collection[str]) -> str:

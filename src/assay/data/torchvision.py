@@ -43,14 +43,14 @@ def load(request: Request) -> Dataset:
     if name not in known:
         came = described(repr(name) + nearest(name, known))
         reject("spec torchvision", "the name of a set in torchvision.datasets", came)
-    made = _made(getattr(datasets, name), name, root, request.split)
+    new = _made(getattr(datasets, name), name, root, request.split)
     labels: list[int] = []
     limit = request.limit_bytes()
     mode = request.choice("mode", "auto", MODES)
-    x = stacked(_items(made, name, labels), len(made), mode=mode, size=request.size(), limit=limit)
+    x = stacked(_items(new, name, labels), len(new), mode=mode, size=request.size(), limit=limit)
     y = torch.tensor(labels, dtype=torch.int64)
-    given = request.names("classes") or _classes(made)
-    return Dataset(x, y, class_names(given, y), name=name)
+    arguments = request.names("classes") or _classes(new)
+    return Dataset(x, y, class_names(arguments, y), name=name)
 
 
 def _made(kind: Any, name: str, root: str, split: str) -> Any:
@@ -71,18 +71,18 @@ def _made(kind: Any, name: str, root: str, split: str) -> Any:
     return reject(f"torchvision {name}", f"its files in {root!r}", described(f"{type(failed).__name__}: {failed}"))
 
 
-def _items(made: Any, name: str, labels: list[int]) -> Iterator[tuple[str, Any]]:
+def _items(dataset: Any, name: str, labels: list[int]) -> Iterator[tuple[str, Any]]:
     """The images, one by one; the labels are put into ``labels`` on the way."""
-    for index in range(len(made)):
-        image, label = made[index]
+    for index in range(len(dataset)):
+        image, label = dataset[index]
         if isinstance(label, bool) or not isinstance(label, Integral):
             reject(f"torchvision {name}", "one whole number as the label of a sample", label)
         labels.append(int(label))
         yield f"{name} {index}", image
 
 
-def _classes(made: Any) -> tuple[str, ...] | None:
-    found = getattr(made, "classes", None)
-    if not isinstance(found, list | tuple) or not found:
+def _classes(dataset: Any) -> tuple[str, ...] | None:
+    result = getattr(dataset, "classes", None)
+    if not isinstance(result, list | tuple) or not result:
         return None
-    return tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in found)
+    return tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in result)

@@ -48,4 +48,4 @@ __all__ = [
     "fit_defence",
     "roc",
     "threshold_at",
-]  # fmt: skip
+]

@@ -13,9 +13,14 @@ from assay.util.tensors import read_tensors, write_tensors
 from assay.util.validate import described, reject
 
 PARTS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {"autoencoder": Autoencoder, "cleaner": Cleaner, "generator": Generator, "density": PixelDensity,
-     "detector": Detector}
-)  # fmt: skip
+    {
+        "autoencoder": Autoencoder,
+        "cleaner": Cleaner,
+        "generator": Generator,
+        "density": PixelDensity,
+        "detector": Detector,
+    }
+)
 
 
 def save_part(net: nn.Module, path: str | Path, part: str, arguments: Mapping[str, Any], **facts: float) -> None:
@@ -46,11 +51,14 @@ def load_part(path: str | Path, part: str) -> tuple[nn.Module, dict[str, float]]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"defence: expected the weights of its {part} (see: assay fit), but there is no {path}")
-    found, weights = read_tensors(path, "assay-defence", "defence")
-    about = found or {}
+    result, weights = read_tensors(path, "assay-defence", "defence")
+    about = result or {}
     if about.get("part") != part:
-        reject("defence", f"the weights of its {part}, as assay fit writes them, in {path.name}",
-               described(f"those of its {about['part']}" if "part" in about else "other weights"))  # fmt: skip
+        reject(
+            "defence",
+            f"the weights of its {part}, as assay fit writes them, in {path.name}",
+            described(f"those of its {about['part']}" if "part" in about else "other weights"),
+        )
     net = PARTS[part](**about["arguments"])
     net.load_state_dict(weights)
     return net.eval().requires_grad_(False), dict(about["facts"])

@@ -45,9 +45,13 @@ class Guarded(nn.Module):
         seen = self.score.smooth() if isinstance(self.score, Squeezing) else self.score
         surrogate = None if seen is self.score else Guarded(self.model, seen)
         past = "" if surrogate is None else ", past the squeezers by BPDA"
-        return Adaptation(f"joint attack: wrong and not refused (classifier and detector in one objective){past}",
-                          surrogate=surrogate, test=accepted, objective=Evasion(),
-                          methods=("joint",) if surrogate is None else ("joint", "BPDA"))  # fmt: skip
+        return Adaptation(
+            f"joint attack: wrong and not refused (classifier and detector in one objective){past}",
+            surrogate=surrogate,
+            test=accepted,
+            objective=Evasion(),
+            methods=("joint",) if surrogate is None else ("joint", "BPDA"),
+        )
 
 
 def accepted(logits: Logits, x: Images) -> Flag:
@@ -70,9 +74,13 @@ class Squeezing(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, squeezers: tuple[Callable[[Images], Images], ...], threshold: float = 1.0,
-        *, straight: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        squeezers: tuple[Callable[[Images], Images], ...],
+        threshold: float = 1.0,
+        *,
+        straight: bool = False,
+    ) -> None:
         super().__init__()
         if not squeezers:
             reject("squeezers", "at least one change of images", squeezers)
@@ -117,11 +125,15 @@ class Detector(nn.Module):
         super().__init__()
         self.threshold = 0.0
         self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, stride=2), nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2), nn.ReLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, padding=1, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+        )
         self.head = nn.Linear(2 * width, 2)
 
     def extra_repr(self) -> str:
@@ -130,8 +142,8 @@ class Detector(nn.Module):
 
     def logits(self, x: Images) -> Logits:
         """Two logits, of clean and of adversarial."""
-        found: Logits = self.head(self.body(2 * x - 1).mean((2, 3)))
-        return found
+        result: Logits = self.head(self.body(2 * x - 1).mean((2, 3)))
+        return result
 
     def forward(self, x: Images) -> PerRow:
         """The difference of the two, less the threshold."""

@@ -79,8 +79,16 @@ def fit(
 
 
 @in_neutral_context
-def fit_autoencoder(data: Dataset, *, noise: float = 0.1, epochs: int = 10, seed: int = 0, rate: float = 1e-3,
-                    out: Path | None = None, progress: Progress | None = None) -> Autoencoder:  # fmt: skip
+def fit_autoencoder(
+    data: Dataset,
+    *,
+    noise: float = 0.1,
+    epochs: int = 10,
+    seed: int = 0,
+    rate: float = 1e-3,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Autoencoder:
     """MagNet's autoencoder: reconstruct clean images from noisy ones.
 
     Args:
@@ -107,9 +115,18 @@ def fit_autoencoder(data: Dataset, *, noise: float = 0.1, epochs: int = 10, seed
 
 
 @in_neutral_context
-def fit_cleaner(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: int = 5, weight: float = 0.001,
-                seed: int = 0, rate: float = 1e-3, out: Path | None = None,
-                progress: Progress | None = None) -> Cleaner:  # fmt: skip
+def fit_cleaner(
+    data: Dataset,
+    model: nn.Module,
+    attack: AnyAttack,
+    *,
+    epochs: int = 5,
+    weight: float = 0.001,
+    seed: int = 0,
+    rate: float = 1e-3,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Cleaner:
     """APE-GAN's generator: clean images from adversarial ones, against a discriminator of the two.
 
     Args:
@@ -132,22 +149,39 @@ def fit_cleaner(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: i
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
         moved = perturb(model, x, y, attack, seed=here, ids=at)
-        made = net(moved)
+        new = net(moved)
         wrong, right = torch.ones_like(y), torch.zeros_like(y)
-        both = torch.cat([judge.logits(x), judge.logits(made.detach())])
+        both = torch.cat([judge.logits(x), judge.logits(new.detach())])
         _move(against, F.cross_entropy(both, torch.cat([right, wrong])))
-        return _move(optimiser, F.mse_loss(made, x) + weight * F.cross_entropy(judge.logits(made), right))
+        return _move(optimiser, F.mse_loss(new, x) + weight * F.cross_entropy(judge.logits(new), right))
 
     parts = {"net": net, "judge": judge}
-    fit(parts, {"optimiser": optimiser, "against": against}, step, data, epochs=epochs, seed=seed, out=out,
-        progress=progress)  # fmt: skip
+    fit(
+        parts,
+        {"optimiser": optimiser, "against": against},
+        step,
+        data,
+        epochs=epochs,
+        seed=seed,
+        out=out,
+        progress=progress,
+    )
     return net
 
 
 @in_neutral_context
-def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_steps: int = 3, penalty: float = 10.0,
-                  seed: int = 0, rate: float = 2e-4, out: Path | None = None,
-                  progress: Progress | None = None) -> Generator:  # fmt: skip
+def fit_generator(
+    data: Dataset,
+    *,
+    epochs: int = 10,
+    latent: int = 64,
+    critic_steps: int = 3,
+    penalty: float = 10.0,
+    seed: int = 0,
+    rate: float = 2e-4,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Generator:
     """Defense-GAN's generator, as a Wasserstein GAN with gradient penalty.
 
     Args:
@@ -169,19 +203,21 @@ def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_s
         reject("data", "images whose side is a multiple of 4", f"{side} pixels")
     net = _seeded(lambda: Generator(int(data.x.shape[1]), side, latent), seed)
     critic = _seeded(lambda: Detector(int(data.x.shape[1]), side), seed + 1)
-    ways = {"optimiser": torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.9)),
-            "against": torch.optim.Adam(critic.parameters(), lr=rate, betas=(0.5, 0.9))}  # fmt: skip
+    ways = {
+        "optimiser": torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.9)),
+        "against": torch.optim.Adam(critic.parameters(), lr=rate, betas=(0.5, 0.9)),
+    }
 
     def value(x: Images) -> Tensor:
         return critic.logits(x)[:, 0]
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
-        made = net(torch.randn(len(x), latent))
+        new = net(torch.randn(len(x), latent))
         share = torch.rand(len(x), 1, 1, 1)
-        between = (share * x + (1 - share) * made.detach()).requires_grad_()
+        between = (share * x + (1 - share) * new.detach()).requires_grad_()
         (slope,) = torch.autograd.grad(value(between).sum(), between, create_graph=True)
         steep = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        loss = value(made.detach()).mean() - value(x).mean()
+        loss = value(new.detach()).mean() - value(x).mean()
         _move(ways["against"], loss + penalty * steep)
         if here % STEPS % critic_steps == critic_steps - 1:
             _move(ways["optimiser"], -value(net(torch.randn(len(x), latent))).mean())
@@ -192,8 +228,16 @@ def fit_generator(data: Dataset, *, epochs: int = 10, latent: int = 64, critic_s
 
 
 @in_neutral_context
-def fit_density(data: Dataset, *, levels: int = 16, epochs: int = 5, seed: int = 0, rate: float = 1e-3,
-                out: Path | None = None, progress: Progress | None = None) -> PixelDensity:  # fmt: skip
+def fit_density(
+    data: Dataset,
+    *,
+    levels: int = 16,
+    epochs: int = 5,
+    seed: int = 0,
+    rate: float = 1e-3,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> PixelDensity:
     """PixelDefend's density: the likelihood of each value given those before it.
 
     Args:
@@ -210,17 +254,25 @@ def fit_density(data: Dataset, *, levels: int = 16, epochs: int = 5, seed: int =
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
         wanted = net.quantised(x)
-        found = net(wanted.to(x) / (levels - 1))
-        return _move(optimiser, -found.gather(2, wanted[:, :, None]).mean())
+        result = net(wanted.to(x) / (levels - 1))
+        return _move(optimiser, -result.gather(2, wanted[:, :, None]).mean())
 
     fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
     return net
 
 
 @in_neutral_context
-def fit_detector(data: Dataset, model: nn.Module, attack: AnyAttack, *, epochs: int = 5, seed: int = 0,
-                 rate: float = 1e-3, out: Path | None = None,
-                 progress: Progress | None = None) -> Detector:  # fmt: skip
+def fit_detector(
+    data: Dataset,
+    model: nn.Module,
+    attack: AnyAttack,
+    *,
+    epochs: int = 5,
+    seed: int = 0,
+    rate: float = 1e-3,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Detector:
     """A detector of adversarial images, trained on equal numbers of clean and adversarial ones.
 
     Args:

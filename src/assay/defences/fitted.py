@@ -47,18 +47,33 @@ class Fitting:
 
 FITTINGS: Mapping[str, Fitting] = MappingProxyType(
     {
-        "magnet": Fitting("autoencoder", fit_autoencoder, 10, lambda _, d: {"channels": _channels(d)},
-                          scores=lambda net, x: Reconstruction(net, 1.0).error(x)),
+        "magnet": Fitting(
+            "autoencoder",
+            fit_autoencoder,
+            10,
+            lambda _, d: {"channels": _channels(d)},
+            scores=lambda net, x: Reconstruction(net, 1.0).error(x),
+        ),
         "ape-gan": Fitting("cleaner", fit_cleaner, 5, lambda _, d: {"channels": _channels(d)}, attacked=True),
-        "defense-gan": Fitting("generator", fit_generator, 20, lambda net, d: {
-            "channels": _channels(d), "size": int(d.x.shape[2]), "latent": net.latent}),
-        "pixel-defend": Fitting("density", fit_density, 5, lambda net, d: {
-            "channels": _channels(d), "levels": net.levels}),
-        "detector": Fitting("detector", fit_detector, 5, lambda _, d: {
-            "channels": _channels(d), "size": int(d.x.shape[2])}, attacked=True,
-            scores=lambda net, x: net(x)),
+        "defense-gan": Fitting(
+            "generator",
+            fit_generator,
+            20,
+            lambda net, d: {"channels": _channels(d), "size": int(d.x.shape[2]), "latent": net.latent},
+        ),
+        "pixel-defend": Fitting(
+            "density", fit_density, 5, lambda net, d: {"channels": _channels(d), "levels": net.levels}
+        ),
+        "detector": Fitting(
+            "detector",
+            fit_detector,
+            5,
+            lambda _, d: {"channels": _channels(d), "size": int(d.x.shape[2])},
+            attacked=True,
+            scores=lambda net, x: net(x),
+        ),
     }
-)  # fmt: skip
+)
 
 
 def check_fitting(
@@ -125,15 +140,20 @@ def fit_defence(
     """
     check_fitting(name, epochs=epochs, refuse=refuse, seed=seed, data=data)
     how = FITTINGS[name]
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if how.attacked:
         if model is None or attack is None:
             reject("model" if model is None else "attack", f"one, as {name} learns from adversarial images", None)
-        given = {"model": model, "attack": attack}
+        arguments = {"model": model, "attack": attack}
     folder = out_folder(out)
     check_claim(folder, COMMAND, FILES, is_fit)
-    identity = {"defence": name, "data": data.digest, "seed": seed, "attack": str(attack) if given else "",
-                "model": digest(model) if given and model is not None else ""}  # fmt: skip
+    identity = {
+        "defence": name,
+        "data": data.digest,
+        "seed": seed,
+        "attack": str(attack) if arguments else "",
+        "model": digest(model) if arguments and model is not None else "",
+    }
     _require_same(folder, identity)
     with locked(folder):
         claim(folder, COMMAND, FILES, is_fit, remade=("defence.safetensors",))
@@ -141,8 +161,14 @@ def fit_defence(
         atomic_write(folder / "fit.json", json.dumps(identity, indent=1))
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
         aside = max(len(data) // 10, 1) if how.scores else 0
-        net = how.fit(data.take(order[aside:]), **given, epochs=how.epochs if epochs is None else epochs, seed=seed,
-                      out=folder / "checkpoint.pt", progress=progress)  # fmt: skip
+        net = how.fit(
+            data.take(order[aside:]),
+            **arguments,
+            epochs=how.epochs if epochs is None else epochs,
+            seed=seed,
+            out=folder / "checkpoint.pt",
+            progress=progress,
+        )
         facts = {}
         if how.scores is not None:
             with torch.no_grad():

@@ -29,9 +29,15 @@ class Projection(nn.Module):
     """
 
     def __init__(
-        self, generator: Generator, *, steps: int = 100, restarts: int = 4, rate: float = 5.0, unrolled: int = 10,
+        self,
+        generator: Generator,
+        *,
+        steps: int = 100,
+        restarts: int = 4,
+        rate: float = 5.0,
+        unrolled: int = 10,
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.generator = generator
         self.steps, self.restarts = whole("steps", steps), whole("restarts", restarts, least=1)
@@ -41,8 +47,10 @@ class Projection(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings."""
-        return (f"steps={self.steps}, restarts={self.restarts}, rate={self.rate:g}, unrolled={self.unrolled}, "
-                f"seed={self.rng.seed}")  # fmt: skip
+        return (
+            f"steps={self.steps}, restarts={self.restarts}, rate={self.rate:g}, unrolled={self.unrolled}, "
+            f"seed={self.rng.seed}"
+        )
 
     def forward(self, x: Images) -> Images:
         """The images made of the best vectors."""
@@ -53,8 +61,8 @@ class Projection(nn.Module):
         best = self._best(z, wanted, len(x))
         if graph:
             z, _ = self._descend(z[best], speed[best], x, self.unrolled, graph=True)
-            made: Images = self.generator(z)
-            return made
+            new: Images = self.generator(z)
+            return new
         with torch.no_grad():
             nearest: Images = self.generator(z[best])
         return nearest
@@ -64,9 +72,7 @@ class Projection(nn.Module):
         first = self.rng.normal(keys, (self.restarts, self.generator.latent), "latent").to(x).flatten(0, 1)
         return first, torch.zeros_like(first), x.detach().repeat_interleave(self.restarts, 0)
 
-    def _descend(
-        self, z: Tensor, speed: Tensor, wanted: Images, steps: int, *, graph: bool
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def _descend(self, z: Tensor, speed: Tensor, wanted: Images, steps: int, *, graph: bool) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             for _ in range(steps):

@@ -20,16 +20,21 @@ class Autoencoder(nn.Module):
 
     def __init__(self, channels: int, width: int = 16) -> None:
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
-                                  nn.Conv2d(width, width, 3, padding=1), nn.ReLU())  # fmt: skip
+        self.down = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+        )
         self.up = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
         self.out = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, x: Images) -> Images:
         """Reconstruct."""
         inner = F.interpolate(self.down(x), size=x.shape[2:], mode="nearest")
-        made: Images = self.out(self.up(inner)).sigmoid()
-        return made
+        new: Images = self.out(self.up(inner)).sigmoid()
+        return new
 
 
 class Cleaner(nn.Module):
@@ -46,12 +51,16 @@ class Cleaner(nn.Module):
     def __init__(self, channels: int, width: int = 32) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
+            nn.ReLU(),
             nn.Conv2d(width, channels, 3, padding=1),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Images) -> Images:
         """Clean; the side must be even."""
@@ -74,14 +83,17 @@ class Generator(nn.Module):
         self.latent, self.side, self.width = latent, size // 4, width
         self.into = nn.Linear(latent, 2 * width * self.side**2)
         self.body = nn.Sequential(
-            nn.ReLU(), nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.ReLU(),
-            nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1), nn.Sigmoid(),
-        )  # fmt: skip
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
+            nn.Sigmoid(),
+        )
 
     def forward(self, z: Tensor) -> Images:
         """Images of vectors ``(b, latent)``."""
-        made: Images = self.body(self.into(z).view(len(z), 2 * self.width, self.side, self.side))
-        return made
+        new: Images = self.body(self.into(z).view(len(z), 2 * self.width, self.side, self.side))
+        return new
 
 
 class PixelDensity(nn.Module):
@@ -110,8 +122,8 @@ class PixelDensity(nn.Module):
 
     def forward(self, x: Images) -> Tensor:
         """Log-probabilities, ``(b, c, levels, h, w)``."""
-        found: Tensor = self.body(2 * x - 1).unflatten(1, (self.channels, self.levels)).log_softmax(2)
-        return found
+        result: Tensor = self.body(2 * x - 1).unflatten(1, (self.channels, self.levels)).log_softmax(2)
+        return result
 
     def quantised(self, x: Images) -> Tensor:
         """The level of each value."""
@@ -157,16 +169,16 @@ class PixelDefend(nn.Module):
     @torch.no_grad()
     def forward(self, x: Images) -> Images:
         """Purify, pixel by pixel from the top left; one pass of the density a pixel."""
-        made = x.clone()
+        new = x.clone()
         levels = torch.arange(self.density.levels, device=x.device).to(x) / (self.density.levels - 1)
         within = (levels.view(1, 1, -1, 1, 1) - x[:, :, None]).abs() <= self.eps + 1e-6
         reach = self.density.reach
         for i in range(x.shape[2]):
             for j in range(x.shape[3]):
                 left, right = max(j - reach, 0), min(j + reach + 1, x.shape[3])
-                seen = made[:, :, max(i - reach, 0) : i + 1, left:right]
+                seen = new[:, :, max(i - reach, 0) : i + 1, left:right]
                 likely = self.density(seen)[..., -1, j - left]
                 best = torch.where(within[..., i, j], likely, -torch.inf).argmax(2)
                 some = within[..., i, j].any(2)
-                made[:, :, i, j] = torch.where(some, levels[best], x[:, :, i, j])
-        return made
+                new[:, :, i, j] = torch.where(some, levels[best], x[:, :, i, j])
+        return new

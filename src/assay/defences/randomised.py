@@ -68,8 +68,9 @@ class RandomInput(nn.Module):
     def adaptation(self) -> Adaptation:
         """Expectation over the transformation."""
         seen = Expectation(self.model, self.attack_draws, transform=self.transform)
-        return Adaptation(f"EOT over {self.transform}, {self.attack_draws} fresh draws a step", surrogate=seen,
-                          methods=("EOT",))  # fmt: skip
+        return Adaptation(
+            f"EOT over {self.transform}, {self.attack_draws} fresh draws a step", surrogate=seen, methods=("EOT",)
+        )
 
 
 class SelfEnsemble(nn.Module):
@@ -95,5 +96,6 @@ class SelfEnsemble(nn.Module):
     def adaptation(self) -> Adaptation:
         """Expectation over the noise."""
         seen = Expectation(self.model, self.attack_draws)
-        return Adaptation(f"EOT over the noise layers, {self.attack_draws} passes a step", surrogate=seen,
-                          methods=("EOT",))  # fmt: skip
+        return Adaptation(
+            f"EOT over the noise layers, {self.attack_draws} passes a step", surrogate=seen, methods=("EOT",)
+        )

@@ -134,9 +134,9 @@ def defend(model: nn.Module, spec: str) -> nn.Module:
         >>> defend(nn.Flatten(), "bits:bits=1").change
         BitDepth(bits=1)
     """
-    name, given = _read(spec)
+    name, arguments = _read(spec)
     with name_argument(f"defence {spec}"):
-        defended = DEFENCES[name].make(model, **given)
+        defended = DEFENCES[name].make(model, **arguments)
     own = {id(part) for part in model.modules()} if isinstance(model, nn.Module) else set()
     for part in defended.modules():
         if id(part) not in own:  # the classifier stays in the mode that it has
@@ -159,9 +159,9 @@ def _read(spec: str) -> tuple[str, dict[str, Any]]:
     if name not in DEFENCES:
         reject("defence", "one of " + ", ".join(DEFENCES), described(f"{name!r}{nearest(name, DEFENCES)}"))
     known = {k: p for k, p in inspect.signature(DEFENCES[name].make).parameters.items() if k != "model"}
-    given = read_arguments(name, text, known, what="defence")
+    arguments = read_arguments(name, text, known, what="defence")
     for key, parameter in known.items():
-        if parameter.default is inspect.Parameter.empty and key not in given:
+        if parameter.default is inspect.Parameter.empty and key not in arguments:
             example = "runs/d/defence.safetensors" if key == "path" else "0.25"
             reject(f"{name}:{key}", f"a value, as in {name}:{key}={example}", None)
-    return name, given
+    return name, arguments

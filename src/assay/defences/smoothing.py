@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from assay.core.call_context import in_neutral_context
 from assay.core.expectation import Expectation
 from assay.core.model_calls import classify
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.core.rng import Rng, content_keys
 from assay.core.types import Images, Labels, Logits
 from assay.defences.adaptation import Adaptation
@@ -115,7 +115,7 @@ class Smoothed(nn.Module):
         """How often each class is said of ``n`` noisy versions, int64 ``(b, k)``."""
         keys = content_keys(x, torch.zeros(len(x), dtype=torch.int64))
         counts: Labels | None = None
-        with untouched(self.model), torch.no_grad():
+        with preserve_state(self.model), torch.no_grad():
             for start in range(0, n * len(x), whole("batch", batch, least=1)):
                 flat = torch.arange(start, min(start + batch, n * len(x)))
                 row, turn = flat // n, flat % n

@@ -49,8 +49,11 @@ class Transformed(nn.Module):
         named = self.change.__class__.__name__ if isinstance(self.change, nn.Module) else str(self.change)
         if self.through:
             return Adaptation(f"gradients pass through {named}")
-        return Adaptation(f"BPDA: forward through {named}, backward as if it were the identity",
-                          surrogate=StraightThrough(self.model, self.change), methods=("BPDA",))  # fmt: skip
+        return Adaptation(
+            f"BPDA: forward through {named}, backward as if it were the identity",
+            surrogate=StraightThrough(self.model, self.change),
+            methods=("BPDA",),
+        )
 
 
 class StraightThrough(nn.Module):

@@ -16,7 +16,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.explanations import attack_saliency, saliency, shared_top, spearman
 from assay.diagnostics.plots import canvas, lines, pictures
-from assay.diagnostics.trail import Told, quiet, right_of, same_length
+from assay.diagnostics.trail import ProgressCallback, no_progress, right_of, same_length
 from assay.util.validate import number, reject, whole
 
 if TYPE_CHECKING:
@@ -45,18 +45,28 @@ class Attribution:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a model."""
-        return [{"model": name, "n": len(found), "top-k intersection": float(found.mean()),
-                 "rank correlation": float(self.rank[name].mean()), "top-k under noise": self.noise[name],
-                 "k": self.k, "eps": self.eps}
-                for name, found in self.top.items()]  # fmt: skip
+        return [
+            {
+                "model": name,
+                "n": len(result),
+                "top-k intersection": float(result.mean()),
+                "rank correlation": float(self.rank[name].mean()),
+                "top-k under noise": self.noise[name],
+                "k": self.k,
+                "eps": self.eps,
+            }
+            for name, result in self.top.items()
+        ]
 
     def figure(self) -> "Figure":
         """Both measures by image, sorted."""
         figure, (left, right) = canvas(10.0, 3.4, columns=2)
-        for axis, found, label in ((left, self.top, "top-k intersection"), (right, self.rank, "rank correlation")):
-            places = torch.linspace(0, 1, max(len(v) for v in found.values()))
-            curves = {name: torch.nn.functional.pad(v.sort().values, (0, len(places) - len(v)), value=torch.nan)
-                      for name, v in found.items()}  # fmt: skip
+        for axis, result, label in ((left, self.top, "top-k intersection"), (right, self.rank, "rank correlation")):
+            places = torch.linspace(0, 1, max(len(v) for v in result.values()))
+            curves = {
+                name: torch.nn.functional.pad(v.sort().values, (0, len(places) - len(v)), value=torch.nan)
+                for name, v in result.items()
+            }
             lines(axis, places, curves, label="images, by rank")
             axis.set_ylabel(label)
         return figure
@@ -67,10 +77,15 @@ class Attribution:
 
     def verdict(self) -> str:
         """The means."""
-        told = [f"{name} {100 * found.mean():.0f} % (under noise {100 * self.noise[name]:.0f} %), rank correlation "
-                f"{self.rank[name].mean():.2f}" for name, found in self.top.items()]  # fmt: skip
-        return (f"Of the {self.k} most salient pixels, an attack within {self.eps:.3g} that leaves the answer as it is "
-                f"leaves: " + "; ".join(told) + ".")  # fmt: skip
+        texts = [
+            f"{name} {100 * result.mean():.0f} % (under noise {100 * self.noise[name]:.0f} %), rank correlation "
+            f"{self.rank[name].mean():.2f}"
+            for name, result in self.top.items()
+        ]
+        return (
+            f"Of the {self.k} most salient pixels, an attack within {self.eps:.3g} that leaves the answer as it is "
+            f"leaves: " + "; ".join(texts) + "."
+        )
 
 
 @in_neutral_context
@@ -83,7 +98,7 @@ def attribution(
     steps: int = 30,
     k: int | None = None,
     seed: int = 0,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Attribution:
     """Attack the saliency of images within a ball, the classification staying as it is.
 
@@ -99,7 +114,7 @@ def attribution(
         steps: of signed gradient, of size ``eps / 10`` or what reaches the edge.
         k: pixels; by default a tenth of the image.
         seed: of the noise for comparison.
-        told: progress.
+        progress: progress.
 
     Raises:
         ValueError: k out of range, or a model that is wrong about every image.
@@ -117,7 +132,7 @@ def attribution(
         reject("k", f"at most the {area} pixels of an image", k)
     top, rank, noise, shown = {}, {}, {}, []
     for done, (name, model) in enumerate(models.items()):
-        told(f"saliency of {name}", done, len(models))
+        progress(f"saliency of {name}", done, len(models))
         right = right_of(model, x, y)
         if not bool(right.any()):
             reject("models", "models that are right about an image", name)
@@ -132,7 +147,7 @@ def attribution(
         worst = int(top[name].argmin())
         maps = [_shown(part[worst]) for part in (before, after)]
         shown += [(name, own[worst]), ("saliency", maps[0]), ("after", moved[worst]), ("saliency", maps[1])]
-    told("saliency", len(models), len(models))
+    progress("saliency", len(models), len(models))
     return Attribution(MappingProxyType(top), MappingProxyType(rank), MappingProxyType(noise), k, eps, tuple(shown))
 
 

@@ -15,7 +15,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import Told, quiet, refereed, same_length
+from assay.diagnostics.trail import ProgressCallback, no_progress, refereed, same_length
 from assay.util.validate import number, reject
 
 if TYPE_CHECKING:
@@ -41,13 +41,15 @@ class Budgets:
     @property
     def half(self) -> dict[str, float]:
         """By model, the budget at which accuracy has fallen to half of the clean one, between points along a line."""
-        return {name: _crossing(self.eps, found, found[0] / 2) for name, found in self.accuracy.items()}
+        return {name: _crossing(self.eps, result, result[0] / 2) for name, result in self.accuracy.items()}
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each model and budget."""
-        return [{"model": name, "eps": e, "accuracy": value, "n": self.count}
-                for name, found in self.accuracy.items()
-                for e, value in zip(self.eps, found, strict=True)]  # fmt: skip
+        return [
+            {"model": name, "eps": e, "accuracy": value, "n": self.count}
+            for name, result in self.accuracy.items()
+            for e, value in zip(self.eps, result, strict=True)
+        ]
 
     def figure(self) -> "Figure":
         """One line a model."""
@@ -57,9 +59,11 @@ class Budgets:
 
     def verdict(self) -> str:
         """The budgets that halve accuracy."""
-        told = [f"{name} {'beyond ' + format(self.eps[-1], '.3g') if half != half else format(half, '.3g')}"
-                for name, half in self.half.items()]  # fmt: skip
-        return "Accuracy is half of what it is on clean images at a budget of: " + ", ".join(told) + "."
+        texts = [
+            f"{name} {'beyond ' + format(self.eps[-1], '.3g') if half != half else format(half, '.3g')}"
+            for name, half in self.half.items()
+        ]
+        return "Accuracy is half of what it is on clean images at a budget of: " + ", ".join(texts) + "."
 
 
 def _crossing(eps: Sequence[float], accuracy: Sequence[float], level: float) -> float:
@@ -78,7 +82,7 @@ def budgets(
     eps: Sequence[float],
     *,
     seed: int = 0,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Budgets:
     """Attack with one budget after another; what a smaller one broke, a larger one breaks as well.
 
@@ -89,7 +93,7 @@ def budgets(
         attack: makes the attack of a budget.
         eps: budgets above 0.
         seed: of the attacks.
-        told: progress.
+        progress: progress.
 
     Returns:
         Accuracies at 0 and at each budget, ascending.
@@ -101,16 +105,18 @@ def budgets(
     if not eps:
         reject("eps", "at least one budget", eps)
     ordered = sorted(number("eps", e, least=0, above=True) for e in eps)
-    found = {}
+    results = {}
     for i, (name, model) in enumerate(models.items()):
         values, robust = [], None
         for j, e in enumerate(ordered):
-            told(f"{name}, budget {e:.3g}", i * len(ordered) + j, len(models) * len(ordered))
+            progress(f"{name}, budget {e:.3g}", i * len(ordered) + j, len(models) * len(ordered))
             outcome = refereed(model, x, y, attack(e), seed=seed)
             if robust is None:
                 values.append(outcome.clean_accuracy)
             robust = outcome.robust if robust is None else robust & outcome.robust
             values.append(float(robust.float().mean()))
-        found[name] = tuple(values)
-    told("budgets", len(models) * len(ordered), len(models) * len(ordered))
-    return Budgets((0.0, *ordered), MappingProxyType(found), attack(ordered[-1]).describe().rpartition(" ")[0], len(x))
+        results[name] = tuple(values)
+    progress("budgets", len(models) * len(ordered), len(models) * len(ordered))
+    return Budgets(
+        (0.0, *ordered), MappingProxyType(results), attack(ordered[-1]).describe().rpartition(" ")[0], len(x)
+    )

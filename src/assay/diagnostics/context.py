@@ -8,7 +8,7 @@ from torch import nn
 from assay.attacks import BIM
 from assay.core.combinators import AnyAttack
 from assay.data import Dataset
-from assay.diagnostics.trail import Told, Trail, quiet
+from assay.diagnostics.trail import ProgressCallback, Trail, no_progress
 from assay.util.validate import reject
 
 
@@ -24,7 +24,7 @@ class Case:
         eps: linf budget of FGSM and BIM (step eps/4, 10 steps, as in paper 001); universal perturbations have 2.5
             times as much.
         seed: of all draws.
-        told: progress.
+        progress: progress.
         updates: of universal perturbations.
         search_steps: steps a round of StrAttack and C&W.
     """
@@ -35,7 +35,7 @@ class Case:
     test: Dataset
     eps: float
     seed: int = 0
-    told: Told = quiet
+    progress: ProgressCallback = no_progress
     updates: int = 50
     search_steps: int = 200
 

@@ -15,7 +15,7 @@ from assay.core.call_context import in_neutral_context
 from assay.corruptions import CORRUPTIONS, Damage, measure
 from assay.data import Dataset
 from assay.diagnostics.plots import canvas, matrix
-from assay.diagnostics.trail import Told, quiet
+from assay.diagnostics.trail import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,9 +33,12 @@ class Profile:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each model, corruption and severity."""
-        return [{"model": name, "corruption": kind, "severity": i + 1, "accuracy": value, "clean": damage.clean}
-                for name, damage in self.damage.items()
-                for kind, values in damage.accuracy.items() for i, value in enumerate(values)]  # fmt: skip
+        return [
+            {"model": name, "corruption": kind, "severity": i + 1, "accuracy": value, "clean": damage.clean}
+            for name, damage in self.damage.items()
+            for kind, values in damage.accuracy.items()
+            for i, value in enumerate(values)
+        ]
 
     def figure(self) -> "Figure":
         """Mean accuracy over the severities: a row a corruption, a column a model."""
@@ -48,19 +51,23 @@ class Profile:
 
     def verdict(self) -> str:
         """Mean accuracy, and what hurts most."""
-        told = []
+        lines = []
         for name, damage in self.damage.items():
             worst = max(damage.errors, key=lambda kind, d=damage: d.errors[kind])  # type: ignore[misc]
             least = f"least under {worst.replace('_', ' ')}: {100 * (1 - damage.errors[worst]):.0f} %"
-            told.append(f"{name} {100 * damage.mean_accuracy:.0f} % of {100 * damage.clean:.0f} % clean ({least})")
-        return f"Accuracy on corrupted images: {', '.join(told)}."
+            lines.append(f"{name} {100 * damage.mean_accuracy:.0f} % of {100 * damage.clean:.0f} % clean ({least})")
+        return f"Accuracy on corrupted images: {', '.join(lines)}."
 
 
 @in_neutral_context
 def profile(
-    models: Mapping[str, nn.Module], data: Dataset, *, kinds: Sequence[str] = tuple(CORRUPTIONS), seed: int = 0,
-    told: Told = quiet,
-) -> Profile:  # fmt: skip
+    models: Mapping[str, nn.Module],
+    data: Dataset,
+    *,
+    kinds: Sequence[str] = tuple(CORRUPTIONS),
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+) -> Profile:
     """Accuracy under each corruption at each severity.
 
     Args:
@@ -68,10 +75,10 @@ def profile(
         data: images and labels.
         kinds: names of corruptions.
         seed: of their draws, the same for every network.
-        told: progress.
+        progress: progress.
     """
-    found = {}
+    results = {}
     for done, (name, model) in enumerate(models.items()):
-        found[name] = measure(model, data, names=kinds, seed=seed)
-        told("corruptions", done + 1, len(models))
-    return Profile(MappingProxyType(found))
+        results[name] = measure(model, data, names=kinds, seed=seed)
+        progress("corruptions", done + 1, len(models))
+    return Profile(MappingProxyType(results))

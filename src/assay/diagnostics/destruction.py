@@ -17,7 +17,7 @@ from assay.core.rng import Rng
 from assay.core.types import Flag, Images, Labels
 from assay.defences.transforms import Blur
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of, same_length
+from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,10 +94,19 @@ class Destruction:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each attack, transformation, strength and epoch."""
-        return [{"attack": attack, "transformation": kind, "strength": s, "epoch": epoch,
-                 "destruction rate": float(found[i, j]), "effective": self.effective[attack][i]}
-                for (attack, kind), found in self.rate.items()
-                for i, epoch in enumerate(self.epochs) for j, s in enumerate(self.strengths[kind])]  # fmt: skip
+        return [
+            {
+                "attack": attack,
+                "transformation": kind,
+                "strength": s,
+                "epoch": epoch,
+                "destruction rate": float(result[i, j]),
+                "effective": self.effective[attack][i],
+            }
+            for (attack, kind), result in self.rate.items()
+            for i, epoch in enumerate(self.epochs)
+            for j, s in enumerate(self.strengths[kind])
+        ]
 
     def figure(self) -> "Figure":
         """Rate against strength: a row an attack, a column a transformation, a line an epoch."""
@@ -105,8 +114,8 @@ class Destruction:
         figure, axes = canvas(2.9 * len(kinds), 2.6 * len(attacks), len(kinds), len(attacks))
         chosen = sorted({0, len(self.epochs) // 2, len(self.epochs) - 1})
         for place, (attack, kind) in zip(axes, ((a, k) for a in attacks for k in kinds), strict=True):
-            found = self.rate[attack, kind]
-            curves = {f"epoch {self.epochs[i]}": found[i].numpy() for i in chosen}
+            result = self.rate[attack, kind]
+            curves = {f"epoch {self.epochs[i]}": result[i].numpy() for i in chosen}
             lines(place, self.strengths[kind], curves, label=kind, percent=True)
             place.set_title(attack, fontsize=10)
             place.set_ylabel("")
@@ -114,16 +123,18 @@ class Destruction:
 
     def change(self, attack: str, kind: str) -> float:
         """Mean rate over the strengths at the last epoch, less that at the first."""
-        found = self.rate[attack, kind].nanmean(1)
-        return float(found[-1] - found[0])
+        result = self.rate[attack, kind].nanmean(1)
+        return float(result[-1] - result[0])
 
     def verdict(self) -> str:
         """Where the rate rises and where it falls, for the first attack."""
         attack = next(iter(self.effective))
         moves = {kind: 100 * self.change(attack, kind) for kind in self.strengths}
-        told = ", ".join(f"{kind} {move:+.0f}" for kind, move in moves.items())
-        return (f"From epoch {self.epochs[0]} to {self.epochs[-1]} the share of {attack} images that a transformation "
-                f"makes harmless changes by (points, mean over strengths): {told}.")  # fmt: skip
+        text = ", ".join(f"{kind} {move:+.0f}" for kind, move in moves.items())
+        return (
+            f"From epoch {self.epochs[0]} to {self.epochs[-1]} the share of {attack} images that a transformation "
+            f"makes harmless changes by (points, mean over strengths): {text}."
+        )
 
 
 @in_neutral_context
@@ -135,7 +146,7 @@ def destruction(
     *,
     transforms: Mapping[str, tuple[Callable[[Images, float], Images], tuple[float, ...]]] = TRANSFORMS,
     seed: int = 0,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Destruction:
     """Destruction rates by epoch.
 
@@ -146,7 +157,7 @@ def destruction(
         attacks: by name; the paper has BIM, FGSM and DeepFool.
         transforms: by name, a function of images and a strength, and strengths.
         seed: of the attacks.
-        told: progress.
+        progress: progress.
     """
     same_length(x, y)
     rate: dict[tuple[str, str], Tensor] = {}
@@ -160,8 +171,8 @@ def destruction(
                 table = rate.setdefault((name, kind), torch.full((len(trail.epochs), len(strengths)), float("nan")))
                 for j, strength in enumerate(strengths):
                     table[i, j] = _rate(model, change(moved, strength), y, turned)
-            told("destruction", number_of * len(trail.epochs) + i + 1, len(attacks) * len(trail.epochs))
-    counts = {name: tuple(found) for name, found in effective.items()}
+            progress("destruction", number_of * len(trail.epochs) + i + 1, len(attacks) * len(trail.epochs))
+    counts = {name: tuple(result) for name, result in effective.items()}
     strengths_of = {kind: strengths for kind, (_, strengths) in transforms.items()}
     return Destruction(trail.epochs, MappingProxyType(strengths_of), MappingProxyType(rate), MappingProxyType(counts))
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from assay.attacks.universal.perturbation import UniversalSign, universal
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.data import Dataset
 from assay.defences.detectors import Detector, roc
 from assay.defences.fit import fit_detector
 from assay.diagnostics.plots import canvas, lines, pictures
-from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of
+from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,18 +51,26 @@ class Detectability:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each attack, epoch of training and epoch of trying."""
-        return [{"attack": attack, "trained at": a, "tried at": b, "accuracy": float(found[i, j]),
-                 "area": float(self.area[attack][i, j])}
-                for attack, found in self.accuracy.items()
-                for i, a in enumerate(self.epochs) for j, b in enumerate(self.epochs)]  # fmt: skip
+        return [
+            {
+                "attack": attack,
+                "trained at": a,
+                "tried at": b,
+                "accuracy": float(result[i, j]),
+                "area": float(self.area[attack][i, j]),
+            }
+            for attack, result in self.accuracy.items()
+            for i, a in enumerate(self.epochs)
+            for j, b in enumerate(self.epochs)
+        ]
 
     def figure(self) -> "Figure":
         """Accuracy by epoch: each epoch's own detector, and those of the first, second and last epoch."""
         figure, axes = canvas(6.0 * len(self.accuracy), 4.0, columns=len(self.accuracy))
-        for place, (attack, found) in zip(axes, self.accuracy.items(), strict=True):
-            curves: dict[str, Any] = {"trained at this epoch": found.diagonal().numpy()}
+        for place, (attack, result) in zip(axes, self.accuracy.items(), strict=True):
+            curves: dict[str, Any] = {"trained at this epoch": result.diagonal().numpy()}
             for i in sorted({0, min(1, len(self.epochs) - 1), len(self.epochs) - 1}):
-                curves[f"trained at epoch {self.epochs[i]}"] = found[i].numpy()
+                curves[f"trained at epoch {self.epochs[i]}"] = result[i].numpy()
             lines(place, self.epochs, curves, label="epoch", percent=True)
             place.set_title(attack, fontsize=10)
         return figure
@@ -76,13 +84,15 @@ class Detectability:
 
     def verdict(self) -> str:
         """The least and the mean accuracy of an epoch's own detector."""
-        told = []
-        for attack, found in self.accuracy.items():
-            own = found.diagonal()
+        texts = []
+        for attack, result in self.accuracy.items():
+            own = result.diagonal()
             own = own[~own.isnan()]
             if len(own):
-                told.append(f"{attack} {100 * own.mean():.0f} % (least {100 * own.min():.0f} %)")
-        return f"A detector trained on an epoch's own adversarial images tells them from clean ones: {', '.join(told)}."
+                texts.append(f"{attack} {100 * own.mean():.0f} % (least {100 * own.min():.0f} %)")
+        return (
+            f"A detector trained on an epoch's own adversarial images tells them from clean ones: {', '.join(texts)}."
+        )
 
 
 @in_neutral_context
@@ -96,7 +106,7 @@ def detectability(
     epochs: int = 5,
     updates: int = 50,
     seed: int = 0,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Detectability:
     """A detector for each epoch and attack, tried on every epoch's adversarial images.
 
@@ -109,7 +119,7 @@ def detectability(
         epochs: passes over the data, a detector.
         updates: of that perturbation.
         seed: of weights, draws and attacks.
-        told: progress.
+        progress: progress.
 
     Source: paper 001, section 3.4. Deviations: a smaller detector (`assay.defences.Detector`), and accuracy is at the
     threshold that is best on 500 training images: at 0 it would depend on the statistics of batch normalisation, which
@@ -123,9 +133,9 @@ def detectability(
             detectors.append(fit_detector(train, model, attack, epochs=epochs, seed=seed))
             learned = attacked(model, known.images(), known.y, attack, seed=seed)
             limits.append(best_threshold(_scores(detectors[-1], known.images()), _scores(detectors[-1], learned)))
-            found = attacked(model, x, y, attack, seed=seed)
-            moved.append(found[right_of(model, x, y) & ~right_of(model, found, y)])
-            told("detectability", number_of * count + done + 1, len(attacks) * count)
+            result = attacked(model, x, y, attack, seed=seed)
+            moved.append(result[right_of(model, x, y) & ~right_of(model, result, y)])
+            progress("detectability", number_of * count + done + 1, len(attacks) * count)
         scores = [_scores(d, x) for d in detectors]
         table, under = torch.full((count, count), float("nan")), torch.full((count, count), float("nan"))
         for i, detector in enumerate(detectors):
@@ -135,14 +145,19 @@ def detectability(
                     table[i, j] = 0.5 * ((bad > limits[i]).double().mean() + (scores[i] <= limits[i]).double().mean())
                     under[i, j] = roc(scores[i], bad)[2]
         accuracy[name], area[name] = table, under
-        made = [_suspicious(d, train, eps, updates, seed) for d in detectors]
-        deltas[name] = torch.cat(made)
+        items = [_suspicious(d, train, eps, updates, seed) for d in detectors]
+        deltas[name] = torch.cat(items)
         suspicion[name] = tuple(
             _scores(d, (x + delta).clamp(0, 1)).sigmoid().mean().item()
-            for d, delta in zip(detectors, made, strict=True)
+            for d, delta in zip(detectors, items, strict=True)
         )
-    return Detectability(trail.epochs, MappingProxyType(accuracy), MappingProxyType(area), MappingProxyType(deltas),
-                         MappingProxyType(suspicion))  # fmt: skip
+    return Detectability(
+        trail.epochs,
+        MappingProxyType(accuracy),
+        MappingProxyType(area),
+        MappingProxyType(deltas),
+        MappingProxyType(suspicion),
+    )
 
 
 def best_threshold(clean: Tensor, bad: Tensor) -> float:
@@ -172,5 +187,5 @@ def _suspicious(detector: Detector, data: Dataset, eps: float, updates: int, see
 
 
 def _scores(detector: Detector, x: Tensor) -> Tensor:
-    with untouched(detector), torch.no_grad():
+    with preserve_state(detector), torch.no_grad():
         return torch.cat([detector(part) for part in x.split(256)])

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import classify
-from assay.core.model_state import model_device, untouched
+from assay.core.model_state import model_device, preserve_state
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.trail import right_of
 
@@ -29,15 +29,17 @@ def saliency(model: nn.Module, x: Images, y: Labels, *, graph: bool = False, bat
         batch: images a pass.
     """
     if not graph:
-        parts = [saliency(model, part.detach().clone().requires_grad_(), labels, graph=True).detach()
-                 for part, labels in zip(x.split(batch), y.split(batch), strict=True)]  # fmt: skip
+        parts = [
+            saliency(model, part.detach().clone().requires_grad_(), labels, graph=True).detach()
+            for part, labels in zip(x.split(batch), y.split(batch), strict=True)
+        ]
         return torch.cat(parts)
     device = model_device(model, x.device)
-    with untouched(model), torch.enable_grad():
+    with preserve_state(model), torch.enable_grad():
         value = classify(model, x.to(device)).gather(1, y.to(device)[:, None]).sum()
         (slope,) = torch.autograd.grad(value, x, create_graph=True)
-    found = slope.abs().sum(1)
-    return found / found.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)
+    result = slope.abs().sum(1)
+    return result / result.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)
 
 
 @in_neutral_context
@@ -72,9 +74,9 @@ def attack_saliency(model: nn.Module, x: Images, y: Labels, *, eps: float, steps
     return best
 
 
-def _better(model: nn.Module, image: Images, y: Labels, before: Tensor, k: int, best: Images, least: PerRow) -> tuple[
-    Images, PerRow
-]:  # fmt: skip
+def _better(
+    model: nn.Module, image: Images, y: Labels, before: Tensor, k: int, best: Images, least: PerRow
+) -> tuple[Images, PerRow]:
     """The images that are classified as labelled and share fewer salient pixels, in the place of the best so far."""
     share = shared_top(before, saliency(model, image, y), k)
     wins = right_of(model, image, y) & (share < least)
@@ -125,5 +127,5 @@ def spearman(before: Tensor, after: Tensor) -> PerRow:
 
     ranks = [torch.from_numpy(rankdata(part.flatten(1).numpy(), axis=1)) for part in (before, after)]
     a, b = (r - r.mean(1, keepdim=True) for r in ranks)
-    found: PerRow = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
-    return found.float()
+    result: PerRow = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
+    return result.float()

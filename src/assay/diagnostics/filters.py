@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import as_logits, classify, select_output
-from assay.core.model_state import model_device, untouched
+from assay.core.model_state import model_device, preserve_state
 from assay.core.types import Images, Labels
 from assay.diagnostics.trail import same_length
 from assay.util.validate import reject, whole
@@ -29,11 +29,14 @@ def filters_of(model: nn.Module) -> dict[str, int]:
     Raises:
         ValueError: there is none.
     """
-    found = {f"{name}.weight" if name else "weight": len(module.weight)
-             for name, module in model.named_modules() if isinstance(module, KINDS)}  # fmt: skip
+    results = {
+        f"{name}.weight" if name else "weight": len(module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, KINDS)
+    }
     there = {name for name, _ in model.named_parameters()}  # not what is tied to another, or made of others
-    found = {name: count for name, count in found.items() if name in there}
-    return found or reject("model", "at least one convolution or linear layer", type(model))
+    results = {name: count for name, count in results.items() if name in there}
+    return results or reject("model", "at least one convolution or linear layer", type(model))
 
 
 @in_neutral_context
@@ -64,9 +67,11 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
     layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
     plain = device.type == "cpu" and all(map(_plain, layers)) and not _tied(model, layers)
     each = _by_layer if plain else _by_transform
-    with untouched(model):
-        parts = [each(model, names, images.to(device), labels.to(device)).cpu()
-                 for images, labels in zip(x.split(chunk), y.split(chunk), strict=True)]  # fmt: skip
+    with preserve_state(model):
+        parts = [
+            each(model, names, images.to(device), labels.to(device)).cpu()
+            for images, labels in zip(x.split(chunk), y.split(chunk), strict=True)
+        ]
     return torch.cat(parts)
 
 
@@ -80,17 +85,20 @@ def _by_transform(model: nn.Module, names: Mapping[str, int], x: Images, y: Labe
         logits = as_logits(select_output(functional_call(model, {**others, **own}, (image[None].clone(),)))[0], 1)
         return F.cross_entropy(logits, label[None])
 
-    found = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(moving, x, y)
-    return torch.cat([found[name].abs().flatten(2).mean(2) for name in names], 1)
+    result = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(moving, x, y)
+    return torch.cat([result[name].abs().flatten(2).mean(2) for name in names], 1)
 
 
 def _plain(layer: nn.Module) -> bool:
     """Whether a layer's own gradients can be had from what goes in and what comes back."""
     if isinstance(layer, nn.Linear):
         return True
-    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(
-        layer.padding, str
-    )  # fmt: skip
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+    )
 
 
 def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) -> Tensor:
@@ -98,8 +106,8 @@ def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) 
     layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
     seen: list[tuple[nn.Module, Tensor, int, Tensor]] = []
 
-    def keep(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        seen.append((layer, given[0].detach(), given[0]._version, out))
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        seen.append((layer, inputs[0].detach(), inputs[0]._version, out))
         return out.clone()  # which a layer that works in place may then change
 
     handles = [layer.register_forward_hook(keep) for layer in layers]
@@ -111,10 +119,12 @@ def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) 
             handle.remove()
     once = sorted(id(layer) for layer, *_ in seen) == sorted(map(id, layers))
     slopes = torch.autograd.grad(loss, [out for *_, out in seen], allow_unused=True) if once else ()
-    if not once or None in slopes or any(given._version != version for _, given, version, _ in seen):
+    if not once or None in slopes or any(arguments._version != version for _, arguments, version, _ in seen):
         return _by_transform(model, names, x, y)  # used twice, or not at all, or its input has been changed since
-    found = {id(own): _of_layer(own, given, slope) for (own, given, *_), slope in zip(seen, slopes, strict=True)}
-    return torch.cat([found[id(layer)] for layer in layers], 1)
+    results = {
+        id(own): _of_layer(own, arguments, slope) for (own, arguments, *_), slope in zip(seen, slopes, strict=True)
+    }
+    return torch.cat([results[id(layer)] for layer in layers], 1)
 
 
 def _tied(model: nn.Module, layers: list[nn.Module]) -> bool:
@@ -123,17 +133,17 @@ def _tied(model: nn.Module, layers: list[nn.Module]) -> bool:
     return sum(id(p) in weights for module in model.modules() for p in module._parameters.values()) > len(layers)
 
 
-def _of_layer(layer: nn.Module, given: Tensor, slope: Tensor) -> Tensor:
+def _of_layer(layer: nn.Module, inputs: Tensor, slope: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str):
         rows = []
-        for one, back in zip(given, slope.flatten(2), strict=True):  # one by one they stay in the processor's cache
+        for one, back in zip(inputs, slope.flatten(2), strict=True):  # one by one they stay in the processor's cache
             parts = F.unfold(one[None], layer.kernel_size, layer.dilation, layer.padding, layer.stride)[0]
             weights = back @ parts.T
             rows.append(torch.linalg.vector_norm(weights, 1, dim=1) / weights.shape[1])
         return torch.stack(rows)
-    if given.ndim == 2:  # the gradient is a product of the two
-        return slope.abs() * given.abs().mean(1, keepdim=True)
-    weights = torch.einsum("n...o,n...i->noi", slope, given)
+    if inputs.ndim == 2:  # the gradient is a product of the two
+        return slope.abs() * inputs.abs().mean(1, keepdim=True)
+    weights = torch.einsum("n...o,n...i->noi", slope, inputs)
     return weights.abs().mean(2)
 
 
@@ -188,9 +198,9 @@ def input_saliency(
     Source: paper 004, section 5.1 (M_F); top 10 and the factor 100 after Levin et al., section 3.3, and its code.
     """
     same_length(x, y)
-    names, found, device = filters_of(model), [], model_device(model, x.device)
+    names, result, device = filters_of(model), [], model_device(model, x.device)
     weights = dict(model.named_parameters())
-    with untouched(model), torch.enable_grad():
+    with preserve_state(model), torch.enable_grad():
         for image, label in zip(x, y, strict=True):
             leaf = image[None].detach().to(device, copy=True).requires_grad_()
             own = {name: p.detach().requires_grad_(name in names) for name, p in weights.items()}
@@ -203,5 +213,5 @@ def input_saliency(
             boosted = saliency.detach().clone()
             boosted[saliency.topk(min(top, len(saliency))).indices] *= boost
             distance = 1 - F.cosine_similarity(saliency, boosted, dim=0)
-            found.append(torch.autograd.grad(distance, leaf)[0].abs().cpu())
-    return torch.cat(found)
+            result.append(torch.autograd.grad(distance, leaf)[0].abs().cpu())
+    return torch.cat(result)

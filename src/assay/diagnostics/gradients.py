@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import pictures
-from assay.diagnostics.trail import Told, loss_gradient, quiet, same_length
+from assay.diagnostics.trail import ProgressCallback, loss_gradient, no_progress, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,19 +38,21 @@ class Gradients:
     def frame(self) -> list[dict[str, Any]]:
         """One record for each model and image."""
         rows = []
-        for name, found in self.gradient.items():
-            sizes = found.flatten(1).abs().sum(1).tolist()
+        for name, result in self.gradient.items():
+            sizes = result.flatten(1).abs().sum(1).tolist()
             inside = [None] * len(sizes) if self.inside is None else self.inside[name].tolist()
-            rows += [{"model": name, "sample": i, "l1 norm": size, "on the foreground": share}
-                     for i, (size, share) in enumerate(zip(sizes, inside, strict=True))]  # fmt: skip
+            rows += [
+                {"model": name, "sample": i, "l1 norm": size, "on the foreground": share}
+                for i, (size, share) in enumerate(zip(sizes, inside, strict=True))
+            ]
         return rows
 
     def figure(self) -> "Figure":
         """Images, and each model's gradients: grey is 0, clipped at three deviations of each."""
         shown = min(len(self.images), 6)
         rows, titles = [*self.images[:shown]], ["image"] * shown
-        for name, found in self.gradient.items():
-            part = found[:shown]
+        for name, result in self.gradient.items():
+            part = result[:shown]
             scale = 3 * part.flatten(1).std(1).clamp_min(1e-30).view(-1, 1, 1, 1)
             rows += [*(0.5 + 0.5 * (part / scale).clamp(-1, 1))]
             titles += [name] * shown
@@ -60,14 +62,21 @@ class Gradients:
         """How much of the gradient lies on the foreground."""
         if self.inside is None:
             return "Without masks, only the pictures tell which pixels the loss depends on."
-        told = ", ".join(f"{name} {100 * found.mean():.0f} %" for name, found in self.inside.items())
-        return (f"Of the gradient, this much lies on the foreground, which is {100 * self.foreground:.0f} % of the "
-                f"pixels: {told}.")  # fmt: skip
+        text = ", ".join(f"{name} {100 * result.mean():.0f} %" for name, result in self.inside.items())
+        return (
+            f"Of the gradient, this much lies on the foreground, which is {100 * self.foreground:.0f} % of the "
+            f"pixels: {text}."
+        )
 
 
 @in_neutral_context
 def gradients(
-    models: Mapping[str, nn.Module], x: Images, y: Labels, *, masks: Mask | None = None, told: Told = quiet
+    models: Mapping[str, nn.Module],
+    x: Images,
+    y: Labels,
+    *,
+    masks: Mask | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Gradients:
     """The gradient of the cross-entropy with respect to each image.
 
@@ -76,19 +85,21 @@ def gradients(
         x: images.
         y: labels.
         masks: foreground, ``(n, 1, h, w)``.
-        told: progress.
+        progress: progress.
     """
     same_length(x, y)
-    found = {}
+    results = {}
     for done, (name, model) in enumerate(models.items()):
-        found[name] = loss_gradient(model, x, y)
-        told("gradients", done + 1, len(models))
+        results[name] = loss_gradient(model, x, y)
+        progress("gradients", done + 1, len(models))
     inside, share = None, float("nan")
     if masks is not None:
         mask = (masks > 0.5).to(x)
         share = float(mask.mean())
-        inside = MappingProxyType({
-            name: (g.abs() * mask).flatten(1).sum(1) / g.abs().flatten(1).sum(1).clamp_min(1e-30)
-            for name, g in found.items()
-        })  # fmt: skip
-    return Gradients(x, MappingProxyType(found), inside, share)
+        inside = MappingProxyType(
+            {
+                name: (g.abs() * mask).flatten(1).sum(1) / g.abs().flatten(1).sum(1).clamp_min(1e-30)
+                for name, g in results.items()
+            }
+        )
+    return Gradients(x, MappingProxyType(results), inside, share)

@@ -23,7 +23,7 @@ from assay.diagnostics.saliency import (
     boolean_map,
     interpretability_score,
 )
-from assay.diagnostics.trail import Told, quiet, refereed, same_length
+from assay.diagnostics.trail import ProgressCallback, no_progress, refereed, same_length
 from assay.parts.groups import Groups
 from assay.util.validate import described, reject
 
@@ -62,33 +62,48 @@ class Interpretability:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each map, attack and percentile."""
-        return [{"map": name, "attack": attack, "percentile": v, "score": value, "pixels": self.size[attack][0],
-                 "l2": self.size[attack][1], "n": self.count}
-                for name, found in self.score.items() for attack, values in found.items()
-                for v, value in zip(self.percentiles, values, strict=True)]  # fmt: skip
+        return [
+            {
+                "map": name,
+                "attack": attack,
+                "percentile": v,
+                "score": value,
+                "pixels": self.size[attack][0],
+                "l2": self.size[attack][1],
+                "n": self.count,
+            }
+            for name, result in self.score.items()
+            for attack, values in result.items()
+            for v, value in zip(self.percentiles, values, strict=True)
+        ]
 
     def figure(self) -> "Figure":
         """Score against percentile, one panel a map."""
         figure, axes = canvas(3.0 * len(self.score), 3.2, columns=len(self.score))
-        for axis, (name, found) in zip(axes, self.score.items(), strict=True):
-            lines(axis, self.percentiles, found, label="percentile ν")
+        for axis, (name, result) in zip(axes, self.score.items(), strict=True):
+            lines(axis, self.percentiles, result, label="percentile ν")
             axis.set_title(name, fontsize=10)
             axis.set_ylim(0, 1)
         return figure
 
     def pictures(self) -> "Figure":
         """Image, saliency, activation; for each attack its perturbation, what lies on the map, and its group norms."""
-        return pictures([image.numpy() for _, image in self.shown], [title for title, _ in self.shown],
-                        columns=self.columns)  # fmt: skip
+        return pictures(
+            [image.numpy() for _, image in self.shown], [title for title, _ in self.shown], columns=self.columns
+        )
 
     def verdict(self) -> str:
         """The attacks in order, over the middle of the percentiles."""
-        told = []
-        for name, found in self.score.items():
-            order = sorted(found, key=lambda attack: -sum(found[attack]))
-            told.append(f"{name} " + ", ".join(f"{a} {sum(found[a]) / len(found[a]):.2f}" for a in order))
-        return (f"Share of a perturbation on the pixels that explain it, mean over ν of {self.count} images: "
-                + "; ".join(told) + "." + (f" No activation map: {self.missing}." if self.missing else ""))  # fmt: skip
+        texts = []
+        for name, result in self.score.items():
+            order = sorted(result, key=lambda attack: -sum(result[attack]))
+            texts.append(f"{name} " + ", ".join(f"{a} {sum(result[a]) / len(result[a]):.2f}" for a in order))
+        return (
+            f"Share of a perturbation on the pixels that explain it, mean over ν of {self.count} images: "
+            + "; ".join(texts)
+            + "."
+            + (f" No activation map: {self.missing}." if self.missing else "")
+        )
 
 
 @in_neutral_context
@@ -101,7 +116,7 @@ def interpretability(
     *,
     percentiles: tuple[int, ...] = PERCENTILES,
     seed: int = 0,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Interpretability:
     """Attack towards targets, and hold the perturbations against what the classifier is sensitive to.
 
@@ -113,7 +128,7 @@ def interpretability(
         attacks: by name.
         percentiles: ν.
         seed: of the attacks.
-        told: progress.
+        progress: progress.
 
     Raises:
         ValueError: no image that all attacks turn into its target.
@@ -121,51 +136,76 @@ def interpretability(
     Source: paper 002, equation 23 with the maps of appendix E; the activation map is that of the true label.
     """
     same_length(x, y)
-    changed, found = torch.ones(len(x), dtype=torch.bool), {}
+    changed, result = torch.ones(len(x), dtype=torch.bool), {}
     for done, (name, attack) in enumerate(attacks.items()):
-        told(f"{name}", done, len(attacks))
+        progress(f"{name}", done, len(attacks))
         outcome = refereed(model, x, y, attack, target=target, seed=seed)
         changed &= outcome.status == int(Status.BROKEN)
-        found[name] = outcome.images - x
-    told("attacks", len(attacks), len(attacks))
+        result[name] = outcome.images - x
+    progress("attacks", len(attacks), len(attacks))
     if not bool(changed.any()):
         reject("attacks", "at least one image that all of them turn into its target", described(f"none of {len(x)}"))
     x, y, target = x[changed], y[changed], target[changed]
-    deltas = {name: delta[changed] for name, delta in found.items()}
+    deltas = {name: delta[changed] for name, delta in result.items()}
     saliency = adversarial_saliency(model, x, y, target)
-    maps = {"full": saliency.full, "dual": saliency.dual, "promotion": saliency.promotion,
-            "suppression": saliency.suppression}  # fmt: skip
+    maps = {
+        "full": saliency.full,
+        "dual": saliency.dual,
+        "promotion": saliency.promotion,
+        "suppression": saliency.suppression,
+    }
     missing = ""
     try:
         activation, kind = activation_map(model, x, y)
         maps[kind] = activation
     except (ImportError, ValueError) as error:  # no captum, or no convolution: the other maps are answer enough
         activation, kind, missing = saliency.suppression, "suppression", str(error)
-    each = {name: {attack: torch.stack([interpretability_score(delta, boolean_map(scores, v)) for v in percentiles], 1)
-                   for attack, delta in deltas.items()} for name, scores in maps.items()}  # fmt: skip
-    mean = {name: MappingProxyType({attack: tuple(values.mean(0).tolist()) for attack, values in by.items()})
-            for name, by in each.items()}  # fmt: skip
-    size = {name: (float((delta != 0).any(1).float().mean()), float(delta.flatten(1).norm(dim=1).mean()))
-            for name, delta in deltas.items()}  # fmt: skip
-    shown = [picture for i in range(min(SHOWN, len(x)))
-             for picture in _row(x[i], saliency.full[i], activation[i], kind,
-                                 {name: delta[i] for name, delta in deltas.items()})]  # fmt: skip
-    return Interpretability(percentiles, MappingProxyType(mean), MappingProxyType(each), MappingProxyType(size), len(x),
-                            missing, tuple(shown), 3 + 3 * len(deltas))  # fmt: skip
+    each = {
+        name: {
+            attack: torch.stack([interpretability_score(delta, boolean_map(scores, v)) for v in percentiles], 1)
+            for attack, delta in deltas.items()
+        }
+        for name, scores in maps.items()
+    }
+    mean = {
+        name: MappingProxyType({attack: tuple(values.mean(0).tolist()) for attack, values in by.items()})
+        for name, by in each.items()
+    }
+    size = {
+        name: (float((delta != 0).any(1).float().mean()), float(delta.flatten(1).norm(dim=1).mean()))
+        for name, delta in deltas.items()
+    }
+    shown = [
+        picture
+        for i in range(min(SHOWN, len(x)))
+        for picture in _row(
+            x[i], saliency.full[i], activation[i], kind, {name: delta[i] for name, delta in deltas.items()}
+        )
+    ]
+    return Interpretability(
+        percentiles,
+        MappingProxyType(mean),
+        MappingProxyType(each),
+        MappingProxyType(size),
+        len(x),
+        missing,
+        tuple(shown),
+        3 + 3 * len(deltas),
+    )
 
 
-def _row(x: Tensor, saliency: Tensor, activation: Tensor, kind: str, deltas: Mapping[str, Tensor]) -> list[
-    tuple[str, Tensor]
-]:  # fmt: skip
+def _row(
+    x: Tensor, saliency: Tensor, activation: Tensor, kind: str, deltas: Mapping[str, Tensor]
+) -> list[tuple[str, Tensor]]:
     chosen = boolean_map(saliency[None], 90)[0]
-    found = [("image", x), ("saliency", overlay(x, saliency)), (kind, overlay(x, activation))]
+    results = [("image", x), ("saliency", overlay(x, saliency)), (kind, overlay(x, activation))]
     for name, delta in deltas.items():
-        found += [
+        results += [
             (name, overlay(x, delta)),
             (f"{name}, on the map", overlay(x, delta * chosen)),
             (f"{name}, 2×2 groups", overlay(x, _by_group(delta))),
         ]
-    return found
+    return results
 
 
 def _by_group(delta: Tensor, side: int = 2) -> Tensor:

@@ -12,7 +12,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of, same_length
+from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +34,10 @@ class Learning:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record an epoch."""
-        return [{"epoch": epoch, **{name: values[i] for name, values in self.accuracy.items()}}
-                for i, epoch in enumerate(self.epochs)]  # fmt: skip
+        return [
+            {"epoch": epoch, **{name: values[i] for name, values in self.accuracy.items()}}
+            for i, epoch in enumerate(self.epochs)
+        ]
 
     def figure(self) -> "Figure":
         """Accuracy against epoch."""
@@ -45,13 +47,19 @@ class Learning:
 
     def verdict(self) -> str:
         """The ends of the test curves, and the gap to training."""
-        told = [f"{name.partition(', ')[2]} {100 * v[0]:.0f} → {100 * v[-1]:.0f} %"
-                for name, v in self.accuracy.items() if name.startswith("test, ")]  # fmt: skip
+        texts = [
+            f"{name.partition(', ')[2]} {100 * v[0]:.0f} → {100 * v[-1]:.0f} %"
+            for name, v in self.accuracy.items()
+            if name.startswith("test, ")
+        ]
         last = {name: values[-1] for name, values in self.accuracy.items()}
-        gaps = [last[name.replace("test, ", "train, ")] - value for name, value in last.items()
-                if name.startswith("test, ") and name.replace("test, ", "train, ") in last]  # fmt: skip
+        gaps = [
+            last[name.replace("test, ", "train, ")] - value
+            for name, value in last.items()
+            if name.startswith("test, ") and name.replace("test, ", "train, ") in last
+        ]
         gap = f"; at the end training is up to {100 * max(gaps):.0f} points above test" if gaps else ""
-        return f"From epoch {self.epochs[0]} to {self.epochs[-1]}, on test images: {', '.join(told)}{gap}."
+        return f"From epoch {self.epochs[0]} to {self.epochs[-1]}, on test images: {', '.join(texts)}{gap}."
 
 
 @in_neutral_context
@@ -61,7 +69,7 @@ def learning(
     attacks: Mapping[str, AnyAttack],
     *,
     seed: int = 0,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Learning:
     """Accuracy by epoch, clean and under each attack.
 
@@ -70,7 +78,7 @@ def learning(
         parts: images and labels by name, such as ``"train"`` and ``"test"``.
         attacks: by name, such as ``"FGSM"`` and ``"BIM"``; each is run anew on each epoch's network.
         seed: of the attacks.
-        told: progress.
+        progress: progress.
     """
     for x, y in parts.values():
         same_length(x, y)
@@ -81,6 +89,9 @@ def learning(
                 moved = x if attack is None else attacked(model, x, y, attack, seed=seed)
                 share = right_of(model, moved, y).double().mean().item()
                 curves.setdefault(f"{part}, {name}", []).append(share)
-        told("learning curves", done + 1, len(trail.epochs))
-    return Learning(trail.epochs, MappingProxyType({name: tuple(v) for name, v in curves.items()}),
-                    MappingProxyType({part: len(x) for part, (x, _) in parts.items()}))  # fmt: skip
+        progress("learning curves", done + 1, len(trail.epochs))
+    return Learning(
+        trail.epochs,
+        MappingProxyType({name: tuple(v) for name, v in curves.items()}),
+        MappingProxyType({part: len(x) for part, (x, _) in parts.items()}),
+    )

@@ -18,7 +18,7 @@ from assay.core.outcome import Status
 from assay.core.types import Images, Labels
 from assay.diagnostics.filters import CHUNK, Standard, filter_gradients, filters_of, input_saliency, sorted_profile
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, overlay, pictures
-from assay.diagnostics.trail import Told, quiet, refereed
+from assay.diagnostics.trail import ProgressCallback, no_progress, refereed
 from assay.util.validate import reject
 
 if TYPE_CHECKING:
@@ -44,13 +44,17 @@ class Parameters:
     def by_layer(self, name: str) -> dict[str, float]:
         """Mean over the filters of each layer."""
         sizes = list(self.layers.values())
-        return {layer: part.mean().item() for layer, part in
-                zip(self.layers, self.profile[name].split(sizes), strict=True)}  # fmt: skip
+        return {
+            layer: part.mean().item() for layer, part in zip(self.layers, self.profile[name].split(sizes), strict=True)
+        }
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each attack and layer."""
-        return [{"images": name, "n": self.counts[name], "layer": layer, "saliency": value}
-                for name in self.profile for layer, value in self.by_layer(name).items()]  # fmt: skip
+        return [
+            {"images": name, "n": self.counts[name], "layer": layer, "saliency": value}
+            for name in self.profile
+            for layer, value in self.by_layer(name).items()
+        ]
 
     def figure(self) -> "Figure":
         """The profiles side by side, layers apart; each has its own scale, as they differ in magnitude."""
@@ -72,21 +76,24 @@ class Parameters:
 
     def pictures(self) -> "Figure":
         """One image, clean and as each attack changes it, and its input-space saliency."""
-        return pictures([image.numpy() for _, image in self.shown], [title for title, _ in self.shown],
-                        columns=max(len(self.shown) // 2, 1))  # fmt: skip
+        return pictures(
+            [image.numpy() for _, image in self.shown],
+            [title for title, _ in self.shown],
+            columns=max(len(self.shown) // 2, 1),
+        )
 
     def verdict(self) -> str:
         """Where each attack's saliency is largest, beside clean images."""
-        told = []
+        lines = []
         for name in self.profile:
             if not self.counts[name]:
-                told.append(f"{name} turns no image")
+                lines.append(f"{name} turns no image")
                 continue
-            found = self.by_layer(name)
-            top = max(found, key=lambda layer: found[layer])
-            place = 1 + list(found).index(top)
-            told.append(f"{name} layer {place} of {len(found)} ({found[top]:.1f} deviations)")
-        return "Filters most set off: " + ", ".join(told) + "."
+            result = self.by_layer(name)
+            top = max(result, key=lambda layer: result[layer])
+            place = 1 + list(result).index(top)
+            lines.append(f"{name} layer {place} of {len(result)} ({result[top]:.1f} deviations)")
+        return "Filters most set off: " + ", ".join(lines) + "."
 
 
 @in_neutral_context
@@ -99,7 +106,7 @@ def parameters(
     *,
     seed: int = 0,
     chunk: int = CHUNK,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Parameters:
     """Saliency profiles of clean images, and of those that each attack turned.
 
@@ -111,7 +118,7 @@ def parameters(
         validation: images and labels over which saliency is standardised.
         seed: of the attacks.
         chunk: images whose gradients are held at once.
-        told: progress.
+        progress: progress.
 
     Source: paper 004, section 5.1, figures 5 and 6, and appendix B.2 (images that were right and are turned). Rows of
     linear layers count as filters too, so that any network has some.
@@ -126,25 +133,27 @@ def parameters(
             return torch.full((sum(layers.values()),), torch.nan)
         return sorted_profile(standard.saliency(filter_gradients(model, images, labels, chunk=chunk)), layers)
 
-    found, counts, made = {}, {}, {}
+    result, counts, new = {}, {}, {}
     turned_by_all = torch.ones(len(x), dtype=torch.bool)
     for done, (name, attack) in enumerate(attacks.items()):
-        told(f"saliency of {name}", done, len(attacks))
+        progress(f"saliency of {name}", done, len(attacks))
         outcome = refereed(model, x, y, attack, seed=seed, stop="never")
         if not done:
             right = outcome.status != int(Status.MISCLASSIFIED)
-            found["clean"], counts["clean"] = profile(x[right], y[right]), int(right.sum())
+            result["clean"], counts["clean"] = profile(x[right], y[right]), int(right.sum())
         turned = outcome.status == int(Status.BROKEN)
-        made[name] = outcome.images
+        new[name] = outcome.images
         turned_by_all &= turned | (not turned.any())
-        found[name], counts[name] = profile(outcome.images[turned], y[turned]), int(turned.sum())
-    told("saliency", len(attacks), len(attacks))
+        result[name], counts[name] = profile(outcome.images[turned], y[turned]), int(turned.sum())
+    progress("saliency", len(attacks), len(attacks))
     shown: tuple[tuple[str, Tensor], ...] = ()
     if bool(turned_by_all.any()):
         i = int(turned_by_all.nonzero()[0])
-        row = torch.stack([x[i], *(images[i].to(x) for images in made.values())])
+        row = torch.stack([x[i], *(images[i].to(x) for images in new.values())])
         heat = input_saliency(model, row, y[i].repeat(len(row)), standard)
-        names = ("clean", *made)
-        shown = (*zip(names, row, strict=True),
-                 *((f"{n}: pixels", overlay(a, h)) for n, a, h in zip(names, row, heat, strict=True)))  # fmt: skip
-    return Parameters(MappingProxyType(layers), MappingProxyType(found), MappingProxyType(counts), shown)
+        names = ("clean", *new)
+        shown = (
+            *zip(names, row, strict=True),
+            *((f"{n}: pixels", overlay(a, h)) for n, a, h in zip(names, row, heat, strict=True)),
+        )
+    return Parameters(MappingProxyType(layers), MappingProxyType(result), MappingProxyType(counts), shown)

@@ -80,8 +80,17 @@ def scatter(axes: Any, x: ArrayLike, y: ArrayLike, labels: tuple[str, str], *, l
             axis.set_minor_formatter(NullFormatter())
 
 
-def matrix(axes: Any, values: ArrayLike, rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str], *,
-           numbers: bool = True, low: float = 0.0, high: float = 1.0) -> None:  # fmt: skip
+def matrix(
+    axes: Any,
+    values: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    labels: tuple[str, str],
+    *,
+    numbers: bool = True,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> None:
     """A table of shares as shades, with the percentage in each."""
     shown = np.asarray(values, dtype=float)
     axes.imshow(shown, cmap="Greys_r", vmin=low, vmax=high, aspect="auto")

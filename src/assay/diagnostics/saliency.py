@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import call, classify, gradients
-from assay.core.model_state import model_device, untouched
+from assay.core.model_state import model_device, preserve_state
 from assay.core.types import Images, Labels, PerRow
 from assay.util.validate import described, number, reject
 
@@ -76,7 +76,7 @@ def _saliency(model: nn.Module, x: Images, y: Labels, target: Labels) -> Salienc
         logits = classify(model, leaf)
         return [logits.gather(1, target[:, None]).sum(), logits.gather(1, y[:, None]).sum(), logits.sum()], None
 
-    with untouched(model):
+    with preserve_state(model):
         (promotion, true, total), _ = gradients(scores, x.to(device))
     others = total - promotion
     full = torch.where((promotion < 0) | (others > 0), 0.0, promotion * others.abs())
@@ -155,7 +155,7 @@ def activation_map(
     "Grad-CAM", ICCV 2017.
     """
     device = model_device(model, x.device)
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         pooled = None if layer is not None or not len(x) else _pooled(model, x[:2].to(device))
     name, parts = ("Grad-CAM" if pooled is None else "CAM"), []
     for part, own in zip(x.split(batch), label.split(batch), strict=True):
@@ -166,7 +166,7 @@ def activation_map(
 
 
 def _cam(model: nn.Module, x: Images, label: Labels, module: nn.Module, head: nn.Linear) -> Tensor:
-    with untouched(model), torch.no_grad(), kept_outputs(module) as maps:
+    with preserve_state(model), torch.no_grad(), kept_outputs(module) as maps:
         call(model, x)
     return torch.einsum("nkhw,nk->nhw", maps[-1], head.weight.detach()[label])[:, None]
 
@@ -174,10 +174,10 @@ def _cam(model: nn.Module, x: Images, label: Labels, module: nn.Module, head: nn
 @contextmanager
 def kept_outputs(*modules: nn.Module) -> Iterator[list[Tensor]]:
     """The outputs of modules, in the order in which they are called, while the block lasts."""
-    found: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _, __, out: found.append(out)) for module in modules]
+    results: list[Tensor] = []
+    handles = [module.register_forward_hook(lambda _, __, out: results.append(out)) for module in modules]
     try:
-        yield found
+        yield results
     finally:
         for handle in handles:
             handle.remove()
@@ -189,19 +189,21 @@ def _pooled(model: nn.Module, x: Images) -> tuple[nn.Module, nn.Linear] | None:
     if not heads:
         return None
     leaves = [module for module in model.modules() if not list(module.children())]
-    given: list[Tensor] = []
+    arguments: list[Tensor] = []
     maps: list[tuple[nn.Module, Tensor]] = []
-    handles = [module.register_forward_hook(lambda own, _, out: maps.append((own, out)) if _is_map(out) else None)
-               for module in leaves]  # fmt: skip
-    handles.append(heads[-1].register_forward_pre_hook(lambda _, args: given.append(args[0])))
+    handles = [
+        module.register_forward_hook(lambda own, _, out: maps.append((own, out)) if _is_map(out) else None)
+        for module in leaves
+    ]
+    handles.append(heads[-1].register_forward_pre_hook(lambda _, args: arguments.append(args[0])))
     try:
         logits = classify(model, x)
     finally:
         for handle in handles:
             handle.remove()
-    if not given or not torch.equal(logits, heads[-1](given[-1])):
+    if not arguments or not torch.equal(logits, heads[-1](arguments[-1])):
         return None
-    seen = given[-1].flatten(1)
+    seen = arguments[-1].flatten(1)
     for module, out in reversed(maps):
         mean = out.mean((2, 3))
         if mean.shape == seen.shape and torch.allclose(mean, seen, rtol=1e-3, atol=1e-5):
@@ -221,7 +223,7 @@ def _grad_cam(model: nn.Module, x: Images, label: Labels, layer: nn.Module | Non
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if layer is None and not convolutions:
         reject("model", "a network with convolutions", type(model))
-    with untouched(model), torch.enable_grad():
+    with preserve_state(model), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
-        found: Tensor = LayerGradCam(model, layer or convolutions[-1]).attribute(leaf, target=label)
-    return found.detach()
+        result: Tensor = LayerGradCam(model, layer or convolutions[-1]).attribute(leaf, target=label)
+    return result.detach()

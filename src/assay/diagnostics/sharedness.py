@@ -16,7 +16,16 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter
-from assay.diagnostics.trail import Told, Trail, attacked, logits_of, losses_of, quiet, right_of, same_length
+from assay.diagnostics.trail import (
+    ProgressCallback,
+    Trail,
+    attacked,
+    logits_of,
+    losses_of,
+    no_progress,
+    right_of,
+    same_length,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,19 +102,30 @@ class Sharedness:
     @property
     def shared(self) -> dict[int, float]:
         """By epoch, the share of perturbations that are shared."""
-        return {epoch: (found >= SHARED).double().mean().item() if len(found) else float("nan")
-                for epoch, found in self.ratio.items()}  # fmt: skip
+        return {
+            epoch: (result >= SHARED).double().mean().item() if len(result) else float("nan")
+            for epoch, result in self.ratio.items()
+        }
 
     @property
     def mean(self) -> dict[int, float]:
         """By epoch, the mean ratio."""
-        return {epoch: found.double().mean().item() if len(found) else float("nan")
-                for epoch, found in self.ratio.items()}  # fmt: skip
+        return {
+            epoch: result.double().mean().item() if len(result) else float("nan")
+            for epoch, result in self.ratio.items()
+        }
 
     def frame(self) -> list[dict[str, Any]]:
         """One record an epoch."""
-        return [{"epoch": epoch, "perturbations": len(self.ratio[epoch]), "mean ratio": self.mean[epoch],
-                 "shared": self.shared[epoch]} for epoch in self.epochs]  # fmt: skip
+        return [
+            {
+                "epoch": epoch,
+                "perturbations": len(self.ratio[epoch]),
+                "mean ratio": self.mean[epoch],
+                "shared": self.shared[epoch],
+            }
+            for epoch in self.epochs
+        ]
 
     def figure(self) -> "Figure":
         """The scatter in logarithms, and the ratio by rank for each epoch."""
@@ -115,8 +135,8 @@ class Sharedness:
         scatter(left, self.current[both], self.future[both], names, log=bool(both.any()))
         chosen = self.epochs[:: max(len(self.epochs) // 6, 1)]
         for i, epoch in enumerate(chosen):
-            found = self.ratio[epoch]
-            right.plot(torch.linspace(0, 1, len(found)), 100 * found, color=SERIES[i % 8], label=f"epoch {epoch}")
+            result = self.ratio[epoch]
+            right.plot(torch.linspace(0, 1, len(result)), 100 * result, color=SERIES[i % 8], label=f"epoch {epoch}")
         right.set_xlabel("effective perturbations, by rank")
         right.grid(axis="y", color=RULE, linewidth=0.8)
         right.set_ylabel("% of other inputs fooled")
@@ -126,12 +146,17 @@ class Sharedness:
     def verdict(self) -> str:
         """The mean ratio's ends, and the correlation."""
         first, last = self.epochs[0], self.epochs[-1]
-        tail = ("" if self.correlation != self.correlation else
-                f" Between how widely it works and how long it lasts the correlation is {self.correlation:.2f} in "
-                f"logarithms (p = {self.p_value:.1g}), within classes {self.within:.2f} "
-                f"(p = {self.within_p_value:.1g}).")  # fmt: skip
-        return (f"A perturbation fools {100 * self.mean[first]:.1f} % of other inputs at epoch {first} and "
-                f"{100 * self.mean[last]:.1f} % at epoch {last}.{tail}")  # fmt: skip
+        tail = (
+            ""
+            if self.correlation != self.correlation
+            else f" Between how widely it works and how long it lasts the correlation is {self.correlation:.2f} in "
+            f"logarithms (p = {self.p_value:.1g}), within classes {self.within:.2f} "
+            f"(p = {self.within_p_value:.1g})."
+        )
+        return (
+            f"A perturbation fools {100 * self.mean[first]:.1f} % of other inputs at epoch {first} and "
+            f"{100 * self.mean[last]:.1f} % at epoch {last}.{tail}"
+        )
 
 
 @in_neutral_context
@@ -143,7 +168,7 @@ def sharedness(
     *,
     seed: int = 0,
     batch: int = 2048,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Sharedness:
     """How many other inputs the perturbation of one input fools, by epoch, and whether such perturbations last.
 
@@ -154,7 +179,7 @@ def sharedness(
         attack: makes the perturbations, with the true labels.
         seed: of the attack.
         batch: pairs a pass.
-        told: progress.
+        progress: progress.
 
     Source: paper 001, section 3.1 (``J^Δ``, figure 2) and appendix C (the ratio, over perturbations that are effective
     on their own input). Deviations: sums are clipped to [0, 1]; the paper takes the cost change over training images
@@ -171,16 +196,22 @@ def sharedness(
         effective = right_of(model, x, y) & ~right_of(model, moved, y)
         if first is None:
             first = moved
-            found = spread(model, moved - x, *others, batch=batch)
-            current = found.cost
-            ratio[epoch] = found.fooled[effective].sort().values
+            result = spread(model, moved - x, *others, batch=batch)
+            current = result.cost
+            ratio[epoch] = result.fooled[effective].sort().values
         else:
             later.append(losses_of(model, first, y) - losses_of(model, x, y))
             ratio[epoch] = spread(model, (moved - x)[effective], *others, batch=batch).fooled.sort().values
-        told("sharedness", done + 1, len(trail.epochs))
+        progress("sharedness", done + 1, len(trail.epochs))
     future = torch.stack(later).mean(0) if later else torch.zeros(len(x))
-    return Sharedness(trail.epochs, MappingProxyType(ratio), current, future, *log_correlation(current, future),
-                      *log_correlation(current, future, y))  # fmt: skip
+    return Sharedness(
+        trail.epochs,
+        MappingProxyType(ratio),
+        current,
+        future,
+        *log_correlation(current, future),
+        *log_correlation(current, future, y),
+    )
 
 
 def log_correlation(a: PerRow, b: PerRow, group: Labels | None = None) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import SERIES, canvas, matrix, scatter
-from assay.diagnostics.trail import Told, Trail, attacked, logits_of, quiet, same_length
+from assay.diagnostics.trail import ProgressCallback, Trail, attacked, logits_of, no_progress, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,20 +72,25 @@ class Stability:
             else:
                 wanted = (self.max_min - self.min_max)[members]
                 shown = members[wanted.argmax() if name == "oscillating" else 0]
-                matrix(place, self.profile[shown], names, names, ("attacked at epoch", "network of epoch"),
-                       numbers=False)  # fmt: skip
+                matrix(
+                    place, self.profile[shown], names, names, ("attacked at epoch", "network of epoch"), numbers=False
+                )
         return figure
 
     def verdict(self) -> str:
         """The three shares."""
         share = [100 * (self.kind == k).double().mean().item() for k in range(3)]
-        return (f"Of {len(self.profile)} inputs, training makes {share[0]:.0f} % robust against all of their "
-                f"perturbations; {share[2]:.0f} % keep a stable one that fools every network, {share[1]:.0f} % only "
-                "exchange one for another.")  # fmt: skip
+        return (
+            f"Of {len(self.profile)} inputs, training makes {share[0]:.0f} % robust against all of their "
+            f"perturbations; {share[2]:.0f} % keep a stable one that fools every network, {share[1]:.0f} % only "
+            "exchange one for another."
+        )
 
 
 @in_neutral_context
-def stability(trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, told: Told = quiet) -> Stability:
+def stability(
+    trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, progress: ProgressCallback = no_progress
+) -> Stability:
     """Profiles ``P[t1, t2](x) = p(y | x + ξ_t1; θ_t2)``.
 
     Args:
@@ -94,7 +99,7 @@ def stability(trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: in
         y: labels.
         attack: makes ξ_t1 on the network of epoch t1, with the true labels.
         seed: of the attack.
-        told: progress.
+        progress: progress.
 
     Source: paper 001 (Metzen, "Universality, robustness, and detectability of adversarial perturbations under
     adversarial training"), section 3.1.
@@ -106,5 +111,5 @@ def stability(trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: in
         moved = attacked(attacker, x, y, attack, seed=seed)
         for second, (_, model) in enumerate(trail):
             profile[:, first, second] = logits_of(model, moved).softmax(1).gather(1, y[:, None]).squeeze(1)
-        told("stability", first + 1, count)
+        progress("stability", first + 1, count)
     return Stability(trail.epochs, profile)

@@ -16,7 +16,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.rng import Rng
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, canvas
-from assay.diagnostics.trail import Told, loss_gradient, losses_of, quiet, same_length
+from assay.diagnostics.trail import ProgressCallback, loss_gradient, losses_of, no_progress, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,15 +39,18 @@ class Surface:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a place."""
-        return [{"model": name, "along gradient": a, "along noise": b, "loss": float(found[i, j])}
-                for name, found in self.loss.items()
-                for i, a in enumerate(self.steps) for j, b in enumerate(self.steps)]  # fmt: skip
+        return [
+            {"model": name, "along gradient": a, "along noise": b, "loss": float(result[i, j])}
+            for name, result in self.loss.items()
+            for i, a in enumerate(self.steps)
+            for j, b in enumerate(self.steps)
+        ]
 
     def figure(self) -> "Figure":
         """Contours, one picture a model."""
         figure, axes = canvas(4.0 * len(self.loss), 3.6, columns=len(self.loss))
-        for place, (name, found) in zip(axes, self.loss.items(), strict=True):
-            drawn = place.contourf(self.steps, self.steps, found.numpy().T, levels=20, cmap="Greys")
+        for place, (name, result) in zip(axes, self.loss.items(), strict=True):
+            drawn = place.contourf(self.steps, self.steps, result.numpy().T, levels=20, cmap="Greys")
             figure.colorbar(drawn, ax=place).outline.set_visible(False)
             place.set_title(name, fontsize=10, color=INK)
             place.set_xlabel("along the gradient's sign", color=INK)
@@ -56,19 +59,25 @@ class Surface:
 
     def verdict(self) -> str:
         """The rise along the gradient and along noise, and the bend."""
-        told = []
+        lines = []
         middle = len(self.steps) // 2
-        for name, found in self.loss.items():
-            rise, noise = found[-1, middle] - found[middle, middle], found[middle, -1] - found[middle, middle]
-            told.append(f"{name} {rise:.2f} (noise {noise:.2f}, bend {100 * self.bend[name]:.0f} %)")
-        return f"A step of {self.steps[-1]:.3g} along the gradient's sign raises the mean loss by: {', '.join(told)}."
+        for name, result in self.loss.items():
+            rise, noise = result[-1, middle] - result[middle, middle], result[middle, -1] - result[middle, middle]
+            lines.append(f"{name} {rise:.2f} (noise {noise:.2f}, bend {100 * self.bend[name]:.0f} %)")
+        return f"A step of {self.steps[-1]:.3g} along the gradient's sign raises the mean loss by: {', '.join(lines)}."
 
 
 @in_neutral_context
 def surface(
-    models: Mapping[str, nn.Module], x: Images, y: Labels, *, eps: float, places: int = 11, seed: int = 0,
-    told: Told = quiet,
-) -> Surface:  # fmt: skip
+    models: Mapping[str, nn.Module],
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    places: int = 11,
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+) -> Surface:
     """The mean loss over a plane through each image.
 
     Args:
@@ -78,7 +87,7 @@ def surface(
         eps: reach along each direction.
         places: along each direction, odd.
         seed: of the random signs.
-        told: progress.
+        progress: progress.
     """
     same_length(x, y)
     places += 1 - places % 2
@@ -96,5 +105,5 @@ def surface(
         tangent = eps * float(slope.abs().flatten(1).sum(1).mean())
         away = abs(float(table[-1, middle] - table[middle, middle]) - tangent)
         loss[name], bends[name] = table, away / max(tangent, 1e-30)
-        told("surface", done + 1, len(models))
+        progress("surface", done + 1, len(models))
     return Surface(tuple(steps.tolist()), MappingProxyType(loss), MappingProxyType(bends))

@@ -15,7 +15,7 @@ from assay.attacks import DualPerturbation
 from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import Told, quiet, right_of, same_length
+from assay.diagnostics.trail import ProgressCallback, no_progress, right_of, same_length
 from assay.engine.api import perturb
 from assay.masks import SpectralResidual, foreground_score
 from assay.util.validate import number, reject
@@ -46,9 +46,11 @@ class Suspicion:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each model and λ."""
-        return [{"model": name, "lambda": lam, "foreground score": s, "accuracy": a, "n": self.count}
-                for name in self.score
-                for lam, s, a in zip(self.lambdas, self.score[name], self.accuracy[name], strict=True)]  # fmt: skip
+        return [
+            {"model": name, "lambda": lam, "foreground score": s, "accuracy": a, "n": self.count}
+            for name in self.score
+            for lam, s, a in zip(self.lambdas, self.score[name], self.accuracy[name], strict=True)
+        ]
 
     def figure(self) -> "Figure":
         """The paper's two panels; λ in even steps."""
@@ -64,12 +66,15 @@ class Suspicion:
 
     def verdict(self) -> str:
         """Ends of both curves."""
-        told = []
+        texts = []
         for name, s in self.score.items():
             a = self.accuracy[name]
-            told.append(f"{name} score {s[0]:.2f} → {s[-1]:.2f}, accuracy {100 * a[0]:.0f} → {100 * a[-1]:.0f} %")
-        return (f"From λ = {self.lambdas[0]:g} to {self.lambdas[-1]:g}: " + "; ".join(told)
-                + f" (score of clean images {self.clean:.2f}).")  # fmt: skip
+            texts.append(f"{name} score {s[0]:.2f} → {s[-1]:.2f}, accuracy {100 * a[0]:.0f} → {100 * a[-1]:.0f} %")
+        return (
+            f"From λ = {self.lambdas[0]:g} to {self.lambdas[-1]:g}: "
+            + "; ".join(texts)
+            + f" (score of clean images {self.clean:.2f})."
+        )
 
 
 @in_neutral_context
@@ -84,7 +89,7 @@ def suspicion(
     lambdas: Sequence[float] = LAMBDAS,
     salience: nn.Module | None = None,
     seed: int = 0,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Suspicion:
     """Dual-perturbation attacks with ever more weight on the salience of the foreground.
 
@@ -98,7 +103,7 @@ def suspicion(
         lambdas: weights of the foreground score.
         salience: the model of salience; by default `assay.masks.SpectralResidual`.
         seed: of the attacks.
-        told: progress.
+        progress: progress.
 
     Raises:
         ValueError: no λ.
@@ -117,23 +122,27 @@ def suspicion(
     accuracy: dict[str, list[float]] = {name: [] for name in models}
     for i, (name, model) in enumerate(models.items()):
         for j, lam in enumerate(lambdas):
-            told(f"{name}, λ = {lam:g}", i * len(lambdas) + j, len(models) * len(lambdas))
+            progress(f"{name}, λ = {lam:g}", i * len(lambdas) + j, len(models) * len(lambdas))
             attack = DualPerturbation(eps, eps_background, salience=model_of_salience, lam=lam)
-            made = torch.cat([
-                perturb(model, x[at], y[at], attack, mask=mask[at], seed=seed, ids=at)
-                for at in torch.arange(len(x)).split(256)
-            ])  # fmt: skip
-            score[name].append(_scored(model_of_salience, made, mask))
-            accuracy[name].append(float(right_of(model, made, y).float().mean()))
-    told("suspicion", len(models) * len(lambdas), len(models) * len(lambdas))
+            new = torch.cat(
+                [
+                    perturb(model, x[at], y[at], attack, mask=mask[at], seed=seed, ids=at)
+                    for at in torch.arange(len(x)).split(256)
+                ]
+            )
+            score[name].append(_scored(model_of_salience, new, mask))
+            accuracy[name].append(float(right_of(model, new, y).float().mean()))
+    progress("suspicion", len(models) * len(lambdas), len(models) * len(lambdas))
     return Suspicion(
-        tuple(lambdas), MappingProxyType({k: tuple(v) for k, v in score.items()}),
-        MappingProxyType({k: tuple(v) for k, v in accuracy.items()}), _scored(model_of_salience, x, mask), len(x),
-    )  # fmt: skip
+        tuple(lambdas),
+        MappingProxyType({k: tuple(v) for k, v in score.items()}),
+        MappingProxyType({k: tuple(v) for k, v in accuracy.items()}),
+        _scored(model_of_salience, x, mask),
+        len(x),
+    )
 
 
 def _scored(salience: nn.Module, x: Images, mask: Mask) -> float:
     with torch.no_grad():
-        parts = [foreground_score(salience, part, own)
-                 for part, own in zip(x.split(256), mask.split(256), strict=True)]  # fmt: skip
+        parts = [foreground_score(salience, part, own) for part, own in zip(x.split(256), mask.split(256), strict=True)]
     return float(torch.cat(parts).mean())

@@ -13,7 +13,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas
-from assay.diagnostics.trail import Told, Trail, quiet, refereed, same_length
+from assay.diagnostics.trail import ProgressCallback, Trail, no_progress, refereed, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,14 +41,19 @@ class Tradeoff:
     def frontier(self) -> tuple[str, ...]:
         """Networks that no other beats in one accuracy without losing in the other."""
         points = list(zip(self.clean, self.robust, strict=True))
-        return tuple(name for name, (c, r) in zip(self.names, points, strict=True)
-                     if not any(a >= c and b >= r and (a, b) != (c, r) for a, b in points))  # fmt: skip
+        return tuple(
+            name
+            for name, (c, r) in zip(self.names, points, strict=True)
+            if not any(a >= c and b >= r and (a, b) != (c, r) for a, b in points)
+        )
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a network."""
         best = self.frontier
-        return [{"model": name, "clean": c, "robust": r, "on the frontier": name in best}
-                for name, c, r in zip(self.names, self.clean, self.robust, strict=True)]  # fmt: skip
+        return [
+            {"model": name, "clean": c, "robust": r, "on the frontier": name in best}
+            for name, c, r in zip(self.names, self.clean, self.robust, strict=True)
+        ]
 
     def figure(self) -> "Figure":
         """Robust against clean accuracy."""
@@ -64,16 +69,24 @@ class Tradeoff:
 
     def verdict(self) -> str:
         """The frontier."""
-        told = [f"{row['model']} ({100 * row['clean']:.0f} % clean, {100 * row['robust']:.0f} % robust)"
-                for row in self.frame() if row["on the frontier"]]  # fmt: skip
-        return f"Not beaten in both accuracies by another, under {self.attack}, {self.n} images: {', '.join(told)}."
+        lines = [
+            f"{row['model']} ({100 * row['clean']:.0f} % clean, {100 * row['robust']:.0f} % robust)"
+            for row in self.frame()
+            if row["on the frontier"]
+        ]
+        return f"Not beaten in both accuracies by another, under {self.attack}, {self.n} images: {', '.join(lines)}."
 
 
 @in_neutral_context
 def tradeoff(
-    models: Mapping[str, nn.Module] | Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0,
-    told: Told = quiet,
-) -> Tradeoff:  # fmt: skip
+    models: Mapping[str, nn.Module] | Trail,
+    x: Images,
+    y: Labels,
+    attack: AnyAttack,
+    *,
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+) -> Tradeoff:
     """Clean and robust accuracy of each network.
 
     Args:
@@ -82,13 +95,18 @@ def tradeoff(
         y: labels.
         attack: what robustness is measured by.
         seed: of the attack.
-        told: progress.
+        progress: progress.
     """
     same_length(x, y)
     known = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
-    found = []
+    results = []
     for done, model in enumerate(known.values()):
-        found.append(refereed(model, x, y, attack, seed=seed))
-        told("trade-off", done + 1, len(known))
-    return Tradeoff(tuple(known), tuple(o.clean_accuracy for o in found), tuple(o.robust_accuracy for o in found),
-                    attack.describe(), len(x))  # fmt: skip
+        results.append(refereed(model, x, y, attack, seed=seed))
+        progress("trade-off", done + 1, len(known))
+    return Tradeoff(
+        tuple(known),
+        tuple(o.clean_accuracy for o in results),
+        tuple(o.robust_accuracy for o in results),
+        attack.describe(),
+        len(x),
+    )

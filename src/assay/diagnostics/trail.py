@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.model_calls import classify, gradients
-from assay.core.model_state import model_device, untouched
+from assay.core.model_state import model_device, preserve_state
 from assay.core.outcome import Outcome
 from assay.core.types import Images, Labels
 from assay.engine.api import INTERRUPTED, perturb
@@ -45,8 +45,8 @@ class Trail:
         """The network after an epoch, in evaluation mode, its weights fixed."""
         if epoch not in self.source:
             reject("epoch", f"one of {', '.join(map(str, self.epochs))}", epoch)
-        found = self.source[epoch]
-        model = load_model(str(found)) if isinstance(found, Path) else found
+        result = self.source[epoch]
+        model = load_model(str(result)) if isinstance(result, Path) else result
         return model.eval().requires_grad_(False)
 
     def __iter__(self) -> Iterator[tuple[int, nn.Module]]:
@@ -70,19 +70,24 @@ def load_trail(folder: str | Path) -> Trail:
     """
     folder = Path(folder)
     inner = folder / "trail" if (folder / "trail").is_dir() else folder
-    found = {int(match[1]): path for path in sorted(inner.glob("epoch-*.safetensors"))
-             if (match := re.fullmatch(r"epoch-(\d+)\.safetensors", path.name))}  # fmt: skip
-    if not found:
-        raise FileNotFoundError(f"trail: expected epoch-0000.safetensors and others (assay train --trail all), but "
-                                f"there are none in {folder}")  # fmt: skip
-    return Trail(found)
+    results = {
+        int(match[1]): path
+        for path in sorted(inner.glob("epoch-*.safetensors"))
+        if (match := re.fullmatch(r"epoch-(\d+)\.safetensors", path.name))
+    }
+    if not results:
+        raise FileNotFoundError(
+            f"trail: expected epoch-0000.safetensors and others (assay train --trail all), but "
+            f"there are none in {folder}"
+        )
+    return Trail(results)
 
 
 @in_neutral_context
 def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
     """Logits of all images, on the CPU."""
     device = next((p.device for p in model.parameters()), x.device)
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         parts = [classify(model, part.to(device)).cpu() for part in x.split(batch)]
     return torch.cat(parts) if parts else torch.zeros(0, 1)
 
@@ -97,7 +102,7 @@ def losses_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tenso
 def loss_gradient(model: nn.Module, x: Images, y: Labels, batch: int = 128) -> Tensor:
     """The gradient of each image's cross-entropy with respect to the image, ``(n, c, h, w)``, on the CPU."""
     device, parts = model_device(model, x.device), []
-    with untouched(model):
+    with preserve_state(model):
         for part, labels in zip(x.split(batch), y.to(device).split(batch), strict=True):
             parts.append(_loss_gradient(model, part.to(device), labels).cpu())
     return torch.cat(parts) if parts else torch.zeros_like(x)
@@ -149,9 +154,9 @@ def same_length(x: Images, y: Labels) -> None:
         reject("y", f"a label for each of the {len(x)} images, at least one", described(f"{len(y)} labels"))
 
 
-Told = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Progress: what is being done, how much of it is done, of how much."""
 
 
-def quiet(what: str, done: int, of: int) -> None:
+def no_progress(what: str, done: int, of: int) -> None:
     """Tell nobody."""

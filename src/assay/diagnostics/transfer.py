@@ -14,7 +14,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, matrix
-from assay.diagnostics.trail import Told, Trail, attacked, quiet, right_of, same_length
+from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of, same_length
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +38,11 @@ class Transfer:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a pair."""
-        return [{"made on": a, "tried on": b, "accuracy": float(self.accuracy[i, j]), "clean": float(self.clean[j])}
-                for i, a in enumerate(self.names) for j, b in enumerate(self.names)]  # fmt: skip
+        return [
+            {"made on": a, "tried on": b, "accuracy": float(self.accuracy[i, j]), "clean": float(self.clean[j])}
+            for i, a in enumerate(self.names)
+            for j, b in enumerate(self.names)
+        ]
 
     def figure(self) -> "Figure":
         """The matrix."""
@@ -57,11 +60,16 @@ class Transfer:
         least = away.amin(0)
         worst = int((least - own).argmin())
         masked = bool(least[worst] < own[worst] - 0.02)
-        told = (f"{self.names[worst]} is fooled more by images made on another network "
-                f"({100 * least[worst]:.0f} %) than by its own ({100 * own[worst]:.0f} %): its gradients mislead"
-                if masked else "no network is fooled more by another's images than by its own")  # fmt: skip
-        return (f"Accuracy under {self.attack} is {100 * own.mean():.0f} % on the network attacked and "
-                f"{100 * self._away():.0f} % on others; {told}.")  # fmt: skip
+        text = (
+            f"{self.names[worst]} is fooled more by images made on another network "
+            f"({100 * least[worst]:.0f} %) than by its own ({100 * own[worst]:.0f} %): its gradients mislead"
+            if masked
+            else "no network is fooled more by another's images than by its own"
+        )
+        return (
+            f"Accuracy under {self.attack} is {100 * own.mean():.0f} % on the network attacked and "
+            f"{100 * self._away():.0f} % on others; {text}."
+        )
 
     def _away(self) -> float:
         off = ~torch.eye(len(self.names), dtype=torch.bool)
@@ -70,9 +78,14 @@ class Transfer:
 
 @in_neutral_context
 def transfer(
-    models: Mapping[str, nn.Module] | Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0,
-    told: Told = quiet,
-) -> Transfer:  # fmt: skip
+    models: Mapping[str, nn.Module] | Trail,
+    x: Images,
+    y: Labels,
+    attack: AnyAttack,
+    *,
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+) -> Transfer:
     """Attack every network, and try its images on all of them.
 
     Args:
@@ -81,7 +94,7 @@ def transfer(
         y: labels.
         attack: run on each network, every step.
         seed: of the attack.
-        told: progress.
+        progress: progress.
     """
     same_length(x, y)
     known = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
@@ -91,5 +104,5 @@ def transfer(
         moved = attacked(model, x, y, attack, seed=seed)
         for j, other in enumerate(known.values()):
             table[i, j] = right_of(other, moved, y).double().mean()
-        told("transfer", i + 1, len(known))
+        progress("transfer", i + 1, len(known))
     return Transfer(tuple(known), table, clean, attack.describe())

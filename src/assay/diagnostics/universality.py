@@ -16,7 +16,7 @@ from assay.attacks.universal.perturbation import UniversalAttack, universal
 from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures
-from assay.diagnostics.trail import Told, Trail, quiet, right_of
+from assay.diagnostics.trail import ProgressCallback, Trail, no_progress, right_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,19 +43,22 @@ class Universality:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each data, epoch of making and epoch of trying."""
-        return [{"made on": part, "made at": a, "tried at": b, "accuracy": float(found[i, j])}
-                for part, found in self.accuracy.items()
-                for i, a in enumerate(self.epochs) for j, b in enumerate(self.epochs)]  # fmt: skip
+        return [
+            {"made on": part, "made at": a, "tried at": b, "accuracy": float(result[i, j])}
+            for part, result in self.accuracy.items()
+            for i, a in enumerate(self.epochs)
+            for j, b in enumerate(self.epochs)
+        ]
 
     def figure(self) -> "Figure":
         """Accuracy by epoch: each epoch's own perturbation, and those of a few fixed epochs."""
         figure, (axes,) = canvas()
         curves: dict[str, Any] = {"clean": self.clean}
-        for part, found in self.accuracy.items():
-            curves[f"its own, made on {part}"] = found.diagonal().numpy()
-        part, found = next(iter(self.accuracy.items()))
+        for part, result in self.accuracy.items():
+            curves[f"its own, made on {part}"] = result.diagonal().numpy()
+        part, result = next(iter(self.accuracy.items()))
         for i in sorted({0, len(self.epochs) // 2, len(self.epochs) - 1}):
-            curves[f"of epoch {self.epochs[i]}"] = found[i].numpy()
+            curves[f"of epoch {self.epochs[i]}"] = result[i].numpy()
         lines(axes, self.epochs, curves, label="epoch", percent=True)
         return figure
 
@@ -63,23 +66,33 @@ class Universality:
         """The perturbations of the first data, amplified, around grey."""
         deltas = next(iter(self.deltas.values()))
         chosen = np.linspace(0, len(self.epochs) - 1, min(most, len(self.epochs))).round().astype(int)
-        return pictures([(0.5 + factor * deltas[i]).numpy() for i in chosen],
-                        [f"epoch {self.epochs[i]}" for i in chosen])  # fmt: skip
+        return pictures(
+            [(0.5 + factor * deltas[i]).numpy() for i in chosen], [f"epoch {self.epochs[i]}" for i in chosen]
+        )
 
     def verdict(self) -> str:
         """Own-epoch accuracy at both ends."""
-        told = [f"{100 * found[0, 0]:.0f} → {100 * found[-1, -1]:.0f} % (made on {part} images)"
-                for part, found in self.accuracy.items()]  # fmt: skip
-        return (f"Accuracy under a universal perturbation of the network's own, epoch {self.epochs[0]} to "
-                f"{self.epochs[-1]}: {', '.join(told)}; clean {100 * self.clean[0]:.0f} → "
-                f"{100 * self.clean[-1]:.0f} %.")  # fmt: skip
+        texts = [
+            f"{100 * result[0, 0]:.0f} → {100 * result[-1, -1]:.0f} % (made on {part} images)"
+            for part, result in self.accuracy.items()
+        ]
+        return (
+            f"Accuracy under a universal perturbation of the network's own, epoch {self.epochs[0]} to "
+            f"{self.epochs[-1]}: {', '.join(texts)}; clean {100 * self.clean[0]:.0f} → "
+            f"{100 * self.clean[-1]:.0f} %."
+        )
 
 
 @in_neutral_context
 def universality(
-    trail: Trail, parts: Mapping[str, Dataset], test: Dataset, attack: UniversalAttack, *, seed: int = 0,
-    told: Told = quiet,
-) -> Universality:  # fmt: skip
+    trail: Trail,
+    parts: Mapping[str, Dataset],
+    test: Dataset,
+    attack: UniversalAttack,
+    *,
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+) -> Universality:
     """A universal perturbation for each epoch's network, tried on every epoch's.
 
     Args:
@@ -88,7 +101,7 @@ def universality(
         test: images that they are tried on.
         attack: such as ``UniversalSign(10/255)``, the paper's.
         seed: of the batches.
-        told: progress.
+        progress: progress.
     """
     x, y = test.images(), test.y
     count = len(trail.epochs)
@@ -96,14 +109,14 @@ def universality(
     deltas: dict[str, Tensor] = {}
     accuracy: dict[str, Tensor] = {}
     for number_of, (part, data) in enumerate(parts.items()):
-        made = []
+        items = []
         for done, (_, model) in enumerate(trail):
-            made.append(universal(model, data.batches(seed=seed), attack, seed=seed).delta)
-            told("universal perturbations", number_of * count + done + 1, len(parts) * count)
-        deltas[part] = torch.cat(made)
+            items.append(universal(model, data.batches(seed=seed), attack, seed=seed).delta)
+            progress("universal perturbations", number_of * count + done + 1, len(parts) * count)
+        deltas[part] = torch.cat(items)
         table = torch.zeros(count, count)
         for j, (_, model) in enumerate(trail):
             for i in range(count):
-                table[i, j] = right_of(model, (x + made[i]).clamp(0, 1), y).double().mean()
+                table[i, j] = right_of(model, (x + items[i]).clamp(0, 1), y).double().mean()
         accuracy[part] = table
     return Universality(trail.epochs, clean, MappingProxyType(accuracy), MappingProxyType(deltas), attack.describe())

@@ -12,12 +12,12 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack, Composite, Stage, Variant, unfold
 from assay.core.memory_format import channels_last
 from assay.core.model_calls import Classifier
-from assay.core.model_state import model_device, seeded, untouched
+from assay.core.model_state import model_device, preserve_state, seeded
 from assay.core.oracle import Oracle
 from assay.core.outcome import Outcome
 from assay.core.rng import Rng, mix
 from assay.core.rows import Test
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Images, Labels, Mask
 from assay.engine.active_rows import make_rows
 from assay.engine.engine import Engine, Settings
@@ -52,7 +52,7 @@ def attack(
     compile: str = "no",
     seed: int = 0,
     ids: Labels | None = None,
-    budget: int | None = None,
+    max_forwards: int | None = None,
     surrogate: Classifier | None = None,
     errors: str = "raise",
     preflight: bool = True,
@@ -82,7 +82,7 @@ def attack(
         compile: ``"no"``, ``"default"`` or ``"reduce-overhead"`` (see ``torch.compile``), for the search.
         seed: of all random draws.
         ids: int64 address of each sample's random draws; by default derived from its pixels and label.
-        budget: most forward passes to spend on a sample.
+        max_forwards: most forward passes to spend on a sample.
         surrogate: what the attack sees instead of the model (another network, or the model with a gradient that it
             lacks itself); every hit is measured on the model.
         errors: ``"raise"``, or ``"record"``: samples on which the model raises end as ``ERROR``, the rest goes on.
@@ -110,7 +110,7 @@ def attack(
         stop=one_of("stop", stop, STOPS),
         slots=whole("slots", slots, least=1),
         seed=whole("seed", seed, least=-(2**63)),
-        budget=None if budget is None else whole("budget", budget, least=1),
+        max_forwards=None if max_forwards is None else whole("max_forwards", max_forwards, least=1),
         errors=one_of("errors", errors, ERRORS),
         progress=progress,
     )
@@ -126,7 +126,7 @@ def attack(
         if preflight and len(problem.x):
             warn_of(inspect(model, problem.x, problem.y))
         with (
-            untouched(model, seen),
+            preserve_state(model, seen),
             seeded(drawn, {device}),  # what a random model draws
             channels_last(seen, wanted=compile == "no") as oracle.layout,
         ):
@@ -160,8 +160,11 @@ def _clean(engine: Engine, oracle: Oracle, problem: Problem) -> Tensor:
         if not is_out_of_memory(error) and problem.x.shape[3] <= 4 < problem.x.shape[1]:
             turned, _ = attempt(lambda: oracle.verify(problem.x[:1].permute(0, 3, 1, 2)), lambda _: True)
             if turned is not None:
-                reject("x", "images of shape (n, c, h, w); these have their channels last: x.permute(0, 3, 1, 2)",
-                       described(f"shape {tuple(problem.x.shape)}"))  # fmt: skip
+                reject(
+                    "x",
+                    "images of shape (n, c, h, w); these have their channels last: x.permute(0, 3, 1, 2)",
+                    described(f"shape {tuple(problem.x.shape)}"),
+                )
         error.add_note(f"assay: the model raised this on clean images, x of shape {tuple(problem.x.shape)}")
         raise
 
@@ -222,8 +225,19 @@ def perturb(
     """
     if seed is None:
         seed = int(torch.randint(2**62, (), device="cpu"))
-    return _perturb(model, x, y, attack, target, mask, one_of("keep", keep, ("last", "best")), search,
-                    whole("seed", seed, least=-(2**63)), whole("step", step), ids)  # fmt: skip
+    return _perturb(
+        model,
+        x,
+        y,
+        attack,
+        target,
+        mask,
+        one_of("keep", keep, ("last", "best")),
+        search,
+        whole("seed", seed, least=-(2**63)),
+        whole("step", step),
+        ids,
+    )
 
 
 @in_neutral_context
@@ -250,7 +264,7 @@ def _perturb(
     oracle = Oracle(model, search=search, device=model_device(model, problem.x.device), seed=drawn)
     attempts = [(stage, variant) for stage in stages for variant in stage.variants]
     single = len(attempts) == 1
-    with untouched(model), seeded(drawn, {oracle.device}), channels_last(model) as oracle.layout:
+    with preserve_state(model), seeded(drawn, {oracle.device}), channels_last(model) as oracle.layout:
         if any("reference" in stage.attack.needs or v.rank for stage, v in attempts):
             problem = replace(problem, reference=oracle.verify(problem.x).cpu())
         image, value = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)
@@ -258,12 +272,12 @@ def _perturb(
             if stage.refines:
                 problem, value = replace(problem, start=image.cpu()), torch.full_like(value, torch.inf)
             last = single and keep == "last"
-            found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
+            result, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
             if bool(oracle.nonfinite.any()) and oracle.discovers_masked(problem.x):
-                found, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
+                result, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
             closer = cost < value
-            image, value = torch.where(spread(closer, image), found, image), torch.where(closer, cost, value)
-            image = found if single else image
+            image, value = torch.where(expand_rows(closer, image), result, image), torch.where(closer, cost, value)
+            image = result if single else image
     return image.detach().to(x.device)
 
 
@@ -282,7 +296,7 @@ def _unrefereed(
         state = step.state
         best, cost = choose(~over & (step.cost < cost), (step.candidate, step.cost), (best, cost))
         if step.pending is not None:
-            final = torch.where(spread(step.done & ~over, final), step.pending, final)
+            final = torch.where(expand_rows(step.done & ~over, final), step.pending, final)
         over = over | step.done  # a row that has ended is stepped on with the others, and ignored
         if bool(over.all()):
             break

@@ -64,6 +64,6 @@ class Splitter:
         return part[:half], part[half:]
 
 
-def told(failure: Exception) -> str:
+def error_text(failure: Exception) -> str:
     """An exception as a record keeps it."""
     return f"{type(failure).__name__}: {failure}"

@@ -17,9 +17,9 @@ from assay.core.outcome import Status
 from assay.core.rng import Rng
 from assay.core.tree import join, take
 from assay.engine.active_rows import Active, Queue, admit, variants_of
-from assay.engine.batching import Splitter, told
+from assay.engine.batching import Splitter, error_text
 from assay.engine.referee import Record
-from assay.engine.row_scheduler import Judge
+from assay.engine.row_scheduler import RowScheduler
 from assay.util.progress import Callback, Progress
 
 _SHARE = 4
@@ -35,7 +35,7 @@ class Settings:
             minimises a distance goes on) or ``"never"`` (every step of every variant is run and the best kept).
         slots: most rows in flight.
         seed: of all random draws.
-        budget: most forward passes an attack may spend on a sample; None for no limit.
+        max_forwards: most forward passes an attack may spend on a sample; None for no limit.
         errors: ``"raise"``, or ``"record"`` to end the samples that an exception is about and go on.
         progress: called after each change.
     """
@@ -43,7 +43,7 @@ class Settings:
     stop: str
     slots: int
     seed: int
-    budget: int | None
+    max_forwards: int | None
     errors: str
     progress: Callback | None
 
@@ -77,14 +77,14 @@ class Engine:
             return self.oracle.verify(problem.x[part]).cpu()
 
         def fail(sample: int, failure: Exception) -> None:
-            record.errors[sample] = told(failure)
+            record.errors[sample] = error_text(failure)
 
         parts = self.splitter.run(torch.arange(len(problem.x)), work, fail)
         width = parts[0][1].shape[1] if parts else 2
         logits = torch.zeros(len(problem.x), width, dtype=parts[0][1].dtype if parts else torch.float32)
         seen = torch.zeros(len(problem.x), dtype=torch.bool)
-        for part, found in parts:
-            logits[part], seen[part] = found, True
+        for part, result in parts:
+            logits[part], seen[part] = result, True
         self._judge_clean(logits, seen)
         self._report()
         return logits
@@ -100,7 +100,7 @@ class Engine:
         self.record.close(self.open)
 
     def interrupt(self) -> None:
-        """Leave a record in which a sample is whole or not run at all: of half a sample nothing stays."""
+        """Close the record after an interrupt; partially attacked samples are discarded."""
         self.record.close(self.open & self.over)
         self.record.forget(~self.over)
 
@@ -138,7 +138,7 @@ class Engine:
             elif self._ends(sample, later):
                 self.over[sample] = True
 
-        judge = Judge(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
+        judge = RowScheduler(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
         active: Active | None = None
         while True:
             active = self._refill(active, queue, stage)
@@ -175,7 +175,7 @@ class Engine:
         self.record.unstarted[samples] = True
         self.record.events.append(
             f"{stage.attack.describe()}: {len(samples)} samples were not attacked, because no adversarial image to "
-            "start from was found (give start=) or the budget of passes does not pay for a first step"
+            "start from was found (give start=) or max_forwards does not pay for a first step"
         )
 
     def _ends(self, sample: int, later: tuple[Stage, ...]) -> bool:
@@ -189,28 +189,33 @@ class Engine:
 
     def _decided(self, sample: int, *, stop_at_hit: bool) -> bool:
         """Whether no further variant of the sample is to be run."""
-        record, budget = self.record, self.settings.budget
+        record, limit = self.record, self.settings.max_forwards
         broken = stop_at_hit and int(record.status[sample]) == int(Status.BROKEN)
-        return broken or sample in record.errors or (budget is not None and int(record.forwards[sample]) >= budget)
+        return broken or sample in record.errors or (limit is not None and int(record.forwards[sample]) >= limit)
 
     def _refill(self, active: Active | None, queue: Queue, stage: Stage) -> Active | None:
         free = self.splitter.slots - (0 if active is None else len(active.sample))
         if not queue.waiting or free < max(1, self.splitter.slots // (2 * _SHARE)):
             return active
         new = admit(
-            self.record.problem, stage, queue.draw(free), self.record.forwards, self.oracle, self.rng,
+            self.record.problem,
+            stage,
+            queue.draw(free),
+            self.record.forwards,
+            self.oracle,
+            self.rng,
             keep_sure=not self._stops_at_hit(stage),
-        )  # fmt: skip
+        )
         return _together(active, new)
 
-    def _affordable(self, active: Active, stage: Stage, judge: Judge) -> Active | None:
-        """Those rows that the budget leaves a first step for; later steps are priced as they end."""
-        if self.settings.budget is None:
+    def _affordable(self, active: Active, stage: Stage, judge: RowScheduler) -> Active | None:
+        """Those rows that max_forwards leaves a first step for; later steps are priced as they end."""
+        if self.settings.max_forwards is None:
             return active
         first = torch.full_like(active.spent, stage.attack.traits.price)
         if isinstance(stage.attack, Priced):
             first = stage.attack.price(active.state)
-        poor = (active.steps == 0) & (active.spent + first * self.oracle.draws > self.settings.budget)
+        poor = (active.steps == 0) & (active.spent + first * self.oracle.draws > self.settings.max_forwards)
         if not bool(poor.any()):
             return active
         unpaid = take(active, poor.nonzero().squeeze(1))
@@ -218,12 +223,12 @@ class Engine:
         left = (~poor).nonzero().squeeze(1)
         return take(active, left) if len(left) else None
 
-    def _advance(self, active: Active, stage: Stage, judge: Judge, over: Callable[[int], None]) -> Active | None:
+    def _advance(self, active: Active, stage: Stage, judge: RowScheduler, over: Callable[[int], None]) -> Active | None:
         """One step of all rows; returns those that go on."""
 
         def fail(row: int, failure: Exception) -> None:
             sample = int(active.sample[row])
-            self.record.errors[sample] = told(failure)
+            self.record.errors[sample] = error_text(failure)
             over(sample)
 
         index = torch.arange(len(active.sample), device=active.sample.device)
@@ -250,12 +255,12 @@ class Engine:
             backwards=oracle.backwards,
             nonfinite=oracle.nonfinite,
         )
-        if self.settings.budget is not None:
+        if self.settings.max_forwards is not None:
             attack = stage.attack
             cost = oracle.forwards - active.forwards
             if isinstance(attack, Priced):
                 cost = attack.price(step.state) * oracle.draws
-            short = counted.spent + counted.forwards + cost > self.settings.budget
+            short = counted.spent + counted.forwards + cost > self.settings.max_forwards
             step = replace(step, done=step.done | short, pending=None if bool(short.any()) else step.pending)
         return counted, step
 

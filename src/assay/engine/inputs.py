@@ -80,8 +80,11 @@ def make_problem(
     needs = {need for stage in stages for need in stage.attack.needs}
     blind = next((stage.attack for stage in stages if stage.attack.traits.access == "scores"), None)
     if blind is not None and getattr(model, "gives", "") == "labels":
-        reject("attack", "one that goes by labels (such as HopSkipJump or Boundary), because the model gives no scores",
-               described(blind.describe()))  # fmt: skip
+        reject(
+            "attack",
+            "one that goes by labels (such as HopSkipJump or Boundary), because the model gives no scores",
+            described(blind.describe()),
+        )
     mask = _check_mask(mask, x, required="mask" in needs)
     keys = content_keys(x, y) if ids is None else _check_per_sample("ids", ids, len(x)).cpu()
     return Problem(

@@ -9,7 +9,7 @@ from torch import Tensor
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.model_calls import Classifier, classify
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.core.outcome import MEASURES, Outcome, Status
 from assay.core.rng import Rng, content_keys
 from assay.core.types import Images, Labels
@@ -50,8 +50,10 @@ class OverTargets:
     def __str__(self) -> str:
         """A table for a terminal."""
         head = f"{'case':<8} {'success':>8} " + " ".join(f"{m:>9}" for m in MEASURES)
-        lines = [f"{r['case']:<8} {100 * r['success']:>7.1f}% " + " ".join(f"{r[m]:>9.4g}" for m in MEASURES)
-                 for r in self.frame()]  # fmt: skip
+        lines = [
+            f"{r['case']:<8} {100 * r['success']:>7.1f}% " + " ".join(f"{r[m]:>9.4g}" for m in MEASURES)
+            for r in self.frame()
+        ]
         return "\n".join([f"{self.outcome.name}, n = {len(self.picked['best'])}", head, *lines])
 
 
@@ -86,7 +88,7 @@ def over_targets(
     section V.
     """
     one_of("norm", norm, MEASURES)
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         logits = torch.cat([classify(model, part) for part in x.split(256)]) if len(x) else torch.zeros(0, 2)
     right = (logits.argmax(1).cpu() == y.cpu()).nonzero().squeeze(1)
     classes = logits.shape[1]
@@ -96,9 +98,14 @@ def over_targets(
     targets = (labels[:, None] + offsets) % classes
     each = classes - 1
     outcome = run(
-        model, kept_x.repeat_interleave(each, 0), kept_y.repeat_interleave(each, 0), attack,
-        target=targets.flatten(), seed=seed, **settings,
-    )  # fmt: skip
+        model,
+        kept_x.repeat_interleave(each, 0),
+        kept_y.repeat_interleave(each, 0),
+        attack,
+        target=targets.flatten(),
+        seed=seed,
+        **settings,
+    )
     hard = torch.where(outcome.status == int(Status.BROKEN), outcome.norm(norm), torch.inf).view(len(labels), each)
     keys = content_keys(kept_x, kept_y)
     random = (Rng(seed).uniform(keys, (1,), "target").squeeze(1) * each).long().clamp_max(each - 1)

@@ -19,7 +19,7 @@ from assay.core.model_calls import (
     gradients,
 )
 from assay.core.model_parts import modules_in
-from assay.core.model_state import alone, model_device, model_dtype, untouched
+from assay.core.model_state import lock_model, model_device, model_dtype, preserve_state
 from assay.core.rows import untargeted
 from assay.core.types import Images, Labels, Logits
 from assay.engine.outputs import describe_squeeze
@@ -77,9 +77,9 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
     device = model_device(model, x.device)
     x = x[:samples].detach().to(device, model_dtype(model))
     y = y[:samples].to(device)
-    with alone(model):
+    with lock_model(model):
         findings = [training_mode(model)]
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         # A model that raises is named by the attack itself, with its traceback.
         passes, _ = attempt(lambda: [_pass(model, x) for _ in range(3)], lambda _: True)
         if passes is not None:
@@ -115,11 +115,11 @@ def no_gradient(model: Classifier, x: Images, y: Labels) -> Finding | None:
         logits = classify(model, leaf)
         return [untargeted(y[: len(leaf)].to(logits.device)).margin(logits).sum()], None
 
-    with untouched(model):
-        found, _ = attempt(lambda: gradients(margin, images)[0][0], lambda _: True)
-    if found is None or not len(images):
+    with preserve_state(model):
+        result, _ = attempt(lambda: gradients(margin, images)[0][0], lambda _: True)
+    if result is None or not len(images):
         return None
-    share = float((found == 0).flatten(1).all(1).float().mean())
+    share = float((result == 0).flatten(1).all(1).float().mean())
     if share <= _FLAT:
         return None
     return Finding(
@@ -151,8 +151,9 @@ def non_finite(logits: Logits, x: Images) -> Finding | None:
         return None
     wrong = int((~x.isfinite().flatten(1).all(1)).sum())
     if wrong:
-        return Finding("non-finite", f"{wrong} of {len(x)} clean images hold NaN or infinite values; they count as "
-                       "invalid.")  # fmt: skip
+        return Finding(
+            "non-finite", f"{wrong} of {len(x)} clean images hold NaN or infinite values; they count as invalid."
+        )
     return Finding("non-finite", f"{bad} of {len(logits)} clean images have non-finite logits; they count as invalid.")
 
 

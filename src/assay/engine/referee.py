@@ -16,7 +16,7 @@ from assay.core.types import Flag, Images, Labels, PerRow
 from assay.engine.inputs import Problem
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """The referee's own measurement of images, one a row."""
 
     image: Images
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
 
 def measure(
     oracle: Oracle, attack: Attack[object], rows: Rows, image: Images, within: tuple[Geometry, ...] = ()
-) -> Measured:
+) -> Measurement:
     """Prediction, goal, budget, box and finiteness of images, from scratch.
 
     Args:
@@ -53,7 +53,7 @@ def measure(
     allowed = box & ~(size > 1 + TOLERANCE)
     reached = rows.goal.reached(logits, image)
     finite = logits.isfinite().all(1)
-    return Measured(
+    return Measurement(
         image=image,
         hit=reached & allowed,
         margin=torch.where(finite, rows.goal.margin(logits), torch.nan).float(),
@@ -64,14 +64,14 @@ def measure(
     )
 
 
-def unmeasured(rows: Rows, image: Images) -> Measured:
+def unmeasured(rows: Rows, image: Images) -> Measurement:
     """What stands for images on which the model raised an exception: never a hit, nothing known."""
     nothing = torch.full((len(rows),), torch.nan, device=image.device)
     no = torch.zeros(len(rows), dtype=torch.bool, device=image.device)
-    return Measured(image, no, nothing, torch.full_like(rows.y, -1), nothing, no, no)
+    return Measurement(image, no, nothing, torch.full_like(rows.y, -1), nothing, no, no)
 
 
-def better(first: Measured, second: Measured) -> Measured:
+def better(first: Measurement, second: Measurement) -> Measurement:
     """Row by row the one that is a hit, else the one with the larger margin; the first where they are equal."""
     margins = second.margin.nan_to_num(-torch.inf) > first.margin.nan_to_num(-torch.inf)
     which = (second.hit & ~first.hit) | ((second.hit == first.hit) & margins)
@@ -141,13 +141,13 @@ class Record:
         ):
             total.index_add_(0, at, more.cpu())
 
-    def write(self, sample: Labels, found: Measured, cost: PerRow, restart: Tensor, stage: int) -> None:
+    def write(self, sample: Labels, result: Measurement, cost: PerRow, restart: Tensor, stage: int) -> None:
         """Take over results that are better than what is known: hits before misses, then by cost or margin.
 
         A miss outside the threat model is not taken over: the clean image stands for it.
         """
         at = sample.cpu()
-        new = Measured(*(t.detach().cpu() for t in found))
+        new = Measurement(*(t.detach().cpu() for t in result))
         cost = cost.detach().double().cpu()
         broken = self.status[at] == int(Status.BROKEN)
         cheaper = torch.where(new.hit, cost < self.cost[at], ~(new.margin <= self.margin[at]))

@@ -9,11 +9,11 @@ from torch import Tensor
 from assay.core.attack import Step
 from assay.core.combinators import Stage
 from assay.core.oracle import Oracle
-from assay.core.tree import choose, join, spread, take
+from assay.core.tree import choose, expand_rows, join, take
 from assay.core.types import Flag, Images
 from assay.engine.active_rows import Active
-from assay.engine.batching import Splitter, told
-from assay.engine.referee import Measured, Record, better, measure, unmeasured
+from assay.engine.batching import Splitter, error_text
+from assay.engine.referee import Measurement, Record, better, measure, unmeasured
 
 
 class Claims(NamedTuple):
@@ -24,7 +24,7 @@ class Claims(NamedTuple):
     pending: Images
 
 
-class Judge:
+class RowScheduler:
     """Decides which rows go on.
 
     Where a sample ends with its first hit, claims are measured together, a quarter of the slots at a time: a
@@ -100,15 +100,15 @@ class Judge:
         claims = join(*self.claims) if len(self.claims) > 1 else self.claims[0]
         self.claims = []
         rows = claims.rows._replace(checks=claims.rows.checks + 1)
-        found = self._measure(rows, rows.image)
-        self._write(rows, found, only=found.hit)
-        failed = torch.tensor([i in self.record.errors for i in rows.sample.tolist()], device=found.hit.device)
-        self._finish(take(rows, (found.hit | failed).nonzero().squeeze(1)))
+        result = self._measure(rows, rows.image)
+        self._write(rows, result, only=result.hit)
+        failed = torch.tensor([i in self.record.errors for i in rows.sample.tolist()], device=result.hit.device)
+        self._finish(take(rows, (result.hit | failed).nonzero().squeeze(1)))
         left = rows._replace(hit=torch.zeros_like(rows.hit))
-        at = (~found.hit & ~failed & claims.done).nonzero().squeeze(1)
+        at = (~result.hit & ~failed & claims.done).nonzero().squeeze(1)
         if len(at):
             self._retire(take(left, at), claims.pending[at])
-        at = (~found.hit & ~failed & ~claims.done).nonzero().squeeze(1)
+        at = (~result.hit & ~failed & ~claims.done).nonzero().squeeze(1)
         return take(left, at) if len(at) else None
 
     def _put_aside(self, active: Active, step: Step[Any], at: Tensor, done: Flag) -> None:
@@ -117,21 +117,21 @@ class Judge:
         self.claims.append(Claims(rows, done, pending[at]))
 
     def _first_hits(self, active: Active, step: Step[Any], at: Tensor) -> tuple[Active, Flag]:
-        """Measure a row's first hit where it goes on after it, and keep that one for sure."""
-        found = self._measure(take(active, at), step.candidate[at])
+        """Verify the first hit of rows that go on after it, and store it."""
+        result = self._measure(take(active, at), step.candidate[at])
         checks = active.checks.index_add(0, at, torch.ones_like(at))
-        hit = step.hit.index_put((at,), found.hit)
-        active = active._replace(checks=checks, found=active.found.index_put((at,), found.hit))
+        hit = step.hit.index_put((at,), result.hit)
+        active = active._replace(checks=checks, found=active.found.index_put((at,), result.hit))
         if active.sure is not None:
-            kept = torch.where(spread(found.hit, found.image), found.image, active.sure[at])
+            kept = torch.where(expand_rows(result.hit, result.image), result.image, active.sure[at])
             active = active._replace(sure=active.sure.index_put((at,), kept))
         return active, hit
 
     def _retire(self, rows: Active, pending: Images | None) -> None:
         """Measure what rows end with, and write it down."""
-        found, checks = self._last_look(rows, pending)
+        result, checks = self._last_look(rows, pending)
         rows = rows._replace(checks=rows.checks + checks)
-        self._write(rows, found, only=None)
+        self._write(rows, result, only=None)
         self._finish(rows)
 
     def _finish(self, rows: Active) -> None:
@@ -142,47 +142,47 @@ class Judge:
         for sample in samples.tolist():
             self.over(sample)
 
-    def _last_look(self, rows: Active, pending: Images | None) -> tuple[Measured, int]:
+    def _last_look(self, rows: Active, pending: Images | None) -> tuple[Measurement, int]:
         """Measure the image that was not evaluated yet, the best seen, the sure one; return the best of them."""
         candidates = [] if self.stop_at_hit and pending is not None else [rows.image]
         if pending is not None:
-            candidates.append(torch.where(spread(rows.nonfinite, pending), rows.image, pending))
-        found = self._measure(rows, candidates[0])
+            candidates.append(torch.where(expand_rows(rows.nonfinite, pending), rows.image, pending))
+        result = self._measure(rows, candidates[0])
         for image in candidates[1:]:
-            found = better(found, self._measure(rows, image))
-        if rows.sure is not None and bool((rows.found & ~found.hit).any()):
+            result = better(result, self._measure(rows, image))
+        if rows.sure is not None and bool((rows.found & ~result.hit).any()):
             candidates.append(rows.sure)
-            found = choose(rows.found & ~found.hit, self._measure(rows, rows.sure), found)
-        return found, len(candidates)
+            result = choose(rows.found & ~result.hit, self._measure(rows, rows.sure), result)
+        return result, len(candidates)
 
-    def _measure(self, rows: Active, image: Tensor) -> Measured:
+    def _measure(self, rows: Active, image: Tensor) -> Measurement:
         """The referee's measurement; a row on which the model raises is written down as an error."""
 
-        def work(part: Tensor) -> Measured:
+        def work(part: Tensor) -> Measurement:
             return measure(self.oracle, self.stage.attack, take(rows.rows, part), image[part], self.stage.within)
 
-        def fail(row: int, failure: Exception) -> Measured:
-            self.record.errors[int(rows.sample[row])] = told(failure)
+        def fail(row: int, failure: Exception) -> Measurement:
+            self.record.errors[int(rows.sample[row])] = error_text(failure)
             only = torch.tensor([row], device=image.device)
             return unmeasured(take(rows.rows, only), image[only])
 
         parts = self.splitter.run(torch.arange(len(image), device=image.device), work, fail)
-        found = join(*(result for _, result in parts)) if len(parts) > 1 else parts[0][1]
-        self.record.invalid[rows.sample[found.margin.isnan()].cpu()] = True  # logits that are not finite
-        cheats = int(found.broke_rules.sum())
+        value = join(*(result for _, result in parts)) if len(parts) > 1 else parts[0][1]
+        self.record.invalid[rows.sample[value.margin.isnan()].cpu()] = True  # logits that are not finite
+        cheats = int(value.broke_rules.sum())
         if cheats:
             name = self.stage.attack.describe()
             self.record.events.append(
                 f"{name}: {cheats} images that reached the goal outside the threat model discarded"
             )
-        return found
+        return value
 
-    def _write(self, rows: Active, found: Measured, *, only: Flag | None) -> None:
+    def _write(self, rows: Active, result: Measurement, *, only: Flag | None) -> None:
         if only is not None:
             at = only.nonzero().squeeze(1)
-            rows, found = take(rows, at), take(found, at)
+            rows, result = take(rows, at), take(result, at)
         restart = [self.stage.variants[v].restart for v in rows.variant.tolist()]
-        self.record.write(rows.sample, found, rows.cost, torch.tensor(restart, dtype=torch.int64), self.number)
+        self.record.write(rows.sample, result, rows.cost, torch.tensor(restart, dtype=torch.int64), self.number)
 
 
 def _keep_best(active: Active, step: Step[Any], hit: Flag, *, image: bool) -> Active:
@@ -190,5 +190,5 @@ def _keep_best(active: Active, step: Step[Any], hit: Flag, *, image: bool) -> Ac
     tie = 8 * torch.finfo(step.cost.dtype).eps * active.cost.abs().nan_to_num(0, 0, 0)  # a tie goes to the earlier one
     closer = step.cost < active.cost - tie
     wins = (hit & ~active.hit) | ((hit == active.hit) & closer)
-    kept = torch.where(spread(wins, active.image), step.candidate, active.image) if image else active.image
+    kept = torch.where(expand_rows(wins, active.image), step.candidate, active.image) if image else active.image
     return active._replace(image=kept, cost=torch.where(wins, step.cost, active.cost), hit=active.hit | hit)

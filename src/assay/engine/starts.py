@@ -29,8 +29,11 @@ def nearest_starts(x: Images, y: Labels, pool: Images, classes: Labels, target: 
         [1.0, 1.0, 0.4000000059604645]
     """
     if pool.shape[1:] != x.shape[1:]:
-        reject("start", f"images of shape {tuple(x.shape[1:])}, like those that are attacked",
-               described(f"shape {tuple(pool.shape[1:])}"))  # fmt: skip
+        reject(
+            "start",
+            f"images of shape {tuple(x.shape[1:])}, like those that are attacked",
+            described(f"shape {tuple(pool.shape[1:])}"),
+        )
     starts = x.clone()
     wanted = y if target is None else target
     flat, others = x.flatten(1).double(), pool.flatten(1).double()

@@ -23,4 +23,4 @@ __all__ = [
     "start_weights",
     "weights_digest",
     "with_noise_layers",
-]  # fmt: skip
+]

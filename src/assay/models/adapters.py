@@ -126,8 +126,11 @@ class MultiLabel(nn.Module):
         same = (on[:, None] == (self.signs > 0)).all(2)
         if not bool(same.any(1).all()):
             row = int((~same.any(1)).nonzero()[0])
-            reject("labels", "label sets that are among `sets` (MultiLabel.of(model, labels, targets))",
-                   described(f"row {row}: {on[row].int().tolist()}"))  # fmt: skip
+            reject(
+                "labels",
+                "label sets that are among `sets` (MultiLabel.of(model, labels, targets))",
+                described(f"row {row}: {on[row].int().tolist()}"),
+            )
         return same.to(torch.int8).argmax(1)
 
     def extra_repr(self) -> str:
@@ -189,8 +192,11 @@ def _checked(model: Any) -> Callable[[Tensor], Any]:
 def _label_sets(name: str, labels: Any) -> Tensor:
     """Label sets as bool ``(n, L)``."""
     if not isinstance(labels, Tensor) or labels.dim() != 2 or 0 in labels.shape:
-        reject(name, "a tensor of 0 and 1 of shape (n, L), one row a label set",
-               _shape(labels) if isinstance(labels, Tensor) else labels)  # fmt: skip
+        reject(
+            name,
+            "a tensor of 0 and 1 of shape (n, L), one row a label set",
+            _shape(labels) if isinstance(labels, Tensor) else labels,
+        )
     if not bool(((labels == 0) | (labels == 1)).all()):
         reject(name, "only 0 and 1 (or bool)", described(f"values from {labels.min().item()} to {labels.max().item()}"))
     return labels.bool()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assay.core.model_calls import classify
 from assay.core.model_parts import modules_in
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.data import Dataset
 from assay.util.validate import reject
 
@@ -37,8 +37,9 @@ class CallableModel(nn.Module):
     def extra_repr(self) -> str:
         """What decides the answers, as far as it can be told."""
         inner = getattr(self.ask, "ask", self.ask)
-        settings = [f"{name}={getattr(self.ask, name)!r}" for name in ("gives", "classes", "layout")
-                    if hasattr(self.ask, name)]  # fmt: skip
+        settings = [
+            f"{name}={getattr(self.ask, name)!r}" for name in ("gives", "classes", "layout") if hasattr(self.ask, name)
+        ]
         return ", ".join((getattr(inner, "__qualname__", type(inner).__qualname__), *settings, self.answers))
 
 
@@ -60,7 +61,7 @@ def as_module(name: str, model: Any, data: Dataset) -> nn.Module:
         return model
     if not callable(model):
         reject(f"models[{name!r}]", "a torch.nn.Module, or a callable such as assay.QueryModel", model, error=TypeError)
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         logits = classify(model, data.images(slice(0, _SHOWN)))
     rounded = logits.double().cpu().round(decimals=4) + 0.0
     return CallableModel(model, hashlib.sha256(rounded.numpy().tobytes()).hexdigest()[:16])

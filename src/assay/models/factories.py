@@ -111,13 +111,20 @@ def _keywords_for(target: Any, spec: str, arguments: Mapping[str, int], argument
         name_of = next((word for word in (key, *_SYNONYMS.get(key, ())) if word in takes), key if every else None)
         if name_of is not None:
             keywords[name_of] = value
-    needed = [name for name, p in signature.parameters.items()
-              if p.default is inspect.Parameter.empty and name not in keywords
-              and p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]  # fmt: skip
+    needed = [
+        name
+        for name, p in signature.parameters.items()
+        if p.default is inspect.Parameter.empty
+        and name not in keywords
+        and p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    ]
     if needed:
         allowed = f" but {', '.join(arguments)}" if arguments else ""
-        reject(argument, f"{expected}, without arguments that have no default{allowed}",
-               described(f"{spec}{signature!s:.80}, which needs {', '.join(needed)}"))  # fmt: skip
+        reject(
+            argument,
+            f"{expected}, without arguments that have no default{allowed}",
+            described(f"{spec}{signature!s:.80}, which needs {', '.join(needed)}"),
+        )
     return keywords
 
 

@@ -48,10 +48,15 @@ def from_torchvision(name: str) -> nn.Module:
     mean, std = ([float(v) for v in values] for values in (transform.mean, transform.std))
     crop, resize = getattr(transform, "crop_size", None), getattr(transform, "resize_size", None)
     settings = {
-        "do_rescale": True, "do_normalize": True, "image_mean": mean, "image_std": std,
-        "do_center_crop": crop is not None, "crop_size": _pair(crop),
-        "do_resize": resize is not None, "size": {"shortest_edge": (_pair(resize) or (0,))[0]},
-    }  # fmt: skip
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+        "do_center_crop": crop is not None,
+        "crop_size": _pair(crop),
+        "do_resize": resize is not None,
+        "size": {"shortest_edge": (_pair(resize) or (0,))[0]},
+    }
     model = _load(f"torchvision:{name}", lambda: get_model(name, weights=weights))
     return nn.Sequential(preprocessing_of(settings), model)
 
@@ -109,8 +114,11 @@ def match_processor(processor: Any, channels: int = 3) -> Preprocessing:
         expected = torch.as_tensor(np.asarray(processor(images, return_tensors="pt")["pixel_values"])).float()
     except Exception as error:
         reason = f"{type(error).__name__}: {_shorten(error)}"
-        reject("processor", f"one that takes a list of 8-bit images ({height}, {width}, {channels})",
-               described(f"{type(processor).__name__} ({reason})"))  # fmt: skip
+        reject(
+            "processor",
+            f"one that takes a list of 8-bit images ({height}, {width}, {channels})",
+            described(f"{type(processor).__name__} ({reason})"),
+        )
     if expected.dim() != 4 or expected.shape[:2] != (len(images), channels):
         reject("processor", f"one that makes images (b, {channels}, h, w)", described(f"shape {tuple(expected.shape)}"))
     if layer.size is not None:
@@ -118,9 +126,12 @@ def match_processor(processor: Any, channels: int = 3) -> Preprocessing:
     x = (torch.from_numpy(colours).float() / 255)[:, :, None, None].expand_as(expected)
     difference, span = float((layer(x) - expected).abs().max()), float(expected.max() - expected.min())
     if not difference <= _TOLERANCE * max(span, 1e-6):
-        reject("processor", "one whose settings say all that it does to pixels; put your own preprocessing before the "
-               "network and load it as package.module:factory",
-               described(f"{type(processor).__name__}, whose values differ by up to {difference:.3g}"))  # fmt: skip
+        reject(
+            "processor",
+            "one whose settings say all that it does to pixels; put your own preprocessing before the "
+            "network and load it as package.module:factory",
+            described(f"{type(processor).__name__}, whose values differ by up to {difference:.3g}"),
+        )
     return layer
 
 
@@ -142,10 +153,15 @@ def _preprocessing_of_config(config: Any) -> Preprocessing:
     size = tuple(int(side) for side in config.get("input_size") or ())[1:]
     share = float(config.get("crop_pct") or 1.0)
     settings: dict[str, Any] = {
-        "do_rescale": True, "do_normalize": True, "image_mean": config["mean"], "image_std": config["std"],
-        "do_resize": len(size) == 2, "size": {"shortest_edge": int(min(size, default=0) / share)},
-        "do_center_crop": len(size) == 2, "crop_size": size,
-    }  # fmt: skip
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": config["mean"],
+        "image_std": config["std"],
+        "do_resize": len(size) == 2,
+        "size": {"shortest_edge": int(min(size, default=0) / share)},
+        "do_center_crop": len(size) == 2,
+        "crop_size": size,
+    }
     return preprocessing_of(settings)
 
 
@@ -166,9 +182,12 @@ def _load(spec: str, make: Any) -> Any:
         if isinstance(error, ImportError):
             words = " ".join(str(error).split())
             raise ImportError(f"model: {spec} needs a library that is missing or does not import: {words}") from error
-        reject("model", f"a pretrained classifier that {spec.partition(':')[0]} can load, by its name (for example "
-               "timm:resnet18, torchvision:resnet18, hf:microsoft/resnet-18)",
-               described(f"{spec} ({type(error).__name__}: {reason})"))  # fmt: skip
+        reject(
+            "model",
+            f"a pretrained classifier that {spec.partition(':')[0]} can load, by its name (for example "
+            "timm:resnet18, torchvision:resnet18, hf:microsoft/resnet-18)",
+            described(f"{spec} ({type(error).__name__}: {reason})"),
+        )
 
 
 def _shorten(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.model_state import alone
+from assay.core.model_state import lock_model
 from assay.models.factories import from_factory
 from assay.models.fitting import align_names, check_kinds, fill_weights
 from assay.models.normalize import STATISTICS, Normalize
@@ -152,7 +152,7 @@ def digest(model: nn.Module) -> str:
     Of classes that are neither PyTorch's nor assay's, also over the files that define them: a changed ``forward`` is
     another model. What such a file imports is not looked at.
     """
-    with alone(model):
+    with lock_model(model):
         hasher = hashlib.sha256(repr(model).encode())
         for file in _sources(model):
             hasher.update(Path(file).read_bytes())
@@ -203,8 +203,11 @@ def _from_file(path: Path, recipe: Recipe) -> nn.Module:
         )
     unknown = [key for key in settings if key not in ("arch", "channels", "classes", "size", "normalize")]
     if unknown:
-        reject("model", f"a recipe of arch, channels, classes, size and normalize in {path.name}",
-               described(", ".join(map(str, unknown[:5]))))  # fmt: skip
+        reject(
+            "model",
+            f"a recipe of arch, channels, classes, size and normalize in {path.name}",
+            described(", ".join(map(str, unknown[:5]))),
+        )
     model = build(**settings)
     aligned = align_names(weights, model.state_dict())
     check_kinds(aligned, model.state_dict(), path.name)

@@ -43,9 +43,11 @@ def with_noise_layers(model: nn.Module, first: float = 0.2, inner: float = 0.1) 
     """
     noisy = copy.deepcopy(model)
     sites = [
-        (parent, name) for parent in noisy.modules() for name, child in parent.named_children()
+        (parent, name)
+        for parent in noisy.modules()
+        for name, child in parent.named_children()
         if isinstance(child, nn.Conv2d)
-    ]  # fmt: skip
+    ]
     for number_of, (parent, name) in enumerate(sites):
         sigma = first if number_of == 0 else inner
         setattr(parent, name, nn.Sequential(Noise(sigma), getattr(parent, name)))

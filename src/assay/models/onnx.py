@@ -70,8 +70,11 @@ def create_runner(session: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
 
     def ask(images: NDArray[Any]) -> NDArray[Any]:
         if any(isinstance(want, int) and want != got for want, got in zip(shape[1:], images.shape[1:], strict=True)):
-            reject("x", f"images of shape {tuple(shape[1:])}, the ONNX model's input (mind layout=)",
-                   described(f"shape {images.shape[1:]}"))  # fmt: skip
+            reject(
+                "x",
+                f"images of shape {tuple(shape[1:])}, the ONNX model's input (mind layout=)",
+                described(f"shape {images.shape[1:]}"),
+            )
         size = shape[0] if isinstance(shape[0], int) else max(len(images), 1)
         parts = []
         for start in range(0, max(len(images), 1), size):

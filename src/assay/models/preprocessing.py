@@ -8,13 +8,43 @@ from torch import Tensor, nn
 
 from assay.util.validate import described, number, reject
 
-_PIXEL_SETTINGS = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "do_flip_channel_order",
-                   "rescale_offset", "include_top")  # fmt: skip
-_SIZE_SETTINGS = ("do_resize", "size", "resample", "interpolation", "default_to_square", "do_center_crop", "crop_size",
-                  "crop_pct", "size_divisor")  # fmt: skip
-_OTHER_SETTINGS = ("do_convert_rgb", "do_reduce_labels", "image_processor_type", "feature_extractor_type",
-                   "processor_class", "data_format", "input_data_format", "return_tensors", "device",
-                   "disable_grouping", "model_input_names", "valid_processor_keys", "pad_size", "auto_map")  # fmt: skip
+_PIXEL_SETTINGS = (
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+    "do_flip_channel_order",
+    "rescale_offset",
+    "include_top",
+)
+_SIZE_SETTINGS = (
+    "do_resize",
+    "size",
+    "resample",
+    "interpolation",
+    "default_to_square",
+    "do_center_crop",
+    "crop_size",
+    "crop_pct",
+    "size_divisor",
+)
+_OTHER_SETTINGS = (
+    "do_convert_rgb",
+    "do_reduce_labels",
+    "image_processor_type",
+    "feature_extractor_type",
+    "processor_class",
+    "data_format",
+    "input_data_format",
+    "return_tensors",
+    "device",
+    "disable_grouping",
+    "model_input_names",
+    "valid_processor_keys",
+    "pad_size",
+    "auto_map",
+)
 
 
 class Preprocessing(nn.Module):
@@ -65,8 +95,12 @@ class Preprocessing(nn.Module):
         Raises:
             ValueError: images of another number of channels, or of another size.
         """
-        _check_input(x, max(self.scale.shape[1], self.shift.shape[1], 0 if self.order is None else len(self.order)),
-                     self.size, self.resizing)  # fmt: skip
+        _check_input(
+            x,
+            max(self.scale.shape[1], self.shift.shape[1], 0 if self.order is None else len(self.order)),
+            self.size,
+            self.resizing,
+        )
         return (x if self.order is None else x[:, self.order]) * self.scale + self.shift
 
 
@@ -105,15 +139,19 @@ def preprocessing_of(settings: Mapping[str, Any], size: tuple[int, int] | None =
     order = (2, 1, 0) if flips else None
     if settings.get("do_normalize") and not _is_mobilevit(settings):  # MobileViT's processor never normalises
         if flips:
-            reject("processor", "do_flip_channel_order or do_normalize, not both (which comes first is not known)",
-                   _kind(settings))  # fmt: skip
+            reject(
+                "processor",
+                "do_flip_channel_order or do_normalize, not both (which comes first is not known)",
+                _kind(settings),
+            )
         mean, std = _numbers(settings, "image_mean"), _numbers(settings, "image_std")
         scale, shift = scale / std, (shift - mean) / std
     if settings.get("include_top"):
         std = _numbers(settings, "image_std")
         scale, shift = scale / std, shift / std
-    return Preprocessing(scale.tolist(), shift.tolist(), order=order, size=size or target_size(settings),
-                         resizing=resizing_of(settings))  # fmt: skip
+    return Preprocessing(
+        scale.tolist(), shift.tolist(), order=order, size=size or target_size(settings), resizing=resizing_of(settings)
+    )
 
 
 def target_size(settings: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -153,14 +191,21 @@ def _check_input(x: Tensor, channels: int, size: tuple[int, int] | None, resizin
         reject("x", f"images of {channels} channels", described(f"shape {tuple(x.shape)}"))
     if size is not None and tuple(x.shape[2:]) != tuple(size):
         own = f" (its own preprocessing {resizing})" if resizing else ""
-        reject("x", f"images of {_sides(size)} pixels, the size of the model's input{own}; load them with "
-               f"?size={size[0]}x{size[1]}", described(f"{_sides((x.shape[2], x.shape[3]))}"))  # fmt: skip
+        reject(
+            "x",
+            f"images of {_sides(size)} pixels, the size of the model's input{own}; load them with "
+            f"?size={size[0]}x{size[1]}",
+            described(f"{_sides((x.shape[2], x.shape[3]))}"),
+        )
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
     known = (*_PIXEL_SETTINGS, *_SIZE_SETTINGS, *_OTHER_SETTINGS)
-    unknown = [key for key, value in settings.items() if key not in known and not key.startswith("_")
-               and value is not None and value is not False]  # fmt: skip
+    unknown = [
+        key
+        for key, value in settings.items()
+        if key not in known and not key.startswith("_") and value is not None and value is not False
+    ]
     if unknown:
         reject(
             "processor",

@@ -25,9 +25,9 @@ _MOST_CLASSES = 1_000_000
 class QueryModel:
     """A classifier behind a function, without gradients; every image it is asked about counts.
 
-    Query budgets are enforced a sample at a time by ``assay.attack(..., budget=)``. They are the attack's own; besides
-    them assay asks about each sample once before the attack, about each adversarial image once to measure it, and
-    about a few images three times for the preflight (``preflight=False`` for none). ``most`` is a limit on all of it.
+    ``assay.attack(..., max_forwards=)`` limits the queries of each sample. Besides the attack's own, assay asks about
+    each sample once before the attack, about each adversarial image once to measure it, and about a few images three
+    times for the preflight (``preflight=False`` for none). ``most`` is a limit on all of it.
 
     Args:
         ask: from images, float32 in [0, 1], to scores ``(b, k)`` or labels ``(b,)``, as NumPy arrays. The images are a
@@ -101,8 +101,11 @@ class QueryModel:
             return scores
         outside = answer[(answer < -_SLACK) | (answer > 1 + _SLACK)]
         if outside.size:
-            reject("ask", 'probabilities in [0, 1] (for other scores: gives="logits")',
-                   described(f"{outside.size} values outside, such as {outside.flat[0]:g}"))  # fmt: skip
+            reject(
+                "ask",
+                'probabilities in [0, 1] (for other scores: gives="logits")',
+                described(f"{outside.size} values outside, such as {outside.flat[0]:g}"),
+            )
         return scores.clamp_min(_FLOOR).log()
 
 
@@ -131,8 +134,11 @@ def _one_hot(labels: NDArray[Any], count: int, classes: int) -> Tensor:
     if labels.dtype.kind == "f":
         reject("ask", "labels as whole numbers (answer.astype(int))", described(f"dtype {labels.dtype}"))
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        reject("ask", f"labels from 0 to {classes - 1} (classes={classes})",
-               described(f"labels from {labels.min()} to {labels.max()}"))  # fmt: skip
+        reject(
+            "ask",
+            f"labels from 0 to {classes - 1} (classes={classes})",
+            described(f"labels from {labels.min()} to {labels.max()}"),
+        )
     return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes).float()
 
 
@@ -160,8 +166,9 @@ def from_onnx(
         import onnx  # noqa: F401
         import onnxruntime
     except Exception as failure:
-        raise ImportError(f"reading ONNX files needs onnx and onnxruntime (pip install 'assay[onnx]'): "
-                          f"{failure}") from failure  # fmt: skip
+        raise ImportError(
+            f"reading ONNX files needs onnx and onnxruntime (pip install 'assay[onnx]'): {failure}"
+        ) from failure
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: no file {path}")
     named = named_files(Path(path))

@@ -57,8 +57,11 @@ def build(arch: str, *, channels: int, classes: int, size: int, normalize: str =
     with torch.device("meta"):  # counted before memory is taken
         count = sum(parameter.numel() for parameter in ARCHITECTURES[name](channels, classes, size).parameters())
     if count > _MOST_PARAMETERS:
-        reject("arch", f"a network of at most {_MOST_PARAMETERS:,} parameters",
-               described(f"{count:,} for {name}, {channels} channels, {classes} classes, size {size}"))  # fmt: skip
+        reject(
+            "arch",
+            f"a network of at most {_MOST_PARAMETERS:,} parameters",
+            described(f"{count:,} for {name}, {channels} channels, {classes} classes, size {size}"),
+        )
     network = ARCHITECTURES[name](channels, classes, size)
     network = with_noise_layers(network) if extra else network
     return nn.Sequential(Normalize(*STATISTICS[normalize]), network)

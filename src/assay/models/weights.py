@@ -16,8 +16,23 @@ from assay.util.validate import described, outside, reject
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pt.tar", ".pth.tar", ".ckpt", ".bin")
 """Endings of files with weights."""
 
-_ENTRIES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module",
-            "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema", "average_model")  # fmt: skip
+_ENTRIES = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "module",
+    "ema_state_dict",
+    "state_dict_ema",
+    "model_ema",
+    "ema_model",
+    "ema",
+    "average_model",
+)
 """Where a checkpoint keeps its weights, in the order in which they are looked for."""
 
 _CODE = re.compile(r"GLOBAL ([\w.]+)")
@@ -105,8 +120,11 @@ def select_weights(loaded: Any, name: str) -> tuple[dict[str, Tensor], str, tupl
         return nested[0][1], nested[0][0], ()
     if not weights:
         keys = ", ".join(map(repr, list(loaded)[:8])) or "nothing"
-        reject("model", f"a mapping of names to tensors in {name}, at the top or under one of "
-               f"{', '.join(_ENTRIES[:5])}", described(f"a file with {keys}"))  # fmt: skip
+        reject(
+            "model",
+            f"a mapping of names to tensors in {name}, at the top or under one of {', '.join(_ENTRIES[:5])}",
+            described(f"a file with {keys}"),
+        )
     return weights, "", ()
 
 
@@ -175,8 +193,11 @@ def _check_archive(path: Path, head: bytes) -> None:
             "model", f"a PyTorch file of weights at {path.name}", described(_describe_damage(head, "PyTorch", reason))
         )
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
-        reject("model", f"plain weights in {path.name} (torch.save(model.state_dict(), …))",
-               described("a TorchScript program, which is code"))  # fmt: skip
+        reject(
+            "model",
+            f"plain weights in {path.name} (torch.save(model.state_dict(), …))",
+            described("a TorchScript program, which is code"),
+        )
     if 0 < len(wrong) < len(names):  # all of them: written without checksums
         reason = f"the checksum of {wrong[0]} is wrong"
         reject(

@@ -55,9 +55,11 @@ class WideStage(nn.Module):
     def __init__(self, before: int, features: int, blocks: int, stride: int, dropout: float) -> None:
         super().__init__()
         self.layer = nn.Sequential(
-            *(WideBlock(before if i == 0 else features, features, stride if i == 0 else 1, dropout)
-              for i in range(blocks))
-        )  # fmt: skip
+            *(
+                WideBlock(before if i == 0 else features, features, stride if i == 0 else 1, dropout)
+                for i in range(blocks)
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The blocks one after another."""

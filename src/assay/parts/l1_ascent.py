@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from assay.core.geometry import Geometry
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Images, PerRow
 from assay.parts.counts import scaled_count
 from assay.parts.step_rules import Move
@@ -60,8 +60,8 @@ class SparseAscent:
         share = self.share * (1 / max(self.share * move.grad[0].numel(), 1)) ** done if len(done) else done
         signs = sparse_direction(move.grad, share)
         length = exact.abs().flatten(1).sum(1)
-        sparse = signs * spread(length, signs)
-        step = torch.where(spread(done >= 0.75, exact), exact, sparse)
+        sparse = signs * expand_rows(length, signs)
+        step = torch.where(expand_rows(done >= 0.75, exact), exact, sparse)
         return move.project(move.parameters + step), ()
 
 

@@ -13,7 +13,7 @@ from assay.util.validate import reject
 
 
 @runtime_checkable
-class Drawn(Protocol):
+class Sampleable(Protocol):
     """A set that random members can be drawn from."""
 
     def sample(self, rows: Rows, rng: Rng, purpose: str) -> Images:
@@ -34,7 +34,7 @@ class Limits(Protocol):
 
 
 @dataclass(frozen=True)
-class Described:
+class UnmeasuredSet:
     """A set given in words; membership is up to the attack's own parameters, the referee checks box and goal.
 
     Args:
@@ -44,17 +44,17 @@ class Described:
     """
 
     words: str
-    drawn: Drawn | None = None
+    drawn: Sampleable | None = None
     limits: Limits | None = None
 
     @staticmethod
-    def of(limits: Limits) -> "Described":
+    def of(limits: Limits) -> "UnmeasuredSet":
         """The set with some limits; if it can be drawn from, ``limits`` has a method ``sample``."""
-        return Described(limits.describe(), limits if isinstance(limits, Drawn) else None, limits)
+        return UnmeasuredSet(limits.describe(), limits if isinstance(limits, Sampleable) else None, limits)
 
-    def scaled(self, factor: float) -> "Described | None":
+    def scaled(self, factor: float) -> "UnmeasuredSet | None":
         """The set with its limits times a factor; None without limits."""
-        return None if self.limits is None else Described.of(self.limits.scaled(factor))
+        return None if self.limits is None else UnmeasuredSet.of(self.limits.scaled(factor))
 
     @property
     def needs(self) -> tuple[str, ...]:

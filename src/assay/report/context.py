@@ -89,69 +89,75 @@ def _chapter(study: Study, number: int, total: int, cards: int | None) -> Chapte
     )
 
 
-def _judged(study: Study, found: Verdict, series: int) -> dict[str, Any]:
+def _judged(study: Study, result: Verdict, series: int) -> dict[str, Any]:
     """One verdict, ready for the template."""
     total = len(study)
-    counts = [(slug(s), s.label, found.counts[s.label]) for s in Status]
+    counts = [(slug(s), s.label, result.counts[s.label]) for s in Status]
     starts = [sum(count for _, _, count in counts[:i]) for i in range(len(counts))]
-    low, high = found.robust.interval
+    low, high = result.robust.interval
     return {
-        "model": found.model,
+        "model": result.model,
         "series": series,
-        "sentence": _sentence(found),
-        "robust": found.robust.value,
+        "sentence": _sentence(result),
+        "robust": result.robust.value,
         "low": low,
         "high": high,
-        "n": found.robust.n,
-        "clean": found.clean.value,
-        "at": " and ".join(dict.fromkeys(cell.budget for cell in found.cells if cell.budget != "none")),
+        "n": result.robust.n,
+        "clean": result.clean.value,
+        "at": " and ".join(dict.fromkeys(cell.budget for cell in result.cells if cell.budget != "none")),
         "counts": [
             {"slug": kind, "label": label, "count": count}
             | {"start": 100 * start / max(total, 1), "width": 100 * count / max(total, 1)}
             for (kind, label, count), start in zip(counts, starts, strict=True)
         ],
-        "passes": found.passes,
-        "checks": found.checks,
-        "skipped": [cell.attack for cell in found.skipped],
-        "budgets": _budgets(study, found),
-        "checked": _checked(study, found.model),
+        "passes": result.passes,
+        "checks": result.checks,
+        "skipped": [cell.attack for cell in result.skipped],
+        "budgets": _budgets(study, result),
+        "checked": _checked(study, result.model),
     }
 
 
 def _checked(study: Study, model: str) -> dict[str, Any] | None:
     """Grade and answers of the checks, the worst first; None where nothing was checked."""
-    found = study.checked.get(model)
-    if found is None:
+    result = study.checked.get(model)
+    if result is None:
         return None
     order = ("issue", "warning", "open", "passed", "not applicable")
-    answers = sorted(found.answers, key=lambda a: order.index(a.level) if a.level in order else 0)
+    answers = sorted(result.answers, key=lambda a: order.index(a.level) if a.level in order else 0)
     counts = {level: sum(a.level == level for a in answers) for level in order}
-    return {"grade": found.grade, "why": ", ".join(found.why), "counts": counts,
-            "doubts": [a for a in answers if a.level in ("issue", "warning")],
-            "rest": [a for a in answers if a.level not in ("issue", "warning")]}  # fmt: skip
+    return {
+        "grade": result.grade,
+        "why": ", ".join(result.why),
+        "counts": counts,
+        "doubts": [a for a in answers if a.level in ("issue", "warning")],
+        "rest": [a for a in answers if a.level not in ("issue", "warning")],
+    }
 
 
-def _sentence(found: Verdict) -> str:
-    if not found.robust.n:
+def _sentence(result: Verdict) -> str:
+    if not result.robust.n:
         return "No sample was reached by every attack, so there is no verdict."
-    attacks = {1: "the one attack", 2: "both attacks"}.get(len(found.cells), f"all {len(found.cells)} attacks")
-    before = f" Without an attack it was right on {found.clean.part}." if found.clean.n == found.robust.n else ""
-    return f"Still right on {found.robust.part} of {found.robust.n} images after {attacks}.{before}{_unknown(found)}"
+    attacks = {1: "the one attack", 2: "both attacks"}.get(len(result.cells), f"all {len(result.cells)} attacks")
+    before = f" Without an attack it was right on {result.clean.part}." if result.clean.n == result.robust.n else ""
+    return f"Still right on {result.robust.part} of {result.robust.n} images after {attacks}.{before}{_unknown(result)}"
 
 
-def _unknown(found: Verdict) -> str:
+def _unknown(result: Verdict) -> str:
     """What the number would be if samples of which nobody knows were robust; empty where there are none."""
-    share, count = found.robust, found.robust.unknown
+    share, count = result.robust, result.robust.unknown
     if not count or share.most is None:
         return ""
-    return (f" {count} came out invalid, raised an error or could not be attacked: if they were robust, it would be "
-            f"{100 * share.most:.1f} %; the interval covers both.")  # fmt: skip
+    return (
+        f" {count} came out invalid, raised an error or could not be attacked: if they were robust, it would be "
+        f"{100 * share.most:.1f} %; the interval covers both."
+    )
 
 
-def _budgets(study: Study, found: Verdict) -> list[dict[str, Any]]:
+def _budgets(study: Study, result: Verdict) -> list[dict[str, Any]]:
     """The worst case at each budget, where there are several."""
     rows = []
-    for budget, part in by_budget(study, found.model).items():
+    for budget, part in by_budget(study, result.model).items():
         low, high = part.robust.interval
         rows.append(
             {"budget": budget, "attacks": len(part.cells), "robust": part.robust.value, "n": part.robust.n}

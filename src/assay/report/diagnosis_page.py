@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from assay.report import svg
-from assay.report.findings import findings_shown
+from assay.report.findings import diagnostic_rows
 from assay.report.page import environment, part, policy
-from assay.store.findings import Finding
+from assay.store.findings import DiagnosticResult
 from assay.util.files import atomic_write
 from assay.util.text import plain
 
@@ -35,11 +35,11 @@ def embedded(figure: "Figure", key: str, label: str) -> str:
     with rc_context(settings):
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(file, metadata={"Date": None})
-    return svg.tidy(file.getvalue(), key, label)
+    return svg.clean_svg(file.getvalue(), key, label)
 
 
 def render_diagnosis(
-    findings: Sequence[Finding],
+    findings: Sequence[DiagnosticResult],
     *,
     title: str,
     notes: Sequence[str] = (),
@@ -59,13 +59,21 @@ def render_diagnosis(
         One HTML document without references to anything outside it and without scripts.
     """
     style = part("report.css")
-    return environment().get_template("diagnosis.html.j2").render(
-        policy=policy(style, ""), style=Markup(style), title=plain(title),  # noqa: S704 (our own file)
-        notes=[plain(note, 300) for note in notes], findings=findings_shown(findings), command=plain(command, 4000),
-        facts=dict(facts or {}),
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("diagnosis.html.j2")
+        .render(
+            policy=policy(style, ""),
+            style=Markup(style),  # noqa: S704 (our own)
+            title=plain(title),
+            notes=[plain(note, 300) for note in notes],
+            findings=diagnostic_rows(findings),
+            command=plain(command, 4000),
+            facts=dict(facts or {}),
+        )
+    )
 
 
-def write_diagnosis(findings: Sequence[Finding], path: str | os.PathLike[str], **told: Any) -> Path:
+def write_diagnosis(findings: Sequence[DiagnosticResult], path: str | os.PathLike[str], **info: Any) -> Path:
     """Write the page to a file, whole or not at all; see `render_diagnosis`."""
-    return atomic_write(Path(path), render_diagnosis(findings, **told))
+    return atomic_write(Path(path), render_diagnosis(findings, **info))

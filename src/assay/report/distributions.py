@@ -28,10 +28,10 @@ def by_class(study: Study, judged: tuple[Verdict, ...]) -> dict[str, Any]:
         ``robust`` in percent, None without samples); ``hidden``: how many classes in the middle are left out.
     """
     y = study.y.cpu()
-    found = torch.unique(y).tolist()
+    result = torch.unique(y).tolist()
     parts = [(*clean_right(v.cells, len(study)), v.status) for v in judged]
     rows = []
-    for label in found:
+    for label in result:
         here = y == label
         points = [_point(here, *part) for part in parts]
         rows.append({"name": study.word(label), "n": int(here.sum()), "points": points})
@@ -51,13 +51,13 @@ def _point(here: Tensor, right: Tensor, known: Tensor, status: Tensor) -> dict[s
     clean = Share(int((right & here).sum()), int((known & here).sum()))
     robust = standing(status[here])
     low, high = robust.interval
-    told = f"clean {percent(clean.value)}, worst case {percent(robust.value)}, {robust.part} of {robust.n}"
+    text = f"clean {percent(clean.value)}, worst case {percent(robust.value)}, {robust.part} of {robust.n}"
     return {
         "clean": None if clean.value is None else 100 * clean.value,
         "robust": None if robust.value is None else 100 * robust.value,
         "low": 100 * low,
         "high": 100 * high,
-        "told": told,
+        "told": text,
     }
 
 
@@ -91,9 +91,9 @@ def _measure(name: str, what: str, chosen: list[tuple[int, Outcome]]) -> dict[st
     rows = []
     for series, v in values:
         median = float(v.median()) if len(v) else None
-        told = f"{len(v)} samples" + (f", median {say(median)}, largest {say(float(v.max()))}" if len(v) else "")
+        text = f"{len(v)} samples" + (f", median {say(median)}, largest {say(float(v.max()))}" if len(v) else "")
         rows.append(
-            {"series": series, "n": len(v), "path": _steps(v, top), "told": told, "median": say(median)}
+            {"series": series, "n": len(v), "path": _steps(v, top), "told": text, "median": say(median)}
             | {"at": 100 * median / top if median is not None and top > 0 else None}
         )
     of = "broken samples" if what in ("linf", "l2") else "attacked samples"
@@ -104,13 +104,13 @@ def _values(outcome: Outcome, what: str) -> Tensor:
     broken = outcome.status == int(Status.BROKEN)
     attacked = broken | (outcome.status == int(Status.SURVIVED))
     if what in ("linf", "l2"):
-        found = outcome.norm(what)[broken]
+        result = outcome.norm(what)[broken]
     elif what == "steps":
-        found = outcome.steps[attacked].double()
+        result = outcome.steps[attacked].double()
     else:
-        found = (outcome.forwards + outcome.backwards)[attacked].double()
-    found = found.double().cpu()
-    return found[torch.isfinite(found)]
+        result = (outcome.forwards + outcome.backwards)[attacked].double()
+    result = result.double().cpu()
+    return result[torch.isfinite(result)]
 
 
 def _steps(values: Tensor, top: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from assay.report import svg
 from assay.report.svg_figure import percent_axis, sketch
-from assay.store.results import Cell, Study
+from assay.store.results import CellResult, Study
 from assay.store.verdict import Share, clean_right, standing, worst
 from assay.util.text import levels
 
@@ -54,7 +54,7 @@ def curves(study: Study) -> tuple[Curve, ...]:
         together, worst case per sample.
     """
     names = dict.fromkeys(cell.curve for cell in study.cells if cell.curve is not None and cell.eps is not None)
-    found = []
+    results = []
     for name in names:
         lines = []
         for i, model in enumerate(study.models):
@@ -63,17 +63,17 @@ def curves(study: Study) -> tuple[Curve, ...]:
             if len(points) > 1:
                 lines.append(Line(model, i, points))
         if lines:
-            found.append(Curve(name, tuple(lines)))
-    return tuple(found)
+            results.append(Curve(name, tuple(lines)))
+    return tuple(results)
 
 
-def _points(cells: tuple[Cell, ...], n: int) -> tuple[tuple[float, Share], ...]:
+def _points(cells: tuple[CellResult, ...], n: int) -> tuple[tuple[float, Share], ...]:
     right, known = clean_right(cells, n)
     points = {0.0: Share(int(right.sum()), int(known.sum()))} if known.any() else {}
     for eps in sorted({float(cell.eps) for cell in cells if cell.eps is not None}):
         status = worst(tuple(c.outcome for c in cells if c.eps == eps), n)
-        if (found := standing(status)).n:
-            points[eps] = found
+        if (result := standing(status)).n:
+            points[eps] = result
     return tuple(points.items())
 
 
@@ -110,25 +110,25 @@ def _line(axes: Any, line: Line) -> None:
 
 
 def _frame(axes: Any, curve: Curve) -> None:
-    found = sorted({eps for line in curve.lines for eps, _ in line.points})
+    results = sorted({eps for line in curve.lines for eps, _ in line.points})
     percent_axis(axes)
-    axes.set_xlim(-0.015 * found[-1], 1.03 * found[-1])
-    ticks = _ticks(found)
+    axes.set_xlim(-0.015 * results[-1], 1.03 * results[-1])
+    ticks = _ticks(results)
     axes.set_xticks(ticks)
-    axes.set_xticklabels([_tick(eps, found) for eps in ticks])
+    axes.set_xticklabels([_tick(eps, results) for eps in ticks])
     axes.set_xlabel("budget ε", color=svg.ink(), labelpad=9)
 
 
-def _ticks(found: list[float]) -> list[float]:
+def _ticks(budgets: list[float]) -> list[float]:
     """The measured budgets that have room for a label, the largest always."""
-    kept = [found[-1]]
-    for eps in reversed(found[:-1]):
-        if kept[-1] - eps >= 0.11 * found[-1]:
+    kept = [budgets[-1]]
+    for eps in reversed(budgets[:-1]):
+        if kept[-1] - eps >= 0.11 * budgets[-1]:
             kept.append(eps)
     return kept[::-1]
 
 
-def _tick(eps: float, found: list[float]) -> str:
+def _tick(eps: float, budgets: list[float]) -> str:
     """In grey levels if all budgets are near simple fractions of 255, else as a number."""
-    grey = all(abs(255 * e - float(Fraction(255 * e).limit_denominator(4))) < 1e-3 for e in found)
+    grey = all(abs(255 * e - float(Fraction(255 * e).limit_denominator(4))) < 1e-3 for e in budgets)
     return levels(eps) if grey else f"{eps:.3g}"

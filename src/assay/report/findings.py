@@ -6,31 +6,45 @@ from typing import Any
 from markupsafe import Markup
 
 from assay.report.svg import harmless
-from assay.store.claims import Claimed
-from assay.store.findings import Finding
+from assay.store.claims import ClaimResult
+from assay.store.findings import DiagnosticResult
 from assay.util.text import plain
 
 SHOWN = 60
 """Most rows of a table on the page."""
 
 
-def claims_shown(claims: Sequence[Claimed]) -> list[dict[str, Any]]:
+def claim_rows(claims: Sequence[ClaimResult]) -> list[dict[str, Any]]:
     """Claims, ready for the template."""
-    return [{"says": plain(c.says, 600), "source": plain(c.source, 300), "theirs": plain(c.theirs, 200),
-             "ours": plain(c.ours, 200), "holds": c.holds, "note": plain(c.note, 900) if c.note else ""}
-            for c in claims]  # fmt: skip
+    return [
+        {
+            "says": plain(c.says, 600),
+            "source": plain(c.source, 300),
+            "theirs": plain(c.theirs, 200),
+            "ours": plain(c.ours, 200),
+            "holds": c.holds,
+            "note": plain(c.note, 900) if c.note else "",
+        }
+        for c in claims
+    ]
 
 
-def findings_shown(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def diagnostic_rows(findings: Sequence[DiagnosticResult]) -> list[dict[str, Any]]:
     """Findings, ready for the template."""
     return [
-        {"key": f.key, "title": plain(f.title), "question": plain(f.question), "verdict": plain(f.verdict, 900),
-         "count": len(f.frame), "kept": f.kept or f"{f.key}.json",
-         "columns": [plain(str(c)) for c in f.frame[0]] if f.frame else [],
-         "figures": [Markup(figure) for figure in f.figures if harmless(figure)],  # noqa: S704 (looked through)
-         "rows": [[_cell(v) for v in row.values()] for row in f.frame[:SHOWN]]}
+        {
+            "key": f.key,
+            "title": plain(f.title),
+            "question": plain(f.question),
+            "verdict": plain(f.verdict, 900),
+            "count": len(f.frame),
+            "kept": f.kept or f"{f.key}.json",
+            "columns": [plain(str(c)) for c in f.frame[0]] if f.frame else [],
+            "figures": [Markup(figure) for figure in f.figures if harmless(figure)],  # noqa: S704 (looked through)
+            "rows": [[_cell(v) for v in row.values()] for row in f.frame[:SHOWN]],
+        }
         for f in findings
-    ]  # fmt: skip
+    ]
 
 
 def _cell(value: Any) -> str:

@@ -13,9 +13,13 @@ from assay.store.results import Study
 from assay.util.text import compact, levels
 
 _SLUGS = {
-    Status.MISCLASSIFIED: "misclassified", Status.BROKEN: "broken", Status.SURVIVED: "survived",
-    Status.INVALID: "invalid", Status.ERROR: "error", Status.NOT_RUN: "not-run",
-}  # fmt: skip
+    Status.MISCLASSIFIED: "misclassified",
+    Status.BROKEN: "broken",
+    Status.SURVIVED: "survived",
+    Status.INVALID: "invalid",
+    Status.ERROR: "error",
+    Status.NOT_RUN: "not-run",
+}
 _MOST_GAIN = 256
 
 
@@ -42,14 +46,14 @@ def gallery(study: Study, cards: int | None = None, *, among: int = 1) -> dict[s
     attacks = columns(study)
     place = {cell: i for i, column in enumerate(attacks) for cell in column.cells.values()}
     models = study.models
-    made = [_card(study, pick, models, place[pick.cell], attacks[place[pick.cell]].title) for pick in picks]
-    most = sorted(card["most"] for card in made if card["most"] > 0)
+    items = [_card(study, pick, models, place[pick.cell], attacks[place[pick.cell]].title) for pick in picks]
+    most = sorted(card["most"] for card in items if card["most"] > 0)
     return {
-        "cards": made,
-        "models": _options(made, "model", "model_name"),
-        "attacks": _options(made, "attack", "attack_name"),
-        "classes": _options(made, "class", "true"),
-        "outcomes": [(slug(s), s.label) for s in Status if any(card["slug"] == slug(s) for card in made)],
+        "cards": items,
+        "models": _options(items, "model", "model_name"),
+        "attacks": _options(items, "attack", "attack_name"),
+        "classes": _options(items, "class", "true"),
+        "outcomes": [(slug(s), s.label) for s in Status if any(card["slug"] == slug(s) for card in items)],
         "gain": _gain(most[len(most) // 2]) if most else 0,
         "height": height,
         "width": width,

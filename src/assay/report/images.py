@@ -91,15 +91,15 @@ def outline(mask: Tensor) -> str:
 
 def _runs(line: list[bool]) -> list[tuple[int, int]]:
     """Start and length of each run of True."""
-    found: list[tuple[int, int]] = []
+    results: list[tuple[int, int]] = []
     for i, on in enumerate(line):
         if not on:
             continue
-        if found and sum(found[-1]) == i:
-            found[-1] = (found[-1][0], found[-1][1] + 1)
+        if results and sum(results[-1]) == i:
+            results[-1] = (results[-1][0], results[-1][1] + 1)
         else:
-            found.append((i, 1))
-    return found
+            results.append((i, 1))
+    return results
 
 
 def _channels(x: Tensor) -> Tensor:

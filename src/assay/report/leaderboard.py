@@ -32,16 +32,26 @@ def leaderboard(study: Study, judged: tuple[Verdict, ...]) -> list[dict[str, Any
     order = sorted(judged, key=lambda v: (v.robust.value is None, -(v.robust.value or 0.0), -(v.clean.value or 0.0)))
     rows = []
     for rank, v in enumerate(order):
-        shares = [(share.value, cell.attack) for cell in v.cells
-                  if (share := robust_share(cell.outcome)).value is not None]  # fmt: skip
+        shares = [
+            (share.value, cell.attack) for cell in v.cells if (share := robust_share(cell.outcome)).value is not None
+        ]
         low, high = v.robust.interval
         checked = study.checked.get(v.model)
-        rows.append({
-            "rank": rank + 1, "model": v.model, "series": places[v.model], "clean": v.clean.value,
-            "robust": v.robust.value, "low": low, "high": high, "n": v.robust.n, "passes": v.passes,
-            "grade": None if checked is None else checked.grade,
-            "by": min(shares, key=lambda pair: pair[0] or 0.0)[1] if shares else "–",
-        })  # fmt: skip
+        rows.append(
+            {
+                "rank": rank + 1,
+                "model": v.model,
+                "series": places[v.model],
+                "clean": v.clean.value,
+                "robust": v.robust.value,
+                "low": low,
+                "high": high,
+                "n": v.robust.n,
+                "passes": v.passes,
+                "grade": None if checked is None else checked.grade,
+                "by": min(shares, key=lambda pair: pair[0] or 0.0)[1] if shares else "–",
+            }
+        )
     return rows
 
 
@@ -66,18 +76,30 @@ def plane(study: Study, prefix: str) -> dict[str, Any] | None:
                 points.append((place, series, cost, share))
     if len({point[0] for point in points}) < 2:
         return None
-    rows = [{"attack": attacks[a].title, "model": study.models[m], "series": m, "cost": cost, "share": share}
-            for a, m, cost, share in points]  # fmt: skip
+    rows = [
+        {"attack": attacks[a].title, "model": study.models[m], "series": m, "cost": cost, "share": share}
+        for a, m, cost, share in points
+    ]
     label = "Cost and strength of attacks: " + ", ".join(column.title for column in attacks)
-    return {"svg": Markup(_draw(points, prefix, label)), "rows": rows,  # noqa: S704 (numbers drawn by matplotlib)
-            "attacks": [(column.title, _MARKERS[i % len(_MARKERS)]) for i, column in enumerate(attacks)]}  # fmt: skip
+    return {
+        "svg": Markup(_draw(points, prefix, label)),  # noqa: S704 (our own)
+        "rows": rows,
+        "attacks": [(column.title, _MARKERS[i % len(_MARKERS)]) for i, column in enumerate(attacks)],
+    }
 
 
 def _draw(points: list[tuple[int, int, float, float]], prefix: str, label: str) -> str:
     def drawn(axes: Any) -> None:
         for attack, series, cost, share in points:
-            axes.plot([cost], [100 * share], color=svg.series(series), marker=_MARKERS[attack % len(_MARKERS)],
-                      markersize=8, linestyle="none", alpha=0.9)  # fmt: skip
+            axes.plot(
+                [cost],
+                [100 * share],
+                color=svg.series(series),
+                marker=_MARKERS[attack % len(_MARKERS)],
+                markersize=8,
+                linestyle="none",
+                alpha=0.9,
+            )
         _frame(axes, [cost for _, _, cost, _ in points])
 
     return sketch(drawn, f"{prefix}plane", label)

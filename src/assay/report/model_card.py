@@ -9,14 +9,14 @@ from typing import Any
 import yaml
 
 from assay.store.ledger import Ledger
-from assay.store.lock import held
+from assay.store.lock import hold_run
 from assay.store.manifest import MANIFEST
 from assay.util.files import atomic_write, file_name, sha256
 from assay.util.text import plain
 from assay.util.validate import described, nearest, reject
 
 
-def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str | None = None) -> list[Path]:
+def write_cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str | None = None) -> list[Path]:
     """Write a model card for each model of a run: Markdown with the metadata that model hubs read.
 
     Args:
@@ -31,10 +31,10 @@ def cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], model: str
         ValueError: no such model, or a file of a card's name that is no card as this run has written it.
     """
     folder = Path(folder)
-    names = list(dict.fromkeys(entry["model"] for told in summaries for entry in told["models"]))
+    names = list(dict.fromkeys(entry["model"] for text in summaries for entry in text["models"]))
     if model is not None and model not in names:
         reject("model", "one of " + ", ".join(names), described(f"{model!r}{nearest(model, names)}"))
-    with held(folder), Ledger(folder, write=True) as ledger:
+    with hold_run(folder), Ledger(folder, write=True) as ledger:
         digests: dict[str, dict[str, None]] = {}  # more than one where a model is trained for each data set
         for entry, words in ledger.plan():
             digests.setdefault(words.model, {})[entry.fields["model"]] = None
@@ -51,7 +51,7 @@ def _written(
     digests: Mapping[str, Mapping[str, None]],
 ) -> list[Path]:
     manifest = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else "none: the run is not finished"
-    known, found = dict(ledger.meta("cards") or {}), []
+    known, result = dict(ledger.meta("cards") or {}), []
     for name in chosen:
         text = _card(name, summaries, ", ".join(digests.get(name, {})), manifest)
         alone = sum(file_name(other).lower() == file_name(name).lower() for other in names) == 1
@@ -62,9 +62,9 @@ def _written(
             reject("run", f"no other file of the name of a card, {place} (move it)", described("one"))
         digest = hashlib.sha256(text.encode()).hexdigest()
         known[place] = [*known.get(place, [])[-1:], digest]  # after a kill the one before may be there
-        ledger.keep(cards=known)
-        found.append(atomic_write(path, text))
-    return found
+        ledger.set_meta(cards=known)
+        result.append(atomic_write(path, text))
+    return result
 
 
 def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experiment: str) -> int:
@@ -87,15 +87,24 @@ def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experi
         raise ImportError("export: expected MLflow for --to mlflow: pip install mlflow") from None
     mlflow.set_experiment(experiment)
     count = 0
-    for told in summaries:
-        for entry in told["models"]:
-            with mlflow.start_run(run_name=f"{entry['model']} on {told['dataset']}"):
-                mlflow.log_params({"model": entry["model"], "data": told["dataset"], "n": entry["n"],
-                                   "grade": (entry.get("grade") or {}).get("grade", "none"),
-                                   "attacks": "; ".join(entry["attacks"])[:500],
-                                   "command": told["command"][:500]})  # fmt: skip
-                shares = {"clean_accuracy": entry["clean_accuracy"], "robust_accuracy": entry["robust_accuracy"],
-                          "passes_per_sample": entry["passes"]}  # fmt: skip
+    for text in summaries:
+        for entry in text["models"]:
+            with mlflow.start_run(run_name=f"{entry['model']} on {text['dataset']}"):
+                mlflow.log_params(
+                    {
+                        "model": entry["model"],
+                        "data": text["dataset"],
+                        "n": entry["n"],
+                        "grade": (entry.get("grade") or {}).get("grade", "none"),
+                        "attacks": "; ".join(entry["attacks"])[:500],
+                        "command": text["command"][:500],
+                    }
+                )
+                shares = {
+                    "clean_accuracy": entry["clean_accuracy"],
+                    "robust_accuracy": entry["robust_accuracy"],
+                    "passes_per_sample": entry["passes"],
+                }
                 mlflow.log_metrics({name: value for name, value in shares.items() if value is not None})
                 for name in ("samples.csv", "summary.json", "report.html", MANIFEST):
                     if (Path(folder) / name).is_file():
@@ -106,48 +115,64 @@ def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experi
 
 def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manifest: str) -> str:
     results, rows = [], []
-    for told in summaries:
-        for entry in told["models"]:
+    for text in summaries:
+        for entry in text["models"]:
             if entry["model"] != model or entry["robust_accuracy"] is None:
                 continue
             low, high = entry["interval"]
             grade = (entry.get("grade") or {}).get("grade", "–")
-            results.append(_metadata(told, entry))
-            rows.append(f"| {_cell(told['dataset'])} | {_cell('; '.join(told['headline']))} | "
-                        f"{_percent(entry['clean_accuracy'])} | "
-                        f"≤ {_percent(entry['robust_accuracy'])}{_unknown(entry)} | "
-                        f"{_percent(low)} – {_percent(high)} | {entry['n']} | {grade} | "
-                        f"{_cell(', '.join(entry['attacks']))} |")  # fmt: skip
-    head = yaml.safe_dump({"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": results}]},
-                          sort_keys=False, allow_unicode=True)  # fmt: skip
-    told = summaries[0]
-    facts = "\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in told["facts"].items())
+            results.append(_metadata(text, entry))
+            rows.append(
+                f"| {_cell(text['dataset'])} | {_cell('; '.join(text['headline']))} | "
+                f"{_percent(entry['clean_accuracy'])} | "
+                f"≤ {_percent(entry['robust_accuracy'])}{_unknown(entry)} | "
+                f"{_percent(low)} – {_percent(high)} | {entry['n']} | {grade} | "
+                f"{_cell(', '.join(entry['attacks']))} |"
+            )
+    head = yaml.safe_dump(
+        {"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": results}]},
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    text = summaries[0]
+    facts = "\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in text["facts"].items())
     head_row = "| data | budget | clean | robust | 95 % interval | n | grade | attacks |"
     table = "\n".join((head_row, "|" + " --- |" * 8, *rows))
-    return "\n\n".join((
-        f"---\n{head}---",
-        f"# Robustness of {_cell(model)}",
-        "An upper bound on robust accuracy: a sample counts only if it was right before and survived every attack; a "
-        "stronger attack can only lower it.",
-        table,
-        f"Weights SHA-256 over structure and bytes: `{digest}`. Manifest of the run: `{manifest}`.",
-        "Made by:",
-        f"```\n{told['command'].replace('```', '')}\n```",
-        facts,
-    )) + "\n"  # fmt: skip
+    return (
+        "\n\n".join(
+            (
+                f"---\n{head}---",
+                f"# Robustness of {_cell(model)}",
+                "An upper bound on robust accuracy: a sample counts only if it was right before and survived every "
+                "attack; a stronger attack can only lower it.",
+                table,
+                f"Weights SHA-256 over structure and bytes: `{digest}`. Manifest of the run: `{manifest}`.",
+                "Made by:",
+                f"```\n{text['command'].replace('```', '')}\n```",
+                facts,
+            )
+        )
+        + "\n"
+    )
 
 
-def _metadata(told: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(info: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": {"type": "image-classification"},
-        "dataset": {"name": plain(told["dataset"]), "type": plain(told["dataset"])},
+        "dataset": {"name": plain(info["dataset"]), "type": plain(info["dataset"])},
         "metrics": [
             {"type": "accuracy", "name": "clean accuracy", "value": entry["clean_accuracy"]},
-            *({"type": "robust_accuracy", "value": at["robust_accuracy"],
-               "name": f"robust accuracy at {plain(at['budget'])}, upper bound, n = {at['n']}"}
-              for at in entry["budgets"] if at["robust_accuracy"] is not None),
+            *(
+                {
+                    "type": "robust_accuracy",
+                    "value": at["robust_accuracy"],
+                    "name": f"robust accuracy at {plain(at['budget'])}, upper bound, n = {at['n']}",
+                }
+                for at in entry["budgets"]
+                if at["robust_accuracy"] is not None
+            ),
         ],
-    }  # fmt: skip
+    }
 
 
 def _unknown(entry: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from assay.report.context import chapters
-from assay.report.findings import claims_shown, findings_shown
-from assay.store.findings import Extras
-from assay.store.results import Study, gathered, shown
+from assay.report.findings import claim_rows, diagnostic_rows
+from assay.store.findings import StudyExtras
+from assay.store.results import Study, as_studies, sanitise_study
 from assay.store.summary import summarise
 from assay.util.files import atomic_write
 from assay.util.text import compact, levels, percent, plain
@@ -24,7 +24,7 @@ def render(
     *,
     title: str | None = None,
     cards: int | None = None,
-    extras: Extras | None = None,
+    extras: StudyExtras | None = None,
 ) -> str:
     """Make the page.
 
@@ -44,20 +44,20 @@ def render(
         TypeError: something that is not a study.
         ValueError: no study, or ``cards`` below 0.
     """
-    told, extras = tuple(shown(study) for study in gathered(studies)), extras or Extras()
+    text, extras = tuple(sanitise_study(study) for study in as_studies(studies)), extras or StudyExtras()
     style, script = part("report.css"), part("report.js")
     page = environment().get_template("report.html.j2")
     return page.render(
         policy=policy(style, script),
         style=Markup(style),  # noqa: S704 (our own file)
         script=Markup(script),  # noqa: S704 (our own file)
-        title=_title(told, title),
-        chapters=chapters(told, cards),
-        attacks=sum(len(study.cells) for study in told),
-        summary=summarise(told[0] if len(told) == 1 else told),
+        title=_title(text, title),
+        chapters=chapters(text, cards),
+        attacks=sum(len(study.cells) for study in text),
+        summary=summarise(text[0] if len(text) == 1 else text),
         about=plain(extras.about, 2000) if extras.about else "",
-        claims=claims_shown(extras.claims),
-        findings=findings_shown(extras.findings),
+        claims=claim_rows(extras.claims),
+        findings=diagnostic_rows(extras.findings),
     )
 
 
@@ -67,7 +67,7 @@ def write_report(
     *,
     title: str | None = None,
     cards: int | None = None,
-    extras: Extras | None = None,
+    extras: StudyExtras | None = None,
 ) -> Path:
     """Write the page to a file, whole or not at all.
 
@@ -104,10 +104,10 @@ def policy(style: str, script: str) -> str:
     )
 
 
-def _title(told: tuple[Study, ...], title: str | None) -> str:
+def _title(studies: tuple[Study, ...], title: str | None) -> str:
     if title is not None:
         return plain(title)
-    return told[0].title if len(told) == 1 else f"Robustness in {len(told)} studies"
+    return studies[0].title if len(studies) == 1 else f"Robustness in {len(studies)} studies"
 
 
 def _hash(text: str) -> str:

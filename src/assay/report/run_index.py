@@ -40,6 +40,12 @@ def render_index(runs: Sequence[Entry]) -> str:
         runs: texts may hold anything; they are shown as text.
     """
     style = part("report.css")
-    return environment().get_template("index.html.j2").render(
-        policy=policy(style, ""), style=Markup(style), runs=runs,  # noqa: S704 (our own file)
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            policy=policy(style, ""),
+            style=Markup(style),  # noqa: S704 (our own)
+            runs=runs,
+        )
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 from assay.core.outcome import Status
 from assay.report.run_index import Entry, render_index
-from assay.store.catalogue import Catalogue, Shown, found
+from assay.store.catalogue import Catalogue, ListedRun
 from assay.util.text import plain
 
 _PATIENCE = 10.0
@@ -26,7 +26,6 @@ _CHUNK = 2**20
 """Bytes of a page that are in memory at once."""
 _WAITING, _AT_ONCE = 128, 256
 """Connections that wait to be taken, and threads for those that were."""
-__all__ = ["found", "index", "serve"]
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -36,10 +35,12 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _NONE: Mapping[str, str] = MappingProxyType({})
-_FOREIGN: Mapping[str, str] = MappingProxyType({
-    "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'",
-})  # fmt: skip
+_FOREIGN: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; img-src data:; "
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+    }
+)
 """Of pages that somebody else may have made: on top of their own policy, alone in an origin of their own."""
 _HOSTS = ("127.0.0.1", "localhost")
 
@@ -136,7 +137,7 @@ def serve(root: Path, port: int) -> HTTPServer:
     return _Server(("127.0.0.1", port), handler)
 
 
-def index(runs: list[Shown]) -> str:
+def index(runs: list[ListedRun]) -> str:
     """The list of runs as a page."""
     entries = []
     for run in runs:
@@ -145,18 +146,27 @@ def index(runs: list[Shown]) -> str:
         total = sum(cell.n for cell in status.cells) if status else 0
         state = _state(run)
         models = tuple(dict.fromkeys(cell.words.model for cell in status.cells)) if status else ()
-        survived = [cell.counts.get(Status.SURVIVED.label, 0) / cell.done for cell in (status.cells if status else ())
-                    if cell.done and cell.words.curve is None]  # fmt: skip
-        entries.append(Entry(
-            name=plain(run.name), title=plain(status.title) if status and status.title else "", state=state,
-            models=tuple(plain(m) for m in models), done=done, total=total,
-            lowest=min(survived) if survived else None,
-            pages=tuple((name, f"/{run.key}/{name}") for name in run.pages),
-        ))  # fmt: skip
+        survived = [
+            cell.counts.get(Status.SURVIVED.label, 0) / cell.done
+            for cell in (status.cells if status else ())
+            if cell.done and cell.words.curve is None
+        ]
+        entries.append(
+            Entry(
+                name=plain(run.name),
+                title=plain(status.title) if status and status.title else "",
+                state=state,
+                models=tuple(plain(m) for m in models),
+                done=done,
+                total=total,
+                lowest=min(survived) if survived else None,
+                pages=tuple((name, f"/{run.key}/{name}") for name in run.pages),
+            )
+        )
     return render_index(entries)
 
 
-def _state(run: Shown) -> str:
+def _state(run: ListedRun) -> str:
     """How far a run is, in a word or two; why its ledger cannot be read; nothing where only pages are there."""
     if run.unreadable or run.status is None:
         return plain(run.unreadable, 300) if run.unreadable else ""
@@ -165,7 +175,7 @@ def _state(run: Shown) -> str:
     return "finished" if run.status.finished else "not finished"
 
 
-def _page(runs: list[Shown], words: list[str]) -> Path | None:
+def _page(runs: list[ListedRun], words: list[str]) -> Path | None:
     if len(words) != 2:
         return None
     run = next((run for run in runs if run.key == words[0]), None)

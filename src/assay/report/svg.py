@@ -35,7 +35,7 @@ def series(i: int) -> str:
     return _SERIES[i % len(_SERIES)]
 
 
-def tidy(text: str, prefix: str, label: str) -> str:
+def clean_svg(text: str, prefix: str, label: str) -> str:
     """Rewrite matplotlib's SVG for use inside HTML.
 
     Style attributes become presentation attributes (a content policy forbids the former), colours become the page's,
@@ -73,9 +73,32 @@ def tidy(text: str, prefix: str, label: str) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-_ELEMENTS = frozenset({"svg", "g", "defs", "path", "clipPath", "rect", "use", "text", "tspan", "image", "title", "desc",
-                       "circle", "ellipse", "line", "polyline", "polygon", "linearGradient", "radialGradient", "stop",
-                       "pattern", "mask"})  # fmt: skip
+_ELEMENTS = frozenset(
+    {
+        "svg",
+        "g",
+        "defs",
+        "path",
+        "clipPath",
+        "rect",
+        "use",
+        "text",
+        "tspan",
+        "image",
+        "title",
+        "desc",
+        "circle",
+        "ellipse",
+        "line",
+        "polyline",
+        "polygon",
+        "linearGradient",
+        "radialGradient",
+        "stop",
+        "pattern",
+        "mask",
+    }
+)
 
 
 def harmless(text: str) -> bool:
@@ -113,11 +136,11 @@ def _is_drawing(element: ElementTree.Element) -> bool:
 
 def _presentation(style: str) -> dict[str, str]:
     """The declarations of a style attribute as attributes; of a font only the size stays."""
-    found = {}
+    results = {}
     for declaration in style.split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font":
-            found["font-size"] = next(word for word in value.split() if word.endswith("px"))
+            results["font-size"] = next(word for word in value.split() if word.endswith("px"))
         elif name == "font-size" or (name and value and not name.startswith("font-")):
-            found[name] = value
-    return found
+            results[name] = value
+    return results

@@ -22,16 +22,22 @@ def sketch(draw: Callable[[Any], None], key: str, label: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    plain: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": key, "text.parse_math": False,
-                             "path.simplify": False, "font.size": 11, "axes.linewidth": 0.8,
-                             "font.family": ["DejaVu Sans"]}  # fmt: skip
+    plain: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": key,
+        "text.parse_math": False,
+        "path.simplify": False,
+        "font.size": 11,
+        "axes.linewidth": 0.8,
+        "font.family": ["DejaVu Sans"],
+    }
     file = StringIO()
     with rc_context(plain):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), facecolor="none")
         draw(figure.add_axes((0.08, 0.165, 0.895, 0.805), facecolor="none"))
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(file, metadata={"Date": None})
-    return svg.tidy(file.getvalue(), key, label)
+    return svg.clean_svg(file.getvalue(), key, label)
 
 
 def percent_axis(axes: Any) -> None:

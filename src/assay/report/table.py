@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.core.outcome import Status
-from assay.store.results import Cell, Study
+from assay.store.results import CellResult, Study
 from assay.store.verdict import Share, Verdict, passes, robust_share
 from assay.util.text import compact, percent
 
@@ -41,23 +41,23 @@ def columns(study: Study) -> tuple[Column, ...]:
     Returns:
         Columns in the order of the families, then of the cells. The same attack twice on one model makes two.
     """
-    found: dict[tuple[str, str, int], dict[str, int]] = {}
+    results: dict[tuple[str, str, int], dict[str, int]] = {}
     families: dict[tuple[str, str, int], int] = {}
     order = {family: i for i, family in enumerate(dict.fromkeys(cell.family for cell in study.cells))}
     for i, cell in enumerate(study.cells):
         turn = 0
-        while cell.model in found.get((cell.attack, cell.budget, turn), {}):
+        while cell.model in results.get((cell.attack, cell.budget, turn), {}):
             turn += 1
         key = (cell.attack, cell.budget, turn)
-        found.setdefault(key, {})[cell.model] = i
+        results.setdefault(key, {})[cell.model] = i
         families.setdefault(key, order[cell.family])
-    keys = sorted(found, key=families.__getitem__)
-    return tuple(Column(key[0], _note(*key), found[key]) for key in keys)
+    keys = sorted(results, key=families.__getitem__)
+    return tuple(Column(key[0], _note(*key), results[key]) for key in keys)
 
 
 def _note(attack: str, budget: str, turn: int) -> str:
-    told = budget == "–" or re.search(rf"(?<!\w){re.escape(budget)}(?!\w)", attack)
-    return ", ".join(([] if told else [budget]) + ([f"run {turn + 1}"] if turn else []))
+    text = budget == "–" or re.search(rf"(?<!\w){re.escape(budget)}(?!\w)", attack)
+    return ", ".join(([] if text else [budget]) + ([f"run {turn + 1}"] if turn else []))
 
 
 def table(study: Study, judged: tuple[Verdict, ...]) -> dict[str, Any]:
@@ -103,17 +103,17 @@ def _entry(share: Share, what: str, more: str = "") -> dict[str, Any]:
     if value is None:
         return _empty("not run")
     low, high = share.interval
-    told = f"{share.part} of {share.n} {what}; 95 % interval {percent(low)} to {percent(high)}"
+    text = f"{share.part} of {share.n} {what}; 95 % interval {percent(low)} to {percent(high)}"
     return {
         "text": f"{100 * value:.1f}",
         "value": value,
         "heat": round(_HEATS * value),
-        "told": told + more,
+        "told": text + more,
         "mark": "",
     }
 
 
-def _attacked(cell: Cell) -> dict[str, Any]:
+def _attacked(cell: CellResult) -> dict[str, Any]:
     outcome = cell.outcome
     counts = ", ".join(f"{n} {label}" for label, n in outcome.counts.items() if n)
     entry = _entry(robust_share(outcome), "survived", f"; {counts}; {compact(passes(outcome))} passes per sample")

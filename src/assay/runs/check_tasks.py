@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from assay.attacks.plan import Planned
 from assay.core.outcome import Status
 from assay.data import Dataset
-from assay.runs.plan import Subject, Wanted
-from assay.runs.tasks import data_of, model_of
-from assay.runs.tasks import forget as forget_parts
-from assay.store.columns import outcome_of
-from assay.store.image_store import looker
-from assay.store.ledger import Entry, Ledger
-from assay.store.model_source import Source
-from assay.trust import Asking, Exam, Found, Result
+from assay.runs.plan import AttackedModel, PlannedCell
+from assay.runs.tasks import clear_caches as forget_parts
+from assay.runs.tasks import task_data, task_model
+from assay.store.columns import Cell, outcome_of
+from assay.store.image_store import image_reader
+from assay.store.ledger import Ledger
+from assay.store.model_source import ModelSource
+from assay.trust import CheckContext, CheckRequest, CheckResult, Result
 from assay.trust.answer import failed
 from assay.util.progress import Callback
 
 _OTHERS = 256
 
-Cells = Sequence[tuple[Wanted, Entry]]
+Cells = Sequence[tuple[PlannedCell, Cell]]
 """What was wanted, and where it is in the ledger."""
 
 
@@ -56,7 +56,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class CheckOrder:
+class CheckTask:
     """One check that attacks anew.
 
     Attributes:
@@ -71,15 +71,15 @@ class CheckOrder:
     """
 
     exam: str
-    model: Source | nn.Module = field(compare=False)
+    model: ModelSource | nn.Module = field(compare=False)
     data: Path | Dataset = field(compare=False)
     evidence: tuple[Evidence, ...] = field(compare=False)
     identity: str
     device: str
     samples: int
-    asking: Asking = field(compare=False)
+    asking: CheckRequest = field(compare=False)
 
-    def carry_out(self, progress: Callback | None = None) -> Found:
+    def run_task(self, progress: Callback | None = None) -> CheckResult:
         """Ask it; what raises is told in the answer."""
         try:
             exam = _exam(self)
@@ -89,31 +89,38 @@ class CheckOrder:
 
 
 @lru_cache(maxsize=1)
-def _exam(order: CheckOrder) -> Exam:
+def _exam(order: CheckTask) -> CheckContext:
     """What an order is about; the last one is kept, as its checks come one after the other."""
-    model, data = model_of(order.model, order.device, order.identity), data_of(order.data)
+    model, data = task_model(order.model, order.device, order.identity), task_data(order.data)
     results = tuple(evidence.result(data.x.shape[1:]) for evidence in order.evidence)
-    return Exam(model, data.x, data.y, results, masks=data.masks, samples=order.samples)
+    return CheckContext(model, data.x, data.y, results, masks=data.masks, samples=order.samples)
 
 
-def forget() -> None:
+def clear_evidence() -> None:
     """Let go of what was examined last in this process, and of models and data that it was made from."""
     _exam.cache_clear()
     forget_parts()
 
 
-def evidence_of(own: Cells, ledger: Ledger) -> tuple[Evidence, ...]:
+def load_evidence(own: Cells, ledger: Ledger) -> tuple[Evidence, ...]:
     """The results whose budgets are claimed, from the ledger."""
     return tuple(
-        Evidence(wanted.order.planned, ledger.columns(entry), entry.name, entry.stages,
-                 wanted.order.settings.adaptive, wanted.words.seed)
-        for wanted, entry in own if wanted.words.curve is None
-    )  # fmt: skip
+        Evidence(
+            wanted.order.planned,
+            ledger.columns(entry),
+            entry.name,
+            entry.stages,
+            wanted.order.settings.adaptive,
+            wanted.words.seed,
+        )
+        for wanted, entry in own
+        if wanted.words.curve is None
+    )
 
 
-def exam_of(
-    subject: Subject, data: Dataset, own: Cells, others: Cells, ledger: Ledger, out: Path, samples: int
-) -> Exam:
+def build_context(
+    subject: AttackedModel, data: Dataset, own: Cells, others: Cells, ledger: Ledger, out: Path, samples: int
+) -> CheckContext:
     """A model with all its results and their images.
 
     Args:
@@ -126,30 +133,52 @@ def exam_of(
         samples: how many samples are looked at again.
     """
     settings = own[0][0].order.settings
-    parts, shape = ledger.parts(), tuple(data.x.shape[1:])
+    parts, shape = ledger.shards(), tuple(data.x.shape[1:])
     results = []
     for wanted, entry in own:
         there = parts.get(entry.id, [])
-        outcome = outcome_of(ledger.columns(entry), shape, name=entry.name, stages=entry.stages,
-                             seconds=sum(part.seconds for part in there), errors=ledger.errors(entry))  # fmt: skip
-        results.append(Result(wanted.order.planned, outcome, looker(out, there), wanted.order.settings.adaptive,
-                              wanted.words.seed, wanted.words.curve is None))  # fmt: skip
+        outcome = outcome_of(
+            ledger.columns(entry),
+            shape,
+            name=entry.name,
+            stages=entry.stages,
+            seconds=sum(part.seconds for part in there),
+            errors=ledger.errors(entry),
+        )
+        results.append(
+            Result(
+                wanted.order.planned,
+                outcome,
+                image_reader(out, there),
+                wanted.order.settings.adaptive,
+                wanted.words.seed,
+                wanted.words.curve is None,
+            )
+        )
     foreign = [(entry, parts.get(entry.id, [])) for wanted, entry in others if wanted.words.curve is None]
     recorded = {**own[0][1].fields, "search": settings.search}
-    return Exam(model_of(subject.model, settings.device, subject.identity), data.x, data.y, tuple(results),
-                masks=data.masks, others=_foreign(foreign, ledger, out), reference=subject.reference,
-                samples=samples, recorded=recorded)  # fmt: skip
+    return CheckContext(
+        task_model(subject.model, settings.device, subject.identity),
+        data.x,
+        data.y,
+        tuple(results),
+        masks=data.masks,
+        others=_foreign(foreign, ledger, out),
+        reference=subject.reference,
+        samples=samples,
+        recorded=recorded,
+    )
 
 
-def _foreign(cells: Sequence[tuple[Entry, Any]], ledger: Ledger, out: Path) -> list[tuple[int, Tensor]]:
+def _foreign(cells: Sequence[tuple[Cell, Any]], ledger: Ledger, out: Path) -> list[tuple[int, Tensor]]:
     """Adversarial images that were made on other models, `_OTHERS` in all at most, of each attack as many."""
-    found: list[tuple[int, Tensor]] = []
+    results: list[tuple[int, Tensor]] = []
     share = max(1, _OTHERS // max(len(cells), 1))
     for entry, parts in cells[:_OTHERS]:
-        look = looker(out, parts)
+        look = image_reader(out, parts)
         status = ledger.columns(entry, ("status",))["status"]
         for sample in (status == int(Status.BROKEN)).nonzero()[0].tolist()[:share]:
             image = look(sample)
             if image is not None:
-                found.append((sample, image))
-    return found
+                results.append((sample, image))
+    return results

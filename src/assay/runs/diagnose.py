@@ -16,7 +16,7 @@ from assay.models import digest
 from assay.report.diagnosis_page import embedded, write_diagnosis
 from assay.store.code_digest import code_digest
 from assay.store.environment import facts
-from assay.store.findings import Finding, rows_of
+from assay.store.findings import DiagnosticResult, finite_rows
 from assay.util.files import atomic_write, is_as_written
 from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
 
@@ -24,7 +24,7 @@ PAGE, COMMAND = "diagnosis.html", "diagnose"
 
 
 @dataclass(frozen=True)
-class Diagnosed:
+class DiagnosisResult:
     """What came of diagnostics.
 
     Attributes:
@@ -45,7 +45,7 @@ def diagnose(
     title: str,
     command: str = "",
     notice: Callable[[str], None] = lambda _: None,
-) -> Diagnosed:
+) -> DiagnosisResult:
     """Ask each diagnostic, or take its answer from an earlier call with the same case.
 
     Args:
@@ -79,26 +79,29 @@ def is_diagnosis(folder: Path) -> bool:
 
 def _diagnosed(
     case: Case, names: Sequence[str], folder: Path, title: str, command: str, notice: Callable[[str], None]
-) -> Diagnosed:
-    told_by, findings, failed = identity(case), [], list[str]()
+) -> DiagnosisResult:
+    told_by, findings, failed = case_digest(case), [], list[str]()
     for name in names:
         entry, path = DIAGNOSTICS[name], folder / f"{name}.json"
         try:
-            answer, told = _answer(name, case, path, told_by)
+            answer, text = _answer(name, case, path, told_by)
         except Exception as error:
             expected = isinstance(error, ImportError | ValueError)
             if len(names) == 1 and expected:
                 raise
             kind = "" if expected else f"{type(error).__name__}: "
-            answer, told = {"verdict": f"Not answered: {kind}{error}", "figures": (), "frame": ()}, ""
+            answer, text = {"verdict": f"Not answered: {kind}{error}", "figures": (), "frame": ()}, ""
             failed += [] if expected else [name]
-        notice(f"{name}: {answer['verdict']}{told}")
-        findings.append(Finding(name, entry.title, entry.question, answer["verdict"], tuple(answer["figures"]),
-                                tuple(answer["frame"])))  # fmt: skip
+        notice(f"{name}: {answer['verdict']}{text}")
+        findings.append(
+            DiagnosticResult(
+                name, entry.title, entry.question, answer["verdict"], tuple(answer["figures"]), tuple(answer["frame"])
+            )
+        )
     epochs = () if case.trail is None else (f"epochs {', '.join(map(str, case.trail.epochs))}",)
     notes = (case.test.name or "data", f"{len(case.test)} images attacked", *epochs, *case.models)
     page = write_diagnosis(findings, folder / PAGE, title=title, notes=notes, command=command, facts=facts())
-    return Diagnosed(page, tuple(failed))
+    return DiagnosisResult(page, tuple(failed))
 
 
 def _answer(name: str, case: Case, path: Path, told_by: str) -> tuple[dict[str, Any], str]:
@@ -106,42 +109,42 @@ def _answer(name: str, case: Case, path: Path, told_by: str) -> tuple[dict[str, 
     kept = _kept(path, told_by)
     if kept is not None:
         return kept, " (kept from before)"
-    found = asked(name, case)
-    atomic_write(path, json.dumps({"identity": told_by, **found}, indent=1, allow_nan=False))
-    return found, ""
+    result = run_diagnostic(name, case)
+    atomic_write(path, json.dumps({"identity": told_by, **result}, indent=1, allow_nan=False))
+    return result, ""
 
 
-def asked(name: str, case: Case) -> dict[str, Any]:
+def run_diagnostic(name: str, case: Case) -> dict[str, Any]:
     """The answer of a diagnostic: verdict, frame and figures, as JSON can hold them."""
     entry = DIAGNOSTICS[name]
     answer = entry.ask(case)
     figures = [answer.figure()] + ([entry.more(answer)] if entry.more else [])
     drawn = [embedded(figure, f"{name}-{i}", f"{entry.title}: {entry.question}") for i, figure in enumerate(figures)]
-    return {"verdict": answer.verdict(), "frame": rows_of(answer), "figures": drawn}
+    return {"verdict": answer.verdict(), "frame": finite_rows(answer), "figures": drawn}
 
 
 _CODE = ("assay.diagnostics", "assay.corruptions", "assay.models", "assay.report.diagnosis_page")
 """The modules that decide an answer and its figures."""
 
 
-def identity(case: Case) -> str:
+def case_digest(case: Case) -> str:
     """SHA-256 over all that decides the answers of a case."""
     models = {**case.models, **({} if case.trail is None else {str(e): m for e, m in case.trail})}
-    told = [f"{name} {digest(model)}" for name, model in models.items()]
-    told += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
-    told.append(repr(case.search_steps))
-    told += [
+    lines = [f"{name} {digest(model)}" for name, model in models.items()]
+    lines += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
+    lines.append(repr(case.search_steps))
+    lines += [
         code_digest(*_CODE),
         torch.__version__,
     ]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _kept(path: Path, identity: str) -> dict[str, Any] | None:
+def _kept(path: Path, case_digest: str) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        results: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
     if not is_as_written(path):
         return None
-    return found if found.get("identity") == identity else None
+    return results if results.get("identity") == case_digest else None

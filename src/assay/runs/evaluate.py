@@ -1,7 +1,7 @@
 """The main job: attack classifiers on labelled images, keep every result, write the report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.engine.preflight import Finding
 from assay.models.callable_model import as_module
-from assay.runs.executors import Executor
-from assay.runs.plan import Area, looked_at
-from assay.runs.publish import begin, finish
-from assay.runs.session import Told, conduct, tell
+from assay.runs.executors import Executor, Inline
+from assay.runs.plan import Workload, inspect_model
+from assay.runs.publish import mark_running, publish
+from assay.runs.session import RunInfo, report_findings, run_session
 from assay.runs.settings import Settings
 from assay.store.ledger import Ledger
 from assay.store.load_report import studies_of
-from assay.store.lock import held, require_own
-from assay.store.model_source import Source
+from assay.store.lock import hold_run, require_own_folder
+from assay.store.model_source import ModelSource
 from assay.store.results import Study
 from assay.store.summary import summarise, with_errors
 from assay.util.output_folder import out_folder
@@ -87,9 +87,9 @@ def evaluate(
     progress: Callback | None = None,
     notice: Callable[[str], None] = lambda _: None,
     executor: Executor | None = None,
-    sources: Mapping[str, Source] | None = None,
+    sources: Mapping[str, ModelSource] | None = None,
     references: Mapping[str, float] | None = None,
-    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    check_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> Evaluation:
     """Attack each model with each attack; results are kept as they come, and reused by the same call.
 
@@ -104,7 +104,7 @@ def evaluate(
         executor: who does it; by default this process.
         sources: where other processes get the models from, for an executor that has some.
         references: clean accuracies that are known, as shares, by name of the model.
-        told: progress of the checks.
+        check_progress: progress of the checks.
 
     Returns:
         The result. After an interrupt ``complete`` is False, what was done is on disk, and the same call goes on.
@@ -113,32 +113,59 @@ def evaluate(
         ValueError: another process is writing to the folder, or an attack does not fit.
     """
     out, settings = out_folder(out), settings or Settings()
-    require_own(out)
+    require_own_folder(out)
     known, references = sources or {}, references or {}
-    subjects = [
-        looked_at(name, known.get(name) or as_module(name, model, question.data), question.data,
-                  adaptive=settings.adaptive, device=settings.device, reference=references.get(name))
-        for name, model in models.items()
-    ]  # fmt: skip
-    said = tell(subjects, notice)
-    area = Area(question.data.name, question.data, subjects, distinct(question.plans), question.curve, (settings.seed,),
-                question.title)  # fmt: skip
+    here = executor is None or isinstance(executor, Inline)
+    subjects = []
+    for name, model in models.items():
+        network = as_module(name, model, question.data)
+        subject = inspect_model(
+            name,
+            network,
+            question.data,
+            adaptive=settings.adaptive,
+            device=settings.device,
+            reference=references.get(name),
+        )
+        source = known.get(name)
+        subjects.append(replace(subject, source=source, model=network if here or source is None else source))
+    said = report_findings(subjects, notice)
+    area = Workload(
+        question.data.name,
+        question.data,
+        subjects,
+        distinct(question.plans),
+        question.curve,
+        (settings.seed,),
+        question.title,
+    )
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
-    about = Told(question.title, question.command, (*question.notes, *said), headline)
-    with held(out), Ledger(out, write=True) as ledger:
+    about = RunInfo(question.title, question.command, (*question.notes, *said), headline)
+    with hold_run(out), Ledger(out, write=True) as ledger:
         _announce(ledger, about, notice)
-        begin(out, ledger)
-        done = conduct([area], about, out, settings, ledger, executor=executor, progress=progress, notice=notice,
-                       strict=True, told_checks=told)  # fmt: skip
+        mark_running(out, ledger)
+        done = run_session(
+            [area],
+            about,
+            out,
+            settings,
+            ledger,
+            executor=executor,
+            progress=progress,
+            notice=notice,
+            strict=True,
+            told_checks=check_progress,
+        )
         if done.failures:
             raise done.failures[0].error
-        report = finish(out, ledger, ended=True).report if done.complete else None
-        (study,) = studies_of(out, ledger)
+        data = {area.digest: question.data}
+        published = publish(out, ledger, ended=True, known=data) if done.complete else None
+        (study,) = studies_of(out, ledger, data) if published is None else published.studies
     findings = {subject.name: subject.findings for subject in subjects}
     return Evaluation(
         study,
-        report,
-        with_errors(summarise(study), done.errors, done.first_error),
+        None if published is None else published.report,
+        with_errors(summarise(study), done.errors, done.first_error) if published is None else published.summary,
         done.complete,
         findings,
         done.reused,
@@ -149,9 +176,11 @@ def evaluate(
     )
 
 
-def _announce(ledger: Ledger, about: Told, notice: Callable[[str], None]) -> None:
+def _announce(ledger: Ledger, about: RunInfo, notice: Callable[[str], None]) -> None:
     """Say that a folder's report will be another one: results of other questions are kept, and used where they fit."""
     before = ledger.meta("told") or {}
     if before and (before.get("title"), before.get("command")) != (about.title, about.command):
-        notice(f"out: the report in {ledger.path.parent} becomes that of this evaluation; the results of the earlier "
-               f"one are kept{': ' + before['command'] if before.get('command') else ''}")  # fmt: skip
+        notice(
+            f"out: the report in {ledger.path.parent} becomes that of this evaluation; the results of the earlier "
+            f"one are kept{': ' + before['command'] if before.get('command') else ''}"
+        )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from assay.runs.interrupts import HEEDED
-from assay.runs.tasks import Work, after
+from assay.runs.tasks import Task, shift_progress
 from assay.util.progress import Callback, Progress
 from assay.util.validate import whole
 
@@ -35,7 +35,7 @@ class Executor(Protocol):
         """How much work it takes at once."""
         ...
 
-    def submit(self, ticket: int, work: Work, before: Progress) -> None:
+    def submit(self, ticket: int, work: Task, before: Progress) -> None:
         """Take some work, which is a part of a whole, of which ``before`` is there already."""
         ...
 
@@ -59,9 +59,9 @@ class Inline:
 
     def __init__(self, progress: Callback | None = None) -> None:
         self.progress = progress
-        self.waiting: deque[tuple[int, Work, Progress]] = deque()
+        self.waiting: deque[tuple[int, Task, Progress]] = deque()
 
-    def submit(self, ticket: int, work: Work, before: Progress) -> None:
+    def submit(self, ticket: int, work: Task, before: Progress) -> None:
         """See `Executor`."""
         self.waiting.append((ticket, work, before))
 
@@ -69,7 +69,7 @@ class Inline:
         """See `Executor`."""
         ticket, work, before = self.waiting.popleft()
         try:
-            return ticket, work.carry_out(after(self.progress, before))
+            return ticket, work.run_task(shift_progress(self.progress, before))
         except Exception as error:
             return ticket, error
 
@@ -102,7 +102,7 @@ class Local:
         """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, work: Work, before: Progress) -> None:
+    def submit(self, ticket: int, work: Task, before: Progress) -> None:
         """See `Executor`."""
         try:
             future = self._started().submit(_carried_out, work)
@@ -114,8 +114,8 @@ class Local:
     def next(self) -> tuple[int, Found]:
         """See `Executor`."""
         if not self._lost:
-            ended, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
-            for future in ended:  # what was done before a worker died is done
+            closing, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
+            for future in closing:  # what was done before a worker died is done
                 if _is_done(future):
                     ticket, error = self._under_way.pop(future), future.exception()
                     return ticket, future.result() if error is None else _plain(error)
@@ -143,7 +143,7 @@ class Local:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            threads = self.threads or max(1, processors() // self.workers)
+            threads = self.threads or max(1, cpu_count() // self.workers)
             self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _begin, (threads, os.getpid()))
         return self._pool
 
@@ -156,7 +156,7 @@ class Local:
 
 
 @contextmanager
-def ended(executor: Executor) -> Iterator[Executor]:
+def closing(executor: Executor) -> Iterator[Executor]:
     """Close an executor afterwards; after an exception, also what is under way is ended."""
     try:
         yield executor
@@ -166,13 +166,13 @@ def ended(executor: Executor) -> Iterator[Executor]:
     executor.close()
 
 
-def processors() -> int:
+def cpu_count() -> int:
     """Processors that this process may use: a job of a cluster is often given some of a machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _carried_out(work: Work) -> Any:
-    return work.carry_out()
+def _carried_out(work: Task) -> Any:
+    return work.run_task()
 
 
 def _is_done(future: Future[Any]) -> bool:

@@ -7,16 +7,16 @@ VARIABLE = "ASSAY_FAULT"
 """``name`` or ``name:k``: the process kills itself at the k-th crossing of that point."""
 
 
-def crossing(name: str) -> None:
+def fault_point(name: str) -> None:
     """Go on, unless the environment asks for this point; then as ``kill -9`` would.
 
     Args:
         name: of the point, such as ``"images-written"``.
     """
-    asked = os.environ.get(VARIABLE, "")
-    if not asked:
+    requested = os.environ.get(VARIABLE, "")
+    if not requested:
         return
-    point, _, count = asked.partition(":")
+    point, _, count = requested.partition(":")
     if point != name:
         return
     left = int(count or 1) - 1

@@ -14,7 +14,7 @@ _WORDS = b"\nstopping when what is under way is done; once more to stop at once 
 
 
 @dataclass
-class Asked:
+class StopRequest:
     """Whether an end was asked for.
 
     Attributes:
@@ -25,28 +25,28 @@ class Asked:
 
 
 @contextmanager
-def heeded() -> Iterator[Asked]:
+def catch_signals() -> Iterator[StopRequest]:
     """Take note of the first signal, and raise `KeyboardInterrupt` at the second.
 
     The handler takes note and says so, no more: files are written by the loop that asks. Outside the main thread,
     where Python delivers no signals, nothing is changed; a signal that is ignored stays so.
     """
-    asked = Asked()
+    requested = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requested
         return
 
     def take(number: int, _: FrameType | None) -> None:
-        if asked.signal:
+        if requested.signal:
             raise KeyboardInterrupt
-        asked.signal = number
+        requested.signal = number
         os.write(2, _WORDS)  # not through a buffer that the program may just be writing to
 
     before: dict[int, Any] = {
         number: signal.signal(number, take) for number in HEEDED if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

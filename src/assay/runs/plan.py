@@ -14,15 +14,15 @@ from assay.engine.preflight import Finding, inspect
 from assay.models import digest
 from assay.runs.settings import Settings
 from assay.runs.starts import start_identity
-from assay.runs.tasks import Order
+from assay.runs.tasks import AttackTask
 from assay.store.cell_key import fields_of, key_of
 from assay.store.code_digest import code_digest, modules_of
-from assay.store.columns import Words
-from assay.store.model_source import Source
+from assay.store.columns import CellNames
+from assay.store.model_source import ModelSource
 
 
 @dataclass(frozen=True)
-class Subject:
+class AttackedModel:
     """A model under attack, as it was found to be.
 
     Attributes:
@@ -36,10 +36,11 @@ class Subject:
         reference: clean accuracy that is known of it, as a share; None for none.
         adaptive: False where it has a defence that attacks ignore.
         code: modules that define its layers.
+        source: where other processes get it from; None for one that only this process has.
     """
 
     name: str
-    model: Source | nn.Module
+    model: ModelSource | nn.Module
     identity: str
     how: Adaptation | None
     label: str
@@ -48,17 +49,18 @@ class Subject:
     reference: float | None = None
     adaptive: bool = True
     code: tuple[str, ...] = ()
+    source: ModelSource | None = None
 
 
-def looked_at(
+def inspect_model(
     name: str,
-    model: Source | nn.Module,
+    model: ModelSource | nn.Module,
     data: Dataset,
     *,
     adaptive: bool,
     device: str = "cpu",
     reference: float | None = None,
-) -> Subject:
+) -> AttackedModel:
     """Look a model over before it is attacked.
 
     Args:
@@ -69,31 +71,32 @@ def looked_at(
         device: where.
         reference: clean accuracy that is known of it, as a share.
     """
-    made = (model if isinstance(model, nn.Module) else model.make()).to(device)
+    network = (model if isinstance(model, nn.Module) else model.load()).to(device)
     part = data.take(slice(0, 64))
-    declared, label, said = adaptation_of(made), "", ""
+    declared, label, said = adaptation_of(network), "", ""
     if declared is not None and adaptive:
         label, said = " (adaptive)", f"{name}: attacked adaptively: {declared.how}"
     elif declared is not None:
         label = " (not adapted)"
         said = f"{name}: not attacked adaptively, so the numbers flatter it. It asks for: {declared.how}"
-    findings = inspect(made, part.images(), part.y)
-    return Subject(
+    findings = inspect(network, part.images(), part.y)
+    return AttackedModel(
         name,
         model,
-        digest(made),
+        digest(network),
         declared if adaptive else None,
         label,
         said,
         findings,
         reference,
         declared is None or adaptive,
-        modules_of(made),
+        modules_of(network),
+        model if isinstance(model, ModelSource) else None,
     )
 
 
 @dataclass(frozen=True)
-class Area:
+class Workload:
     """One data set, and what is attacked on it with what.
 
     Attributes:
@@ -104,15 +107,21 @@ class Area:
         curve: attacks for accuracy–budget curves.
         seeds: of the attacks.
         title: heading.
+        digest: of the data; computed once, here, if it is not given.
     """
 
     name: str
     data: Dataset
-    subjects: Sequence[Subject]
+    subjects: Sequence[AttackedModel]
     plans: Sequence[Planned]
     curve: Sequence[Planned] = ()
     seeds: Sequence[int] = (0,)
     title: str = ""
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.digest:
+            object.__setattr__(self, "digest", self.data.digest)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -121,7 +130,7 @@ class Area:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlannedCell:
     """One cell that a run should have.
 
     Attributes:
@@ -141,8 +150,8 @@ class Wanted:
     n: int
     name: str
     stages: tuple[str, ...]
-    order: Order
-    words: Words
+    order: AttackTask
+    words: CellNames
 
     @property
     def label(self) -> str:
@@ -150,7 +159,7 @@ class Wanted:
         return f"{self.words.model}: {self.words.attack}"
 
 
-def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wanted]:
+def plan_cells(area: Workload, settings: Settings, file: Path | None = None) -> list[PlannedCell]:
     """The cells of one data set, in the order in which a report shows them.
 
     Args:
@@ -158,8 +167,8 @@ def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wan
         settings: how to run; the seed is that of each cell.
         file: where workers read the data; None if this process has them.
     """
-    data, n = area.data.digest, len(area.data)
-    found = []
+    data, n = area.digest, len(area.data)
+    results = []
     for subject in area.subjects:
         adaptive = settings.adaptive and subject.adaptive
         for planned, on_curve in (*((p, False) for p in area.plans), *((p, True) for p in area.curve)):
@@ -170,17 +179,27 @@ def wanted(area: Area, settings: Settings, file: Path | None = None) -> list[Wan
             )
             for seed in area.seeds:
                 own = replace(settings, seed=seed, adaptive=adaptive)
-                fields = fields_of(subject.identity, data, code, what, how=subject.how, stop=own.stop,
-                                   search=own.search, seed=seed, budget=own.budget, device=own.device,
-                                   start=start_identity(own.start, what))  # fmt: skip
-                order = Order(subject.model, file or area.data, planned, own, 0, n, subject.identity)
+                fields = fields_of(
+                    subject.identity,
+                    data,
+                    code,
+                    what,
+                    how=subject.how,
+                    stop=own.stop,
+                    search=own.search,
+                    seed=seed,
+                    max_forwards=own.max_forwards,
+                    device=own.device,
+                    start=start_identity(own.start, what),
+                )
+                order = AttackTask(subject.model, file or area.data, planned, own, 0, n, subject.identity)
                 words = _words(subject, area, planned, seed, on_curve=on_curve)
-                found.append(Wanted(key_of(fields), fields, data, n, what.describe(), stages, order, words))
-    return found
+                results.append(PlannedCell(key_of(fields), fields, data, n, what.describe(), stages, order, words))
+    return results
 
 
-def _words(subject: Subject, area: Area, planned: Planned, seed: int, *, on_curve: bool) -> Words:
-    return Words(
+def _words(subject: AttackedModel, area: Workload, planned: Planned, seed: int, *, on_curve: bool) -> CellNames:
+    return CellNames(
         model=subject.name,
         data=area.name,
         attack=planned.attack.describe() + (f", seed {seed}" if len(area.seeds) > 1 else "") + subject.label,

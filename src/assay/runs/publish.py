@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from assay.data import Dataset
 from assay.report import write_report
-from assay.runs.fault_injection import crossing
-from assay.store.edits import remove
-from assay.store.findings import Extras, extras_of
+from assay.runs.fault_injection import fault_point
+from assay.store.edits import remove_row
+from assay.store.findings import StudyExtras, extras_of
 from assay.store.ledger import MADE, Ledger
 from assay.store.load_report import studies_of
-from assay.store.manifest import MANIFEST, listed_files, own, read_manifest, write_manifest
+from assay.store.manifest import MANIFEST, listed_files, read_manifest, register_files, write_manifest
 from assay.store.results import Study
 from assay.store.summary import summary_of, to_json
 from assay.store.tables import csv_text, parquet_bytes
@@ -19,7 +21,7 @@ from assay.util.files import atomic_write
 
 
 @dataclass(frozen=True)
-class Finished:
+class Published:
     """Where everything is.
 
     Attributes:
@@ -27,14 +29,16 @@ class Finished:
         summary: as in ``summary.json``; ``claims`` where the study makes any: ``says``, ``source``, ``theirs``,
             ``ours``, ``holds`` (None: not asked, or not measured) and ``note`` of each.
         tables: ``samples.csv``, and ``samples.parquet`` where pyarrow is there.
+        studies: what the report shows, one a data set.
     """
 
     report: Path
     summary: dict[str, Any]
     tables: tuple[Path, ...]
+    studies: tuple[Study, ...]
 
 
-def begin(folder: Path, ledger: Ledger) -> None:
+def mark_running(folder: Path, ledger: Ledger) -> None:
     """Take back that a run is finished, before anything of it changes.
 
     Args:
@@ -44,46 +48,53 @@ def begin(folder: Path, ledger: Ledger) -> None:
     Raises:
         ValueError: files of the names that a run writes are there, and are not this run's.
     """
-    for name in ledger.damage("meta").names:  # a changed list of files is none
-        remove(ledger, "meta", name.removeprefix("meta/"))
+    for name in ledger.find_damage("meta").names:  # a changed list of files is none
+        remove_row(ledger, "meta", name.removeprefix("meta/"))
     if ledger.meta("files") is None:
-        ledger.keep(files=listed_files(folder))
-    own(ledger, *(name for name in MADE if (folder / name).exists()))
+        ledger.set_meta(files=listed_files(folder))
+    register_files(ledger, *(name for name in MADE if (folder / name).exists()))
     (folder / MANIFEST).unlink(missing_ok=True)
-    ledger.keep(ended=False)
+    ledger.set_meta(ended=False)
 
 
-def finish(folder: Path, ledger: Ledger, *, ended: bool = False) -> Finished:
+def publish(
+    folder: Path, ledger: Ledger, *, ended: bool = False, known: Mapping[str, Dataset] = MappingProxyType({})
+) -> Published:
     """Write everything that is made from the ledger, and the manifest.
 
     Args:
         folder: the run's.
         ledger: its ledger.
         ended: whether the run has come to its end; else it is as far as it was.
+        known: data that this process has in memory, by digest.
     """
-    studies = studies_of(folder, ledger)
+    studies = studies_of(folder, ledger, known)
     extras = extras_of(ledger, studies)
-    told = summary_of(ledger, studies, extras)
-    own(ledger, "summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
+    text = summary_of(ledger, studies, extras)
+    register_files(ledger, "summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
     before = {} if ended else read_manifest(folder)  # of files that are not made here: what is damaged stays told
     (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
-    atomic_write(folder / "summary.json", to_json(told))
-    crossing("summary-written")
+    atomic_write(folder / "summary.json", to_json(text))
+    fault_point("summary-written")
     tables, parquet = [atomic_write(folder / "samples.csv", csv_text(ledger))], parquet_bytes(ledger)
     if parquet is not None:
         tables.append(atomic_write(folder / "samples.parquet", parquet))
     else:  # that of an earlier call would say something else
         (folder / "samples.parquet").unlink(missing_ok=True)
-    crossing("tables-written")
+    fault_point("tables-written")
     report = _report(folder, ledger, studies, extras)
-    crossing("report-written")
+    fault_point("report-written")
     write_manifest(folder, ledger, before)
     if ended:
-        ledger.keep(ended=True)
-    return Finished(report, told, tuple(tables))
+        ledger.set_meta(ended=True)
+    return Published(report, text, tuple(tables), studies)
 
 
-def _report(folder: Path, ledger: Ledger, studies: tuple[Study, ...], extras: Extras) -> Path:
-    told: Mapping[str, Any] = ledger.meta("told") or {}
-    return write_report(studies if len(studies) > 1 else studies[0], folder / "report.html",
-                        title=told.get("title") or None, extras=extras)  # fmt: skip
+def _report(folder: Path, ledger: Ledger, studies: tuple[Study, ...], extras: StudyExtras) -> Path:
+    info: Mapping[str, Any] = ledger.meta("told") or {}
+    return write_report(
+        studies if len(studies) > 1 else studies[0],
+        folder / "report.html",
+        title=info.get("title") or None,
+        extras=extras,
+    )

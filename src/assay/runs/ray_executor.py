@@ -12,9 +12,9 @@ from torch import nn
 
 from assay.data import Dataset
 from assay.runs.executors import Found
-from assay.runs.tasks import Work, model_of
+from assay.runs.tasks import Task, task_model
 from assay.store.image_store import load_data
-from assay.store.model_source import Source
+from assay.store.model_source import ModelSource
 from assay.util.progress import Progress
 from assay.util.validate import described, reject, whole
 
@@ -22,7 +22,7 @@ _KEPT = 6
 """Models and data sets that stay in the object store: orders come model by model."""
 
 
-class OnRay:
+class RayExecutor:
     """An executor on Ray. Models and data travel through Ray's object store: no shared disk is needed.
 
     Lost workers and nodes are told as lost orders, which the driver hands out again. Started here, Ray listens on the
@@ -71,14 +71,14 @@ class OnRay:
         """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, work: Work, before: Progress) -> None:
+    def submit(self, ticket: int, work: Task, before: Progress) -> None:
         """See `Executor`."""
         try:
             model, data = self._put(work.model, work.identity), self._put(work.data)
         except Exception as error:
             self._refused.append((ticket, error))
             return
-        bare = _with(work, Source(""), Path())
+        bare = _with(work, ModelSource(""), Path())
         self._under_way[self._carry_out.remote(bare, model, data, self.threads)] = ticket
 
     def next(self) -> tuple[int, Found]:
@@ -106,21 +106,21 @@ class OnRay:
         if self.started:
             self.ray.shutdown()
 
-    def _put(self, what: Source | nn.Module | Path | Dataset, identity: str = "") -> Any:
+    def _put(self, what: ModelSource | nn.Module | Path | Dataset, identity: str = "") -> Any:
         """A model or data in the object store; the last few stay, and all that orders under way need.
 
         Raises:
             ValueError: a model has other weights now than those that are meant.
         """
-        key = what if isinstance(what, Source | Path) else id(what)
+        key = what if isinstance(what, ModelSource | Path) else id(what)
         if key not in self._kept:
-            if isinstance(what, Source):
-                made: Any = model_of(what, "cpu", identity)
+            if isinstance(what, ModelSource):
+                new: Any = task_model(what, "cpu", identity)
             else:
-                made = load_data(what) if isinstance(what, Path) else what
+                new = load_data(what) if isinstance(what, Path) else what
             while len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = self.ray.put(made)
+            self._kept[key] = self.ray.put(new)
         return self._kept[key]
 
 
@@ -134,12 +134,12 @@ def _connect(ray: Any, address: str | None, workers: int | None, threads: int) -
     ray.init(num_cpus=count, _node_ip_address="127.0.0.1", **plain)
 
 
-def _with(work: Work, model: Source | nn.Module, data: Path | Dataset) -> Work:
+def _with(work: Task, model: ModelSource | nn.Module, data: Path | Dataset) -> Task:
     exchanged: Any = replace(work, model=model, data=data)  # type: ignore[type-var]
-    found: Work = exchanged
-    return found
+    result: Task = exchanged
+    return result
 
 
-def _carried_out(work: Work, model: nn.Module, data: Dataset, threads: int) -> Any:
+def _carried_out(work: Task, model: nn.Module, data: Dataset, threads: int) -> Any:
     torch.set_num_threads(threads)
-    return _with(work, model, data).carry_out()
+    return _with(work, model, data).run_task()

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.outcome import Status
-from assay.data import Dataset
 from assay.runs.checks import check
-from assay.runs.executors import Executor, Inline, ended
-from assay.runs.interrupts import Asked, heeded
-from assay.runs.plan import Area, Subject, Wanted, wanted
-from assay.runs.scheduler import Failure, Job, drive, now, unfinished, unreached
+from assay.runs.executors import Executor, Inline, closing
+from assay.runs.interrupts import StopRequest, catch_signals
+from assay.runs.plan import AttackedModel, PlannedCell, Workload, plan_cells
+from assay.runs.scheduler import Failure, OpenCell, count_not_run, run_cells, unfinished_counter, utc_now
 from assay.runs.settings import Settings
 from assay.store.cell_key import MEANINGS, differences
-from assay.store.columns import Words
+from assay.store.columns import Cell, CellNames
 from assay.store.environment import facts
 from assay.store.image_store import store_data
-from assay.store.ledger import Entry, Ledger
+from assay.store.ledger import Ledger
 from assay.store.load_report import cell_of
-from assay.store.model_source import Source
 from assay.store.repair import repair
 from assay.store.sqlite import on_network
 from assay.store.summary import errors_of
@@ -30,7 +28,7 @@ Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Told:
+class RunInfo:
     """What a report tells beside the numbers.
 
     Attributes:
@@ -47,7 +45,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Conducted:
+class SessionResult:
     """How a run ended.
 
     Attributes:
@@ -69,9 +67,9 @@ class Conducted:
     first_error: str = ""
 
 
-def conduct(
-    areas: Sequence[Area],
-    told: Told,
+def run_session(
+    areas: Sequence[Workload],
+    info: RunInfo,
     out: Path,
     settings: Settings,
     ledger: Ledger,
@@ -82,12 +80,12 @@ def conduct(
     strict: bool = False,
     accept_stale: bool = False,
     told_checks: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
-) -> Conducted:
+) -> SessionResult:
     """Complete a run's cells.
 
     Args:
         areas: data, models and attacks.
-        told: what the report tells besides.
+        info: what the report tells besides.
         out: the run's folder, which this process holds.
         settings: how to run.
         ledger: of the folder, to be written.
@@ -102,37 +100,52 @@ def conduct(
         OSError: the folder cannot be written to; what was done is kept.
     """
     executor = executor or Inline(progress)
-    tidy(ledger, out, notice)
+    repair_folder(ledger, out, notice)
     for area in areas:
         _describe(ledger, out, area)
-    _keep(ledger, told, settings)
-    ledger.keep(sources={f"{area.name}/{subject.name}": subject.model.within(out) for area in areas
-                         for subject in area.subjects if isinstance(subject.model, Source)})  # fmt: skip
+    _keep(ledger, info, settings)
+    ledger.set_meta(
+        sources={
+            f"{area.name}/{subject.name}": subject.source.to_json(out)
+            for area in areas
+            for subject in area.subjects
+            if subject.source is not None
+        }
+    )
     here = isinstance(executor, Inline)
     asked_for = [
-        cell for area in areas
-        for cell in wanted(area, settings, None if here else data_file(ledger, out, area.data))
-    ]  # fmt: skip
+        cell
+        for area in areas
+        for cell in plan_cells(area, settings, None if here else data_file(ledger, out, area.digest))
+    ]
     known = {entry.key: entry for entry in ledger.cells()}
     cells = [_entered(ledger, cell, known, notice if accept_stale else None) for cell in asked_for]
-    ledger.keep(checks={})  # grades of another plan are none of this one, should it be interrupted
-    ledger.arrange((job.entry.id, words) for job, words in cells)
+    ledger.set_meta(checks={})  # grades of another plan are none of this one, should it be interrupted
+    ledger.set_plan((job.entry.id, words) for job, words in cells)
     reused, failures, grades, ended_by_itself = 0, list[Failure](), dict[str, str](), False
-    with heeded() as asked, suppress(KeyboardInterrupt), ended(executor):  # the second signal: what is there is kept
-        reused, failures = _completed(cells, ledger, out, executor, asked, progress, notice, strict=strict)
-        if not asked.signal:
+    with (
+        catch_signals() as requested,
+        suppress(KeyboardInterrupt),
+        closing(executor),
+    ):  # the second signal: what is there is kept
+        reused, failures = _completed(cells, ledger, out, executor, requested, progress, notice, strict=strict)
+        if not requested.signal:
             bad = {failure.label for failure in failures}  # what killed a worker is not tried here
             suspect = {(cell.words.data, cell.words.model) for cell in asked_for if cell.label in bad}
-            entries = [(cell, job.entry) for cell, (job, _) in zip(asked_for, cells, strict=True)
-                       if (cell.words.data, cell.words.model) not in suspect]  # fmt: skip
-            grades = check(areas, entries, ledger, out, settings, executor, asked, notice=notice,
-                           told=told_checks)  # fmt: skip
-        ended_by_itself = not asked.signal
-    complete = ended_by_itself and all(not unreached(ledger, job.entry) for job, _ in cells)
-    return Conducted(complete, reused, tuple(failures), asked.signal, grades, *errors_of(ledger))
+            entries = [
+                (cell, job.entry)
+                for cell, (job, _) in zip(asked_for, cells, strict=True)
+                if (cell.words.data, cell.words.model) not in suspect
+            ]
+            grades = check(
+                areas, entries, ledger, out, settings, executor, requested, notice=notice, progress=told_checks
+            )
+        ended_by_itself = not requested.signal
+    complete = ended_by_itself and all(not count_not_run(ledger, job.entry) for job, _ in cells)
+    return SessionResult(complete, reused, tuple(failures), requested.signal, grades, *errors_of(ledger))
 
 
-def tell(subjects: Sequence[Subject], notice: Notice) -> tuple[str, ...]:
+def report_findings(subjects: Sequence[AttackedModel], notice: Notice) -> tuple[str, ...]:
     """Say what is odd about models, and how their defences are attacked; the latter is returned."""
     for subject in subjects:
         for finding in subject.findings:
@@ -143,32 +156,32 @@ def tell(subjects: Sequence[Subject], notice: Notice) -> tuple[str, ...]:
     return said
 
 
-def tidy(ledger: Ledger, out: Path, notice: Notice) -> None:
+def repair_folder(ledger: Ledger, out: Path, notice: Notice) -> None:
     """Put right what a kill has left, and drop what is damaged, so that it is done again."""
     if on_network(out):
         notice(f"{out} is on a network file system: the ledger is slower there, and only one machine may use it")
     for text in repair(ledger, out):
-        ledger.tell(now(), text)
+        ledger.add_event(utc_now(), text)
         notice(text)
 
 
 def _completed(
-    cells: Sequence[tuple[Job, Words]],
+    cells: Sequence[tuple[OpenCell, CellNames]],
     ledger: Ledger,
     out: Path,
     executor: Executor,
-    asked: Asked,
+    stop: StopRequest,
     progress: Callback | None,
     notice: Notice,
     *,
     strict: bool,
 ) -> tuple[int, list[Failure]]:
     """Complete the cells, and say of each how it ended: how many were complete before, and those that failed."""
-    words = {job.entry.id: told for job, told in cells}
+    words = {job.entry.id: report for job, report in cells}
     shape = {digest: tuple(about["shape"]) for digest, about in ledger.data().items()}
 
-    def told(job: Job, *, before: bool = False) -> None:
-        parts = ledger.parts(job.entry.id).get(job.entry.id, [])
+    def report(job: OpenCell, *, before: bool = False) -> None:
+        parts = ledger.shards(job.entry.id).get(job.entry.id, [])
         cell = cell_of(out, ledger, job.entry, words[job.entry.id], parts, shape[job.entry.data])
         failed = cell.outcome.count(Status.ERROR)
         if failed and failed == len(cell.outcome) - cell.outcome.count(Status.NOT_RUN):
@@ -176,21 +189,22 @@ def _completed(
         else:
             notice(f"{cell.model}: {cell.outcome}" + (" (kept from before)" if before else ""))
 
-    def progressed(now: Progress) -> None:
+    def progressed(utc_now: Progress) -> None:
         if progress is not None and not isinstance(executor, Inline):
-            progress(now)
+            progress(utc_now)
 
-    left_of = unfinished(ledger)
-    left: dict[int, Job] = {}  # by cell: what is asked for twice, as on a curve, is done once
+    left_of = unfinished_counter(ledger)
+    left: dict[int, OpenCell] = {}  # by cell: what is asked for twice, as on a curve, is done once
     for job, _ in cells:
         if left_of(job.entry):
             left.setdefault(job.entry.id, job)
         else:
-            told(job, before=True)
+            report(job, before=True)
     failures: list[Failure] = []
     if left:
-        failures = drive(list(left.values()), ledger, out, executor, asked, completed=told, progressed=progressed,
-                         strict=strict)  # fmt: skip
+        failures = run_cells(
+            list(left.values()), ledger, out, executor, stop, completed=report, progressed=progressed, strict=strict
+        )
     return sum(job.entry.id not in left for job, _ in cells), failures
 
 
@@ -198,7 +212,9 @@ VERSIONS = frozenset({"code", "torch"})
 """The fields of an identity in which a result may differ and be kept all the same, where that was asked for."""
 
 
-def _entered(ledger: Ledger, cell: Wanted, known: dict[str, Entry], accept: Notice | None) -> tuple[Job, Words]:
+def _entered(
+    ledger: Ledger, cell: PlannedCell, known: dict[str, Cell], accept: Notice | None
+) -> tuple[OpenCell, CellNames]:
     """A cell's place in the ledger: its own, or with ``accept`` that of one which only versions tell from it.
 
     ``known`` are the entries of the ledger by key; a new one is added.
@@ -210,35 +226,49 @@ def _entered(ledger: Ledger, cell: Wanted, known: dict[str, Entry], accept: Noti
         if entry is not None:
             changed = " and ".join(MEANINGS[name] for name in differences(cell.fields, entry.fields))
             text = f"{cell.label}: a result is kept that was made before {changed} changed"
-            ledger.tell(now(), text)
+            ledger.add_event(utc_now(), text)
             accept(text)
     if entry is None:
-        number = ledger.enter(cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
-        entry = known[cell.key] = Entry(number, cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
-    return Job(entry, cell.order, cell.label), cell.words
+        number = ledger.add_cell(cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
+        entry = known[cell.key] = Cell(number, cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
+    return OpenCell(entry, cell.order, cell.label), cell.words
 
 
-def data_file(ledger: Ledger, out: Path, data: Dataset) -> Path:
+def data_file(ledger: Ledger, out: Path, digest: str) -> Path:
     """The run's copy of some data."""
-    return out.resolve() / str(ledger.data()[data.digest]["file"])
+    return out.resolve() / str(ledger.data()[digest]["file"])
 
 
-def _describe(ledger: Ledger, out: Path, area: Area) -> None:
+def _describe(ledger: Ledger, out: Path, area: Workload) -> None:
     data = area.data
-    file = ledger.data().get(data.digest, {}).get("file")
+    file = ledger.data().get(area.digest, {}).get("file")
     if file is not None and not (out / file).is_file():
-        ledger.tell(now(), f"{file} was lost, and is written again")
-    about = {"name": area.name, "file": store_data(out, data), "n": len(data), "shape": list(data.x.shape[1:]),
-             "title": area.title, "warnings": list(area.warnings)}  # fmt: skip
-    ledger.add_data(data.digest, about)
+        ledger.add_event(utc_now(), f"{file} was lost, and is written again")
+    about = {
+        "name": area.name,
+        "file": store_data(out, data, area.digest),
+        "n": len(data),
+        "shape": list(data.x.shape[1:]),
+        "title": area.title,
+        "warnings": list(area.warnings),
+    }
+    ledger.add_data(area.digest, about)
 
 
-def _keep(ledger: Ledger, told: Told, settings: Settings) -> None:
+def _keep(ledger: Ledger, info: RunInfo, settings: Settings) -> None:
     how: Mapping[str, Any] = {
-        "seed": str(settings.seed), "search": settings.search, "stop": settings.stop,
-        **({} if settings.budget is None else {"passes per sample": f"at most {settings.budget}"}),
-    }  # fmt: skip
-    ledger.keep(told={
-        "title": told.title, "command": told.command, "notes": list(told.notes), "facts": facts(), "settings": how,
-        "headline": list(told.headline),
-    })  # fmt: skip
+        "seed": str(settings.seed),
+        "search": settings.search,
+        "stop": settings.stop,
+        **({} if settings.max_forwards is None else {"passes per sample": f"at most {settings.max_forwards}"}),
+    }
+    ledger.set_meta(
+        told={
+            "title": info.title,
+            "command": info.command,
+            "notes": list(info.notes),
+            "facts": facts(),
+            "settings": how,
+            "headline": list(info.headline),
+        }
+    )

@@ -31,8 +31,11 @@ def device_of(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 80 else reason[:80].rpartition(" ")[0] + " …"
-        reject("device", "auto, cpu, or an accelerator that is there (cuda, cuda:1, mps)",
-               described(f"{name!r} ({reason})"))  # fmt: skip
+        reject(
+            "device",
+            "auto, cpu, or an accelerator that is there (cuda, cuda:1, mps)",
+            described(f"{name!r} ({reason})"),
+        )
     return name
 
 
@@ -47,7 +50,7 @@ class Settings:
         seed: of all random draws.
         device: where the models run, such as ``"cpu"`` or ``"cuda:0"``.
         errors: ``"raise"`` or ``"record"``.
-        budget: most forward passes an attack may spend on a sample; None for no limit.
+        max_forwards: most forward passes an attack may spend on a sample; None for no limit.
         adaptive: attack a defence in the way that it declares; False for attacks that do not know of it.
         shard: samples that are attacked together and recorded together; after a kill at most so many are repeated for
             each worker. None for 128 on a processor, 1,024 on an accelerator.
@@ -64,7 +67,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     errors: str = "record"
-    budget: int | None = None
+    max_forwards: int | None = None
     adaptive: bool = True
     shard: int | None = None
     start: str = "random"
@@ -82,7 +85,7 @@ class Settings:
         whole("checked", self.checked, least=1, most=_MOST)
         if not isinstance(self.start, str) or not self.start:
             reject("start", "random, data, or a data set such as npz:starts.npz", self.start)
-        for name in ("budget", "shard"):
+        for name in ("max_forwards", "shard"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1, most=_MOST)
 

@@ -12,7 +12,7 @@ from torch import nn
 from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.diagnostics import Answer
-from assay.diagnostics.trail import Told, quiet
+from assay.diagnostics.trail import ProgressCallback, no_progress
 from assay.models import build
 from assay.report.diagnosis_page import embedded, write_diagnosis
 from assay.signatures import (
@@ -31,7 +31,7 @@ from assay.signatures import (
 )
 from assay.store.code_digest import code_digest
 from assay.store.environment import facts
-from assay.store.findings import Finding, rows_of
+from assay.store.findings import DiagnosticResult, finite_rows
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
 from assay.util.validate import described, reject
@@ -63,7 +63,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SignatureTask:
     """What is to be learned.
 
     Attributes:
@@ -105,12 +105,12 @@ class Lesson:
 
 @in_neutral_context
 def learn_signatures(
-    lesson: Lesson,
+    lesson: SignatureTask,
     out: str | Path,
     *,
     command: str = "",
     notice: Callable[[str], None] = lambda _: None,
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Path:
     """Make the attack data set, train a recogniser for each column, try them all, and write the page.
 
@@ -120,7 +120,7 @@ def learn_signatures(
             ``signatures.html``.
         command: the command that makes it again.
         notice: called with a line for each result.
-        told: progress.
+        progress: progress.
 
     Returns:
         The page. After an interrupt the same call goes on.
@@ -128,56 +128,100 @@ def learn_signatures(
     folder = out_folder(out)
     check_claim(folder, COMMAND, _files(lesson), is_signatures)
     with locked(folder):
-        return _learned_page(lesson, folder, command, notice, told)
+        return _learned_page(lesson, folder, command, notice, progress)
 
 
-def _learned_page(lesson: Lesson, folder: Path, command: str, notice: Callable[[str], None], told: Told) -> Path:
-    found = learned(lesson, folder, notice=notice, told=told)
-    findings = [Finding(key, answer["title"], answer["question"], answer["verdict"], tuple(answer["figures"]),
-                        tuple(answer["frame"])) for key, answer in found]  # fmt: skip
-    tables = {key: {"verdict": answer["verdict"], "frame": answer["frame"]} for key, answer in found}
+def _learned_page(
+    lesson: SignatureTask, folder: Path, command: str, notice: Callable[[str], None], progress: ProgressCallback
+) -> Path:
+    result = learn_answers(lesson, folder, notice=notice, progress=progress)
+    findings = [
+        DiagnosticResult(
+            key,
+            answer["title"],
+            answer["question"],
+            answer["verdict"],
+            tuple(answer["figures"]),
+            tuple(answer["frame"]),
+        )
+        for key, answer in result
+    ]
+    tables = {key: {"verdict": answer["verdict"], "frame": answer["frame"]} for key, answer in result}
     atomic_write(folder / "tables.json", json.dumps(tables, indent=1, allow_nan=False))
-    notes = (lesson.train.name or "data", f"{len(lesson.train)} images to learn from",
-             f"{len(lesson.test)} to be tried on", f"victims {', '.join(lesson.victims)}",
-             f"features of {lesson.extractor}")  # fmt: skip
-    return write_diagnosis(findings, folder / "signatures.html", title="Signatures of attacks", notes=notes,
-                           command=command, facts=facts())  # fmt: skip
+    notes = (
+        lesson.train.name or "data",
+        f"{len(lesson.train)} images to learn from",
+        f"{len(lesson.test)} to be tried on",
+        f"victims {', '.join(lesson.victims)}",
+        f"features of {lesson.extractor}",
+    )
+    return write_diagnosis(
+        findings, folder / "signatures.html", title="Signatures of attacks", notes=notes, command=command, facts=facts()
+    )
 
 
-def learned(
-    lesson: Lesson, folder: Path, *, notice: Callable[[str], None] = lambda _: None, told: Told = quiet
+def learn_answers(
+    lesson: SignatureTask,
+    folder: Path,
+    *,
+    notice: Callable[[str], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> list[tuple[str, dict[str, Any]]]:
     """As `learn_signatures`, without the page: each answer with its key, as JSON can hold it."""
     claim(folder, COMMAND, _files(lesson), is_signatures, remade=REMADE)
 
-    def made(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
+    def new(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
         kinds = tuple(dict.fromkeys([s.kind for s in (*lesson.settings, *settings)]))
         for model in victims.values():
             model.to(lesson.device)
-        return make_examples(victims, data, settings, out=folder / "examples",
-                             salt=code_digest("assay.signatures.examples", "assay.models"), seed=lesson.seed,
-                             kinds=kinds, told=told)  # fmt: skip
+        return make_examples(
+            victims,
+            data,
+            settings,
+            out=folder / "examples",
+            salt=code_digest("assay.signatures.examples", "assay.models"),
+            seed=lesson.seed,
+            kinds=kinds,
+            progress=progress,
+        )
 
-    train, test = (made(lesson.victims, part, lesson.settings) for part in (lesson.train, lesson.test))
-    held = [made(part.victims, lesson.test, part.settings) for part in lesson.held]
+    train, test = (new(lesson.victims, part, lesson.settings) for part in (lesson.train, lesson.test))
+    held = [new(part.victims, lesson.test, part.settings) for part in lesson.held]
     fooled = 100 * test.fooled[test.kind > 0].float().mean()
     notice(f"{len(train)} examples to learn from, {len(test)} to be tried on")
     notice(f"of attacked images, {fooled:.0f} % fool their victim after rounding to 8 bits")
     by = {}
     for column in lesson.columns:
         plan = replace(lesson.plan, **SCENARIOS[column])  # type: ignore[arg-type]
-        by[column] = train_recogniser(train, plan, lesson.helpers, out=folder / f"recogniser-{column}.pt",
-                                      progress=_progress(column, told), device=lesson.device)  # fmt: skip
-    found = []
+        by[column] = train_recogniser(
+            train,
+            plan,
+            lesson.helpers,
+            out=folder / f"recogniser-{column}.pt",
+            progress=_progress(column, progress),
+            device=lesson.device,
+        )
+    results = []
     for key, (title, question, answer) in _answers(lesson, by, train, test, held, folder).items():
         notice(f"{key}: {answer.verdict()}")
         drawn = embedded(answer.figure(), key, f"{title}: {question}")
-        found.append((key, {"name": key, "title": title, "question": question, "verdict": answer.verdict(),
-                            "figures": [drawn], "frame": rows_of(answer)}))  # fmt: skip
-    return found
+        results.append(
+            (
+                key,
+                {
+                    "name": key,
+                    "title": title,
+                    "question": question,
+                    "verdict": answer.verdict(),
+                    "figures": [drawn],
+                    "frame": finite_rows(answer),
+                },
+            )
+        )
+    return results
 
 
-def _files(lesson: Lesson) -> tuple[str, ...]:
+def _files(lesson: SignatureTask) -> tuple[str, ...]:
     """What is written to the folder of signatures."""
     return (*REMADE, "examples/*.safetensors", *(f"recogniser-{column}.pt" for column in lesson.columns))
 
@@ -191,30 +235,34 @@ def is_signatures(folder: Path) -> bool:
 
 
 def _answers(
-    lesson: Lesson, by: Mapping[str, Recognition], train: Examples, test: Examples, held: Sequence[Examples],
+    lesson: SignatureTask,
+    by: Mapping[str, Recognition],
+    train: Examples,
+    test: Examples,
+    held: Sequence[Examples],
     folder: Path,
-) -> dict[str, tuple[str, str, Answer]]:  # fmt: skip
+) -> dict[str, tuple[str, str, Answer]]:
     """The tables, by key: title, question, answer."""
-    found: dict[str, tuple[str, str, Answer]] = {}
+    results: dict[str, tuple[str, str, Answer]] = {}
     for key, (title, columns) in TABLES.items():
         chosen = {column: by[column] for column in columns if column in by}
         if len(chosen) > 1:
-            found[key] = (title, "Which attack made an image?", recognised(chosen, test))
+            results[key] = (title, "Which attack made an image?", recognised(chosen, test))
     if "redrl" in by:
         question = "Does taking the perturbation away restore accuracy?"
-        found["restoration"] = ("Reconstruction", question, restored(by["redrl"], lesson.victims, test))
+        results["restoration"] = ("Reconstruction", question, restored(by["redrl"], lesson.victims, test))
     deployed = by.get("redrl") or by.get("image")
     if deployed is None:
-        return found
+        return results
     identifier = calibrate(deployed, train, test, refused=lesson.refused, extractor=lesson.extractor, seed=lesson.seed)
     identifier.save(folder / "identifier.safetensors")
-    found["confusion"] = ("Identification", "What is said of attacks it knows?", confusion(identifier))
+    results["confusion"] = ("Identification", "What is said of attacks it knows?", confusion(identifier))
     for i, (part, examples) in enumerate(zip(lesson.held, held, strict=True)):
         attacked = examples.take((examples.kind > 0).nonzero().squeeze(1))
         answer = confusion(identifier, attacked, part.about)
-        found[f"held-{i + 1}"] = (part.about, "And of what it has never seen?", answer)
-    return found
+        results[f"held-{i + 1}"] = (part.about, "And of what it has never seen?", answer)
+    return results
 
 
-def _progress(column: str, told: Told) -> Callable[[int, int, float], None]:
-    return lambda done, of, loss: told(f"{column}: loss {loss:.3f}", done, of)
+def _progress(column: str, progress: ProgressCallback) -> Callable[[int, int, float], None]:
+    return lambda done, of, loss: progress(f"{column}: loss {loss:.3f}", done, of)

@@ -55,8 +55,11 @@ def check_start(start: str, data: Dataset | None = None) -> None:
         return
     pool = _pool(start)
     if data is not None and pool.x.shape[1:] != data.x.shape[1:]:
-        reject("start", f"images of shape {tuple(data.x.shape[1:])}, like those that are attacked",
-               described(f"shape {tuple(pool.x.shape[1:])}"))  # fmt: skip
+        reject(
+            "start",
+            f"images of shape {tuple(data.x.shape[1:])}, like those that are attacked",
+            described(f"shape {tuple(pool.x.shape[1:])}"),
+        )
 
 
 def start_identity(start: str, what: AnyAttack) -> str:

@@ -23,17 +23,17 @@ from assay.models import digest
 from assay.runs.settings import Settings
 from assay.runs.starts import starts_for
 from assay.store.columns import columns_of
-from assay.store.image_store import kept, load_data
-from assay.store.model_source import Source
+from assay.store.image_store import load_data, select_kept
+from assay.store.model_source import ModelSource
 from assay.util.progress import Callback, Progress
 from assay.util.validate import described, reject
 
 
-class Work(Protocol):
+class Task(Protocol):
     """What an executor carries out; a frozen dataclass, so that a cluster can exchange model and data for its own."""
 
     @property
-    def model(self) -> Source | nn.Module:
+    def model(self) -> ModelSource | nn.Module:
         """The model, or where to get it."""
         ...
 
@@ -47,13 +47,13 @@ class Work(Protocol):
         """Digest of the model that is meant."""
         ...
 
-    def carry_out(self, progress: Callback | None = None) -> Any:
+    def run_task(self, progress: Callback | None = None) -> Any:
         """Do it: what was found, which a worker can send back."""
         ...
 
 
 @dataclass(frozen=True)
-class Order:
+class AttackTask:
     """Some samples to be attacked.
 
     Attributes:
@@ -67,7 +67,7 @@ class Order:
         only: indices of the samples, where not all of them are meant: those that raised an error before.
     """
 
-    model: Source | nn.Module
+    model: ModelSource | nn.Module
     data: Path | Dataset
     planned: Planned
     settings: Settings
@@ -76,7 +76,7 @@ class Order:
     identity: str = ""
     only: tuple[int, ...] = ()
 
-    def carry_out(self, progress: Callback | None = None) -> "Done":
+    def run_task(self, progress: Callback | None = None) -> "TaskResult":
         """Attack the samples; a random model draws alike in every process.
 
         Args:
@@ -89,7 +89,7 @@ class Order:
             KeyboardInterrupt: it was interrupted; of the order nothing is kept.
         """
         settings = self.settings
-        model, data = model_of(self.model, settings.device, self.identity), data_of(self.data)
+        model, data = task_model(self.model, settings.device, self.identity), task_data(self.data)
         part = torch.tensor(self.only) if self.only else slice(self.first, self.first + self.count)
         x, y = data.images(part), data.y[part]
         how = adaptation_of(model) if settings.adaptive else None
@@ -108,7 +108,7 @@ class Order:
                 search=settings.search,
                 seed=settings.seed,
                 ids=content_keys(x, y),
-                budget=settings.budget,
+                max_forwards=settings.max_forwards,
                 surrogate=None if how is None else how.surrogate,
                 test=None if how is None else how.test,
                 errors=settings.errors,
@@ -117,13 +117,20 @@ class Order:
             )
         if INTERRUPTED in outcome.events:
             raise KeyboardInterrupt
-        images, at = kept(outcome.images, outcome.status, settings.images)
-        return Done(columns_of(outcome), images, at, outcome.errors, outcome.seconds, outcome.events,
-                    f"{platform.node()}:{os.getpid()}")  # fmt: skip
+        images, at = select_kept(outcome.images, outcome.status, settings.images)
+        return TaskResult(
+            columns_of(outcome),
+            images,
+            at,
+            outcome.errors,
+            outcome.seconds,
+            outcome.events,
+            f"{platform.node()}:{os.getpid()}",
+        )
 
 
 @dataclass(frozen=True)
-class Done:
+class TaskResult:
     """What was found.
 
     Attributes:
@@ -145,7 +152,7 @@ class Done:
     worker: str
 
 
-def after(progress: Callback | None, before: Progress) -> Callback | None:
+def shift_progress(progress: Callback | None, before: Progress) -> Callback | None:
     """A callback for a part of a whole, of which some was done before."""
     if progress is None:
         return None
@@ -157,31 +164,31 @@ def after(progress: Callback | None, before: Progress) -> Callback | None:
     return shifted
 
 
-def model_of(model: Source | nn.Module, device: str, identity: str) -> nn.Module:
+def task_model(model: ModelSource | nn.Module, device: str, identity: str) -> nn.Module:
     """The model that an order is about, where it is to run; the last two that were loaded are kept.
 
     Raises:
         ValueError: the source has other weights now than those that are meant.
     """
-    found = model if isinstance(model, nn.Module) else _made(model, device, identity)
-    return found.to(device)
+    result = model if isinstance(model, nn.Module) else _made(model, device, identity)
+    return result.to(device)
 
 
-def data_of(data: Path | Dataset) -> Dataset:
+def task_data(data: Path | Dataset) -> Dataset:
     """The data that an order is about; the last two that were read are kept."""
     return data if isinstance(data, Dataset) else _read(data)
 
 
-def forget() -> None:
-    """Let go of the models and data that were had last in this process."""
+def clear_caches() -> None:
+    """Clear the model and data caches of this process."""
     _made.cache_clear()
     _read.cache_clear()
 
 
 @lru_cache(maxsize=2)
-def _made(source: Source, device: str, identity: str) -> nn.Module:
+def _made(source: ModelSource, device: str, identity: str) -> nn.Module:
     """The model that is meant: a file that has changed since would be recorded under another's name."""
-    model = source.make()
+    model = source.load()
     if digest(model) != identity:
         reject("model", f"the weights that {source.spec} had when the run began", described("others"))
     return model.to(torch.device(device))

@@ -48,14 +48,20 @@ def calibrate(
     bank = _features(recognition, train.take(kept))
     away = distance(_features(recognition, tuning), bank)
     channels, height, width = train.images.shape[1:]
-    made = Identifier(
-        recognition=recognition, kinds=train.kinds,
-        temperature=fitted_temperature(recognition.logits(tuning), tuning.kind), bank=bank,
-        threshold=float(away.quantile(1 - refused)), refused=refused,
-        confusion=torch.zeros(len(train.kinds), len(train.kinds) + 1, dtype=torch.int64), settings=train.settings,
-        victims=train.victims, extractor=extractor, shape=(channels, height, width),
-    )  # fmt: skip
-    return replace(made, confusion=made.confusion_of(judging))
+    new = Identifier(
+        recognition=recognition,
+        kinds=train.kinds,
+        temperature=fitted_temperature(recognition.logits(tuning), tuning.kind),
+        bank=bank,
+        threshold=float(away.quantile(1 - refused)),
+        refused=refused,
+        confusion=torch.zeros(len(train.kinds), len(train.kinds) + 1, dtype=torch.int64),
+        settings=train.settings,
+        victims=train.victims,
+        extractor=extractor,
+        shape=(channels, height, width),
+    )
+    return replace(new, confusion=new.confusion_of(judging))
 
 
 def _halves(held: Examples, seed: int) -> tuple[Examples, Examples]:
@@ -79,6 +85,8 @@ def fitted_temperature(logits: Tensor, kind: Tensor) -> float:
 
 def _features(recognition: Recognition, examples: Examples, batch: int = 256) -> Tensor:
     with torch.no_grad():
-        parts = [recognition.recogniser.features(*recognition.inputs(*examples.pair(at)))
-                 for at in torch.arange(len(examples)).split(batch)]  # fmt: skip
+        parts = [
+            recognition.recogniser.features(*recognition.inputs(*examples.pair(at)))
+            for at in torch.arange(len(examples)).split(batch)
+        ]
     return torch.cat(parts)

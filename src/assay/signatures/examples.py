@@ -12,7 +12,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.outcome import Status
 from assay.core.types import Images
 from assay.data import Dataset
-from assay.diagnostics.trail import Told, logits_of, quiet, refereed
+from assay.diagnostics.trail import ProgressCallback, logits_of, no_progress, refereed
 from assay.models import digest
 from assay.signatures.settings import CLEAN, Setting
 from assay.util.files import atomic_write
@@ -74,7 +74,7 @@ def make_examples(
     salt: str = "",
     seed: int = 0,
     kinds: Sequence[str] = (),
-    told: Told = quiet,
+    progress: ProgressCallback = no_progress,
 ) -> Examples:
     """Attack every image by every kind of attack, each in one of its settings and on one of the victims, in turn.
 
@@ -89,7 +89,7 @@ def make_examples(
         salt: part of the identity of what is kept, such as the version of the code.
         seed: of the attacks.
         kinds: the order of the kinds; by default the one in which ``settings`` names them.
-        told: progress.
+        progress: progress.
 
     Returns:
         The clean images, and all that were attacked.
@@ -109,14 +109,20 @@ def make_examples(
     cells = [(v, s) for s in range(len(settings)) for v in range(len(victims))]
     models, labels = list(victims.values()), tuple(victims)
     for done, (v, s) in enumerate(cells):
-        told(f"{settings[s].attack.describe()} on {labels[v]}", done, len(cells))
+        progress(f"{settings[s].attack.describe()} on {labels[v]}", done, len(cells))
         own = [i for i, other in enumerate(settings) if other.kind == settings[s].kind]
         turn = own.index(s) * len(victims) + v
         at = torch.arange(n)[turn :: len(own) * len(victims)]
-        found = _cell(models[v], base[at], data.y[at], settings[s], out, salt, seed)
-        parts.append({**found, "kind": torch.full_like(found["y"], names.index(settings[s].kind)),
-                      "setting": torch.full_like(found["y"], s), "victim": torch.full_like(found["y"], v)})  # fmt: skip
-    told("attacks", len(cells), len(cells))
+        result = _cell(models[v], base[at], data.y[at], settings[s], out, salt, seed)
+        parts.append(
+            {
+                **result,
+                "kind": torch.full_like(result["y"], names.index(settings[s].kind)),
+                "setting": torch.full_like(result["y"], s),
+                "victim": torch.full_like(result["y"], v),
+            }
+        )
+    progress("attacks", len(cells), len(cells))
     joined = {name: torch.cat([part[name] for part in parts]) for name in _TENSORS}
     return Examples(**joined, kinds=names, settings=tuple(s.words for s in settings), victims=labels)
 
@@ -127,8 +133,15 @@ def _eight_bits(x: Images) -> Tensor:
 
 def _clean(base: Tensor, y: Tensor) -> dict[str, Tensor]:
     none = torch.full_like(y, -1)
-    return {"images": base, "clean": base, "kind": torch.zeros_like(y), "setting": none, "victim": none, "y": y,
-            "fooled": torch.zeros(len(y), dtype=torch.bool)}  # fmt: skip
+    return {
+        "images": base,
+        "clean": base,
+        "kind": torch.zeros_like(y),
+        "setting": none,
+        "victim": none,
+        "y": y,
+        "fooled": torch.zeros(len(y), dtype=torch.bool),
+    }
 
 
 def _cell(
@@ -147,8 +160,8 @@ def _cell(
     images = _eight_bits(outcome.images)
     fooled = logits_of(model, images.float() / 255).argmax(1) != y
     moved = (images != base).flatten(1).any(1) & (outcome.status != int(Status.MISCLASSIFIED))
-    found = {"images": images[moved], "clean": base[moved].clone(), "y": y[moved], "fooled": fooled[moved]}
+    results = {"images": images[moved], "clean": base[moved].clone(), "y": y[moved], "fooled": fooled[moved]}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, save({name: t.contiguous() for name, t in found.items()}))
-    return found
+        atomic_write(path, save({name: t.contiguous() for name, t in results.items()}))
+    return results

@@ -96,23 +96,27 @@ class Identifier:
         probability, away = self.scores(images)
         known = away <= self.threshold
         return [
-            Guess(self.kinds[int(row.argmax())] if ok else UNKNOWN, dict(zip(self.kinds, row.tolist(), strict=True)), d,
-                  self.threshold)
+            Guess(
+                self.kinds[int(row.argmax())] if ok else UNKNOWN,
+                dict(zip(self.kinds, row.tolist(), strict=True)),
+                d,
+                self.threshold,
+            )
             for row, ok, d in zip(probability, known.tolist(), away.tolist(), strict=True)
-        ]  # fmt: skip
+        ]
 
     @in_neutral_context
     def scores(self, images: Images, batch: int = 256) -> tuple[Tensor, Tensor]:
         """Calibrated probabilities ``(n, kinds)`` and distances ``(n,)``."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             reject("images", f"(n, {', '.join(map(str, self.shape))}), what it was trained on", tuple(images.shape))
-        found, away = [], []
+        result, away = [], []
         with torch.no_grad():
             for part in images.split(batch):
                 seen = self.recognition.inputs(part)
-                found.append((self.recognition.recogniser(*seen) / self.temperature).softmax(1))
+                result.append((self.recognition.recogniser(*seen) / self.temperature).softmax(1))
                 away.append(distance(self.recognition.recogniser.features(*seen), self.bank))
-        return torch.cat(found), torch.cat(away)
+        return torch.cat(result), torch.cat(away)
 
     def confusion_of(self, examples: Examples) -> Tensor:
         """Counts, ``(kinds of the examples, kinds + 1)``; the last column is unknown."""
@@ -178,8 +182,13 @@ def load_identifier(path: str | Path) -> Identifier:
         if net is not None:
             net.eval().requires_grad_(False)
     about |= {name: tuple(about[name]) for name in ("kinds", "settings", "victims")}
-    return Identifier(Recognition(recogniser, reconstructor, plan), bank=tensors["bank"],
-                      confusion=tensors["confusion"], shape=shape, **about)  # fmt: skip
+    return Identifier(
+        Recognition(recogniser, reconstructor, plan),
+        bank=tensors["bank"],
+        confusion=tensors["confusion"],
+        shape=shape,
+        **about,
+    )
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -37,33 +37,33 @@ class Losses:
         self.extractor = copy.deepcopy(helpers.extractor).eval().requires_grad_(False).to(device)
         self.layer = layer_of(self.extractor, plan.layer) if plan.uses_features else None
 
-    def __call__(self, found: Recognition, examples: Examples, at: Tensor) -> Tensor:
+    def __call__(self, result: Recognition, examples: Examples, at: Tensor) -> Tensor:
         """The loss of some of the examples."""
         plan, (images, clean) = self.plan, examples.pair(at, self.device)
-        seen, residual = found.inputs(images, clean)
-        logits = found.recogniser(seen, residual)
+        seen, residual = result.inputs(images, clean)
+        logits = result.recogniser(seen, residual)
         loss: Tensor = F.cross_entropy(logits, examples.kind[at].to(self.device), label_smoothing=plan.smoothing)
-        if found.reconstructor is None:
+        if result.reconstructor is None:
             return loss
-        made = images - residual
-        loss = loss + plan.reconstruction * (clean - made).abs().flatten(1).sum(1).mean()
+        new = images - residual
+        loss = loss + plan.reconstruction * (clean - new).abs().flatten(1).sum(1).mean()
         if self.layer is not None:
-            loss = loss + plan.feature * self.feature_distance(self.layer, clean, made)
+            loss = loss + plan.feature * self.feature_distance(self.layer, clean, new)
         if plan.classification:
-            loss = loss + plan.classification * self.cross_entropy(clean, made)
+            loss = loss + plan.classification * self.cross_entropy(clean, new)
         return loss
 
-    def feature_distance(self, layer: nn.Module, clean: Images, made: Images) -> Tensor:
+    def feature_distance(self, layer: nn.Module, clean: Images, adversarial: Images) -> Tensor:
         """Equation 2, mean over images."""
         with torch.no_grad():
             wanted = features_at(self.extractor, layer, clean)
-        away = features_at(self.extractor, layer, made) - wanted
-        found: Tensor = away.flatten(1).norm(dim=1).mean()
-        return found
+        away = features_at(self.extractor, layer, adversarial) - wanted
+        result: Tensor = away.flatten(1).norm(dim=1).mean()
+        return result
 
-    def cross_entropy(self, clean: Images, made: Images) -> Tensor:
+    def cross_entropy(self, clean: Images, adversarial: Images) -> Tensor:
         """Equation 3: of the class that the classifier gives the clean image."""
         with torch.no_grad():
             label = classify(self.classifier, clean).argmax(1)
-        loss: Tensor = F.cross_entropy(classify(self.classifier, made), label)
+        loss: Tensor = F.cross_entropy(classify(self.classifier, adversarial), label)
         return loss

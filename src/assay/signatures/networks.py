@@ -47,10 +47,15 @@ class Reconstructor(nn.Module):
         whole("width", width, least=1)
         whole("blocks", blocks, least=0)
         self.net = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, width, 3, padding=1),
-            nn.LeakyReLU(0.2), *(Block(width) for _ in range(blocks)), nn.Conv2d(width, width, 3, padding=1),
-            nn.LeakyReLU(0.2), nn.Conv2d(width, channels, 3, padding=1),
-        )  # fmt: skip
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            *(Block(width) for _ in range(blocks)),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, channels, 3, padding=1),
+        )
 
     def forward(self, x: Images) -> Images:
         """Images of the same shape, not clipped."""
@@ -102,16 +107,16 @@ def layer_of(model: nn.Module, place: int) -> nn.Module:
     Raises:
         ValueError: it has fewer.
     """
-    found: Sequence[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    if not found:
+    results: Sequence[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if not results:
         reject("extractor", "a network with convolutions", type(model))
-    if not 1 <= place <= len(found):
-        reject("layer", f"a convolution between 1 and {len(found)}", place)
-    return found[place - 1]
+    if not 1 <= place <= len(results):
+        reject("layer", f"a convolution between 1 and {len(results)}", place)
+    return results[place - 1]
 
 
 def features_at(model: nn.Module, layer: nn.Module, x: Images) -> Tensor:
     """What a layer gives for images ``(n, c, h, w)``, of the layer's shape; gradients flow through."""
-    with kept_outputs(layer) as found:
+    with kept_outputs(layer) as result:
         call(model, x)
-    return found[0]
+    return result[0]

@@ -39,8 +39,9 @@ class Recognition:
     def logits(self, examples: Examples, batch: int = 256) -> Tensor:
         """Logits of all examples."""
         with torch.no_grad():
-            parts = [self.recogniser(*self.inputs(*examples.pair(at)))
-                     for at in torch.arange(len(examples)).split(batch)]  # fmt: skip
+            parts = [
+                self.recogniser(*self.inputs(*examples.pair(at))) for at in torch.arange(len(examples)).split(batch)
+            ]
         return torch.cat(parts)
 
     def restored(self, images: Tensor, batch: int = 256) -> Images:

@@ -92,13 +92,18 @@ def _cw_l2(grid: Grid, size: int) -> list[AnyAttack]:
 
 
 def _cw_linf(grid: Grid, size: int) -> list[AnyAttack]:
-    return [FirstOrder("C&W-Adam", Ball("linf", eps), Margin(0.0), Adam(0.005), grid.steps, "clean")
-            for eps in grid.eps]  # fmt: skip
+    return [
+        FirstOrder("C&W-Adam", Ball("linf", eps), Margin(0.0), Adam(0.005), grid.steps, "clean") for eps in grid.eps
+    ]
 
 
 def _patch(grid: Grid, size: int) -> list[AnyAttack]:
-    return [Patch(side, eps, steps=grid.steps, step_size=min(0.01, eps))
-            for side in grid.sides if side <= size for eps in grid.eps]  # fmt: skip
+    return [
+        Patch(side, eps, steps=grid.steps, step_size=min(0.01, eps))
+        for side in grid.sides
+        if side <= size
+        for eps in grid.eps
+    ]
 
 
 KINDS: Mapping[str, Callable[[Grid, int], list[AnyAttack]]] = MappingProxyType(
@@ -130,13 +135,13 @@ def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(K
     inside the ball, on which the constant has no effect. C&W l2 ends a search early where its loss no longer falls, as
     its authors' code does; the step of the patch, which is not stated, is that of PGD.
     """
-    grid, found = grid or Grid(), []
+    grid, result = grid or Grid(), []
     for kind in kinds:
         if kind not in KINDS:
             reject("kinds", "some of " + ", ".join(KINDS), described(f"{kind!r}{nearest(kind, KINDS)}"))
-        made = KINDS[kind](grid, whole("size", size, least=4))
-        if not made:
+        new = KINDS[kind](grid, whole("size", size, least=4))
+        if not new:
             reject("sides", f"a patch smaller than the images, which have {size} pixels", grid.sides)
-        more = [f"c = {c:g}" for c in grid.constants] if kind == "cw-l2" else [""] * len(made)
-        found += [Setting(kind, attack, words) for attack, words in zip(made, more, strict=True)]
-    return tuple(found)
+        more = [f"c = {c:g}" for c in grid.constants] if kind == "cw-l2" else [""] * len(new)
+        result += [Setting(kind, attack, words) for attack, words in zip(new, more, strict=True)]
+    return tuple(result)

@@ -36,22 +36,27 @@ class Recognised:
         """One record a kind, and the total."""
         names = [*self.counts, "total"]
         sizes = {**self.counts, "total": sum(self.counts.values())}
-        return [{"made by": name, "n": sizes[name],
-                 **{COLUMNS.get(c, c): 100 * found[name] for c, found in self.share.items()}}
-                for name in names]  # fmt: skip
+        return [
+            {
+                "made by": name,
+                "n": sizes[name],
+                **{COLUMNS.get(c, c): 100 * result[name] for c, result in self.share.items()},
+            }
+            for name in names
+        ]
 
     def figure(self) -> "Figure":
         """The table in shades."""
         names = [*self.counts, "total"]
         figure, (axes,) = canvas(2.5 + 1.1 * len(self.share), 1.2 + 0.4 * len(names))
-        values = [[found[name] for found in self.share.values()] for name in names]
+        values = [[result[name] for result in self.share.values()] for name in names]
         matrix(axes, values, names, [_two_lines(COLUMNS.get(c, c)) for c in self.share], ("made by", "% recognised"))
         return figure
 
     def verdict(self) -> str:
         """The totals."""
-        told = ", ".join(f"{COLUMNS.get(c, c)} {100 * found['total']:.1f} %" for c, found in self.share.items())
-        return f"Of {sum(self.counts.values())} images, this many are put down to what made them: {told}."
+        text = ", ".join(f"{COLUMNS.get(c, c)} {100 * result['total']:.1f} %" for c, result in self.share.items())
+        return f"Of {sum(self.counts.values())} images, this many are put down to what made them: {text}."
 
 
 @in_neutral_context
@@ -99,9 +104,16 @@ class Restored:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a classifier and kind."""
-        return [{"classifier": name, "images": kind, "accuracy": 100 * float(self.before[i, j]),
-                 "reconstructed": 100 * float(self.after[i, j])}
-                for i, name in enumerate(self.names) for j, kind in enumerate(self.kinds)]  # fmt: skip
+        return [
+            {
+                "classifier": name,
+                "images": kind,
+                "accuracy": 100 * float(self.before[i, j]),
+                "reconstructed": 100 * float(self.after[i, j]),
+            }
+            for i, name in enumerate(self.names)
+            for j, kind in enumerate(self.kinds)
+        ]
 
     def figure(self) -> "Figure":
         """Images, reconstructions, and residuals times 8 about grey."""
@@ -110,13 +122,13 @@ class Restored:
     def verdict(self) -> str:
         """Clean and attacked images."""
         attacked = [j for j, kind in enumerate(self.kinds) if kind != "clean"]
-        told = []
+        lines = []
         for i, name in enumerate(self.names):
             before, after = self.before[i, attacked].nanmean(), self.after[i, attacked].nanmean()
             part = f"{100 * before:.0f} → {100 * after:.0f} %"
             clean = f"{100 * self.before[i, 0]:.0f} → {100 * self.after[i, 0]:.0f} %"
-            told.append(f"{name} {part} on attacked images, {clean} on clean ones")
-        return "Reconstruction changes accuracy: " + "; ".join(told) + "."
+            lines.append(f"{name} {part} on attacked images, {clean} on clean ones")
+        return "Reconstruction changes accuracy: " + "; ".join(lines) + "."
 
 
 @in_neutral_context
@@ -137,7 +149,7 @@ def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], exa
     Source: paper 004, table 4 and figure 4. Deviation: the paper counts whole test sets, with those that are wrong
     before any attack.
     """
-    made = recognition.restored(examples.images)
+    new = recognition.restored(examples.images)
     before = torch.full((len(classifiers), len(examples.kinds)), torch.nan)
     after = before.clone()
     for i, (name, model) in enumerate(classifiers.items()):
@@ -148,7 +160,7 @@ def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], exa
                 continue
             y = examples.y[at]
             right = logits_of(model, examples.images[at].float() / 255).argmax(1) == y
-            back = logits_of(model, made[at]).argmax(1) == y
+            back = logits_of(model, new[at]).argmax(1) == y
             if not j:
                 back, right = back[right], right[right]
             before[i, j], after[i, j] = right.float().mean(), back.float().mean()
@@ -156,7 +168,7 @@ def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], exa
     for j, kind in enumerate(examples.kinds):
         at = (examples.kind == j).nonzero().squeeze(1)
         if j and len(at):
-            image, back = examples.images[at[0]].float() / 255, made[at[0]]
+            image, back = examples.images[at[0]].float() / 255, new[at[0]]
             shown += [(kind, image), ("G", back), ("residual × 8", 0.5 + 8 * (image - back))]
     return Restored(tuple(classifiers), examples.kinds, before, after, tuple(shown))
 
@@ -184,8 +196,10 @@ class Confusion:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a row, in counts."""
-        return [{"made by": name, **dict(zip(self.columns, row, strict=True))}
-                for name, row in zip(self.rows, self.counts.tolist(), strict=True)]  # fmt: skip
+        return [
+            {"made by": name, **dict(zip(self.columns, row, strict=True))}
+            for name, row in zip(self.rows, self.counts.tolist(), strict=True)
+        ]
 
     def figure(self) -> "Figure":
         """The matrix, in per cent of each row."""
@@ -201,8 +215,8 @@ class Confusion:
         known = [(i, self.columns.index(name)) for i, name in enumerate(self.rows) if name in self.columns]
         right = 100 * sum(int(self.counts[i, j]) for i, j in known) / n
         unknown = 100 * int(self.counts[:, -1].sum()) / n
-        told = f"{right:.1f} % are put down to what made them, " if known else ""
-        return f"{self.about}: of {n} images {told}{unknown:.1f} % are called unknown."
+        text = f"{right:.1f} % are put down to what made them, " if known else ""
+        return f"{self.about}: of {n} images {text}{unknown:.1f} % are called unknown."
 
 
 def confusion(identifier: Identifier, examples: Examples | None = None, about: str = "Known attacks") -> Confusion:

@@ -27,9 +27,14 @@ VERSION = "1"
 
 @in_neutral_context
 def train_recogniser(
-    examples: Examples, plan: Plan, helpers: Helpers, *, out: str | Path | None = None,
-    progress: Progress | None = None, device: str = "cpu",
-) -> Recognition:  # fmt: skip
+    examples: Examples,
+    plan: Plan,
+    helpers: Helpers,
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> Recognition:
     """Train by a plan, or go on where an earlier call with the same arguments stopped.
 
     Args:
@@ -50,7 +55,7 @@ def train_recogniser(
         torch.manual_seed(plan.seed)
         recogniser = Recogniser(channels, len(examples.kinds), size, plan.arch, alone=plan.sees == "image")
         reconstructor = Reconstructor(channels, plan.width, plan.blocks) if plan.sees == "redrl" else None
-    found = Recognition(recogniser, reconstructor, plan)
+    result = Recognition(recogniser, reconstructor, plan)
     parts = nn.ModuleList([recogniser] + ([] if reconstructor is None else [reconstructor]))
     parts.to(device)
     parts.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU, and on a GPU
@@ -71,18 +76,25 @@ def train_recogniser(
                     continue  # batch normalisation needs two
                 for group in optimiser.param_groups:
                     group["lr"] = plan.rate * _pace(epoch + i / steps, plan)
-                loss = losses(found, examples, at)
+                loss = losses(result, examples, at)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 total += float(loss.detach()) * len(at)
         if path is not None:
-            _save(path, {"identity": identity, "done": epoch + 1, "parts": parts.state_dict(),
-                         "optimiser": optimiser.state_dict()})  # fmt: skip
+            _save(
+                path,
+                {
+                    "identity": identity,
+                    "done": epoch + 1,
+                    "parts": parts.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+            )
         if progress is not None:
             progress(epoch + 1, plan.epochs, total / len(examples))
     parts.cpu().eval().requires_grad_(False)
-    return found
+    return result
 
 
 def _pace(epoch: float, plan: Plan) -> float:
@@ -93,12 +105,12 @@ def _pace(epoch: float, plan: Plan) -> float:
 
 
 def _identity(examples: Examples, plan: Plan, helpers: Helpers) -> str:
-    told = [json.dumps(asdict(plan), sort_keys=True), digest(helpers.classifier), digest(helpers.extractor)]
-    told += [VERSION, torch.__version__]
-    found = hashlib.sha256("\n".join((*told, *examples.kinds)).encode())
+    info = [json.dumps(asdict(plan), sort_keys=True), digest(helpers.classifier), digest(helpers.extractor)]
+    info += [VERSION, torch.__version__]
+    result = hashlib.sha256("\n".join((*info, *examples.kinds)).encode())
     for tensor in (examples.images, examples.clean, examples.kind):
-        found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
+        result.update(tensor.contiguous().numpy().tobytes())
+    return result.hexdigest()
 
 
 def _resumed(path: Path | None, identity: str, parts: nn.Module, optimiser: torch.optim.Optimizer) -> int:

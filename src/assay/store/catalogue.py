@@ -9,7 +9,7 @@ from pathlib import Path
 
 from assay.store.manifest import MANIFEST
 from assay.store.sqlite import NAME
-from assay.store.status import RunStatus, status_of
+from assay.store.status import RunStatus, read_status
 
 PAGES = {"report": "report.html", "diagnosis": "diagnosis.html", "signatures": "signatures.html"}
 """The pages that a run may have, by name."""
@@ -25,7 +25,7 @@ Stamp = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ListedRun:
     """One run.
 
     Attributes:
@@ -76,10 +76,10 @@ class Catalogue:
     root: Path
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _read: dict[Path, _Read] = field(default_factory=dict)
-    _runs: list[Shown] = field(default_factory=list)
+    _runs: list[ListedRun] = field(default_factory=list)
     _until: float = 0.0
 
-    def runs(self) -> list[Shown]:
+    def runs(self) -> list[ListedRun]:
         """The runs, at most four levels deep, in the order of their names; links are not followed."""
         with self._lock:
             if time.monotonic() >= self._until:
@@ -87,12 +87,12 @@ class Catalogue:
                 self._until = time.monotonic() + _FRESH
             return self._runs
 
-    def _shown(self, folder: Path) -> Shown | None:
+    def _shown(self, folder: Path) -> ListedRun | None:
         pages = {name: folder / file for name, file in PAGES.items() if _own(folder / file, self.root)}
         status, unreadable = self._status(folder) if _own(folder / NAME, self.root) else (None, "")
         if not (pages or unreadable or status is not None):
             return None
-        return Shown(folder, folder.relative_to(self.root).as_posix(), status, pages, unreadable)
+        return ListedRun(folder, folder.relative_to(self.root).as_posix(), status, pages, unreadable)
 
     def _status(self, folder: Path) -> tuple[RunStatus | None, str]:
         known, stamp, now = self._read.get(folder), _stamp(folder), time.monotonic()
@@ -100,7 +100,7 @@ class Catalogue:
             return known.status, known.unreadable
         status, unreadable = None, ""
         try:
-            status = status_of(folder)
+            status = read_status(folder)
         except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:  # the other runs are shown
             unreadable = f"ledger unreadable: {type(error).__name__}: {error}"
         took = time.monotonic() - now
@@ -109,7 +109,7 @@ class Catalogue:
         return status, unreadable
 
 
-def found(root: Path) -> list[Shown]:
+def list_runs(root: Path) -> list[ListedRun]:
     """The runs below a folder, at most four levels deep, in the order of their names; links are not followed."""
     return Catalogue(root).runs()
 

@@ -24,7 +24,7 @@ MEANINGS = {
     "stop": "when a sample ends",
     "search": "the precision of the search",
     "seed": "the seed",
-    "budget": "the most forward passes a sample",
+    "max_forwards": "the most forward passes a sample",
     "start": "where attacks by labels alone start",
     "code": "assay's own code",
     "torch": "the version of torch",
@@ -43,7 +43,7 @@ def fields_of(
     stop: str,
     search: str,
     seed: int,
-    budget: int | None,
+    max_forwards: int | None,
     device: str,
     start: str = "",
 ) -> dict[str, str]:
@@ -58,14 +58,14 @@ def fields_of(
         stop: ``"hit"`` or ``"never"``.
         search: precision of the search.
         seed: of the draws.
-        budget: most forward passes a sample.
+        max_forwards: most forward passes a sample.
         device: where the model runs; its number does not count.
         start: what attacks by labels alone start from; empty for random images.
 
     Returns:
         Text by name, of `MEANINGS`.
     """
-    found = {
+    results = {
         "model": model,
         "data": data,
         "attack": repr(what),
@@ -74,13 +74,13 @@ def fields_of(
         "stop": stop,
         "search": search,
         "seed": str(seed),
-        "budget": "" if budget is None else str(budget),
+        "max_forwards": "" if max_forwards is None else str(max_forwards),
         "start": start,
         "code": code,
         "torch": torch.__version__,
         "device": torch.device(device).type,
     }
-    return {name: found[name] for name in MEANINGS}
+    return {name: results[name] for name in MEANINGS}
 
 
 def key_of(fields: Mapping[str, Any]) -> str:

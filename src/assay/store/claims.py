@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from assay.core.outcome import Status
-from assay.store.results import Cell, Study
+from assay.store.results import CellResult, Study
 from assay.store.verdict import verdict
 from assay.util.fields import Name, Number, Strict, Written
 from assay.util.text import percent
@@ -64,7 +64,7 @@ class Claim(Strict):
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimResult:
     """What a paper says, and what was measured here.
 
     Attributes:
@@ -84,9 +84,9 @@ class Claimed:
     note: str = ""
 
 
-def judged(
+def judge_claims(
     claims: Sequence[Mapping[str, Any]], studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]
-) -> tuple[Claimed, ...]:
+) -> tuple[ClaimResult, ...]:
     """Each claim with our number.
 
     Args:
@@ -97,7 +97,7 @@ def judged(
     return tuple(_judged(Claim.model_validate(claim), studies, answers) for claim in claims)
 
 
-def _judged(claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]) -> Claimed:
+def _judged(claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]) -> ClaimResult:
     value = _value(claim.ours, studies, answers)
     for other, sign in ((claim.less, "-"), (claim.over, "/")):
         if other is None or value is None:
@@ -110,7 +110,7 @@ def _judged(claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mappin
     holds = None
     if value is not None and (claim.least is not None or claim.most is not None):
         holds = (claim.least is None or value >= claim.least) and (claim.most is None or value <= claim.most)
-    return Claimed(claim.says, claim.source, claim.theirs, _words(value, claim.unit), holds, claim.note)
+    return ClaimResult(claim.says, claim.source, claim.theirs, _words(value, claim.unit), holds, claim.note)
 
 
 def _words(value: float | None, unit: str) -> str:
@@ -123,55 +123,55 @@ def _words(value: float | None, unit: str) -> str:
     )
 
 
-def _value(asked: Quantity, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]) -> float | None:
-    if asked.answer is not None:
-        return _of_answer(asked, answers)
-    model = asked.clean or asked.robust or ""
+def _value(quantity: Quantity, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]) -> float | None:
+    if quantity.answer is not None:
+        return _of_answer(quantity, answers)
+    model = quantity.clean or quantity.robust or ""
     for name, study in studies.items():
-        if asked.data not in (None, name) or model not in study.models:
+        if quantity.data not in (None, name) or model not in study.models:
             continue
-        cells = tuple(cell for cell in study.of(model) if _chosen(cell, asked, study.headline))
+        cells = tuple(cell for cell in study.of(model) if _chosen(cell, quantity, study.headline))
         if not cells:
             return None
-        found = verdict(model, cells, len(study))
-        if asked.size is not None:
-            return _size(cells, asked.size)
-        return (found.clean if asked.clean is not None else found.robust).value
+        result = verdict(model, cells, len(study))
+        if quantity.size is not None:
+            return _size(cells, quantity.size)
+        return (result.clean if quantity.clean is not None else result.robust).value
     return None
 
 
-def _chosen(cell: Cell, asked: Quantity, headline: Sequence[str]) -> bool:
+def _chosen(cell: CellResult, quantity: Quantity, headline: Sequence[str]) -> bool:
     """Whether an attack counts: as asked for, else as in the verdict."""
-    if asked.attack is None and asked.budget is None and headline and cell.budget not in headline:
+    if quantity.attack is None and quantity.budget is None and headline and cell.budget not in headline:
         return False
-    wanted = asked.attack is None or asked.attack.lower() in cell.attack.lower()
-    on_curve = cell.curve is not None and asked.budget is None
-    return wanted and not on_curve and (asked.budget is None or is_budget(asked.budget, cell.budget))
+    wanted = quantity.attack is None or quantity.attack.lower() in cell.attack.lower()
+    on_curve = cell.curve is not None and quantity.budget is None
+    return wanted and not on_curve and (quantity.budget is None or is_budget(quantity.budget, cell.budget))
 
 
-def _size(cells: Sequence[Cell], norm: str) -> float | None:
+def _size(cells: Sequence[CellResult], norm: str) -> float | None:
     sizes = torch.cat([cell.outcome.norm(norm)[cell.outcome.status == int(Status.BROKEN)] for cell in cells])
     return float(median(sizes.tolist())) if len(sizes) else None
 
 
-def _of_answer(asked: Quantity, answers: Sequence[Mapping[str, Any]]) -> float | None:
-    rows = [row for answer in answers if answer["name"] == asked.answer for row in answer["frame"]]
-    rows = [row for row in rows if all(_same(row.get(key), value) for key, value in asked.where.items())]
-    values = [float(row[asked.column]) for row in rows if isinstance(row.get(asked.column or ""), int | float)]
-    return float(_TAKEN[asked.take](values)) if values else None
+def _of_answer(quantity: Quantity, answers: Sequence[Mapping[str, Any]]) -> float | None:
+    rows = [row for answer in answers if answer["name"] == quantity.answer for row in answer["frame"]]
+    rows = [row for row in rows if all(_same(row.get(key), value) for key, value in quantity.where.items())]
+    values = [float(row[quantity.column]) for row in rows if isinstance(row.get(quantity.column or ""), int | float)]
+    return float(_TAKEN[quantity.take](values)) if values else None
 
 
-def _same(found: Any, wanted: Any) -> bool:
-    if isinstance(found, float) and isinstance(wanted, int | float):
-        return abs(found - wanted) < 1e-9
-    return bool(found == wanted)
+def _same(value: Any, wanted: Any) -> bool:
+    if isinstance(value, float) and isinstance(wanted, int | float):
+        return abs(value - wanted) < 1e-9
+    return bool(value == wanted)
 
 
-def is_budget(asked: str, budget: str) -> bool:
+def is_budget(requested: str, budget: str) -> bool:
     """Whether a budget is the one that is asked for, with its norm or without.
 
     Example:
         >>> is_budget("8/255", "linf 8/255"), is_budget("l2 0.5", "l2 0.5"), is_budget("0.5", "l2 1.5")
         (True, True, False)
     """
-    return asked == budget or asked == budget.partition(" ")[2]
+    return requested == budget or requested == budget.partition(" ")[2]

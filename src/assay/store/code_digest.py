@@ -40,8 +40,8 @@ def modules_of(part: Any) -> tuple[str, ...]:
     Returns:
         Dotted names, sorted; those of PyTorch and of the standard library's builtins are left out.
     """
-    found = {kind.__module__ for kind in _kinds(part)}
-    return tuple(sorted(name for name in found if name.partition(".")[0] not in ("torch", "builtins")))
+    results = {kind.__module__ for kind in _kinds(part)}
+    return tuple(sorted(name for name in results if name.partition(".")[0] not in ("torch", "builtins")))
 
 
 def _kinds(part: Any) -> Iterable[Any]:
@@ -63,17 +63,17 @@ def _kinds(part: Any) -> Iterable[Any]:
 
 def _reach(roots: Iterable[str], source: Path) -> dict[str, Path]:
     """The files of the roots and of all that they import, by name."""
-    found: dict[str, Path] = {}
+    results: dict[str, Path] = {}
     left = list(dict.fromkeys(roots))
     while left:
         name = left.pop()
-        path = None if name in found or name.startswith(_SKIPPED) else _file(name, source)
+        path = None if name in results or name.startswith(_SKIPPED) else _file(name, source)
         if path is None:
             continue
-        found[name] = path
+        results[name] = path
         if name.partition(".")[0] == "assay":
             left += _imports(path, source)
-    return found
+    return results
 
 
 def _file(name: str, source: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Per-sample records: an outcome as columns of numbers, and back without its images."""
+"""What a ledger holds: cells, shards, and per-sample records (an outcome as columns of numbers, and back)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,19 @@ from numpy.typing import NDArray
 
 from assay.core.outcome import MEASURES, Outcome, Status
 
-WHOLE = ("status", "y", "target", "predicted_clean", "predicted", "steps", "forwards", "backwards", "checks", "restart",
-         "stage")  # fmt: skip
+WHOLE = (
+    "status",
+    "y",
+    "target",
+    "predicted_clean",
+    "predicted",
+    "steps",
+    "forwards",
+    "backwards",
+    "checks",
+    "restart",
+    "stage",
+)
 REAL = ("margin", "size", *MEASURES)
 COLUMNS: Mapping[str, type] = MappingProxyType({**dict.fromkeys(WHOLE, int), **dict.fromkeys(REAL, float)})
 """The columns of a record and their types, in the order of the ledger."""
@@ -21,7 +32,55 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Words:
+class Cell:
+    """One cell of the ledger.
+
+    Attributes:
+        id: its number in this ledger.
+        key: its identity.
+        data: digest of its data.
+        n: samples.
+        fields: what the identity is made of, by name.
+        name: what ran.
+        stages: the parts of a cascade.
+    """
+
+    id: int
+    key: str
+    data: str
+    n: int
+    fields: Mapping[str, str]
+    name: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some consecutive samples of a cell that were attacked together: they are in the ledger, or none of them is.
+
+    Attributes:
+        first: index of the first sample.
+        count: samples.
+        seconds: wall time.
+        worker: where it ran.
+        images: file of the adversarial images, relative to the run's folder; None if they were not kept.
+        sha256: of that file.
+        events: what happened besides.
+        keep: which images were to be kept: ``"all"``, ``"broken"`` or ``"none"``; None where the ledger does not say.
+    """
+
+    first: int
+    count: int
+    seconds: float
+    worker: str
+    images: str | None
+    sha256: str | None
+    events: tuple[str, ...]
+    keep: str | None = None
+
+
+@dataclass(frozen=True)
+class CellNames:
     """What a report calls a cell. Not part of its identity: a renamed model is the same model.
 
     Attributes:
@@ -47,9 +106,9 @@ class Words:
 
 def columns_of(outcome: Outcome) -> dict[str, NDArray[Any]]:
     """The numbers of an outcome, one array a column of `COLUMNS`."""
-    found = {name: getattr(outcome, name).cpu().numpy() for name in WHOLE}
-    found |= {name: getattr(outcome, name).double().cpu().numpy() for name in ("margin", "size")}
-    return found | {name: outcome.norm(name).double().cpu().numpy() for name in MEASURES}
+    results = {name: getattr(outcome, name).cpu().numpy() for name in WHOLE}
+    results |= {name: getattr(outcome, name).double().cpu().numpy() for name in ("margin", "size")}
+    return results | {name: outcome.norm(name).double().cpu().numpy() for name in MEASURES}
 
 
 def outcome_of(
@@ -91,8 +150,8 @@ def outcome_of(
 
 def not_run(n: int) -> dict[str, NDArray[Any]]:
     """The columns of ``n`` samples that nothing has been done to."""
-    found: dict[str, NDArray[Any]] = {name: np.zeros(n, np.int64) for name in WHOLE}
+    results: dict[str, NDArray[Any]] = {name: np.zeros(n, np.int64) for name in WHOLE}
     for name in ("target", "predicted_clean", "predicted", "restart", "stage"):
-        found[name] -= 1
-    found["status"] += int(Status.NOT_RUN)
-    return found | {name: np.full(n, np.nan) for name in REAL}
+        results[name] -= 1
+    results["status"] += int(Status.NOT_RUN)
+    return results | {name: np.full(n, np.nan) for name in REAL}

@@ -17,7 +17,7 @@ from assay.util.validate import described, nearest, reject
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedModel:
     """What is compared: how a model's samples stand after some attacks.
 
     Attributes:
@@ -38,7 +38,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """Two sides over the same samples.
 
     Attributes:
@@ -73,7 +73,7 @@ class Paired:
         return (self.only_a - self.only_b) / self.n if self.n else 0.0
 
 
-def paired(a: Side, b: Side) -> Paired:
+def pair_samples(a: ComparedModel, b: ComparedModel) -> PairedComparison:
     """Compare two sides.
 
     Raises:
@@ -88,34 +88,51 @@ def paired(a: Side, b: Side) -> Paired:
     ours, theirs = _places(a.keys), _places(b.keys)
     if ours.keys() != theirs.keys():
         shared = len(ours.keys() & theirs.keys())
-        reject("compare", "the same samples on both sides", described(
-            f"{len(a.keys)} and {len(b.keys)}, of which {shared} are the same"))  # fmt: skip
+        reject(
+            "compare",
+            "the same samples on both sides",
+            described(f"{len(a.keys)} and {len(b.keys)}, of which {shared} are the same"),
+        )
     order = np.array([theirs[key] for key in ours], dtype=int)
     known = a.known & b.known[order]
     if not known.any():
-        reject("compare", "samples that have a result on both sides (repeat the commands of the runs to finish them)",
-               described(f"none of {len(known)}"))  # fmt: skip
+        reject(
+            "compare",
+            "samples that have a result on both sides (repeat the commands of the runs to finish them)",
+            described(f"none of {len(known)}"),
+        )
     x, y = a.robust[known], b.robust[order][known]
     n, only_a, only_b = int(known.sum()), int((x & ~y).sum()), int((~x & y).sum())
     p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     total = n + 2
     shift = (only_a - only_b) / total
     spread = 1.96 * np.sqrt(max((only_a + only_b + 1) / total - shift**2, 0) / total)
-    return Paired(a.name, b.name, a.budget, n, int((x & y).sum()), only_a, only_b, float(p), max(shift - spread, -1.0),
-                  min(shift + spread, 1.0), a.attacks == b.attacks)  # fmt: skip
+    return PairedComparison(
+        a.name,
+        b.name,
+        a.budget,
+        n,
+        int((x & y).sum()),
+        only_a,
+        only_b,
+        float(p),
+        max(shift - spread, -1.0),
+        min(shift + spread, 1.0),
+        a.attacks == b.attacks,
+    )
 
 
 def _places(keys: np.ndarray[Any, Any]) -> dict[tuple[int, int], int]:
     """Where each sample stands; the same image for the second time is another sample."""
     times: dict[int, int] = {}
-    found = {}
+    results = {}
     for place, key in enumerate(keys.tolist()):
         times[key] = times.get(key, 0) + 1
-        found[key, times[key]] = place
-    return found
+        results[key, times[key]] = place
+    return results
 
 
-def compare(one: str | Path, other: str | Path | None = None, models: Sequence[str] = ()) -> list[Paired]:
+def compare(one: str | Path, other: str | Path | None = None, models: Sequence[str] = ()) -> list[PairedComparison]:
     """Compare the models of two runs that have the same name, or models of one run with each other.
 
     Args:
@@ -143,7 +160,7 @@ def compare(one: str | Path, other: str | Path | None = None, models: Sequence[s
         for (second, theirs_of, under), against in theirs.items():
             same_question = budget == under and (data == theirs_of or alone)
             if same_question and (model, second) in wanted:
-                pairs.append(paired(side, against))
+                pairs.append(pair_samples(side, against))
     if not pairs:
         budgets = ", ".join(dict.fromkeys(budget for _, _, budget in (*mine, *theirs)))
         got = described(f"models {', '.join(names)}; budgets {budgets}")
@@ -159,15 +176,15 @@ def _asked(models: Sequence[str], names: Sequence[str], *, across: bool) -> set[
     return {(a, b) for i, a in enumerate(chosen) for b in chosen[i + 1 :]}
 
 
-def _sides(folder: Path) -> Mapping[tuple[str, str, str], Side]:
+def _sides(folder: Path) -> Mapping[tuple[str, str, str], ComparedModel]:
     """Each model on each data set under each budget that is claimed."""
-    found = {}
+    results = {}
     with Ledger(folder) as ledger:
-        told = ledger.data()
+        text = ledger.data()
         studies = studies_of(folder, ledger)
-        used = [digest for digest in told if any(entry.data == digest for entry, _ in ledger.plan())]
+        used = [digest for digest in text if any(entry.data == digest for entry, _ in ledger.plan())]
     for digest, study in zip(used, studies, strict=True):
-        data = run_data(folder, digest, told[digest])
+        data = run_data(folder, digest, text[digest])
         keys = content_keys(data.images(), data.y).numpy()
         for model in study.models:
             for budget in study.headline or dict.fromkeys(cell.budget for cell in study.cells):
@@ -175,8 +192,13 @@ def _sides(folder: Path) -> Mapping[tuple[str, str, str], Side]:
                 if not cells:
                     continue
                 stands = verdict(model, cells, len(study))
-                side = Side(f"{folder.name}: {model}", tuple(c.attack for c in stands.cells), budget, keys,
-                            (stands.status == int(Status.SURVIVED)).numpy(),
-                            (stands.status != int(Status.NOT_RUN)).numpy())  # fmt: skip
-                found[model, told[digest]["name"], budget] = side
-    return found
+                side = ComparedModel(
+                    f"{folder.name}: {model}",
+                    tuple(c.attack for c in stands.cells),
+                    budget,
+                    keys,
+                    (stands.status == int(Status.SURVIVED)).numpy(),
+                    (stands.status != int(Status.NOT_RUN)).numpy(),
+                )
+                results[model, text[digest]["name"], budget] = side
+    return results

@@ -48,42 +48,43 @@ class Damage:
     texts: tuple[str, ...] = ()
 
 
-def seal(connection: sqlite3.Connection, name: str, *values: Any) -> None:
+def write_digest(connection: sqlite3.Connection, name: str, *values: Any) -> None:
     """Write the digest of a row, inside the transaction that writes the row."""
     connection.execute("INSERT OR REPLACE INTO seal VALUES (?, ?)", (name, _digest(values)))
 
 
-def seal_shard(connection: sqlite3.Connection, cell: int, first: int) -> None:
+def write_shard_digest(connection: sqlite3.Connection, cell: int, first: int) -> None:
     """Write the digest of a shard and its samples, inside the transaction that writes them."""
     about = connection.execute(_SHARD, (cell, first)).fetchone()
-    rows = connection.execute(f"{_SAMPLES} AND sample >= ? AND sample < ? ORDER BY sample",
-                              (cell, first, first + about[1])).fetchall()  # fmt: skip
+    rows = connection.execute(
+        f"{_SAMPLES} AND sample >= ? AND sample < ? ORDER BY sample", (cell, first, first + about[1])
+    ).fetchall()
     connection.execute("INSERT OR REPLACE INTO seal VALUES (?, ?)", (f"shard/{cell}/{first}", _of_shard(about, rows)))
 
 
-def seal_plan(connection: sqlite3.Connection) -> None:
+def write_plan_digest(connection: sqlite3.Connection) -> None:
     """Write the digest of the plan."""
-    seal(connection, "plan", connection.execute("SELECT * FROM plan ORDER BY place").fetchall())
+    write_digest(connection, "plan", connection.execute("SELECT * FROM plan ORDER BY place").fetchall())
 
 
-def is_name(name: str) -> bool:
+def is_digest_name(name: str) -> bool:
     """Whether a digest can have that name."""
     return _NAME.fullmatch(name) is not None
 
 
-def unseal(connection: sqlite3.Connection, name: str) -> None:
+def remove_digest(connection: sqlite3.Connection, name: str) -> None:
     """Remove the digest of a row that is removed."""
     connection.execute("DELETE FROM seal WHERE name = ?", (name,))
 
 
-def seal_all(connection: sqlite3.Connection) -> None:
+def write_all_digests(connection: sqlite3.Connection) -> None:
     """Write digests of everything, as it is."""
-    for asked in _PLAIN.values():
-        for name, *values in connection.execute(asked).fetchall():
-            seal(connection, name, *values)
-    seal_plan(connection)
+    for requested in _PLAIN.values():
+        for name, *values in connection.execute(requested).fetchall():
+            write_digest(connection, name, *values)
+    write_plan_digest(connection)
     for cell, first in connection.execute("SELECT cell, first FROM shard").fetchall():
-        seal_shard(connection, cell, first)
+        write_shard_digest(connection, cell, first)
 
 
 def damage(connection: sqlite3.Connection, tables: Sequence[str] = (*_PLAIN, "plan", "shard")) -> Damage:
@@ -111,7 +112,7 @@ def _compared(connection: sqlite3.Connection, tables: Sequence[str]) -> Damage:
         if digest != wanted:
             names.append(name)
             texts.append(f"{_words(name)} changed since written" if wanted else f"{_words(name)}: added by hand")
-    gone = [name for name in sealed if not is_name(name) or name.split("/")[0] in tables]
+    gone = [name for name in sealed if not is_digest_name(name) or name.split("/")[0] in tables]
     return Damage((*names, *gone), (*texts, *(f"{_words(name)} is missing" for name in gone)))
 
 
@@ -122,9 +123,9 @@ def stray_rows(connection: sqlite3.Connection) -> dict[int, int]:
 
 def _actual(connection: sqlite3.Connection, tables: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Names and digests of what is there."""
-    for table, asked in _PLAIN.items():
+    for table, requested in _PLAIN.items():
         if table in tables:
-            for name, *values in connection.execute(asked):
+            for name, *values in connection.execute(requested):
                 yield name, _digest(values)
     if "plan" in tables:
         yield "plan", _digest([connection.execute("SELECT * FROM plan ORDER BY place").fetchall()])
@@ -146,14 +147,14 @@ def _shards(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
 
 def _of_shard(about: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     samples, *columns, errors = zip(*rows, strict=True) if rows else ((), *(() for _ in COLUMNS), ())
-    found = hashlib.sha256(json.dumps([list(about), list(samples)]).encode())
+    result = hashlib.sha256(json.dumps([list(about), list(samples)]).encode())
     for (name, kind), values in zip(COLUMNS.items(), columns, strict=True):
         array = np.array(values, dtype=np.float64 if kind is float else np.int64)
         if kind is float:
             array = np.where(np.isnan(array), np.nan, array + 0.0)
-        found.update(name.encode() + b"\0" + array.tobytes())
-    found.update(json.dumps({str(i): text for i, text in zip(samples, errors, strict=True) if text}).encode())
-    return found.hexdigest()
+        result.update(name.encode() + b"\0" + array.tobytes())
+    result.update(json.dumps({str(i): text for i, text in zip(samples, errors, strict=True) if text}).encode())
+    return result.hexdigest()
 
 
 def _digest(values: Sequence[Any]) -> str:
@@ -162,7 +163,7 @@ def _digest(values: Sequence[Any]) -> str:
 
 def _words(name: str) -> str:
     table, *rest = name.split("/")
-    if not is_name(name):
+    if not is_digest_name(name):
         return f"the row that the digest {name!r} is of"
     if table == "plan":
         return "the plan"

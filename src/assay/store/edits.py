@@ -5,39 +5,40 @@ from typing import Any
 import numpy as np
 
 from assay.core.outcome import Status
-from assay.store.columns import COLUMNS
-from assay.store.digests import is_name, unseal
-from assay.store.ledger import Ledger, Part
+from assay.store.columns import COLUMNS, Shard
+from assay.store.digests import is_digest_name, remove_digest
+from assay.store.ledger import Ledger
 
 
-def part_of(ledger: Ledger, cell: int, first: int) -> tuple[Part, dict[str, Any], dict[int, str]]:
+def read_shard(ledger: Ledger, cell: int, first: int) -> tuple[Shard, dict[str, Any], dict[int, str]]:
     """A part that is there: what is known of it, its numbers, its errors by sample of the data set."""
-    (part,) = (part for part in ledger.parts(cell)[cell] if part.first == first)
-    asked = f"SELECT {', '.join(COLUMNS)}, error FROM sample WHERE cell = ? AND sample >= ? AND sample < ?"  # noqa: S608
-    rows = ledger.connection.execute(f"{asked} ORDER BY sample", (cell, first, first + part.count)).fetchall()
+    (part,) = (part for part in ledger.shards(cell)[cell] if part.first == first)
+    requested = f"SELECT {', '.join(COLUMNS)}, error FROM sample WHERE cell = ? AND sample >= ? AND sample < ?"  # noqa: S608
+    rows = ledger.connection.execute(f"{requested} ORDER BY sample", (cell, first, first + part.count)).fetchall()
     *columns, errors = zip(*rows, strict=True)
-    arrays = {name: np.array(values, dtype=np.float64 if kind is float else np.int64)
-              for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)}  # fmt: skip
+    arrays = {
+        name: np.array(values, dtype=np.float64 if kind is float else np.int64)
+        for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)
+    }
     return part, arrays, {first + i: text for i, text in enumerate(errors) if text is not None}
 
 
-def with_status(ledger: Ledger, status: int) -> dict[int, list[int]]:
+def samples_with_status(ledger: Ledger, status: int) -> dict[int, list[int]]:
     """The samples that have ended in a status, by cell."""
-    found: dict[int, list[int]] = {}
-    asked = "SELECT cell, sample FROM sample WHERE status = ? ORDER BY cell, sample"
-    for cell, sample in ledger.connection.execute(asked, (status,)):
-        found.setdefault(cell, []).append(sample)
-    return found
+    results: dict[int, list[int]] = {}
+    requested = "SELECT cell, sample FROM sample WHERE status = ? ORDER BY cell, sample"
+    for cell, sample in ledger.connection.execute(requested, (status,)):
+        results.setdefault(cell, []).append(sample)
+    return results
 
 
 def broken_and_passes(ledger: Ledger) -> dict[int, tuple[int, int]]:
     """By cell how many samples are broken, and the forward and backward passes spent."""
     query = "SELECT cell, sum(status = ?), sum(forwards + backwards) FROM sample GROUP BY cell"
-    return {cell: (broken, passes)
-            for cell, broken, passes in ledger.connection.execute(query, (int(Status.BROKEN),))}  # fmt: skip
+    return {cell: (broken, passes) for cell, broken, passes in ledger.connection.execute(query, (int(Status.BROKEN),))}
 
 
-def remove(ledger: Ledger, table: str, *key: str) -> None:
+def remove_row(ledger: Ledger, table: str, *key: str) -> None:
     """Remove a row, with all that belongs to it, and its digest.
 
     Args:
@@ -45,27 +46,27 @@ def remove(ledger: Ledger, table: str, *key: str) -> None:
         table: ``cell``, ``shard``, ``data``, ``answer``, ``meta``, ``event`` or ``plan``.
         key: of the row, as in the name of its digest.
     """
-    if not is_name("/".join((table, *key))):
-        with ledger.together() as db:
-            unseal(db, "/".join((table, *key)))
+    if not is_digest_name("/".join((table, *key))):
+        with ledger.transaction() as db:
+            remove_digest(db, "/".join((table, *key)))
         return
     if table == "shard":
-        ledger.drop(int(key[0]), int(key[1]))
+        ledger.drop_shard(int(key[0]), int(key[1]))
         return
     column = {"cell": "id", "data": "digest", "answer": "key", "meta": "name", "event": "rowid"}.get(table)
-    with ledger.together() as db:
+    with ledger.transaction() as db:
         if table == "cell":
             for inner in ("sample", "shard"):
                 db.execute(f"DELETE FROM {inner} WHERE cell = ?", key)  # noqa: S608 (our own tables)
             db.execute("DELETE FROM seal WHERE name LIKE ?", (f"shard/{key[0]}/%",))
         where = "" if column is None else f" WHERE {column} = ?"
         db.execute(f"DELETE FROM {table}{where}", () if column is None else key)  # noqa: S608
-        unseal(db, "/".join((table, *key)))
+        remove_digest(db, "/".join((table, *key)))
 
 
-def remove_strays(ledger: Ledger, cell: int) -> None:
+def remove_stray_samples(ledger: Ledger, cell: int) -> None:
     """Remove the samples of a cell that belong to no shard."""
-    with ledger.together() as db:
+    with ledger.transaction() as db:
         inside = "shard.cell = sample.cell AND sample.sample >= first AND sample.sample < first + count"
         statement = f"DELETE FROM sample WHERE cell = ? AND NOT EXISTS (SELECT 1 FROM shard WHERE {inside})"  # noqa: S608
         db.execute(statement, (cell,))

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.diagnostics import Answer
-from assay.store.claims import Claimed, judged
+from assay.store.claims import ClaimResult, judge_claims
 from assay.store.ledger import Ledger
 from assay.store.results import Study
 
 
 @dataclass(frozen=True)
-class Finding:
+class DiagnosticResult:
     """One answer of a diagnostic.
 
     Attributes:
@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Extras:
+class StudyExtras:
     """What a study tells besides its attacks.
 
     Attributes:
@@ -45,25 +45,36 @@ class Extras:
     """
 
     about: str = ""
-    claims: tuple[Claimed, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    claims: tuple[ClaimResult, ...] = ()
+    findings: tuple[DiagnosticResult, ...] = ()
 
 
-def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> Extras:
+def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
     """What a study tells besides its attacks."""
-    answers = [found for key in ledger.meta("answers") or () if (found := ledger.answer(key)) is not None]
+    answers = [result for key in ledger.meta("answers") or () if (result := ledger.answer(key)) is not None]
     used = {entry.data for entry, _ in ledger.plan()}
     names = [about["name"] for digest, about in ledger.data().items() if digest in used]
     by_data = dict(zip(names, studies, strict=True))
     findings = tuple(
-        Finding(f"answer-{i + 1}", a["title"], a["question"], a["verdict"], tuple(a["figures"]), tuple(a["frame"]),
-                "the ledger")
+        DiagnosticResult(
+            f"answer-{i + 1}",
+            a["title"],
+            a["question"],
+            a["verdict"],
+            tuple(a["figures"]),
+            tuple(a["frame"]),
+            "the ledger",
+        )
         for i, a in enumerate(answers)
-    )  # fmt: skip
-    return Extras(ledger.meta("about") or "", judged(ledger.meta("claims") or (), by_data, answers), findings)
+    )
+    return StudyExtras(
+        ledger.meta("about") or "", judge_claims(ledger.meta("claims") or (), by_data, answers), findings
+    )
 
 
-def rows_of(answer: Answer) -> list[dict[str, Any]]:
+def finite_rows(answer: Answer) -> list[dict[str, Any]]:
     """An answer's records as JSON can hold them: None for what is not finite."""
-    return [{key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-            for row in answer.frame()]  # fmt: skip
+    return [
+        {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+        for row in answer.frame()
+    ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.core.outcome import Status
 from assay.data import Dataset
-from assay.store.ledger import Part
+from assay.store.columns import Shard
 from assay.util.files import run_of, sha256
 from assay.util.tensors import read_tensors, write_tensors
 from assay.util.validate import described, one_of, reject
@@ -20,7 +20,7 @@ KEEP = ("all", "broken", "none")
 """Which images are kept: all that were attacked, those of broken samples, none."""
 
 
-def inside(folder: Path, name: str) -> Path:
+def resolve_inside(folder: Path, name: str) -> Path:
     """A file of a run by the name that its ledger gives it.
 
     Raises:
@@ -32,7 +32,7 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def kept(images: Tensor, status: Tensor, keep: str) -> tuple[Tensor, Tensor]:
+def select_kept(images: Tensor, status: Tensor, keep: str) -> tuple[Tensor, Tensor]:
     """The images to keep, and which samples (from 0) they belong to.
 
     Args:
@@ -47,7 +47,7 @@ def kept(images: Tensor, status: Tensor, keep: str) -> tuple[Tensor, Tensor]:
     return images[at], at
 
 
-def write_part(folder: Path, name: str, images: Tensor, at: Tensor) -> tuple[str, str]:
+def write_images(folder: Path, name: str, images: Tensor, at: Tensor) -> tuple[str, str]:
     """Write the images of a shard; whole or not at all.
 
     Returns:
@@ -83,7 +83,7 @@ def is_of_run(path: Path, run: str, *, unnumbered: bool = False) -> bool:
     return about.get("run") == run if "run" in about else unnumbered and "count" in about
 
 
-def looker(folder: Path, parts: list[Part]) -> Callable[[int], Tensor | None]:
+def image_reader(folder: Path, parts: list[Shard]) -> Callable[[int], Tensor | None]:
     """A function from a sample to its image, or None where none was kept.
 
     Files are read when they are asked for, and compared with their SHA-256 the first time.
@@ -93,7 +93,7 @@ def looker(folder: Path, parts: list[Part]) -> Callable[[int], Tensor | None]:
     def look(sample: int) -> Tensor | None:
         for part in parts:
             if part.images is not None and part.first <= sample < part.first + part.count:
-                path = inside(folder, part.images)
+                path = resolve_inside(folder, part.images)
                 if part.images not in whole:
                     whole[part.images] = path.is_file() and sha256(path) == part.sha256
                 return _from(path, sample - part.first) if whole[part.images] else None
@@ -110,14 +110,19 @@ def _from(path: Path, row: int) -> Tensor | None:
             at = (file.get_tensor("sample") == row).nonzero().squeeze(1)
             if not len(at):
                 return None
-            found: Tensor = file.get_slice("images")[int(at[0])]
-            return found
+            result: Tensor = file.get_slice("images")[int(at[0])]
+            return result
     except (SafetensorError, OSError):  # lost or damaged, which `verify` tells: the numbers are in the ledger
         return None
 
 
-def store_data(folder: Path, data: Dataset) -> str:
+def store_data(folder: Path, data: Dataset, digest: str = "") -> str:
     """Keep a copy of the attacked images in the run's folder, so that all else can be made from the folder alone.
+
+    Args:
+        folder: the run's.
+        data: images and labels.
+        digest: of the data, if it is known already.
 
     Returns:
         The file, relative to the folder.
@@ -125,7 +130,7 @@ def store_data(folder: Path, data: Dataset) -> str:
     Raises:
         ValueError: a copy is there, and is not of these images.
     """
-    name = f"{DATA}/{data.digest[:16]}.safetensors"
+    name = f"{DATA}/{(digest or data.digest)[:16]}.safetensors"
     if (folder / name).is_file():
         load_data(folder / name)
         return name
@@ -147,13 +152,14 @@ def load_data(path: Path) -> Dataset:
     expected = f"the data that the run was made with at {path} (restore the file, or delete it and repeat the command)"
     try:
         about, tensors = read_tensors(path, "assay-data", "data")
-        found = Dataset(tensors["x"], tensors["y"], tuple(about["classes"]), tensors.get("masks"), about["name"],
-                        about["source"])  # fmt: skip
+        result = Dataset(
+            tensors["x"], tensors["y"], tuple(about["classes"]), tensors.get("masks"), about["name"], about["source"]
+        )
     except (ValueError, KeyError, TypeError) as error:
         reject("data", expected, described(f"a damaged file: {error}"))
-    if found.digest[:16] != path.stem:
+    if result.digest[:16] != path.stem:
         reject("data", expected, described("a damaged file: other images, labels, classes or masks"))
-    return found
+    return result
 
 
 def run_data(folder: Path, digest: str, about: Mapping[str, Any]) -> Dataset:
@@ -163,7 +169,7 @@ def run_data(folder: Path, digest: str, about: Mapping[str, Any]) -> Dataset:
         FileNotFoundError: the copy is gone.
         ValueError: it is damaged, or another one.
     """
-    found = load_data(inside(folder, about["file"]))
-    if found.digest != digest:
+    result = load_data(resolve_inside(folder, about["file"]))
+    if result.digest != digest:
         reject("data", f"the data of the run, SHA-256 {digest[:16]}…, at {about['file']}", described("other data"))
-    return found
+    return result

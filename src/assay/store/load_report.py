@@ -3,45 +3,48 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from assay.core.outcome import Status
+from assay.data import Dataset
 from assay.masks import SpectralResidual
-from assay.store.columns import Words, outcome_of
-from assay.store.image_store import looker, run_data
-from assay.store.ledger import Entry, Ledger, Part
-from assay.store.results import Answered, Cell, Checked, Study
+from assay.store.columns import Cell, CellNames, Shard, outcome_of
+from assay.store.image_store import image_reader, run_data
+from assay.store.ledger import Ledger
+from assay.store.results import CellResult, CheckAnswer, GradeReport, Study
 from assay.trust.registry import CHECKS
 
 _SALIENT = 512
 """Sides of images up to this many pixels get a saliency map in the gallery."""
 
 
-def studies_of(folder: Path, ledger: Ledger) -> tuple[Study, ...]:
+def studies_of(folder: Path, ledger: Ledger, known: Mapping[str, Dataset] = MappingProxyType({})) -> tuple[Study, ...]:
     """The studies of a run, one a data set.
 
     Args:
         folder: the run's.
         ledger: its ledger.
+        known: data that this process has in memory, by digest; others are read from the run's copies.
 
     Raises:
         ValueError: results, or the copy of the data, are not as they were written.
     """
     ledger.require_rows()
-    plan, parts = ledger.plan(), ledger.parts()
+    plan, parts = ledger.plan(), ledger.shards()
     return tuple(
-        _study(folder, ledger, digest, about, [(e, w) for e, w in plan if e.data == digest], parts)
+        _study(folder, ledger, digest, about, known.get(digest), [(e, w) for e, w in plan if e.data == digest], parts)
         for digest, about in ledger.data().items()
         if any(entry.data == digest for entry, _ in plan)
     )
 
 
 def cell_of(
-    folder: Path, ledger: Ledger, entry: Entry, words: Words, parts: Sequence[Part], shape: Sequence[int]
-) -> Cell:
+    folder: Path, ledger: Ledger, entry: Cell, words: CellNames, parts: Sequence[Shard], shape: Sequence[int]
+) -> CellResult:
     """One cell, its numbers from the ledger, its images when they are asked for."""
     outcome = outcome_of(
         ledger.columns(entry),
@@ -52,7 +55,7 @@ def cell_of(
         events=[event for part in parts for event in part.events],
         errors=ledger.errors(entry),
     )
-    return Cell(
+    return CellResult(
         model=words.model,
         attack=words.attack,
         family=words.family,
@@ -60,7 +63,7 @@ def cell_of(
         outcome=outcome,
         eps=words.eps,
         curve=words.curve,
-        attacked=looker(folder, list(parts)),
+        attacked=image_reader(folder, list(parts)),
     )
 
 
@@ -69,19 +72,22 @@ def _study(
     ledger: Ledger,
     digest: str,
     about: Mapping[str, Any],
-    plan: Sequence[tuple[Entry, Words]],
-    parts: Mapping[int, list[Part]],
+    known: Dataset | None,
+    plan: Sequence[tuple[Cell, CellNames]],
+    parts: Mapping[int, list[Shard]],
 ) -> Study:
-    data = run_data(folder, digest, about)
+    data = run_data(folder, digest, about) if known is None else known
     shape = tuple(data.x.shape[1:])
-    cells = [_with_labels(cell_of(folder, ledger, entry, words, parts.get(entry.id, []), shape), data.y)
-             for entry, words in plan]  # fmt: skip
-    told: Mapping[str, Any] = ledger.meta("told") or {}
+    cells = [
+        _with_labels(cell_of(folder, ledger, entry, words, parts.get(entry.id, []), shape), data.y)
+        for entry, words in plan
+    ]
+    info: Mapping[str, Any] = ledger.meta("told") or {}
     present = {cell.budget for cell in cells}
     if present != {"none"}:  # what an attack breaks at any distance is no claim about a budget
         present.discard("none")
     return Study(
-        title=about.get("title") or told.get("title", ""),
+        title=about.get("title") or info.get("title", ""),
         dataset=f"{about['name']}, {len(data)} images" if about["name"] else f"{len(data)} images",
         classes=data.classes,
         x=data.x,
@@ -89,44 +95,49 @@ def _study(
         masks=None if data.masks is None else data.masks.float(),
         saliency=_saliency if len(data) and max(shape[1:]) <= _SALIENT else None,
         cells=tuple(cells),
-        command=told.get("command", ""),
-        facts={**told.get("facts", {}), "data SHA-256": data.digest[:16], **told.get("settings", {})},
+        command=info.get("command", ""),
+        facts={**info.get("facts", {}), "data SHA-256": digest[:16], **info.get("settings", {})},
         warnings=(
-            *told.get("notes", ()),
+            *info.get("notes", ()),
             *about.get("warnings", ()),
             *_events(cells),
-            *dict.fromkeys(text for _, text in ledger.told()),
+            *dict.fromkeys(text for _, text in ledger.events()),
         ),
-        headline=tuple(b for b in told.get("headline", ()) if b in present),
+        headline=tuple(b for b in info.get("headline", ()) if b in present),
         checked=_checked(ledger, about["name"], tuple(dict.fromkeys(cell.model for cell in cells))),
     )
 
 
-def _checked(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str, Checked]:
-    keys, found = ledger.meta("checks") or {}, {}
+def _checked(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str, GradeReport]:
+    keys, result = ledger.meta("checks") or {}, {}
     for model in models:
-        told = ledger.answer(keys.get(f"{data}/{model}", ""))
-        if told is not None:
+        text = ledger.answer(keys.get(f"{data}/{model}", ""))
+        if text is not None:
             answers = tuple(
-                Answered(a["check"], CHECKS[a["check"]].title if a["check"] in CHECKS else "", a["level"], a["text"],
-                         a["about"])
-                for a in told["checks"]
-            )  # fmt: skip
-            found[model] = Checked(told["grade"], tuple(told["why"]), answers)
-    return found
+                CheckAnswer(
+                    a["check"],
+                    CHECKS[a["check"]].title if a["check"] in CHECKS else "",
+                    a["level"],
+                    a["text"],
+                    a["about"],
+                )
+                for a in text["checks"]
+            )
+            result[model] = GradeReport(text["grade"], tuple(text["why"]), answers)
+    return result
 
 
-def _with_labels(cell: Cell, y: Tensor) -> Cell:
+def _with_labels(cell: CellResult, y: Tensor) -> CellResult:
     """Samples that were not run have labels, too; those that were keep what the ledger says."""
     labels = torch.where(cell.outcome.status == int(Status.NOT_RUN), y, cell.outcome.y)
     return replace(cell, outcome=replace(cell.outcome, y=labels))
 
 
-def _events(cells: Sequence[Cell]) -> list[str]:
+def _events(cells: Sequence[CellResult]) -> list[str]:
     return [f"{cell.model}, {cell.attack}: {text}" for cell in cells for text in cell.outcome.events]
 
 
 def _saliency(x: Tensor) -> Tensor:
     with torch.no_grad():
-        found: Tensor = SpectralResidual()(x)
-    return found
+        result: Tensor = SpectralResidual()(x)
+    return result

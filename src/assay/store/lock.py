@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from assay.store.sqlite import connected
+from assay.store.sqlite import connect
 from assay.util.output_folder import (
     LEDGER,
     LOCK,
@@ -26,7 +26,7 @@ _PATIENCE = 1.0
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def hold_run(folder: Path) -> Iterator[None]:
     """Hold a run's folder: no other process writes to it meanwhile.
 
     Args:
@@ -36,15 +36,15 @@ def held(folder: Path) -> Iterator[None]:
         ValueError: another process holds it, or it holds other people's files and no run, or a ledger that is none.
         OSError: it cannot be written to.
     """
-    require_own(folder)
+    require_own_folder(folder)
     if (folder / LEDGER).exists():  # somebody else's file of that name: no lock is left beside it
-        connected(folder / LEDGER, write=False).close()
+        connect(folder / LEDGER, write=False).close()
     with locked(folder, _PATIENCE):
-        require_own(folder)
+        require_own_folder(folder)
         yield
 
 
-def require_own(folder: Path) -> None:
+def require_own_folder(folder: Path) -> None:
     """Refuse a folder in which there is something, and no ledger.
 
     Raises:
@@ -55,13 +55,16 @@ def require_own(folder: Path) -> None:
     if not (folder / LEDGER).exists():
         known = read_record(folder)
         if known is not None and known.command != COMMAND:
-            reject("out", "a new or empty folder, or that of an earlier run (choose another with -o)",
-                   described(f"{folder}, a folder of assay {known.command}"))  # fmt: skip
+            reject(
+                "out",
+                "a new or empty folder, or that of an earlier run (choose another with -o)",
+                described(f"{folder}, a folder of assay {known.command}"),
+            )
         if known is None or {name.partition("/")[0] for name in known.files}.isdisjoint(foreign(folder)):
             require_empty(folder)
 
 
-def own_folder(folder: Path, *files: str) -> None:
+def claim_run_folder(folder: Path, *files: str) -> None:
     """Record that a folder belongs to a run, before there is a ledger.
 
     Args:

@@ -11,8 +11,12 @@ from assay.util.files import atomic_write, sha256
 from assay.util.validate import described, reject
 
 MANIFEST = "manifest.json"
-INNER = ("models/*/model.safetensors", "models/*/history.json", "models/*/trail/*.safetensors",
-         "signatures/identifier.safetensors")  # fmt: skip
+INNER = (
+    "models/*/model.safetensors",
+    "models/*/history.json",
+    "models/*/trail/*.safetensors",
+    "signatures/identifier.safetensors",
+)
 """The weights that a study trains, relative to its folder."""
 _REMADE = ("summary.json", "samples.csv", "samples.parquet", "report.html")
 
@@ -43,14 +47,15 @@ def write_manifest(folder: Path, ledger: Ledger, before: Mapping[str, Any]) -> P
         ledger: its ledger.
         before: what the manifest has said of files that have not been made since.
     """
-    made = [folder / name for name in files(ledger) if name != MANIFEST]
+    items = [folder / name for name in files(ledger) if name != MANIFEST]
     inner = [path for pattern in INNER for path in folder.glob(pattern)]
-    kept = sorted({path for path in (*made, *inner) if path.is_file()})
-    told = {path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-            for path in kept}  # fmt: skip
-    told |= {name: about for name, about in before.items() if name in told and name not in _REMADE}
-    text = json.dumps({"format": 1, "files": told}, indent=1)
-    ledger.keep(manifest=[*(ledger.meta("manifest") or [])[-1:], hashlib.sha256(text.encode()).hexdigest()])
+    kept = sorted({path for path in (*items, *inner) if path.is_file()})
+    lines = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in kept
+    }
+    lines |= {name: about for name, about in before.items() if name in lines and name not in _REMADE}
+    text = json.dumps({"format": 1, "files": lines}, indent=1)
+    ledger.set_meta(manifest=[*(ledger.meta("manifest") or [])[-1:], hashlib.sha256(text.encode()).hexdigest()])
     return atomic_write(folder / MANIFEST, text)
 
 
@@ -61,7 +66,7 @@ def files(ledger: Ledger) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*(ledger.meta("files") or ()), *images, *data)))
 
 
-def own(ledger: Ledger, *names: str) -> None:
+def register_files(ledger: Ledger, *names: str) -> None:
     """Name files before they are written.
 
     Raises:
@@ -72,7 +77,10 @@ def own(ledger: Ledger, *names: str) -> None:
     strange = [name for name in new if (ledger.path.parent / name).exists()]
     if strange:
         got = f"{', '.join(strange)} in {ledger.path.parent}, which this run did not write"
-        reject("out", "no other files of the names that a run writes (move them, or choose another folder with -o)",
-               described(got))  # fmt: skip
+        reject(
+            "out",
+            "no other files of the names that a run writes (move them, or choose another folder with -o)",
+            described(got),
+        )
     if new:
-        ledger.keep(files=[*known, *new])
+        ledger.set_meta(files=[*known, *new])

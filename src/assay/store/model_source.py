@@ -12,7 +12,7 @@ from assay.models import load as load_model
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a process gets a model from.
 
     Attributes:
@@ -25,7 +25,7 @@ class Source:
     recipe: tuple[tuple[str, Any], ...] = ()
     defence: str | None = None
 
-    def within(self, folder: Path) -> dict[str, Any]:
+    def to_json(self, folder: Path) -> dict[str, Any]:
         """What JSON can hold; a file inside a folder by its place there, so that the folder may be moved."""
         path = Path(self.spec).absolute()
         inside = path.is_file() and path.is_relative_to(folder.absolute())
@@ -33,12 +33,12 @@ class Source:
         return {"spec": spec, "recipe": list(self.recipe), "defence": self.defence, "inside": inside}
 
     @staticmethod
-    def told(told: Mapping[str, Any], folder: Path) -> "Source":
-        """The source that `within` has told."""
-        spec = str(folder / told["spec"]) if told["inside"] else told["spec"]
-        return Source(spec, tuple((key, value) for key, value in told["recipe"]), told["defence"])
+    def from_json(info: Mapping[str, Any], folder: Path) -> "ModelSource":
+        """The source that `to_json` has made."""
+        spec = str(folder / info["spec"]) if info["inside"] else info["spec"]
+        return ModelSource(spec, tuple((key, value) for key, value in info["recipe"]), info["defence"])
 
-    def make(self) -> nn.Module:
+    def load(self) -> nn.Module:
         """The model, in evaluation mode."""
         model = load_model(self.spec, recipe=dict(self.recipe) if self.recipe else None)
         return model if self.defence is None else defend(model, self.defence)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.model_calls import classify
-from assay.core.model_state import seeded, untouched
+from assay.core.model_state import preserve_state, seeded
 from assay.core.outcome import MEASURES, TOLERANCE, Status
 from assay.data import Dataset
 from assay.defences import adaptation_of
-from assay.store.image_store import inside
-from assay.store.ledger import Entry, Part
+from assay.store.columns import Cell, Shard
+from assay.store.image_store import resolve_inside
 from assay.util.files import sha256
 from assay.util.tensors import read_tensors
 
@@ -31,7 +31,7 @@ _DECIDED = (int(Status.MISCLASSIFIED), int(Status.BROKEN), int(Status.SURVIVED))
 
 
 @dataclass(frozen=True)
-class Known:
+class CleanAnswers:
     """A model and what it says of the clean images.
 
     Attributes:
@@ -45,7 +45,7 @@ class Known:
 
 
 @dataclass
-class Rechecked:
+class RecheckResult:
     """What a cell's check has found.
 
     Attributes:
@@ -61,7 +61,7 @@ class Rechecked:
     unseen: int = 0
 
 
-def known_of(model: nn.Module, data: Dataset) -> Known:
+def clean_answers_of(model: nn.Module, data: Dataset) -> CleanAnswers:
     """A model with its classes for the clean images.
 
     Raises:
@@ -70,25 +70,25 @@ def known_of(model: nn.Module, data: Dataset) -> Known:
     logits = _logits(model, data.images())
     again = _logits(model, data.images(slice(0, _BATCH)), seed=1)
     if not torch.allclose(logits[:_BATCH], again, rtol=1e-4, atol=1e-6, equal_nan=True):
-        return Known(model, None)
+        return CleanAnswers(model, None)
     best = logits.topk(2, 1).values
     near = best[:, 0] - best[:, 1] <= _clear(logits)
-    return Known(model, torch.where(near | ~logits.isfinite().all(1), -1, logits.argmax(1)))
+    return CleanAnswers(model, torch.where(near | ~logits.isfinite().all(1), -1, logits.argmax(1)))
 
 
-def recheck(
+def recheck_cell(
     folder: Path,
     label: str,
-    entry: Entry,
+    entry: Cell,
     columns: Mapping[str, Any],
     errors: Mapping[int, str],
-    parts: Sequence[Part],
+    parts: Sequence[Shard],
     data: Dataset,
-    known: Known | None,
+    known: CleanAnswers | None,
     *,
     adapted: bool,
     complete: bool,
-) -> Rechecked:
+) -> RecheckResult:
     """Compare the results of a cell with all that can be computed anew.
 
     Args:
@@ -104,31 +104,31 @@ def recheck(
         complete: whether the run has come to its end: then every sample has a result.
     """
     if entry.n != len(data):
-        return Rechecked([f"{label}: {entry.n} samples, where the data have {len(data)}"])
+        return RecheckResult([f"{label}: {entry.n} samples, where the data have {len(data)}"])
     if any(part.first < 0 or part.first + part.count > entry.n for part in parts):
-        return Rechecked([f"{label}: a shard reaches beyond the {entry.n} samples"])
-    found = Rechecked([f"{label}: {text}" for text in _numbers(entry, columns, errors, data, complete=complete)])
+        return RecheckResult([f"{label}: a shard reaches beyond the {entry.n} samples"])
+    result = RecheckResult([f"{label}: {text}" for text in _numbers(entry, columns, errors, data, complete=complete)])
     if known is not None and known.clean is not None:
-        found.faults += [f"{label}: {text}" for text in _clean(columns, known.clean)]
+        result.faults += [f"{label}: {text}" for text in _clean(columns, known.clean)]
     for part in parts:
-        found.faults += [f"{label}: {text}" for text in _unkept(folder, part, columns)]
+        result.faults += [f"{label}: {text}" for text in _unkept(folder, part, columns)]
         at, images = _images(folder, part)
         if part.keep in (None, "none"):  # None: a ledger of the first version, which may have kept them for all that
             status = columns["status"][part.first : part.first + part.count]
-            found.unseen += int((np.delete(status, at.numpy()) == int(Status.BROKEN)).sum())
+            result.unseen += int((np.delete(status, at.numpy()) == int(Status.BROKEN)).sum())
         if len(at):
             index = at + part.first
-            found.faults += [f"{label}: {text}" for text in _sizes(images, index, columns, data)]
-            found.measured += int((torch.from_numpy(columns["status"])[index] == int(Status.BROKEN)).sum())
+            result.faults += [f"{label}: {text}" for text in _sizes(images, index, columns, data)]
+            result.measured += int((torch.from_numpy(columns["status"])[index] == int(Status.BROKEN)).sum())
             if known is not None:
                 doubts, flipped = _shown(images, index, columns, data, known.model, adapted=adapted)
-                found.faults += [f"{label}: {text}" for text in doubts]
-                found.flipped += flipped
-    return found
+                result.faults += [f"{label}: {text}" for text in doubts]
+                result.flipped += flipped
+    return result
 
 
 def _numbers(
-    entry: Entry, columns: Mapping[str, Any], errors: Mapping[int, str], data: Dataset, *, complete: bool
+    entry: Cell, columns: Mapping[str, Any], errors: Mapping[int, str], data: Dataset, *, complete: bool
 ) -> Iterator[str]:
     """What numbers say against each other, and against the data."""
     status, y, size = columns["status"], data.y.numpy(), columns["size"]
@@ -172,7 +172,7 @@ def _clean(columns: Mapping[str, Any], clean: Tensor) -> Iterator[str]:
         yield f"the model takes clean sample {i} for class {now[i]}, the ledger says {said[i]}"
 
 
-def _unkept(folder: Path, part: Part, columns: Mapping[str, Any]) -> Iterator[str]:
+def _unkept(folder: Path, part: Shard, columns: Mapping[str, Any]) -> Iterator[str]:
     """Samples whose image ought to have been kept, and was not, or the other way round."""
     status = columns["status"][part.first : part.first + part.count]
     wanted = np.isin(status, _ATTACKED) if part.keep == "all" else status == int(Status.BROKEN)
@@ -187,10 +187,10 @@ def _unkept(folder: Path, part: Part, columns: Mapping[str, Any]) -> Iterator[st
         yield f"sample {part.first + i} has no image, though images were kept"
 
 
-def _images(folder: Path, part: Part) -> tuple[Tensor, Tensor]:
+def _images(folder: Path, part: Shard) -> tuple[Tensor, Tensor]:
     """The kept images of a part, and which samples of it they belong to; none where the file has changed."""
     nothing = torch.zeros(0, dtype=torch.long), torch.zeros(0)
-    path = None if part.images is None else inside(folder, part.images)
+    path = None if part.images is None else resolve_inside(folder, part.images)
     if path is None or not path.is_file() or sha256(path) != part.sha256:
         return nothing
     try:
@@ -205,8 +205,13 @@ def _sizes(images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Data
     """Images outside the box, and norms that are not those in the ledger."""
     delta = (images.double() - data.images(index).double()).abs()
     changed = delta > 0
-    sizes = {"linf": delta.flatten(1).amax(1), "l2": delta.flatten(1).norm(dim=1), "l1": delta.flatten(1).sum(1),
-             "l0": changed.flatten(1).sum(1), "pixels": changed.any(1).flatten(1).sum(1)}  # fmt: skip
+    sizes = {
+        "linf": delta.flatten(1).amax(1),
+        "l2": delta.flatten(1).norm(dim=1),
+        "l1": delta.flatten(1).sum(1),
+        "l0": changed.flatten(1).sum(1),
+        "pixels": changed.any(1).flatten(1).sum(1),
+    }
     status = columns["status"][index.numpy()]
     outside = (~images.isfinite() | (images < 0) | (images > 1)).flatten(1).any(1)
     for place, sample in enumerate(index.tolist()):
@@ -214,10 +219,12 @@ def _sizes(images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Data
             continue
         if outside[place]:
             yield f"the image of sample {sample} leaves [0, 1]"
-        for norm, found in sizes.items():
-            if not np.isclose(float(found[place]), columns[norm][sample], rtol=1e-5, atol=1e-6):
-                yield (f"the {norm} norm of sample {sample} is {float(found[place]):.6g}, "
-                       f"the ledger says {columns[norm][sample]:.6g}")  # fmt: skip
+        for norm, result in sizes.items():
+            if not np.isclose(float(result[place]), columns[norm][sample], rtol=1e-5, atol=1e-6):
+                yield (
+                    f"the {norm} norm of sample {sample} is {float(result[place]):.6g}, "
+                    f"the ledger says {columns[norm][sample]:.6g}"
+                )
 
 
 def _shown(
@@ -250,13 +257,19 @@ def _shown(
     size = torch.from_numpy(columns["size"][index.numpy()])
     missing = torch.isin(status, torch.tensor([int(s) for s in (Status.SURVIVED, Status.INVALID, Status.ERROR)]))
     hidden = (missing & fooled & sure & ~(size > 1 + TOLERANCE)).nonzero().squeeze(1).tolist()
-    faults += [f"sample {int(index[i])} is called {Status(int(status[i])).label}, and its image fools the model"
-               for i in hidden]  # fmt: skip
+    faults += [
+        f"sample {int(index[i])} is called {Status(int(status[i])).label}, and its image fools the model"
+        for i in hidden
+    ]
     said = torch.from_numpy(columns["predicted"][index.numpy()])
     decided = broken | (status == int(Status.SURVIVED))
     other = ((said != logits.argmax(1)) & sure & decided).nonzero().squeeze(1).tolist()
-    faults += [f"the model takes the image of sample {int(index[i])} for class {int(logits[i].argmax())}, the ledger "
-               f"says {int(said[i])}" for i in other if i not in missed]  # fmt: skip
+    faults += [
+        f"the model takes the image of sample {int(index[i])} for class {int(logits[i].argmax())}, the ledger "
+        f"says {int(said[i])}"
+        for i in other
+        if i not in missed
+    ]
     return faults, flipped
 
 
@@ -271,7 +284,7 @@ def _by_chance(draw: Callable[[int], Tensor], first: Tensor) -> tuple[list[str],
 
 
 def _logits(model: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
-    with untouched(model), torch.no_grad(), seeded(seed, {images.device}):
+    with preserve_state(model), torch.no_grad(), seeded(seed, {images.device}):
         return torch.cat([classify(model, part) for part in images.split(_BATCH)])
 
 

@@ -14,7 +14,7 @@ _NAME, _SENTENCE, _PAGE = 120, 600, 4000
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResult:
     """One attack on one model.
 
     Attributes:
@@ -43,12 +43,12 @@ class Cell:
 
     def image(self, sample: int) -> Tensor | None:
         """The image after the attack, ``(c, h, w)``; None if it was not kept."""
-        found = self.outcome.images[sample] if self.attacked is None else self.attacked(sample)
-        return None if found is None else found.detach().cpu().float()
+        result = self.outcome.images[sample] if self.attacked is None else self.attacked(sample)
+        return None if result is None else result.detach().cpu().float()
 
 
 @dataclass(frozen=True)
-class Answered:
+class CheckAnswer:
     """What one check has said.
 
     Attributes:
@@ -67,7 +67,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Checked:
+class GradeReport:
     """How far a model's numbers can be believed.
 
     Attributes:
@@ -78,7 +78,7 @@ class Checked:
 
     grade: str
     why: tuple[str, ...]
-    answers: tuple[Answered, ...] = ()
+    answers: tuple[CheckAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class Study:
     y: Tensor
     masks: Tensor | None
     saliency: Tensor | Callable[[Tensor], Tensor] | None
-    cells: tuple[Cell, ...]
+    cells: tuple[CellResult, ...]
     command: str
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     headline: tuple[str, ...] = ()
-    checked: Mapping[str, Checked] = field(default_factory=dict)
+    checked: Mapping[str, GradeReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4:
@@ -149,14 +149,14 @@ class Study:
         """Names of the models, in the order of the cells."""
         return tuple(dict.fromkeys(cell.model for cell in self.cells))
 
-    def of(self, model: str) -> tuple[Cell, ...]:
+    def of(self, model: str) -> tuple[CellResult, ...]:
         """The cells of one model."""
         return tuple(cell for cell in self.cells if cell.model == model)
 
     def image(self, sample: int) -> Tensor:
         """A clean image, ``(c, h, w)`` in [0, 1]."""
-        found = self.x[sample].detach().cpu()
-        return found.float() / 255 if found.dtype == torch.uint8 else found.float()
+        result = self.x[sample].detach().cpu()
+        return result.float() / 255 if result.dtype == torch.uint8 else result.float()
 
     def salience(self, sample: int) -> Tensor | None:
         """The saliency map of a sample, ``(1, h, w)``; None without."""
@@ -171,7 +171,7 @@ class Study:
         return self.classes[label] if label < len(self.classes) else f"class {label}"
 
 
-def gathered(studies: Study | Sequence[Study]) -> tuple[Study, ...]:
+def as_studies(studies: Study | Sequence[Study]) -> tuple[Study, ...]:
     """One study or several as a tuple.
 
     Args:
@@ -196,7 +196,7 @@ def gathered(studies: Study | Sequence[Study]) -> tuple[Study, ...]:
     return tuple(studies)
 
 
-def shown(study: Study) -> Study:
+def sanitise_study(study: Study) -> Study:
     """The study with every text made fit to show; different names stay different.
 
     Args:
@@ -237,16 +237,16 @@ def shown(study: Study) -> Study:
         facts={plain(name, _NAME): plain(value, _SENTENCE) for name, value in study.facts.items()},
         warnings=tuple(plain(text, _SENTENCE) for text in study.warnings),
         headline=tuple(budgets[budget] for budget in study.headline),
-        checked={models[name]: _told(found) for name, found in study.checked.items() if name in models},
+        checked={models[name]: _told(result) for name, result in study.checked.items() if name in models},
     )
 
 
-def _told(found: Checked) -> Checked:
+def _told(result: GradeReport) -> GradeReport:
     answers = tuple(
         replace(a, title=plain(a.title), text=plain(a.text, _SENTENCE), about=plain(a.about) if a.about else "")
-        for a in found.answers
+        for a in result.answers
     )
-    return replace(found, grade=plain(found.grade), answers=answers)
+    return replace(result, grade=plain(result.grade), answers=answers)
 
 
 def _shaped(name: str, value: Tensor, shape: tuple[int, ...]) -> None:

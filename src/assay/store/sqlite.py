@@ -10,8 +10,26 @@ from assay.util.files import atomic_write
 from assay.util.output_folder import LEDGER
 from assay.util.validate import described, reject
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs",
-                      "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "9p", "orangefs"})  # fmt: skip
+_NETWORK = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "afs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "glusterfs",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "9p",
+        "orangefs",
+    }
+)
 FORMAT = 2
 NAME = LEDGER
 _SQL = {int: "INTEGER NOT NULL", float: "REAL"}
@@ -39,7 +57,7 @@ CREATE TABLE seal(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL) STRICT, WITHOUT R
 _TABLES = frozenset({"meta", "data", "cell", "plan", "shard", "sample", "answer", "event"})
 
 
-def connected(path: Path, *, write: bool) -> sqlite3.Connection:
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Open a ledger's file, and check that it is one.
 
     A new one is written whole, so that a ledger without content is never the trace of a kill.
@@ -82,8 +100,8 @@ def _text(content: bytes) -> str:
 
 def format_of(connection: sqlite3.Connection) -> int:
     """The format of a ledger."""
-    with closing(connection.execute("PRAGMA user_version")) as asked:
-        return int(asked.fetchone()[0])
+    with closing(connection.execute("PRAGMA user_version")) as requested:
+        return int(requested.fetchone()[0])
 
 
 def convert(connection: sqlite3.Connection) -> None:

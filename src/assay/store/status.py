@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.core.outcome import Status
-from assay.store.columns import Words
+from assay.store.columns import CellNames
 from assay.store.ledger import Ledger
 from assay.store.lock import holder
 from assay.store.manifest import MANIFEST
 
 
 @dataclass(frozen=True)
-class Standing:
+class CellStatus:
     """How far one cell is.
 
     Attributes:
@@ -21,7 +21,7 @@ class Standing:
         seconds: spent on it.
     """
 
-    words: Words
+    words: CellNames
     n: int
     counts: dict[str, int]
     seconds: float
@@ -49,11 +49,11 @@ class RunStatus:
     command: str
     holder: str
     finished: bool
-    cells: tuple[Standing, ...]
+    cells: tuple[CellStatus, ...]
     events: tuple[tuple[str, str], ...]
 
 
-def status_of(folder: str | Path) -> RunStatus:
+def read_status(folder: str | Path) -> RunStatus:
     """Read how far a run is.
 
     Args:
@@ -65,9 +65,9 @@ def status_of(folder: str | Path) -> RunStatus:
     """
     folder = Path(folder)
     with Ledger(folder) as ledger:
-        told, parts, counts = ledger.meta("told") or {}, ledger.parts(), ledger.counts()
+        text, parts, counts = ledger.meta("told") or {}, ledger.shards(), ledger.counts()
         cells = tuple(
-            Standing(
+            CellStatus(
                 words,
                 entry.n,
                 {Status(code).label: n for code, n in counts.get(entry.id, {}).items()},
@@ -75,7 +75,13 @@ def status_of(folder: str | Path) -> RunStatus:
             )
             for entry, words in ledger.plan()
         )
-        events = tuple(ledger.told())
+        events = tuple(ledger.events())
         ended = ledger.meta("ended") is not False  # ledgers of the first version do not say
-    return RunStatus(told.get("title", ""), told.get("command", ""), holder(folder),
-                     ended and (folder / MANIFEST).is_file(), cells, events)  # fmt: skip
+    return RunStatus(
+        text.get("title", ""),
+        text.get("command", ""),
+        holder(folder),
+        ended and (folder / MANIFEST).is_file(),
+        cells,
+        events,
+    )

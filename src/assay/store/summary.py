@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from assay.store.findings import Extras, extras_of
+from assay.store.findings import StudyExtras, extras_of
 from assay.store.ledger import Ledger
 from assay.store.load_report import studies_of
-from assay.store.results import Study, gathered
+from assay.store.results import Study, as_studies
 from assay.store.verdict import Share, by_budget, passes, robust_share, verdicts
 from assay.util.text import finite
 
@@ -35,7 +35,7 @@ def summarise(studies: Study | Sequence[Study]) -> dict[str, Any]:
     """
     if isinstance(studies, Study):
         return _summary(studies)
-    return {"studies": [_summary(study) for study in gathered(studies)]}
+    return {"studies": [_summary(study) for study in as_studies(studies)]}
 
 
 def _summary(study: Study) -> dict[str, Any]:
@@ -73,19 +73,28 @@ def _summary(study: Study) -> dict[str, Any]:
 def _budgets(study: Study, model: str) -> list[dict[str, Any]]:
     """The worst case at each budget that is claimed, alone."""
     return [
-        {"budget": budget, "n": v.robust.n, "robust_accuracy": v.robust.value,
-         "interval": list(v.robust.interval) if v.robust.n else None, "attacks": [cell.attack for cell in v.cells]}
-        for budget, v in by_budget(study, model).items() if budget in study.headline or not study.headline
-    ]  # fmt: skip
+        {
+            "budget": budget,
+            "n": v.robust.n,
+            "robust_accuracy": v.robust.value,
+            "interval": list(v.robust.interval) if v.robust.n else None,
+            "attacks": [cell.attack for cell in v.cells],
+        }
+        for budget, v in by_budget(study, model).items()
+        if budget in study.headline or not study.headline
+    ]
 
 
 def _grade(study: Study, model: str) -> dict[str, Any]:
-    found = study.checked.get(model)
-    if found is None:
+    result = study.checked.get(model)
+    if result is None:
         return {"grade": None}
-    doubts = [{"check": a.check, "level": a.level, "text": a.text, "about": a.about}
-              for a in found.answers if a.level in ("issue", "warning")]  # fmt: skip
-    return {"grade": {"grade": found.grade, "why": list(found.why), "doubts": doubts}}
+    doubts = [
+        {"check": a.check, "level": a.level, "text": a.text, "about": a.about}
+        for a in result.answers
+        if a.level in ("issue", "warning")
+    ]
+    return {"grade": {"grade": result.grade, "why": list(result.why), "doubts": doubts}}
 
 
 def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: float | None) -> dict[str, Any]:
@@ -100,9 +109,9 @@ def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: f
     }
 
 
-def with_errors(told: dict[str, Any], errors: int, first: str) -> dict[str, Any]:
+def with_errors(info: dict[str, Any], errors: int, first: str) -> dict[str, Any]:
     """A summary that says on how many samples a model raised an exception, where it did on any."""
-    return told | {"errors": {"samples": errors, "first": first}} if errors else told
+    return info | {"errors": {"samples": errors, "first": first}} if errors else info
 
 
 def summary_text(folder: Path, ledger: Ledger) -> str:
@@ -111,11 +120,11 @@ def summary_text(folder: Path, ledger: Ledger) -> str:
     return to_json(summary_of(ledger, studies, extras_of(ledger, studies)))
 
 
-def summary_of(ledger: Ledger, studies: tuple[Study, ...], extras: Extras) -> dict[str, Any]:
+def summary_of(ledger: Ledger, studies: tuple[Study, ...], extras: StudyExtras) -> dict[str, Any]:
     """The content of ``summary.json`` as plain data."""
-    told = summarise(studies[0] if len(studies) == 1 else studies)
-    told |= {"claims": [asdict(claim) for claim in extras.claims]} if extras.claims else {}
-    return with_errors(told, *errors_of(ledger))
+    text = summarise(studies[0] if len(studies) == 1 else studies)
+    text |= {"claims": [asdict(claim) for claim in extras.claims]} if extras.claims else {}
+    return with_errors(text, *errors_of(ledger))
 
 
 def errors_of(ledger: Ledger) -> tuple[int, str]:
@@ -125,6 +134,6 @@ def errors_of(ledger: Ledger) -> tuple[int, str]:
     return len(texts), texts[0] if texts else ""
 
 
-def to_json(told: dict[str, Any]) -> str:
+def to_json(info: dict[str, Any]) -> str:
     """Strict JSON: no NaN, no infinity."""
-    return json.dumps(told, indent=1, allow_nan=False)
+    return json.dumps(info, indent=1, allow_nan=False)

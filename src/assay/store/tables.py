@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from assay.core.outcome import Status
-from assay.store.columns import COLUMNS, Words
-from assay.store.ledger import Entry, Ledger
+from assay.store.columns import COLUMNS, Cell, CellNames
+from assay.store.ledger import Ledger
 
 _LABELS = {int(status): status.label for status in Status}
 
@@ -22,14 +22,20 @@ def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
 
 
 def _row(
-    entry: Entry, words: Words, i: int, lists: Mapping[str, list[Any]], errors: Mapping[int, str]
+    entry: Cell, words: CellNames, i: int, lists: Mapping[str, list[Any]], errors: Mapping[int, str]
 ) -> dict[str, Any]:
     stage = lists["stage"][i]
-    found = {"data": words.data, "model": words.model, "attack": words.attack, "budget": words.budget,
-             "seed": words.seed, "sample": i}  # fmt: skip
-    found |= {name: values[i] for name, values in lists.items() if name != "stage"}
-    found["status"] = _LABELS[lists["status"][i]]
-    return found | {"broken_by": entry.stages[stage] if stage >= 0 else None, "error": errors.get(i)}
+    results = {
+        "data": words.data,
+        "model": words.model,
+        "attack": words.attack,
+        "budget": words.budget,
+        "seed": words.seed,
+        "sample": i,
+    }
+    results |= {name: values[i] for name, values in lists.items() if name != "stage"}
+    results["status"] = _LABELS[lists["status"][i]]
+    return results | {"broken_by": entry.stages[stage] if stage >= 0 else None, "error": errors.get(i)}
 
 
 def csv_text(ledger: Ledger) -> str:
@@ -56,14 +62,16 @@ def parquet_bytes(ledger: Ledger) -> bytes | None:
         stages = columns.pop("stage").tolist()
         status = columns.pop("status").tolist()
         plain = {"data": words.data, "model": words.model, "attack": words.attack, "budget": words.budget}
-        tables.append(pa.table(
-            {name: pa.array([value] * entry.n, pa.string()).dictionary_encode() for name, value in plain.items()}
-            | {"seed": pa.array([words.seed] * entry.n), "sample": pa.array(range(entry.n), pa.int64())}
-            | {"status": pa.array([_LABELS[code] for code in status], pa.string()).dictionary_encode()}
-            | {name: pa.array(values) for name, values in columns.items()}
-            | {"broken_by": pa.array([entry.stages[s] if s >= 0 else None for s in stages], pa.string())}
-            | {"error": pa.array([errors.get(i) for i in range(entry.n)], pa.string())}
-        ))  # fmt: skip
+        tables.append(
+            pa.table(
+                {name: pa.array([value] * entry.n, pa.string()).dictionary_encode() for name, value in plain.items()}
+                | {"seed": pa.array([words.seed] * entry.n), "sample": pa.array(range(entry.n), pa.int64())}
+                | {"status": pa.array([_LABELS[code] for code in status], pa.string()).dictionary_encode()}
+                | {name: pa.array(values) for name, values in columns.items()}
+                | {"broken_by": pa.array([entry.stages[s] if s >= 0 else None for s in stages], pa.string())}
+                | {"error": pa.array([errors.get(i) for i in range(entry.n)], pa.string())}
+            )
+        )
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.concat_tables(tables).unify_dictionaries(), sink, compression="zstd")
     content: bytes = sink.getvalue().to_pybytes()

@@ -6,15 +6,20 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Outcome, Status
-from assay.store.results import Cell, Study
+from assay.store.results import CellResult, Study
 from assay.util.statistics import exact_interval
 
 # A sample takes the first of these that any attack recorded. NOT_RUN leads: a sample that some attack did not reach
 # has no worst case yet, and counting only the broken ones among them would bias the share. SURVIVED is last: it must
 # hold for every attack.
 _PRECEDENCE = (
-    Status.NOT_RUN, Status.MISCLASSIFIED, Status.BROKEN, Status.INVALID, Status.ERROR, Status.SURVIVED,
-)  # fmt: skip
+    Status.NOT_RUN,
+    Status.MISCLASSIFIED,
+    Status.BROKEN,
+    Status.INVALID,
+    Status.ERROR,
+    Status.SURVIVED,
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ class Verdict:
     """
 
     model: str
-    cells: tuple[Cell, ...]
-    skipped: tuple[Cell, ...]
+    cells: tuple[CellResult, ...]
+    skipped: tuple[CellResult, ...]
     status: Tensor
     clean: Share
     robust: Share
@@ -75,14 +80,14 @@ class Verdict:
     @property
     def passes(self) -> float | None:
         """Forward and backward passes of all attacks together, per sample; None when nothing was run."""
-        found = [p for p in (passes(cell.outcome) for cell in self.cells) if p is not None]
-        return sum(found) if found else None
+        results = [p for p in (passes(cell.outcome) for cell in self.cells) if p is not None]
+        return sum(results) if results else None
 
     @property
     def checks(self) -> float | None:
         """Forward passes of the referee, per sample; None when nothing was run."""
-        found = [c for c in (_per_sample(cell.outcome, cell.outcome.checks) for cell in self.cells) if c is not None]
-        return sum(found) if found else None
+        results = [c for c in (_per_sample(cell.outcome, cell.outcome.checks) for cell in self.cells) if c is not None]
+        return sum(results) if results else None
 
 
 def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
@@ -98,12 +103,13 @@ def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
     """
     if not outcomes:
         return torch.full((n,), int(Status.NOT_RUN))
-    every = torch.stack([torch.where(outcome.unattacked, int(Status.INVALID), outcome.status).cpu().long()
-                         for outcome in outcomes])  # fmt: skip
-    found = torch.full((n,), int(Status.SURVIVED))
+    every = torch.stack(
+        [torch.where(outcome.unattacked, int(Status.INVALID), outcome.status).cpu().long() for outcome in outcomes]
+    )
+    result = torch.full((n,), int(Status.SURVIVED))
     for status in reversed(_PRECEDENCE):
-        found[(every == int(status)).any(0)] = int(status)
-    return found
+        result[(every == int(status)).any(0)] = int(status)
+    return result
 
 
 def standing(status: Tensor) -> Share:
@@ -113,11 +119,12 @@ def standing(status: Tensor) -> Share:
         status: ``(n,)`` of `Status` codes.
     """
     unknown = (status == int(Status.INVALID)) | (status == int(Status.ERROR))
-    return Share(int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()),
-                 int(unknown.sum()))  # fmt: skip
+    return Share(
+        int((status == int(Status.SURVIVED)).sum()), int((status != int(Status.NOT_RUN)).sum()), int(unknown.sum())
+    )
 
 
-def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
+def verdict(model: str, cells: tuple[CellResult, ...], n: int) -> Verdict:
     """Judge one model by some of the attacks on it.
 
     Args:
@@ -138,13 +145,13 @@ def verdict(model: str, cells: tuple[Cell, ...], n: int) -> Verdict:
 def verdicts(study: Study) -> tuple[Verdict, ...]:
     """One verdict a model, over the budgets of the headline; points of curves count where there is no headline."""
 
-    def counts(cell: Cell) -> bool:
+    def counts(cell: CellResult) -> bool:
         return not study.headline or (cell.budget in study.headline and cell.curve is None)
 
     return tuple(verdict(model, tuple(filter(counts, study.of(model))), len(study)) for model in study.models)
 
 
-def clean_right(cells: tuple[Cell, ...], n: int) -> tuple[Tensor, Tensor]:
+def clean_right(cells: tuple[CellResult, ...], n: int) -> tuple[Tensor, Tensor]:
     """Which samples are right before any attack.
 
     Args:
@@ -186,5 +193,7 @@ def by_budget(study: Study, model: str) -> dict[str, Verdict]:
         model: name of the model.
     """
     cells = study.of(model)
-    return {budget: verdict(model, tuple(cell for cell in cells if cell.budget == budget), len(study))
-            for budget in dict.fromkeys(cell.budget for cell in cells)}  # fmt: skip
+    return {
+        budget: verdict(model, tuple(cell for cell in cells if cell.budget == budget), len(study))
+        for budget in dict.fromkeys(cell.budget for cell in cells)
+    }

@@ -14,20 +14,20 @@ from assay.data import Dataset
 from assay.models import digest, is_factory
 from assay.models.weights import is_weights_file
 from assay.store.cell_key import key_of
-from assay.store.columns import Words
+from assay.store.columns import Cell, CellNames
 from assay.store.digests import stray_rows
-from assay.store.image_store import FOLDER, inside, is_of_run, run_data
-from assay.store.ledger import Entry, Ledger
+from assay.store.image_store import FOLDER, is_of_run, resolve_inside, run_data
+from assay.store.ledger import Ledger
 from assay.store.manifest import MANIFEST
-from assay.store.model_source import Source
-from assay.store.recheck import Known, Rechecked, known_of, recheck
+from assay.store.model_source import ModelSource
+from assay.store.recheck import CleanAnswers, RecheckResult, clean_answers_of, recheck_cell
 from assay.store.summary import summary_text
 from assay.store.tables import csv_text, parquet_bytes
 from assay.util.files import run_of, sha256
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifyResult:
     """What a check of a folder has found.
 
     Attributes:
@@ -49,7 +49,7 @@ class Verified:
 @in_neutral_context
 def verify(
     folder: str | Path, *, models: bool = True, trust: bool = False, notice: Callable[[str], None] = lambda _: None
-) -> Verified:
+) -> VerifyResult:
     """Check a run's folder.
 
     Args:
@@ -69,21 +69,21 @@ def verify(
     folder = Path(folder)
     with Ledger(folder) as ledger:
         notice("ledger")
-        faults = [f"ledger: {text}" for text in ledger.faults()]
+        faults = [f"ledger: {text}" for text in ledger.integrity_errors()]
         if faults:  # nothing more can be read for sure
-            return Verified(tuple(faults), 0, 0, 0, ())
-        changed = [f"ledger: {text}" for text in ledger.damage().texts]
+            return VerifyResult(tuple(faults), 0, 0, 0, ())
+        changed = [f"ledger: {text}" for text in ledger.find_damage().texts]
         try:
             return _whole(folder, ledger, [*faults, *changed], notice, models=models, trust=trust)
         except (ValueError, KeyError, TypeError, IndexError, MemoryError, sqlite3.Error) as error:
             reason = " ".join(str(error).split())[:200]
             rest = f"the rest cannot be read and was not checked ({type(error).__name__}: {reason})"
-            return Verified((*faults, *changed, f"ledger: {rest}"), 0, 0, 0, ())
+            return VerifyResult((*faults, *changed, f"ledger: {rest}"), 0, 0, 0, ())
 
 
 def _whole(
     folder: Path, ledger: Ledger, faults: list[str], notice: Callable[[str], None], *, models: bool, trust: bool
-) -> Verified:
+) -> VerifyResult:
     """All that can be checked in a ledger whose structure is whole; ``faults`` are known already."""
     faults += [f"ledger: {text}" for text in _rows(ledger)]
     notice("files")
@@ -99,15 +99,15 @@ def _whole(
         by_model = {}
     for (model, data), cells in by_model.items():
         notice(f"{model} on {data}")
-        for found in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
-            faults += found.faults
-            measured, flipped = measured + found.measured, flipped + found.flipped
-            unseen += found.unseen
+        for result in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
+            faults += result.faults
+            measured, flipped = measured + result.measured, flipped + result.flipped
+            unseen += result.unseen
     if unseen:
         skipped.append(f"{unseen} broken samples: their images were not kept, so no model can be shown them again")
     notice("tables")
     faults += _tables(folder, ledger)
-    return Verified(tuple(faults), files, measured, flipped, tuple(skipped))
+    return VerifyResult(tuple(faults), files, measured, flipped, tuple(skipped))
 
 
 def _rows(ledger: Ledger) -> Iterator[str]:
@@ -134,8 +134,11 @@ def _tables(folder: Path, ledger: Ledger) -> list[str]:
         expected = {"samples.csv": csv_text(ledger).encode(), "summary.json": summary_text(folder, ledger).encode()}
     except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         return [f"tables: cannot be made from the ledger to be compared: {error}"]
-    faults = [f"{name}: not what the ledger says" for name, content in expected.items()
-              if not (folder / name).is_file() or (folder / name).read_bytes() != content]  # fmt: skip
+    faults = [
+        f"{name}: not what the ledger says"
+        for name, content in expected.items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content
+    ]
     return faults + _parquet(folder / "samples.parquet", ledger)
 
 
@@ -161,13 +164,13 @@ def _results(
     ledger: Ledger,
     model: str,
     data: str,
-    cells: list[tuple[Entry, Words]],
+    cells: list[tuple[Cell, CellNames]],
     faults: list[str],
     skipped: list[str],
     *,
     models: bool,
     trust: bool,
-) -> Iterator[Rechecked]:
+) -> Iterator[RecheckResult]:
     """Each cell of a model, checked anew."""
     digest_of, sources = cells[0][0].data, ledger.meta("sources") or {}
     about = ledger.data().get(digest_of)
@@ -175,7 +178,7 @@ def _results(
         faults.append(f"{model} on {data}: the ledger does not say where its data are")
         return
     name = str(about["file"])
-    if not inside(folder, name).is_file():
+    if not resolve_inside(folder, name).is_file():
         faults.append(f"{name}: missing, so nothing can be compared with it")
         return
     try:
@@ -185,17 +188,26 @@ def _results(
         return
     network = _model(folder, model, data, sources, cells, faults, skipped, trust=trust) if models else None
     known = None if network is None else _known(model, network, images, skipped)
-    ended, parts = ledger.meta("ended") is True, ledger.parts()
+    ended, parts = ledger.meta("ended") is True, ledger.shards()
     for entry, words in cells:
-        yield recheck(folder, f"{words.model}, {words.attack}", entry, ledger.columns(entry), ledger.errors(entry),
-                      parts.get(entry.id, []), images, known, adapted=bool(entry.fields["adaptation"]),
-                      complete=ended)  # fmt: skip
+        yield recheck_cell(
+            folder,
+            f"{words.model}, {words.attack}",
+            entry,
+            ledger.columns(entry),
+            ledger.errors(entry),
+            parts.get(entry.id, []),
+            images,
+            known,
+            adapted=bool(entry.fields["adaptation"]),
+            complete=ended,
+        )
 
 
-def _known(name: str, network: nn.Module, images: Dataset, skipped: list[str]) -> Known | None:
+def _known(name: str, network: nn.Module, images: Dataset, skipped: list[str]) -> CleanAnswers | None:
     """The model with its answers; None, and a sentence, where it raises an error on some image."""
     try:
-        return known_of(network, images)
+        return clean_answers_of(network, images)
     except Exception as error:  # of the model: a run records it, and so does this
         text = " ".join(str(error).split())[:200]
         skipped.append(f"{name}: raises {type(error).__name__} ({text}), so its images are not shown to it again")
@@ -204,13 +216,13 @@ def _known(name: str, network: nn.Module, images: Dataset, skipped: list[str]) -
 
 def _hashes(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
     faults, right, skipped = [], 0, list[str]()
-    expected = {part.images: part.sha256 for parts in ledger.parts().values() for part in parts if part.images}
+    expected = {part.images: part.sha256 for parts in ledger.shards().values() for part in parts if part.images}
     try:
-        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        info = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         digests = ledger.meta("manifest")
         if digests is not None and sha256(folder / MANIFEST) not in digests:
             faults.append(f"{MANIFEST}: changed since it was written")
-        expected = {**{name: entry["sha256"] for name, entry in told.items()}, **expected}
+        expected = {**{name: entry["sha256"] for name, entry in info.items()}, **expected}
     except FileNotFoundError:
         skipped.append("tables and report: the run is not finished, so there is no manifest")
     except (ValueError, KeyError, TypeError):
@@ -235,15 +247,18 @@ def _orphans(folder: Path, named: Mapping[str, str | None]) -> list[str]:
     run = run_of(folder)
     if not (folder / MANIFEST).is_file():
         return []
-    return sorted(path.name for path in (folder / FOLDER).glob("*.safetensors")
-                  if f"{FOLDER}/{path.name}" not in named and is_of_run(path, run))  # fmt: skip
+    return sorted(
+        path.name
+        for path in (folder / FOLDER).glob("*.safetensors")
+        if f"{FOLDER}/{path.name}" not in named and is_of_run(path, run)
+    )
 
 
-def _by_model(ledger: Ledger) -> dict[tuple[str, str], list[tuple[Entry, Words]]]:
-    found: dict[tuple[str, str], list[tuple[Entry, Words]]] = {}
+def _by_model(ledger: Ledger) -> dict[tuple[str, str], list[tuple[Cell, CellNames]]]:
+    results: dict[tuple[str, str], list[tuple[Cell, CellNames]]] = {}
     for entry, words in ledger.plan():
-        found.setdefault((words.model, words.data), []).append((entry, words))
-    return found
+        results.setdefault((words.model, words.data), []).append((entry, words))
+    return results
 
 
 def _model(
@@ -251,33 +266,33 @@ def _model(
     name: str,
     data: str,
     sources: Mapping[str, Any],
-    cells: list[tuple[Entry, Words]],
+    cells: list[tuple[Cell, CellNames]],
     faults: list[str],
     skipped: list[str],
     *,
     trust: bool,
 ) -> nn.Module | None:
     """The model that a run attacked, if it can be had and is still the same."""
-    told = sources.get(f"{data}/{name}")
-    if told is not None and not trust and _runs_code(told):
-        what = f"--arch {dict(told['recipe'])['arch']}" if is_weights_file(str(told["spec"])) else told["spec"]
+    message = sources.get(f"{data}/{name}")
+    if message is not None and not trust and _runs_code(message):
+        what = f"--arch {dict(message['recipe'])['arch']}" if is_weights_file(str(message["spec"])) else message["spec"]
         skipped.append(f"{name}: {what} is code or a download; --trust gets it and shows it its images again")
         return None
-    if told is None:
+    if message is None:
         skipped.append(f"{name}: it was handed over in memory, so its images are not shown to it again")
         return None
     try:
-        model = Source.told(told, folder).make()
+        model = ModelSource.from_json(message, folder).load()
     except FileNotFoundError as error:
         skipped.append(f"{name}: cannot be loaded, so its images are not shown to it again: {error}")
         return None
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
         text = f"{name}: cannot be loaded, so its images are not shown to it again: {error}"
-        (faults if told["inside"] else skipped).append(text)
+        (faults if message["inside"] else skipped).append(text)
         return None
     if digest(model) != cells[0][0].fields["model"]:
         text = f"{name}: its weights are others now, so its images are not shown to it again"
-        (faults if told["inside"] else skipped).append(text)
+        (faults if message["inside"] else skipped).append(text)
         return None
     return model
 

@@ -56,8 +56,9 @@ def _check_models(config: Config) -> Iterator[StudyFault]:
         for used in model.data or ():
             yield from _unknown(f"models.{name}.data", used, config.data, own, ("data", used))
         if model.train is not None:
-            yield from _unknown(f"models.{name}.train.data", model.train.data, config.data, own,
-                                ("data", model.train.data or ""))  # fmt: skip
+            yield from _unknown(
+                f"models.{name}.train.data", model.train.data, config.data, own, ("data", model.train.data or "")
+            )
             for field in ("start", "teacher"):
                 used = getattr(model.train, field)
                 place, other = f"models.{name}.train.{field}", ("models", used)

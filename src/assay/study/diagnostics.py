@@ -12,15 +12,15 @@ from assay.data import load as load_data
 from assay.diagnostics import Trail, load_trail
 from assay.diagnostics.context import Case
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.runs.diagnose import asked, identity
+from assay.runs.diagnose import case_digest, run_diagnostic
 from assay.runs.settings import device_of
-from assay.runs.signatures import learned
+from assay.runs.signatures import learn_answers
 from assay.store.ledger import Ledger
-from assay.study.models import Origin
+from assay.study.models import StudyModel
 from assay.study.schema import Config, Diagnosis
-from assay.study.signature_task import lesson_of
+from assay.study.signature_task import signature_task
 
-Where = Mapping[tuple[str, str], Origin]
+Where = Mapping[tuple[str, str], StudyModel]
 
 
 def answer_questions(
@@ -56,19 +56,19 @@ def answer_questions(
                 failed[name] = _is_unexpected(error)
             continue
         for name in question.ask:
-            key = hashlib.sha256(f"{identity(case)}\n{name}".encode()).hexdigest()[:24]
-            found, told = ledger.answer(key), " (kept from before)"
-            if found is None or found.get("failed"):  # the cause may be gone
-                found, told = _answered(name, case), ""
-                ledger.add_answer(key, "diagnostic", found)
-            notice(f"{name}: {found['verdict']}{told}")
+            key = hashlib.sha256(f"{case_digest(case)}\n{name}".encode()).hexdigest()[:24]
+            result, text = ledger.answer(key), " (kept from before)"
+            if result is None or result.get("failed"):  # the cause may be gone
+                result, text = _answered(name, case), ""
+                ledger.add_answer(key, "diagnostic", result)
+            notice(f"{name}: {result['verdict']}{text}")
             shown.append(key)
-            failed |= {name: found["unexpected"]} if found.get("failed") else {}
+            failed |= {name: result["unexpected"]} if result.get("failed") else {}
     if config.signatures is not None:
         learned_now, wrong = _learned(config, where, ledger, out, notice)
         shown += learned_now
         failed |= wrong
-    ledger.keep(answers=shown)
+    ledger.set_meta(answers=shown)
     return failed
 
 
@@ -77,13 +77,13 @@ def _learned(
 ) -> tuple[list[str], dict[str, bool]]:
     """The keys of the answers about signatures, and what raised an exception."""
     try:
-        found = learned(lesson_of(config, where), out / "signatures", notice=notice)
+        result = learn_answers(signature_task(config, where), out / "signatures", notice=notice)
     except Exception as error:
         key = _kept(ledger, "failed-signatures", "signatures", _failed("signatures", error), notice)
         return [key], {"signatures": _is_unexpected(error)}
-    for key, answer in found:
+    for key, answer in result:
         ledger.add_answer(f"signatures-{key}", "signatures", answer)
-    return [f"signatures-{key}" for key, _ in found], {}
+    return [f"signatures-{key}" for key, _ in result], {}
 
 
 def _is_unexpected(error: Exception) -> bool:
@@ -99,10 +99,10 @@ def _kept(ledger: Ledger, key: str, kind: str, answer: dict[str, Any], notice: C
 def _answered(name: str, case: Case) -> dict[str, Any]:
     entry = DIAGNOSTICS[name]
     try:
-        found = asked(name, case)
+        result = run_diagnostic(name, case)
     except Exception as error:
         return _failed(name, error)
-    return {"name": name, "title": entry.title, "question": entry.question, **found}
+    return {"name": name, "title": entry.title, "question": entry.question, **result}
 
 
 def _failed(name: str, error: Exception) -> dict[str, Any]:
@@ -113,8 +113,16 @@ def _failed(name: str, error: Exception) -> dict[str, Any]:
         title, question = entry.title, entry.question
     kind = f"{type(error).__name__}: " if _is_unexpected(error) else ""
     text = f"Not answered: {kind}{' '.join(str(error).split())[:300]}"
-    return {"name": name, "title": title, "question": question, "verdict": text, "figures": [], "frame": [],
-            "failed": True, "unexpected": bool(kind)}  # fmt: skip
+    return {
+        "name": name,
+        "title": title,
+        "question": question,
+        "verdict": text,
+        "figures": [],
+        "frame": [],
+        "failed": True,
+        "unexpected": bool(kind),
+    }
 
 
 def _case(config: Config, question: Diagnosis, parts: Mapping[str, Dataset], where: Where) -> Case:
@@ -130,11 +138,19 @@ def _case(config: Config, question: Diagnosis, parts: Mapping[str, Dataset], whe
     else:
         names = question.models or tuple(model for model, used in where if used == data)
         device = device_of(config.run.device)
-        models = {name: where[name, data].source.make().to(device) for name in names}
+        models = {name: where[name, data].source.load().to(device) for name in names}
     limit = min(question.train_limit, source.train_limit or question.train_limit)
     train = load_data(source.load, split="train", limit=limit, seed=source.seed)
-    return Case(trail, models, train=train, test=parts[data].head(question.limit, question.seed), eps=question.eps,
-                seed=question.seed, updates=question.updates, search_steps=question.search_steps)  # fmt: skip
+    return Case(
+        trail,
+        models,
+        train=train,
+        test=parts[data].head(question.limit, question.seed),
+        eps=question.eps,
+        seed=question.seed,
+        updates=question.updates,
+        search_steps=question.search_steps,
+    )
 
 
 def _on_device(trail: Trail, device: str) -> Trail:

@@ -6,14 +6,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assay.runs.plan import Wanted, wanted
-from assay.runs.scheduler import unfinished
+from assay.runs.plan import PlannedCell, plan_cells
+from assay.runs.scheduler import unfinished_counter
 from assay.store.cell_key import MEANINGS, differences
-from assay.store.columns import Words
-from assay.store.ledger import Entry, Ledger
-from assay.store.lock import held, own_folder, require_own
+from assay.store.columns import Cell, CellNames
+from assay.store.ledger import Ledger
+from assay.store.lock import claim_run_folder, hold_run, require_own_folder
 from assay.store.sqlite import NAME
-from assay.study.run import areas_of, require_packages, settings_of
+from assay.study.run import require_packages, settings_of, workloads_of
 from assay.study.schema import Config
 from assay.util.output_folder import out_folder
 
@@ -21,7 +21,7 @@ _TRIED = 4
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class CellForecast:
     """One cell of a study.
 
     Attributes:
@@ -33,7 +33,7 @@ class Foreseen:
         seconds: the same in time, in one process.
     """
 
-    words: Words
+    words: CellNames
     n: int
     done: int
     state: str
@@ -41,9 +41,9 @@ class Foreseen:
     seconds: float = float("nan")
 
 
-def foresee(
+def forecast(
     config: Config, out: str | Path, *, costs: bool, notice: Callable[[str], None] = lambda _: None
-) -> list[Foreseen]:
+) -> list[CellForecast]:
     """Say what a study would do.
 
     Args:
@@ -54,40 +54,42 @@ def foresee(
         notice: told what is trained.
     """
     out, settings = out_folder(out), settings_of(config)
-    require_own(out)
+    require_own_folder(out)
     require_packages(config)
     trains = any(model.train is not None for model in config.models.values())
-    with held(out) if trains else nullcontext():
+    with hold_run(out) if trains else nullcontext():
         if trains:
-            own_folder(out, "models/*")
-        areas = areas_of(config, out, notice)
+            claim_run_folder(out, "models/*")
+        areas = workloads_of(config, out, notice)
     known, completed = _known(out)
-    return [_foreseen(cell, known, completed, costs=costs) for area in areas for cell in wanted(area, settings)]
+    return [_foreseen(cell, known, completed, costs=costs) for area in areas for cell in plan_cells(area, settings)]
 
 
-def _known(out: Path) -> tuple[dict[str, Entry], dict[int, int]]:
+def _known(out: Path) -> tuple[dict[str, Cell], dict[int, int]]:
     """The cells of the ledger by key, and how many samples of each have a result that is no error."""
     if not (out / NAME).is_file():
         return {}, {}
     with Ledger(out) as ledger:
         ledger.require_rows()
-        left = unfinished(ledger)
+        left = unfinished_counter(ledger)
         return {entry.key: entry for entry in ledger.cells()}, {e.id: e.n - left(e) for e in ledger.cells()}
 
 
-def _foreseen(cell: Wanted, known: Mapping[str, Entry], completed: Mapping[int, int], *, costs: bool) -> Foreseen:
+def _foreseen(
+    cell: PlannedCell, known: Mapping[str, Cell], completed: Mapping[int, int], *, costs: bool
+) -> CellForecast:
     entry = known.get(cell.key)
     done = 0 if entry is None else completed.get(entry.id, 0)
     state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
     if done == cell.n or not costs:
-        return Foreseen(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)
-    tried = replace(cell.order, count=min(_TRIED, cell.n)).carry_out()
+        return CellForecast(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)
+    tried = replace(cell.order, count=min(_TRIED, cell.n)).run_task()
     share = (cell.n - done) / max(len(tried.columns["status"]), 1)
     passes = float(tried.columns["forwards"].sum() + tried.columns["backwards"].sum())
-    return Foreseen(cell.words, cell.n, done, state, share * passes, share * tried.seconds)
+    return CellForecast(cell.words, cell.n, done, state, share * passes, share * tried.seconds)
 
 
-def _why(cell: Wanted, known: Mapping[str, Entry]) -> str:
+def _why(cell: PlannedCell, known: Mapping[str, Cell]) -> str:
     """Why nothing that is there can be kept: the fields in which the most similar result differs."""
     if not known:
         return "new"

@@ -9,7 +9,7 @@ from assay.data import Dataset
 from assay.data import load as load_data
 from assay.masks.sources import with_foreground
 from assay.runs.settings import device_of
-from assay.store.model_source import Source
+from assay.store.model_source import ModelSource
 from assay.study.schema import Config, Model
 from assay.training import Recipe
 from assay.training import train as run_training
@@ -19,7 +19,7 @@ MODELS = "models"
 
 
 @dataclass(frozen=True)
-class Origin:
+class StudyModel:
     """Where a model of a study is.
 
     Attributes:
@@ -27,13 +27,13 @@ class Origin:
         folder: of its training; None for one that was loaded.
     """
 
-    source: Source
+    source: ModelSource
     folder: Path | None = None
 
 
-def origins(
+def prepare_models(
     config: Config, parts: Mapping[str, Dataset], out: Path, notice: Callable[[str], None]
-) -> dict[tuple[str, str], Origin]:
+) -> dict[tuple[str, str], StudyModel]:
     """Where every model is, for every data set that it is attacked on; those to be trained are trained.
 
     Args:
@@ -45,32 +45,41 @@ def origins(
     Returns:
         Origins by name of the model and of the data.
     """
-    found: dict[tuple[str, str], Origin] = {}
+    results: dict[tuple[str, str], StudyModel] = {}
     for name, model in config.models.items():
         for data in model.data or tuple(config.data):
             if model.train is None:
-                found[name, data] = Origin(_loaded(model, parts[data]))
+                results[name, data] = StudyModel(_loaded(model, parts[data]))
                 continue
-            folder = _train(config, name, model.train.data or data, {n: found[n, data] for n, d in found if d == data},
-                            out, notice)  # fmt: skip
-            found[name, data] = Origin(Source(str(folder / "model.safetensors"), (), model.defence), folder)
-    return found
+            folder = _train(
+                config,
+                name,
+                model.train.data or data,
+                {n: results[n, data] for n, d in results if d == data},
+                out,
+                notice,
+            )
+            results[name, data] = StudyModel(ModelSource(str(folder / "model.safetensors"), (), model.defence), folder)
+    return results
 
 
-def _loaded(model: Model, data: Dataset) -> Source:
+def _loaded(model: Model, data: Dataset) -> ModelSource:
     recipe = {"arch": model.arch, "channels": data.x.shape[1], "classes": len(data.classes), "size": data.x.shape[2]}
-    return Source(model.load or "", tuple(recipe.items()) if model.arch else (), model.defence)
+    return ModelSource(model.load or "", tuple(recipe.items()) if model.arch else (), model.defence)
 
 
 def _train(
-    config: Config, name: str, data: str, before: Mapping[str, Origin], out: Path, notice: Callable[[str], None]
+    config: Config, name: str, data: str, before: Mapping[str, StudyModel], out: Path, notice: Callable[[str], None]
 ) -> Path:
     """Train a model in a folder named after all that decides it, or take it from there."""
     training, source = config.models[name].train, config.data[data]
     if training is None:
         raise ValueError(f"models.{name}: expected `train`")
-    used = {field: before[getattr(training, field)].source.spec for field in ("start", "teacher")
-            if getattr(training, field) is not None}  # fmt: skip
+    used = {
+        field: before[getattr(training, field)].source.spec
+        for field in ("start", "teacher")
+        if getattr(training, field) is not None
+    }
     recipe: Recipe = training.recipe(**used)
     images = load_data(source.load, split="train", limit=training.limit, seed=source.seed)
     if "mask" in recipe.needs:

@@ -225,8 +225,9 @@ def _field_faults(error: ValidationError) -> Iterable[StudyFault]:
             allowed = item["ctx"]["expected"]
             hint = nearest(str(item.get("input")), re.findall("'([^']*)'", allowed))
             yield StudyFault(where, f"expected {allowed}, got {got}{hint}")
-        elif kind == "too_short" and any(other[: len(item["loc"])] == item["loc"] for other in places if
-                                         len(other) > len(item["loc"])):  # fmt: skip
+        elif kind == "too_short" and any(
+            other[: len(item["loc"])] == item["loc"] for other in places if len(other) > len(item["loc"])
+        ):
             continue  # what was too short is what was left without the wrong ones
         elif kind in _EXPECTED:
             yield StudyFault(where, f"expected {_EXPECTED[kind].format(**item.get('ctx', {}))}, got {got}")
@@ -236,12 +237,12 @@ def _field_faults(error: ValidationError) -> Iterable[StudyFault]:
 
 
 def _place(steps: Sequence[str | int]) -> str:
-    found = ""
+    result = ""
     for step in steps:
         if step == "[key]":
             continue
-        found += f"[{step}]" if isinstance(step, int) else f"{'.' if found else ''}{plain(step)}"
-    return found or "the study"
+        result += f"[{step}]" if isinstance(step, int) else f"{'.' if result else ''}{plain(step)}"
+    return result or "the study"
 
 
 def _fields_at(steps: Sequence[str | int]) -> tuple[str, ...]:
@@ -259,9 +260,9 @@ def _inner(kind: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind
     for part in getattr(kind, "__args__", ()):
-        found = _inner(part)
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            return found
+        result = _inner(part)
+        if isinstance(result, type) and issubclass(result, BaseModel):
+            return result
     return kind
 
 

@@ -36,8 +36,9 @@ def remaining_faults(content: Mapping[str, Any], error: ValidationError) -> Iter
         except ValidationError as further:
             error = further
             continue
-        yield from (fault for fault in cross_check(config)
-                    if not any(_overlap(a, b) for a in fault.depends for b in invalid))  # fmt: skip
+        yield from (
+            fault for fault in cross_check(config) if not any(_overlap(a, b) for a in fault.depends for b in invalid)
+        )
         return
 
 

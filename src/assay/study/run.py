@@ -16,17 +16,17 @@ from assay.masks.sources import with_foreground
 from assay.models import digest, is_factory
 from assay.models import load as load_model
 from assay.runs.executors import Executor
-from assay.runs.plan import Area, looked_at
-from assay.runs.publish import begin, finish
-from assay.runs.session import Conducted, Told, conduct, tell
+from assay.runs.plan import Workload, inspect_model
+from assay.runs.publish import mark_running, publish
+from assay.runs.session import RunInfo, SessionResult, report_findings, run_session
 from assay.runs.settings import Settings, device_of
 from assay.runs.starts import check_start
 from assay.store.ledger import Ledger
-from assay.store.lock import held, require_own
-from assay.store.manifest import own
+from assay.store.lock import hold_run, require_own_folder
+from assay.store.manifest import register_files
 from assay.study.attack_plan import curve_plans, plans
 from assay.study.diagnostics import answer_questions
-from assay.study.models import Origin, origins
+from assay.study.models import StudyModel, prepare_models
 from assay.study.schema import Config, Data
 from assay.training.trainer import require_accelerate
 from assay.util.files import atomic_write
@@ -35,8 +35,9 @@ from assay.util.progress import Callback
 from assay.util.validate import described, reject
 
 STUDY = "study.json"
-_PACKAGES = MappingProxyType({"timm": ("timm", "vision"), "torchvision": ("torchvision", "vision"),
-                              "hf": ("transformers", "hf")})  # fmt: skip
+_PACKAGES = MappingProxyType(
+    {"timm": ("timm", "vision"), "torchvision": ("torchvision", "vision"), "hf": ("transformers", "hf")}
+)
 """What loading a model needs, by the beginning of its spec: the package, and the extra that installs it."""
 
 
@@ -53,7 +54,7 @@ class StudyRun:
     """
 
     report: Path | None
-    conducted: Conducted
+    conducted: SessionResult
     summary: dict[str, Any]
     unanswered: tuple[str, ...] = ()
     raised: tuple[str, ...] = ()
@@ -74,7 +75,7 @@ def run_study(
     progress: Callback | None = None,
     notice: Callable[[str], None] = lambda _: None,
     accept_stale: bool = False,
-    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    check_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> StudyRun:
     """Run a study, or go on with it: what is there and still the same is kept.
 
@@ -86,43 +87,58 @@ def run_study(
         progress: called as it goes on.
         notice: called with sentences.
         accept_stale: keep results that only another version of assay or torch tells from what would be made now.
-        told: progress of the checks.
+        check_progress: progress of the checks.
 
     Raises:
         ValueError: another process is writing to the folder, or a part cannot be had.
     """
     out, settings = out_folder(out), settings_of(config)
-    require_own(out)
+    require_own_folder(out)
     require_packages(config)
     check_start(config.run.start)
     parts = _parts(config)
-    with held(out), Ledger(out, write=True) as ledger:
-        begin(out, ledger)
-        own(ledger, STUDY)
-        atomic_write(out / STUDY, canonical(config))
-        where = origins(config, parts, out, notice)
+    with hold_run(out), Ledger(out, write=True) as ledger:
+        mark_running(out, ledger)
+        register_files(ledger, STUDY)
+        atomic_write(out / STUDY, canonical_json(config))
+        where = prepare_models(config, parts, out, notice)
         _compare_models(ledger, where)
         areas = [_area(config, name, data, where) for name, data in parts.items()]
-        said = tuple(dict.fromkeys(text for area in areas for text in tell(area.subjects, notice)))
+        said = tuple(dict.fromkeys(text for area in areas for text in report_findings(area.subjects, notice)))
         headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
-        about = Told(config.title, command, said, headline)
-        done = conduct(areas, about, out, settings, ledger, executor=executor, progress=progress,
-                       notice=notice, accept_stale=accept_stale, told_checks=told)  # fmt: skip
+        about = RunInfo(config.title, command, said, headline)
+        done = run_session(
+            areas,
+            about,
+            out,
+            settings,
+            ledger,
+            executor=executor,
+            progress=progress,
+            notice=notice,
+            accept_stale=accept_stale,
+            told_checks=check_progress,
+        )
         for failure in done.failures:
             notice(f"{failure.label}: failed: {failure.error}")
         if done.signal:
             return StudyRun(None, done, {})
         unanswered = answer_questions(config, parts, where, ledger, out, notice)
-        ledger.keep(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
-        finished = finish(out, ledger, ended=True)
+        ledger.set_meta(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
+        finished = publish(out, ledger, ended=True, known={area.digest: area.data for area in areas})
         for claim in finished.summary.get("claims", ()):
             if claim["ours"] == "not measured":
                 notice(f"claim not measured: {claim['says']}")
-        return StudyRun(finished.report, done, finished.summary, tuple(unanswered),
-                        tuple(name for name, unexpected in unanswered.items() if unexpected))  # fmt: skip
+        return StudyRun(
+            finished.report,
+            done,
+            finished.summary,
+            tuple(unanswered),
+            tuple(name for name, unexpected in unanswered.items() if unexpected),
+        )
 
 
-def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], Origin]) -> None:
+def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], StudyModel]) -> None:
     """Compare the weights of the models that the study has trained with those that it began with.
 
     Raises:
@@ -136,13 +152,13 @@ def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], Origin]) -> 
         if known.setdefault(name, now) != now:
             expected = f"the weights in models/{name} with which this run began (restore them, or choose another -o)"
             reject("models", expected, described("other weights"))
-    ledger.keep(trained=known)
+    ledger.set_meta(trained=known)
 
 
-def areas_of(config: Config, out: Path, notice: Callable[[str], None]) -> list[Area]:
+def workloads_of(config: Config, out: Path, notice: Callable[[str], None]) -> list[Workload]:
     """The data of a study with the models and attacks on each; models that are to be trained are trained."""
     parts = _parts(config)
-    where = origins(config, parts, out, notice)
+    where = prepare_models(config, parts, out, notice)
     return [_area(config, name, data, where) for name, data in parts.items()]
 
 
@@ -157,8 +173,9 @@ def require_packages(config: Config) -> None:
     for name, model in config.models.items():
         needed = _PACKAGES.get((model.load or "").partition(":")[0])
         if needed is not None and find_spec(needed[0]) is None:
-            raise ImportError(f"models.{name}.load: expected {needed[0]}, which is not installed: "
-                              f"pip install 'assay[{needed[1]}]'")  # fmt: skip
+            raise ImportError(
+                f"models.{name}.load: expected {needed[0]}, which is not installed: pip install 'assay[{needed[1]}]'"
+            )
 
 
 def _parts(config: Config) -> dict[str, Dataset]:
@@ -172,52 +189,68 @@ def _parts(config: Config) -> dict[str, Dataset]:
 
 
 def refuse_code(config: Config) -> None:
-    """See that no model of a study is had by running a function that the study names.
+    """Reject studies that load models by executing code.
 
     Raises:
         ValueError: one is.
     """
     for name, model in config.models.items():
         if model.load is not None and is_factory(model.load, {"arch": model.arch}):
-            reject(f"models.{name}.load", "a weights file or a hub, or --trust, which lets a study name code to be run",
-                   model.load if is_factory(model.load) else f"{model.load} with arch {model.arch}")  # fmt: skip
+            reject(
+                f"models.{name}.load",
+                "a weights file or a hub, or --trust, which lets a study name code to be run",
+                model.load if is_factory(model.load) else f"{model.load} with arch {model.arch}",
+            )
 
 
-def canonical(config: Config) -> str:
+def canonical_json(config: Config) -> str:
     """A configuration as JSON, sorted."""
     return json.dumps(config.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False)
 
 
-def limited(config: Config, limit: int) -> Config:
+def limit_images(config: Config, limit: int) -> Config:
     """The study on at most ``limit`` images of each data set."""
-    data = {name: source.model_copy(update={"limit": min(limit, source.limit or limit)})
-            for name, source in config.data.items()}  # fmt: skip
+    data = {
+        name: source.model_copy(update={"limit": min(limit, source.limit or limit)})
+        for name, source in config.data.items()
+    }
     return config.model_copy(update={"data": data})
 
 
 def settings_of(config: Config) -> Settings:
     """How a study is run."""
     run = config.run
-    return Settings(slots=run.slots, search=run.search, stop=run.stop, device=device_of(run.device), errors=run.errors,
-                    budget=run.passes, shard=run.shard, start=run.start, images=run.images, checks=run.checks,
-                    checked=run.checked)  # fmt: skip
+    return Settings(
+        slots=run.slots,
+        search=run.search,
+        stop=run.stop,
+        device=device_of(run.device),
+        errors=run.errors,
+        max_forwards=run.max_forwards,
+        shard=run.shard,
+        start=run.start,
+        images=run.images,
+        checks=run.checks,
+        checked=run.checked,
+    )
 
 
 def test_part(config: Config, source: Data) -> Dataset:
     """The images of a data set that are attacked, with masks where an attack needs them."""
     folder = source.foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
     loaded = load_data(source.load, split="test", limit=None if folder else source.limit, seed=source.seed)
-    if any("mask" in stage.attack.needs for part in (*plans(config), *curve_plans(config))
-           for stage in unfold(part.attack)):  # fmt: skip
+    if any(
+        "mask" in stage.attack.needs for part in (*plans(config), *curve_plans(config)) for stage in unfold(part.attack)
+    ):
         loaded = with_foreground(loaded, source.foreground)
     return loaded.head(source.limit, source.seed)
 
 
-def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str], Origin]) -> Area:
+def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str], StudyModel]) -> Workload:
     device = device_of(config.run.device)
     chosen: dict[str, Any] = {model: origin for (model, used), origin in where.items() if used == name}
     subjects = [
-        looked_at(
+        inspect_model(
             model,
             origin.source,
             data,
@@ -228,5 +261,6 @@ def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str],
         for model, origin in chosen.items()
     ]
     title = config.title if len(config.data) == 1 else name
-    return Area(name, replace(data, name=data.name or name), subjects, plans(config), curve_plans(config),
-                config.seeds, title)  # fmt: skip
+    return Workload(
+        name, replace(data, name=data.name or name), subjects, plans(config), curve_plans(config), config.seeds, title
+    )

@@ -75,8 +75,9 @@ class Curve(Strict):
 class Diagnosis(Strict):
     """Questions asked of models, or of the training of one."""
 
-    ask: Annotated[tuple[Annotated[str, AfterValidator(lambda v: known(v, DIAGNOSTICS))], ...],
-                   AfterValidator(different)]  # fmt: skip
+    ask: Annotated[
+        tuple[Annotated[str, AfterValidator(lambda v: known(v, DIAGNOSTICS))], ...], AfterValidator(different)
+    ]
     models: Annotated[tuple[Name, ...], AfterValidator(different)] | None = None
     over: Name | None = Field(None, description="a model trained with a trail: the questions are about its training")
     data: Name | None = None
@@ -99,11 +100,13 @@ class Diagnosis(Strict):
 
 
 class Execution(Strict):
-    """How the study is run. Only stop, search, passes and start decide a verdict."""
+    """How the study is run. Only stop, search, max_forwards and start decide a verdict."""
 
     stop: Literal["hit", "never"] = "hit"
     search: Literal["float32", "bfloat16"] = "float32"
-    passes: Whole | None = Field(None, description="forward passes that an attack may spend on a sample")
+    max_forwards: Whole | None = Field(
+        None, description="the most forward passes (queries) that an attack may spend on a sample"
+    )
     start: Annotated[str, Field(min_length=1)] = Field(
         "random", description="what attacks by labels alone start from: random, data, or a data set such as npz:FILE"
     )

@@ -4,30 +4,36 @@ from collections.abc import Mapping
 
 from assay.data import load as load_data
 from assay.runs.settings import device_of
-from assay.runs.signatures import Lesson
+from assay.runs.signatures import SignatureTask
 from assay.signatures import Helpers, settings
-from assay.study.models import Origin
+from assay.study.models import StudyModel
 from assay.study.schema import Config
 
 
-def lesson_of(config: Config, where: Mapping[tuple[str, str], Origin]) -> Lesson:
+def signature_task(config: Config, where: Mapping[tuple[str, str], StudyModel]) -> SignatureTask:
     """The lesson of a study that has ``signatures``.
 
     Raises:
         ValueError: it has none.
     """
-    asked = config.signatures
-    if asked is None:
+    requested = config.signatures
+    if requested is None:
         raise ValueError("signatures: expected a section of that name in the study")
-    data = asked.data or next(iter(config.data))
+    data = requested.data or next(iter(config.data))
     source = config.data[data]
-    victims = {name: where[name, data].source.make() for name in asked.victims}
-    train = load_data(source.load, split="train", limit=asked.limit, seed=asked.seed)
-    test = load_data(source.load, split="test", limit=asked.test_limit, seed=asked.seed)
-    first, last = asked.victims[0], asked.victims[-1]
-    return Lesson(
-        victims, train, test, settings(min(train.x.shape[2:]), asked.grid(), asked.kinds),
+    victims = {name: where[name, data].source.load() for name in requested.victims}
+    train = load_data(source.load, split="train", limit=requested.limit, seed=requested.seed)
+    test = load_data(source.load, split="test", limit=requested.test_limit, seed=requested.seed)
+    first, last = requested.victims[0], requested.victims[-1]
+    return SignatureTask(
+        victims,
+        train,
+        test,
+        settings(min(train.x.shape[2:]), requested.grid(), requested.kinds),
         helpers=Helpers(victims[first], victims[last]),
-        extractor=f"{last}, trained on such images, convolution {asked.layer}",
-        plan=asked.plan(), columns=asked.columns, seed=asked.seed, device=device_of(config.run.device),
-    )  # fmt: skip
+        extractor=f"{last}, trained on such images, convolution {requested.layer}",
+        plan=requested.plan(),
+        columns=requested.columns,
+        seed=requested.seed,
+        device=device_of(config.run.device),
+    )

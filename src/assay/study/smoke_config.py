@@ -1,6 +1,6 @@
-"""A study made small, to be gone through whole in a minute or two before it is begun."""
+"""A shrunken study, for a quick end-to-end test before the real one."""
 
-from assay.study.run import limited
+from assay.study.run import limit_images
 from assay.study.schema import Config, Diagnosis
 from assay.study.training_schema import Signatures, Training
 
@@ -9,7 +9,7 @@ IMAGES = 8
 _TRAINING = 64
 
 
-def rehearsed(config: Config) -> Config:
+def shrink_study(config: Config) -> Config:
     """The same study on few images: every model, attack, question and claim is there, every number is worthless.
 
     Args:
@@ -19,11 +19,13 @@ def rehearsed(config: Config) -> Config:
         name: model if model.train is None else model.model_copy(update={"train": _trained(model.train)})
         for name, model in config.models.items()
     }
-    return limited(config, IMAGES).model_copy(update={
-        "models": models,
-        "diagnostics": tuple(_asked(question) for question in config.diagnostics),
-        "signatures": None if config.signatures is None else _learned(config.signatures),
-    })  # fmt: skip
+    return limit_images(config, IMAGES).model_copy(
+        update={
+            "models": models,
+            "diagnostics": tuple(_asked(question) for question in config.diagnostics),
+            "signatures": None if config.signatures is None else _learned(config.signatures),
+        }
+    )
 
 
 def _trained(training: Training) -> Training:
@@ -32,12 +34,22 @@ def _trained(training: Training) -> Training:
 
 
 def _asked(question: Diagnosis) -> Diagnosis:
-    changes = {"limit": min(question.limit, IMAGES), "train_limit": min(question.train_limit, _TRAINING),
-               "updates": 1, "search_steps": min(question.search_steps, 20)}  # fmt: skip
+    changes = {
+        "limit": min(question.limit, IMAGES),
+        "train_limit": min(question.train_limit, _TRAINING),
+        "updates": 1,
+        "search_steps": min(question.search_steps, 20),
+    }
     return question.model_copy(update=changes)
 
 
 def _learned(signatures: Signatures) -> Signatures:
-    changes = {"limit": 2 * IMAGES, "test_limit": IMAGES, "steps": min(signatures.steps, 5), "epochs": 1, "warmup": 0,
-               "carlini_steps": min(signatures.carlini_steps, 10)}  # fmt: skip
+    changes = {
+        "limit": 2 * IMAGES,
+        "test_limit": IMAGES,
+        "steps": min(signatures.steps, 5),
+        "epochs": 1,
+        "warmup": 0,
+        "carlini_steps": min(signatures.carlini_steps, 10),
+    }
     return signatures.model_copy(update=changes)

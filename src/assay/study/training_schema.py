@@ -47,8 +47,8 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _named_teacher(self) -> "Training":
-        given = self.objective.partition(":")[2].split(",")
-        if any(part.partition("=")[0].strip() == "teacher" for part in given):
+        arguments = self.objective.partition(":")[2].split(",")
+        if any(part.partition("=")[0].strip() == "teacher" for part in arguments):
             raise ValueError("expected no file in objective: `teacher` names a model of the study, trained before")
         return self
 
@@ -59,8 +59,15 @@ class Training(Strict):
         check_options(self.objective, chosen - held_out, self.attack)
         recipe = self.recipe(teacher=self.teacher)
         recipe.require_milestones()
-        make(recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
-             steps=recipe.attack_steps, attack=recipe.attack, load=lambda _: nn.Identity())  # fmt: skip
+        make(
+            recipe.objective,
+            eps=recipe.eps,
+            norm=recipe.norm,
+            eps_background=recipe.eps_background,
+            steps=recipe.attack_steps,
+            attack=recipe.attack,
+            load=lambda _: nn.Identity(),
+        )
         return self
 
     def recipe(self, *, start: str | None = None, teacher: str | None = None) -> Recipe:
@@ -70,10 +77,10 @@ class Training(Strict):
             start: where the weights are that it begins from.
             teacher: where those of the teacher are.
         """
-        given = self.model_dump(by_alias=True, exclude={"data", "limit", "start", "trail", "teacher"})
+        arguments = self.model_dump(by_alias=True, exclude={"data", "limit", "start", "trail", "teacher"})
         if teacher is not None:
-            given["objective"] += (",teacher=" if ":" in self.objective else ":teacher=") + teacher
-        return Recipe(**given, start=start)
+            arguments["objective"] += (",teacher=" if ":" in self.objective else ":teacher=") + teacher
+        return Recipe(**arguments, start=start)
 
 
 def _arch(value: str) -> str:
@@ -88,8 +95,9 @@ class Signatures(Strict):
     data: Name | None = None
     limit: Whole = 400
     test_limit: Whole = 200
-    kinds: Annotated[tuple[Annotated[str, AfterValidator(lambda v: known(v, KINDS))], ...],
-                     AfterValidator(different)] = tuple(KINDS)  # fmt: skip
+    kinds: Annotated[
+        tuple[Annotated[str, AfterValidator(lambda v: known(v, KINDS))], ...], AfterValidator(different)
+    ] = tuple(KINDS)
     eps: tuple[Budget, ...] = (4 / 255, 8 / 255, 16 / 255)
     sides: tuple[Whole, ...] = (4, 8)
     steps: Whole = 20
@@ -115,5 +123,13 @@ class Signatures(Strict):
 
     def plan(self) -> Plan:
         """How recognisers are trained."""
-        return Plan(epochs=self.epochs, warmup=self.warmup, rate=self.rate, arch=self.arch, width=self.width,
-                    blocks=self.blocks, layer=self.layer, seed=self.seed)  # fmt: skip
+        return Plan(
+            epochs=self.epochs,
+            warmup=self.warmup,
+            rate=self.rate,
+            arch=self.arch,
+            width=self.width,
+            blocks=self.blocks,
+            layer=self.layer,
+            seed=self.seed,
+        )

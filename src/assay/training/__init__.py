@@ -7,6 +7,16 @@ from assay.training.stored import with_stored
 from assay.training.trainer import train
 
 __all__ = [
-    "OBJECTIVES", "Batch", "Epoch", "Moment", "Recipe", "Trained", "TrainingObjective", "Update", "make", "paper",
-    "train", "with_stored",
-]  # fmt: skip
+    "OBJECTIVES",
+    "Batch",
+    "Epoch",
+    "Moment",
+    "Recipe",
+    "Trained",
+    "TrainingObjective",
+    "Update",
+    "make",
+    "paper",
+    "train",
+    "with_stored",
+]

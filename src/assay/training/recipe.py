@@ -120,8 +120,15 @@ class Recipe:
     @property
     def needs(self) -> tuple[str, ...]:
         """Optional fields of `Rows` that the inner attack reads, such as ``("mask",)`` for dual attacks."""
-        return make(self.objective, eps=self.eps, norm=self.norm, eps_background=self.eps_background,
-                    steps=self.attack_steps, attack=self.attack, load=lambda _: nn.Identity()).needs  # fmt: skip
+        return make(
+            self.objective,
+            eps=self.eps,
+            norm=self.norm,
+            eps_background=self.eps_background,
+            steps=self.attack_steps,
+            attack=self.attack,
+            load=lambda _: nn.Identity(),
+        ).needs
 
     def require_milestones(self) -> None:
         """Refuse milestones that change nothing; a run that is to be continued for more epochs may have them.
@@ -146,7 +153,7 @@ class Recipe:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     def difference(self, canonical: str) -> str:
-        """What another recipe, in its canonical form, had else; empty for nothing.
+        """Describe how another recipe, in its canonical form, differs; empty if it does not.
 
         The number of epochs may differ, and where the start and the teacher are: what they are, a run's checkpoint
         knows by their digests. A field that was not there yet counts as having its default.

@@ -19,8 +19,8 @@ def batches(count: int, recipe: Recipe, epoch: int) -> Iterator[Tensor]:
 
 def seed_of(seed: int, epoch: int, step: int) -> int:
     """A seed of its own for each (seed, epoch, step)."""
-    found = hashlib.blake2b(f"{seed}/{epoch}/{step}".encode(), digest_size=7).digest()
-    return int.from_bytes(found, "little")
+    result = hashlib.blake2b(f"{seed}/{epoch}/{step}".encode(), digest_size=7).digest()
+    return int.from_bytes(result, "little")
 
 
 def flipped(batch: Batch) -> Batch:

@@ -80,9 +80,14 @@ def train(
     files = (*FILES, *(_trail_name(epoch) for epoch in trail))
     check_claim(out, COMMAND, files, is_training)
     objective = make(
-        recipe.objective, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background,
-        steps=recipe.attack_steps, attack=recipe.attack, load=load_model,
-    )  # fmt: skip
+        recipe.objective,
+        eps=recipe.eps,
+        norm=recipe.norm,
+        eps_background=recipe.eps_background,
+        steps=recipe.attack_steps,
+        attack=recipe.attack,
+        load=load_model,
+    )
     if "mask" in objective.needs and data.masks is None:
         reject("data", f"foreground masks, which {recipe.objective} needs", described(f"{data.name} has none"))
     run = _Run(data, recipe, objective, out, trail, device)
@@ -171,8 +176,11 @@ class _Run:
         here = torch.device(device) if device is not None else None
         if here is not None and here.type == "cuda" and here.index is not None:
             torch.cuda.set_device(here)
-        self.accelerator = Accelerator(mixed_precision=_MIXED[recipe.precision], kwargs_handlers=[settings],
-                                       cpu=here is not None and here.type == "cpu")  # fmt: skip
+        self.accelerator = Accelerator(
+            mixed_precision=_MIXED[recipe.precision],
+            kwargs_handlers=[settings],
+            cpu=here is not None and here.type == "cpu",
+        )
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(model, recipe))
@@ -213,13 +221,13 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        recorder, tally, carry, told = Recorder(self.model), Tally(), {}, began  # type: ignore[var-annotated]
+        recorder, tally, carry, text = Recorder(self.model), Tally(), {}, began  # type: ignore[var-annotated]
         with torch.random.fork_rng():
             for step, index in enumerate(batches(len(self.data), recipe, done)):
                 self._step(recorder, tally, index, step, carry)
                 now = time.monotonic()
-                if live is not None and self.main and (now - told > 0.3 or tally.seen == len(self.data)):
-                    told, speed = now, recorder.passes / max(now - began, 1e-9)
+                if live is not None and self.main and (now - text > 0.3 or tally.seen == len(self.data)):
+                    text, speed = now, recorder.passes / max(now - began, 1e-9)
                     live(Moment(done + 1, recipe.epochs, tally.seen, len(self.data), *tally.means(), speed))
         seconds = time.monotonic() - began
         loss, accuracy = tally.means()

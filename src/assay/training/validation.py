@@ -8,7 +8,7 @@ from torch import nn
 
 from assay.attacks import PGD
 from assay.core.model_calls import classify
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.data import Dataset
 from assay.engine.api import perturb
 from assay.training.recipe import Recipe
@@ -37,11 +37,11 @@ class Held:
         clean = robust = 0
         for at in torch.arange(len(self.data)).split(256):
             x, y = self.data.images(at).to(device), self.data.y[at].to(device)
-            with untouched(model), torch.no_grad():
+            with preserve_state(model), torch.no_grad():
                 clean += int((classify(model, x).argmax(1) == y).sum())
             if self.eps is not None:
                 moved = perturb(model, x, y, PGD(self.eps, norm=self.norm, steps=10), keep="best", seed=0, ids=at)
-                with untouched(model), torch.no_grad():
+                with preserve_state(model), torch.no_grad():
                     robust += int((classify(model, moved).argmax(1) == y).sum())
         count = max(len(self.data), 1)
         return clean / count, None if self.eps is None else robust / count
@@ -57,8 +57,8 @@ def hold_out(data: Dataset, recipe: Recipe) -> tuple[Dataset, Held | None]:
 
 def score(epoch: Epoch) -> float:
     """What early stopping goes by: robust accuracy, or clean where there is no budget."""
-    found = epoch.clean if epoch.robust is None else epoch.robust
-    return -1.0 if found is None else found
+    result = epoch.clean if epoch.robust is None else epoch.robust
+    return -1.0 if result is None else result
 
 
 def best_epoch(history: Sequence[Epoch]) -> int:

@@ -1,22 +1,22 @@
 """The checks that make a robust accuracy believable, and the grade that they give it."""
 
-from assay.trust.answer import Found, Level
-from assay.trust.context import Exam, Result
+from assay.trust.answer import CheckResult, Level
+from assay.trust.context import CheckContext, Result
 from assay.trust.grade import GRADES, Grade, grade
-from assay.trust.registry import CHECKS, Asking, Check, askings, by_check, examine
+from assay.trust.registry import CHECKS, Check, CheckRequest, by_check, check_requests, run_checks
 
 __all__ = [
     "CHECKS",
     "GRADES",
-    "Asking",
     "Check",
-    "Exam",
-    "Found",
+    "CheckContext",
+    "CheckRequest",
+    "CheckResult",
     "Grade",
     "Level",
     "Result",
-    "askings",
     "by_check",
-    "examine",
+    "check_requests",
     "grade",
+    "run_checks",
 ]

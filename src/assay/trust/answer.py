@@ -24,7 +24,7 @@ LEFT_OUT = "left out: it attacks anew"
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckResult:
     """The answer of a check.
 
     Attributes:
@@ -46,9 +46,9 @@ class Found:
     failed: bool = False
 
 
-def passed(text: str, value: float | None = None, threshold: float | None = None, about: str = "") -> Found:
+def passed(text: str, value: float | None = None, threshold: float | None = None, about: str = "") -> CheckResult:
     """Nothing was found."""
-    return Found(Level.PASSED, text, value, threshold, (), about)
+    return CheckResult(Level.PASSED, text, value, threshold, (), about)
 
 
 def warning(
@@ -57,9 +57,9 @@ def warning(
     threshold: float | None = None,
     samples: tuple[int, ...] = (),
     about: str = "",
-) -> Found:
+) -> CheckResult:
     """The number may well be too high."""
-    return Found(Level.WARNING, text, value, threshold, samples, about)
+    return CheckResult(Level.WARNING, text, value, threshold, samples, about)
 
 
 def issue(
@@ -68,27 +68,27 @@ def issue(
     threshold: float | None = None,
     samples: tuple[int, ...] = (),
     about: str = "",
-) -> Found:
+) -> CheckResult:
     """The number is not about what it claims to be about."""
-    return Found(Level.ISSUE, text, value, threshold, samples, about)
+    return CheckResult(Level.ISSUE, text, value, threshold, samples, about)
 
 
-def unanswered(text: str, about: str = "") -> Found:
+def inconclusive(text: str, about: str = "") -> CheckResult:
     """It could not be looked for."""
-    return Found(Level.OPEN, text, about=about)
+    return CheckResult(Level.OPEN, text, about=about)
 
 
-def failed(text: str, about: str = "") -> Found:
+def failed(text: str, about: str = "") -> CheckResult:
     """Asking raised an exception, or lost its process."""
-    return Found(Level.OPEN, f"could not be carried out: {text}", about=about, failed=True)
+    return CheckResult(Level.OPEN, f"could not be carried out: {text}", about=about, failed=True)
 
 
-def not_applicable(text: str) -> Found:
+def not_applicable(text: str) -> CheckResult:
     """There is nothing to be asked here."""
-    return Found(Level.NOT_APPLICABLE, text)
+    return CheckResult(Level.NOT_APPLICABLE, text)
 
 
-def worst(found: tuple[Found, ...]) -> Found:
+def worst_result(results: tuple[CheckResult, ...]) -> CheckResult:
     """The worst of several answers of one check; of equal ones the first."""
     order = [Level.ISSUE, Level.WARNING, Level.OPEN, Level.PASSED, Level.NOT_APPLICABLE]
-    return min(found, key=lambda answer: order.index(answer.level))
+    return min(results, key=lambda answer: order.index(answer.level))

@@ -15,10 +15,10 @@ from assay.core.combinators import AnyAttack
 from assay.core.geometry import Geometry
 from assay.core.outcome import Status
 from assay.parts.balls import Ball
-from assay.parts.unmeasured_set import Described
-from assay.trust.answer import Found, not_applicable, passed, unanswered, warning, worst
+from assay.parts.unmeasured_set import UnmeasuredSet
+from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import members, within
-from assay.trust.context import Exam, Result
+from assay.trust.context import CheckContext, Result
 from assay.trust.results import GAIN
 
 _DRAWS = 500
@@ -46,82 +46,105 @@ class Rival:
     why: str
 
 
-def beats_one_step(exam: Exam) -> Found:
+def beats_one_step(exam: CheckContext) -> CheckResult:
     """C4: one gradient step finds nothing that the attacks have missed."""
     if not exam.differentiable:
         return not_applicable("the model has no gradient")
     rival = Rival(
-        lambda budget: FGSM(budget) if not isinstance(budget, Described) else None,
-        _one_step, lambda attack: attack.traits.access == "gradient" and not _one_step(attack),
-        "one gradient step breaks", "attacks of one step",
+        lambda budget: FGSM(budget) if not isinstance(budget, UnmeasuredSet) else None,
+        _one_step,
+        lambda attack: attack.traits.access == "gradient" and not _one_step(attack),
+        "one gradient step breaks",
+        "attacks of one step",
         "an iterated attack that does worse than its first step goes the wrong way: look at its loss, its targets and "
         "its step size",
-    )  # fmt: skip
+    )
     return _held(exam, rival)
 
 
-def beats_queries(exam: Exam) -> Found:
+def beats_queries(exam: CheckContext) -> CheckResult:
     """C5: a search without gradients finds nothing that attacks with gradients have missed."""
     rival = Rival(
-        lambda budget: Square(budget.eps, norm=budget.norm, queries=_QUERIES)
-        if isinstance(budget, Ball) and budget.norm in ("linf", "l2") else None,
-        lambda attack: attack.traits.access in ("scores", "labels"), lambda attack: attack.traits.access == "gradient",
-        f"{_QUERIES} random queries (Square) break", "attacks by queries alone",
+        lambda budget: (
+            Square(budget.eps, norm=budget.norm, queries=_QUERIES)
+            if isinstance(budget, Ball) and budget.norm in ("linf", "l2")
+            else None
+        ),
+        lambda attack: attack.traits.access in ("scores", "labels"),
+        lambda attack: attack.traits.access == "gradient",
+        f"{_QUERIES} random queries (Square) break",
+        "attacks by queries alone",
         "gradients that know less than queries are masked, or the attacks by them are weak",
-    )  # fmt: skip
+    )
     return _held(exam, rival)
 
 
-def beats_noise(exam: Exam) -> Found:
+def beats_noise(exam: CheckContext) -> CheckResult:
     """C6: random noise of the same size finds nothing that the attacks have missed."""
     rival = Rival(
         lambda budget: Noise(budget, _DRAWS) if _can_be_drawn(budget) else None,
-        lambda attack: attack.traits.access == "none", lambda attack: attack.traits.access != "none",
-        f"{_DRAWS} draws of noise break", "attacks by noise", "an attack that does worse than noise does not attack",
-    )  # fmt: skip
+        lambda attack: attack.traits.access == "none",
+        lambda attack: attack.traits.access != "none",
+        f"{_DRAWS} draws of noise break",
+        "attacks by noise",
+        "an attack that does worse than noise does not attack",
+    )
     blank = [budget for budget in exam.budgets if not _can_be_drawn(budget) and not _drawn_alone(exam, budget)]
-    alone = [unanswered(f"within {budget.describe()} there is no noise to compare with") for budget in blank]
-    return worst((_held(exam, rival), *alone))
+    alone = [inconclusive(f"within {budget.describe()} there is no noise to compare with") for budget in blank]
+    return worst_result((_held(exam, rival), *alone))
 
 
-def beats_transfer(exam: Exam) -> Found:
+def beats_transfer(exam: CheckContext) -> CheckResult:
     """C7: images made on other models, within the budgets here, find nothing that the attacks have missed."""
     if not exam.others:
         return not_applicable("no other model was attacked on the same images")
-    answers = [_transferred(exam, budget) for budget in exam.budgets if not isinstance(budget, Described)]
-    return worst(tuple(answers)) if answers else not_applicable("no attack has a budget in which images could be held")
+    answers = [_transferred(exam, budget) for budget in exam.budgets if not isinstance(budget, UnmeasuredSet)]
+    return (
+        worst_result(tuple(answers))
+        if answers
+        else not_applicable("no attack has a budget in which images could be held")
+    )
 
 
-def _transferred(exam: Exam, budget: Geometry) -> Found:
+def _transferred(exam: CheckContext, budget: Geometry) -> CheckResult:
     left = set(exam.survivors(torch.arange(len(exam.x)), budget).tolist())
-    pairs = list(islice((pair for pair in exam.others if pair[0] in left and _inside(exam, budget, *pair)),
-                        4 * exam.samples))  # fmt: skip
+    pairs = list(
+        islice((pair for pair in exam.others if pair[0] in left and _inside(exam, budget, *pair)), 4 * exam.samples)
+    )
     if not pairs:
-        return passed(f"no image made on another model lies within {budget.describe()} of a sample that survives here",
-                      0.0, GAIN)  # fmt: skip
+        return passed(
+            f"no image made on another model lies within {budget.describe()} of a sample that survives here", 0.0, GAIN
+        )
     index = torch.tensor([sample for sample, _ in pairs])
     new = index[exam.fools(index, torch.stack([image for _, image in pairs]))].unique()
     tried = len(index.unique())
     share, threshold = len(new) / max(tried, 1), max(GAIN, 1 / max(tried, 1))
     if share > threshold:
-        return warning(f"images made on other models break {len(new)} of {tried} samples within {budget.describe()} "
-                       "that every attack on this one had left: its gradients mislead", share, threshold,
-                       tuple(new.tolist()))  # fmt: skip
-    return passed(f"images made on other models break {len(new)} of {tried} survivors within {budget.describe()}",
-                  share, threshold)  # fmt: skip
+        return warning(
+            f"images made on other models break {len(new)} of {tried} samples within {budget.describe()} "
+            "that every attack on this one had left: its gradients mislead",
+            share,
+            threshold,
+            tuple(new.tolist()),
+        )
+    return passed(
+        f"images made on other models break {len(new)} of {tried} survivors within {budget.describe()}",
+        share,
+        threshold,
+    )
 
 
-def _inside(exam: Exam, budget: Geometry, sample: int, image: Tensor) -> bool:
+def _inside(exam: CheckContext, budget: Geometry, sample: int, image: Tensor) -> bool:
     at = torch.tensor([sample])
     mask = None if exam.masks is None else exam.masks[at]
     return bool(members(budget, exam.at(at), image[None].to(torch.float32), mask))
 
 
 def _can_be_drawn(budget: Geometry) -> bool:
-    return not isinstance(budget, Described) or budget.drawn is not None
+    return not isinstance(budget, UnmeasuredSet) or budget.drawn is not None
 
 
-def _drawn_alone(exam: Exam, budget: Geometry) -> bool:
+def _drawn_alone(exam: CheckContext, budget: Geometry) -> bool:
     """Whether all that is claimed of a budget comes from random draws: those are the noise."""
     claims = [result for result in exam.claims if result.budget == budget]
     return all(stage.attack.traits.access == "none" for result in claims for stage in result.stages)
@@ -131,34 +154,50 @@ def _one_step(attack: Attack[Any]) -> bool:
     return attack.traits.access == "gradient" and attack.traits.steps == 1
 
 
-def _held(exam: Exam, rival: Rival) -> Found:
+def _held(exam: CheckContext, rival: Rival) -> CheckResult:
     """The worst answer over the budgets that are claimed."""
-    answers = [_against(exam, budget, made, rival) for budget in exam.budgets
-               for made in (rival.make(budget),) if made is not None]  # fmt: skip
-    return worst(tuple(answers)) if answers else not_applicable("no attack has a budget in which it could be compared")
+    answers = [
+        _against(exam, budget, new, rival)
+        for budget in exam.budgets
+        for new in (rival.make(budget),)
+        if new is not None
+    ]
+    return (
+        worst_result(tuple(answers))
+        if answers
+        else not_applicable("no attack has a budget in which it could be compared")
+    )
 
 
-def _against(exam: Exam, budget: Geometry, made: AnyAttack, rival: Rival) -> Found:
-    alone, told = _by_its_kind_alone(exam, budget, rival), budget.describe()
+def _against(exam: CheckContext, budget: Geometry, attack: AnyAttack, rival: Rival) -> CheckResult:
+    alone, text = _by_its_kind_alone(exam, budget, rival), budget.describe()
     n = len(exam.x)
     if alone is not None and len(alone) / n > max(GAIN, 1.5 / n):
-        return warning(f"{rival.kind} break {len(alone)} of {n} samples within {told} that no better informed attack "
-                       f"broke: {rival.why}", len(alone) / n, max(GAIN, 1.5 / n),
-                       tuple(alone.tolist()[:100]))  # fmt: skip
+        return warning(
+            f"{rival.kind} break {len(alone)} of {n} samples within {text} that no better informed attack "
+            f"broke: {rival.why}",
+            len(alone) / n,
+            max(GAIN, 1.5 / n),
+            tuple(alone.tolist()[:100]),
+        )
     index, n = exam.survivors(budget=budget), len(exam.chosen)
     threshold = max(GAIN, 1.5 / max(n, 1))
     if not len(index):
-        return passed(f"no sample survives within {told} that it could break", 0.0, threshold)
-    outcome = exam.attacked(made, index)
+        return passed(f"no sample survives within {text} that it could break", 0.0, threshold)
+    outcome = exam.attacked(attack, index)
     new = index[outcome.status == int(Status.BROKEN)]
     share = len(new) / n
     if share > threshold:
-        return warning(f"{rival.words} {len(new)} of {n} samples within {told} that every attack had left: "
-                       f"{rival.why}", share, threshold, tuple(new.tolist()))  # fmt: skip
-    return passed(f"{rival.words} {len(new)} of {len(index)} survivors within {told}", share, threshold)
+        return warning(
+            f"{rival.words} {len(new)} of {n} samples within {text} that every attack had left: {rival.why}",
+            share,
+            threshold,
+            tuple(new.tolist()),
+        )
+    return passed(f"{rival.words} {len(new)} of {len(index)} survivors within {text}", share, threshold)
 
 
-def _by_its_kind_alone(exam: Exam, budget: Geometry, rival: Rival) -> Tensor | None:
+def _by_its_kind_alone(exam: CheckContext, budget: Geometry, rival: Rival) -> Tensor | None:
     """Samples that attacks of the rival's kind broke in the evaluation, and none that ought to be better.
 
     Of a cascade, whose later parts see only what the earlier ones left, a part counts where all better ones went before
@@ -171,7 +210,7 @@ def _by_its_kind_alone(exam: Exam, budget: Geometry, rival: Rival) -> Tensor | N
     by_rival, by_better = (torch.zeros(len(exam.x), dtype=torch.bool) for _ in range(2))
     for result in inside:
         better = [rival.better(stage.attack) for stage in result.stages]
-        last = max((i for i, found in enumerate(better) if found), default=-1)
+        last = max((i for i, value in enumerate(better) if value), default=-1)
         by_better |= _broken_by(result, lambda i, better=better: better[i])  # type: ignore[misc]
         by_rival |= _broken_by(result, lambda i, r=result, last=last: i > last and rival.is_one(r.stages[i].attack))  # type: ignore[misc]
     return (by_rival & ~by_better).nonzero().squeeze(1)
@@ -182,5 +221,5 @@ def _broken_by(result: Result, chosen: Callable[[int], bool]) -> Tensor:
     outcome: Any = result.outcome
     parts = torch.tensor([chosen(i) for i in range(len(result.stages))] + [False])
     stage = outcome.stage.clamp(-1, len(result.stages) - 1)
-    found: Tensor = (outcome.status == int(Status.BROKEN)) & parts[stage]
-    return found
+    value: Tensor = (outcome.status == int(Status.BROKEN)) & parts[stage]
+    return value

@@ -45,12 +45,12 @@ def outermost(budgets: Iterable[Geometry | None]) -> tuple[Geometry, ...]:
         >>> [b.describe() for b in outermost([Ball("linf", 0.5), Ball("l2", 1.0), None, Ball("linf", 0.25)])]
         ['linf 0.5', 'l2 1']
     """
-    found: list[Geometry] = []
+    results: list[Geometry] = []
     for budget in budgets:
-        if budget is not None and budget not in found:
-            found.append(budget)
+        if budget is not None and budget not in results:
+            results.append(budget)
     return tuple(
-        b for b in found if not any(type(other) is type(b) and other != b and within(b, other) for other in found)
+        b for b in results if not any(type(other) is type(b) and other != b and within(b, other) for other in results)
     )
 
 

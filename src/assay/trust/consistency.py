@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Status
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.context import Exam, Result, broken
+from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.context import CheckContext, Result, broken
 from assay.trust.vary import with_budget, with_radius
 
 _FEW, _SMALL, _WIDE = 8, 32, 64
@@ -15,7 +15,7 @@ _ANY = 0.1
 """Share of samples that may survive where any image is allowed: an attack need not find its way across the box."""
 
 
-def no_budget(exam: Exam, result: Result) -> Found:
+def no_budget(exam: CheckContext, result: Result) -> CheckResult:
     """C1: with a budget of 0 nothing is broken."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
@@ -23,44 +23,56 @@ def no_budget(exam: Exam, result: Result) -> Found:
     if none is None and result.ball is not None and result.ball.eps == 0:
         none = result.planned.attack
     if none is None:
-        return unanswered("its budget cannot be changed from outside", result.label)
+        return inconclusive("its budget cannot be changed from outside", result.label)
     index = exam.chosen[:: max(1, len(exam.chosen) // _FEW)]
     count = exam.attacked(none, index).count(Status.BROKEN)
-    told = f"with a budget of 0 it breaks {count} of {len(index)} samples"
+    text = f"with a budget of 0 it breaks {count} of {len(index)} samples"
     if count and not exam.random:
-        return issue(told, float(count), 0.0, about=result.label)
-    return passed(told + (" (the model is random)" if count else ""), float(count), 0.0, about=result.label)
+        return issue(text, float(count), 0.0, about=result.label)
+    return passed(text + (" (the model is random)" if count else ""), float(count), 0.0, about=result.label)
 
 
-def monotone(exam: Exam, result: Result) -> Found:
+def monotone(exam: CheckContext, result: Result) -> CheckResult:
     """C2: a larger budget breaks what a smaller one broke, and the budget has an effect."""
     if result.budget is None or (result.ball is not None and result.ball.eps <= 0):
         return not_applicable("the attack has no budget")
     index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
     less, more, most = (with_budget(result.planned.attack, factor) for factor in (0.5, 4, _WIDE))
     if less is None or more is None or most is None:
-        return unanswered("its budget cannot be changed from outside", result.label)
+        return inconclusive("its budget cannot be changed from outside", result.label)
     half = broken(exam.attacked(less, index))
     full = broken(result.outcome)[index]
     left = torch.isin(index, exam.survivors(index, result.budget))
     lost, few = index[half & left], max(1, 0.03 * len(index))
     if len(lost) > few:
-        return issue(f"{len(lost)} of {len(index)} samples are broken at half the budget, and survive every attack "
-                     "at all of it: the attacks do not use the budget that they have", float(len(lost)), 1.0,
-                     tuple(lost.tolist()), result.label)  # fmt: skip
+        return issue(
+            f"{len(lost)} of {len(index)} samples are broken at half the budget, and survive every attack "
+            "at all of it: the attacks do not use the budget that they have",
+            float(len(lost)),
+            1.0,
+            tuple(lost.tolist()),
+            result.label,
+        )
     wide = broken(exam.attacked(more, index))
     right = int((result.outcome.status[index] != int(Status.MISCLASSIFIED)).sum())
     if right >= _FEW and int(half.sum()) == int(full.sum()) == int(wide.sum()) < right - few:
         widest = broken(exam.attacked(most, index))
         if int(widest.sum()) <= int(full.sum()):
-            return warning(f"half, all, four and {_WIDE} times the budget break the same {int(full.sum())} of {right} "
-                           "samples: the budget has no effect", float(full.sum()), float(right),
-                           about=result.label)  # fmt: skip
-    return passed(f"half, all and four times the budget break {int(half.sum())}, {int(full.sum())} and "
-                  f"{int(wide.sum())} of {len(index)}", about=result.label)  # fmt: skip
+            return warning(
+                f"half, all, four and {_WIDE} times the budget break the same {int(full.sum())} of {right} "
+                "samples: the budget has no effect",
+                float(full.sum()),
+                float(right),
+                about=result.label,
+            )
+    return passed(
+        f"half, all and four times the budget break {int(half.sum())}, {int(full.sum())} and "
+        f"{int(wide.sum())} of {len(index)}",
+        about=result.label,
+    )
 
 
-def unbounded(exam: Exam) -> Found:
+def unbounded(exam: CheckContext) -> CheckResult:
     """C3: where a grey image is allowed no more survive than by chance, where any image is next to nothing."""
     balls = [
         result
@@ -73,25 +85,38 @@ def unbounded(exam: Exam) -> Found:
     if not balls:
         return not_applicable("no attack has a budget that can be changed")
     if n < _FEW:
-        return unanswered(f"{n} samples that were right before are too few")
+        return inconclusive(f"{n} samples that were right before are too few")
     refuses = exam.adaptation is not None and exam.adaptation.test is not None
     grey = index if refuses else _left(exam, balls, index, 0.5)  # a detector may well refuse a grey image
     chance = 1 / classes + 2 * math.sqrt((1 - 1 / classes) / (classes * n))
     if len(grey) / n > chance and not refuses:
-        return issue(f"even with a budget that allows a grey image {len(grey)} of {n} samples survive every attack: "
-                     "the attacks fail, it is not that the model withstands them (masked gradients, or a wrong loss)",
-                     len(grey) / n, chance, tuple(grey.tolist()))  # fmt: skip
+        return issue(
+            f"even with a budget that allows a grey image {len(grey)} of {n} samples survive every attack: "
+            "the attacks fail, it is not that the model withstands them (masked gradients, or a wrong loss)",
+            len(grey) / n,
+            chance,
+            tuple(grey.tolist()),
+        )
     free = _left(exam, balls, grey, 1.0)
     if len(free) / n > _ANY:
-        return warning(f"even with a budget that allows any image {len(free)} of {n} samples survive every attack: "
-                       "steps of this size lead nowhere", len(free) / n, _ANY, tuple(free.tolist()))  # fmt: skip
+        return warning(
+            f"even with a budget that allows any image {len(free)} of {n} samples survive every attack: "
+            "steps of this size lead nowhere",
+            len(free) / n,
+            _ANY,
+            tuple(free.tolist()),
+        )
     if refuses:
         return passed(f"with a budget that allows any image {len(free)} of {n} samples survive", len(free) / n, _ANY)
-    return passed(f"with a budget that allows a grey image {len(grey)} of {n} samples survive, with one that allows "
-                  f"any image {len(free)}", len(grey) / n, chance)  # fmt: skip
+    return passed(
+        f"with a budget that allows a grey image {len(grey)} of {n} samples survive, with one that allows "
+        f"any image {len(free)}",
+        len(grey) / n,
+        chance,
+    )
 
 
-def _left(exam: Exam, results: list[Result], index: Tensor, share: float) -> Tensor:
+def _left(exam: CheckContext, results: list[Result], index: Tensor, share: float) -> Tensor:
     """Samples that survive every attack with a budget of this share of the box."""
     size = math.prod(exam.x.shape[1:])
     for result in results:
@@ -104,35 +129,45 @@ def _left(exam: Exam, results: list[Result], index: Tensor, share: float) -> Ten
     return index
 
 
-def all_targets(exam: Exam) -> Found:
+def all_targets(exam: CheckContext) -> CheckResult:
     """C8: whether targets were tried one by one. For information."""
-    tried = [result.label for result in exam.claims for stage in result.stages
-             if any(variant.rank for variant in stage.variants)]  # fmt: skip
+    tried = [
+        result.label
+        for result in exam.claims
+        for stage in result.stages
+        if any(variant.rank for variant in stage.variants)
+    ]
     if not exam.claims:
         return not_applicable("nothing was attacked")
     return passed("wrong classes were also tried one by one" if tried else "wrong classes were not tried one by one")
 
 
-def per_sample(exam: Exam) -> Found:
+def per_sample(exam: CheckContext) -> CheckResult:
     """C9: the worst case is taken sample by sample. Holds by construction; says what the other reading would be."""
     if len(exam.counted) < 2:
         return not_applicable("one attack alone has no worst case over attacks")
     survived = torch.stack([result.outcome.status == int(Status.SURVIVED) for result in exam.counted])
     worst, least = float(survived.all(0).float().mean()), float(survived.float().mean(1).min())
-    return passed(f"robust accuracy counts samples that survive every attack ({100 * worst:.1f} %), not the lowest "
-                  f"single attack ({100 * least:.1f} %)", worst, least)  # fmt: skip
+    return passed(
+        f"robust accuracy counts samples that survive every attack ({100 * worst:.1f} %), not the lowest "
+        f"single attack ({100 * least:.1f} %)",
+        worst,
+        least,
+    )
 
 
-def diverse(exam: Exam) -> Found:
+def diverse(exam: CheckContext) -> CheckResult:
     """C10: attacks by gradients and attacks without."""
     if not exam.claims:
         return not_applicable("nothing was attacked")
     kinds = {stage.attack.traits.access for result in exam.claims for stage in result.stages}
     stages = sum(len(result.stages) for result in exam.claims)
     if "gradient" in kinds and kinds & {"scores", "labels"}:
-        return passed(f"{stages} attacks: by gradients, and by {' and '.join(sorted(kinds & {'scores', 'labels'}))} "
-                      f"alone",
-                      float(len(kinds)), 2.0)  # fmt: skip
+        return passed(
+            f"{stages} attacks: by gradients, and by {' and '.join(sorted(kinds & {'scores', 'labels'}))} alone",
+            float(len(kinds)),
+            2.0,
+        )
     if not exam.differentiable and kinds & {"scores", "labels"}:
         return passed("the model has no gradients; attacked by queries", float(len(kinds)), 1.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"

@@ -13,7 +13,7 @@ from assay.core.combinators import AnyAttack, Stage, unfold
 from assay.core.expectation import Expectation
 from assay.core.geometry import Geometry
 from assay.core.model_calls import Classifier, classify
-from assay.core.model_state import model_device, model_dtype, seeded, untouched
+from assay.core.model_state import model_device, model_dtype, preserve_state, seeded
 from assay.core.outcome import Outcome, Status
 from assay.core.types import Images, Labels, Logits
 from assay.data.dataset import pixels
@@ -75,7 +75,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Exam:
+class CheckContext:
     """A model, images, and results of attacks on them.
 
     Attributes:
@@ -135,8 +135,8 @@ class Exam:
     @cached_property
     def seen(self) -> nn.Module:
         """What attacks see: a defence's surrogate, or the model."""
-        found = self.adaptation.surrogate if self.adaptation is not None else None
-        return found if isinstance(found, nn.Module) else self.model
+        result = self.adaptation.surrogate if self.adaptation is not None else None
+        return result if isinstance(result, nn.Module) else self.model
 
     @property
     def in_expectation(self) -> bool:
@@ -176,21 +176,21 @@ class Exam:
 
     def logits(self, x: Images, batch: int = 64) -> Logits:
         """Logits, in evaluation mode, the model left as it was."""
-        with untouched(self.model), torch.no_grad():
+        with preserve_state(self.model), torch.no_grad():
             return torch.cat([self._answers(part) for part in x.split(batch)])
 
     def passes(self, count: int) -> list[Logits]:
         """Logits of the chosen images, several times; draws go on from pass to pass."""
-        with untouched(self.model), torch.no_grad():
+        with preserve_state(self.model), torch.no_grad():
             return [self._answers(self.images) for _ in range(count)]
 
     def _answers(self, x: Images) -> Logits:
         """Logits; where memory runs out, of one half after the other."""
         part = x.to(self.device, model_dtype(self.model))
-        found: Logits | None
-        found, failure = attempt(lambda: classify(self.model, part).float(), is_out_of_memory)
-        if found is not None:
-            return found
+        result: Logits | None
+        result, failure = attempt(lambda: classify(self.model, part).float(), is_out_of_memory)
+        if result is not None:
+            return result
         if len(x) < 2 and failure is not None:
             raise failure
         return torch.cat([self._answers(half) for half in x.chunk(2)])
@@ -263,21 +263,26 @@ class Exam:
         """
         how = self.adaptation if self.adapted else None
         what = what if how is None else how.adapt(what)
-        given: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
+        arguments: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
         outcome = attack(
-            through(self.model), self.at(index), self.y[index], what,
+            through(self.model),
+            self.at(index),
+            self.y[index],
+            what,
             mask=None if self.masks is None else self.masks[index],
             surrogate=None if how is None or how.surrogate is None else through(how.surrogate),
             test=None if how is None else how.test,
-            **given,
-        )  # fmt: skip
+            **arguments,
+        )
         uninterrupted(outcome)
         if outcome.errors:
             first = next(iter(outcome.errors.values()))
             raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
         if outcome.count(Status.INVALID):
-            raise NoNumbers(f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked anew "
-                            "the model gave no numbers")  # fmt: skip
+            raise NoNumbers(
+                f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked anew "
+                "the model gave no numbers"
+            )
         return outcome
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from assay.trust.answer import Found, Level, worst
+from assay.trust.answer import CheckResult, Level, worst_result
 from assay.trust.registry import CHECKS
 
 GRADES = ("unusable", "weak", "standard", "strong")
@@ -32,11 +32,11 @@ class Grade:
     why: tuple[str, ...]
 
 
-def grade(found: Mapping[str, tuple[Found, ...]]) -> Grade:
+def grade(results: Mapping[str, tuple[CheckResult, ...]]) -> Grade:
     """Grade an evaluation.
 
     Args:
-        found: as returned by `examine`.
+        results: as returned by `examine`.
 
     Returns:
         ``unusable`` if a check has found that the number is not about what it claims; ``weak`` if one has found that it
@@ -49,7 +49,7 @@ def grade(found: Mapping[str, tuple[Found, ...]]) -> Grade:
         >>> grade({"A4": (issue("probabilities"),)})
         Grade(grade='unusable', why=('A4',))
     """
-    verdicts = {name: worst(answers) for name, answers in found.items() if answers}
+    verdicts = {name: worst_result(answers) for name, answers in results.items() if answers}
     issues = tuple(name for name, answer in verdicts.items() if answer.level is Level.ISSUE)
     if issues:
         return Grade("unusable", issues)
@@ -59,10 +59,13 @@ def grade(found: Mapping[str, tuple[Found, ...]]) -> Grade:
     alone = RIVALS if all(answer.level in (Level.NOT_APPLICABLE, Level.OPEN) for answer in rivals) else ()
     if doubts or unasked or alone:
         return Grade("weak", tuple(dict.fromkeys((*doubts, *unasked, *alone))))
-    short = tuple(name for name in STRONG if _is_open(verdicts.get(name)) or
-                  (name in FOUND and verdicts[name].level is not Level.PASSED))  # fmt: skip
+    short = tuple(
+        name
+        for name in STRONG
+        if _is_open(verdicts.get(name)) or (name in FOUND and verdicts[name].level is not Level.PASSED)
+    )
     return Grade("standard", short) if short else Grade("strong", ())
 
 
-def _is_open(answer: Found | None) -> bool:
+def _is_open(answer: CheckResult | None) -> bool:
     return answer is None or answer.level is Level.OPEN

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.core.expectation import Expectation
 from assay.core.model_calls import classify, gradients
-from assay.core.model_state import model_dtype, untouched
+from assay.core.model_state import model_dtype, preserve_state
 from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import content_keys
@@ -16,8 +16,8 @@ from assay.core.rows import Rows, untargeted
 from assay.core.types import Images
 from assay.engine.outputs import describe_squeeze
 from assay.parts.losses import DLR, CrossEntropy, Margin, PlainCrossEntropy
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.context import Exam
+from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.context import CheckContext
 from assay.trust.model_state import calls
 
 _STEP = 0.25 / 255
@@ -29,7 +29,7 @@ _ROUGH = 0.5
 _AT_ONCE = 16
 
 
-def differentiable(exam: Exam) -> Found:
+def differentiable(exam: CheckContext) -> CheckResult:
     """A5: a gradient from the output to the image."""
     if not exam.differentiable:
         return _without(exam, "the model can only be asked: it has no gradients")
@@ -47,7 +47,7 @@ def differentiable(exam: Exam) -> Found:
     return passed("a finite gradient reaches the image")
 
 
-def vanishing(exam: Exam) -> Found:
+def vanishing(exam: CheckContext) -> CheckResult:
     """A6: gradients that are zero leave an attack where it began."""
     if not exam.differentiable or not len(exam.chosen) or not bool(exam.right.any()):
         return not_applicable("there is no gradient to vanish")
@@ -55,29 +55,38 @@ def vanishing(exam: Exam) -> Found:
     x, y = exam.images[part.to(exam.device)], exam.labels[part.to(exam.device)]
     followed = _used(exam)
     shares = {name: _zero_share(exam, loss, x, y) for name, loss in {**_LOSSES, **followed}.items()}
-    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
+    text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
     if exam.claims and not followed:
-        return not_applicable(f"no attack here uses a gradient (share of images with a zero one: {told})")
-    used = [(share, name) for name, share in shares.items()
-            if share is not None and name in (followed or {"cross-entropy"})]  # fmt: skip
+        return not_applicable(f"no attack here uses a gradient (share of images with a zero one: {text})")
+    used = [
+        (share, name) for name, share in shares.items() if share is not None and name in (followed or {"cross-entropy"})
+    ]
     if not used:
-        return unanswered(f"the losses that the attacks use cannot be computed here ({told})")
+        return inconclusive(f"the losses that the attacks use cannot be computed here ({text})")
     share, best = min(used)
     if share > 0.2:
-        return issue(f"the gradient is exactly zero on {100 * share:.0f} % of images for {best}, which the attacks use "
-                     f"({told}): they stand still there. Use a loss that does not saturate", share, 0.2)  # fmt: skip
+        return issue(
+            f"the gradient is exactly zero on {100 * share:.0f} % of images for {best}, which the attacks use "
+            f"({text}): they stand still there. Use a loss that does not saturate",
+            share,
+            0.2,
+        )
     if share > 0.01:
         return warning(
-            f"the gradient is exactly zero on {100 * share:.0f} % of images for {best} ({told})", share, 0.01
+            f"the gradient is exactly zero on {100 * share:.0f} % of images for {best} ({text})", share, 0.01
         )
     what = describe_squeeze(exam.clean)
     if what:
-        return warning(f"the outputs seem to pass through {what}: where it saturates, gradients vanish ({told}). "
-                       "Return what goes into it", share, 0.01)  # fmt: skip
-    return passed(f"share of images with a zero gradient: {told}", share, 0.01)
+        return warning(
+            f"the outputs seem to pass through {what}: where it saturates, gradients vanish ({text}). "
+            "Return what goes into it",
+            share,
+            0.01,
+        )
+    return passed(f"share of images with a zero gradient: {text}", share, 0.01)
 
 
-def correct(exam: Exam) -> Found:
+def correct(exam: CheckContext) -> CheckResult:
     """A7: the gradient is the slope that is measured by going a little way."""
     if not exam.differentiable or len(exam.chosen) < 4:
         return not_applicable("there is no gradient to compare")
@@ -89,29 +98,33 @@ def correct(exam: Exam) -> Found:
     model, dtype, how_measured = _doubled(exam)
     x, y = exam.images[:16].to(dtype), exam.labels[:16]
     generator = torch.Generator().manual_seed(exam.seed)
-    with untouched(model):
+    with preserve_state(model):
         grad = _margin_gradient(model, x, y)
         if grad is None:
             return not_applicable("no gradient reaches the image")
-        slopes, told = [], []
+        slopes, text = [], []
         for _ in range(_DIRECTIONS):
             way = (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).to(x)
             with torch.no_grad():
                 rise = _margin(model, x + _STEP * way, y) - _margin(model, x - _STEP * way, y)
             slopes.append(rise / (2 * _STEP))
-            told.append((grad * way).flatten(1).sum(1))
-    measured, expected = torch.stack(slopes), torch.stack(told)
+            text.append((grad * way).flatten(1).sum(1))
+    measured, expected = torch.stack(slopes), torch.stack(text)
     agreement = torch.nn.functional.cosine_similarity(measured, expected, dim=0)
     flat = (measured.abs().sum(0) < 1e-9) & (expected.abs().sum(0) < 1e-9)
     value = float(torch.where(flat, 1.0, agreement).median())
     if value < _AGREE:
-        return warning(f"over {_DIRECTIONS} directions the gradient and the slope measured over ±{_STEP * 255:g}/255 "
-                       f"have a cosine of {value:.2f} ({how_measured}): the gradient does not show where the loss "
-                       "rises (masking, or a wrong backward pass)", value, _AGREE)  # fmt: skip
+        return warning(
+            f"over {_DIRECTIONS} directions the gradient and the slope measured over ±{_STEP * 255:g}/255 "
+            f"have a cosine of {value:.2f} ({how_measured}): the gradient does not show where the loss "
+            "rises (masking, or a wrong backward pass)",
+            value,
+            _AGREE,
+        )
     return passed(f"the gradient is the slope that is measured (cosine {value:.3f}, {how_measured})", value, _AGREE)
 
 
-def rough(exam: Exam) -> Found:
+def rough(exam: CheckContext) -> CheckResult:
     """A8: how much the output jumps within 4/255 of an image."""
     if not len(exam.chosen):
         return not_applicable("there are no images")
@@ -128,8 +141,12 @@ def rough(exam: Exam) -> Found:
         jumps.append(((there - here).abs() / spread).clamp(max=1))
     value = float(torch.stack(jumps).mean())
     if value > _ROUGH:
-        return warning(f"noise within 4/255 moves the margin by {value:.2f} of the logits' spread: so rough a surface "
-                       "misleads gradients", value, _ROUGH)  # fmt: skip
+        return warning(
+            f"noise within 4/255 moves the margin by {value:.2f} of the logits' spread: so rough a surface "
+            "misleads gradients",
+            value,
+            _ROUGH,
+        )
     return passed(f"noise within 4/255 moves the margin by {value:.2f} of the logits' spread", value, _ROUGH)
 
 
@@ -137,7 +154,7 @@ _LOSSES = MappingProxyType({loss.describe(): loss for loss in (CrossEntropy(), M
 """The losses whose gradients are always looked at, by name."""
 
 
-def _used(exam: Exam) -> dict[str, Objective]:
+def _used(exam: CheckContext) -> dict[str, Objective]:
     """The losses that the claimed attacks follow the gradient of, term by term, by name."""
     losses = [
         stage.attack.traits.objective
@@ -149,16 +166,18 @@ def _used(exam: Exam) -> dict[str, Objective]:
     return {term.describe(): Objective(((1.0, term),)) for term in terms if not term.needs}
 
 
-def _without(exam: Exam, told: str) -> Found:
+def _without(exam: CheckContext, text: str) -> CheckResult:
     how = exam.adaptation
     if how is not None and how.surrogate is not None and exam.adapted:
-        return passed(f"{told}; attacked as the defence declares: {how.how}")
-    asked = any(stage.attack.traits.access in ("scores", "labels") for result in exam.claims for stage in result.stages)
-    more = "" if asked else ", and by an attack that needs no gradient (square, hopskipjump)"
-    return warning(f"{told}. Attack it past that (BPDA: assay.defences.Transformed){more}")
+        return passed(f"{text}; attacked as the defence declares: {how.how}")
+    requested = any(
+        stage.attack.traits.access in ("scores", "labels") for result in exam.claims for stage in result.stages
+    )
+    more = "" if requested else ", and by an attack that needs no gradient (square, hopskipjump)"
+    return warning(f"{text}. Attack it past that (BPDA: assay.defences.Transformed){more}")
 
 
-def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float | None:
+def _zero_share(exam: CheckContext, objective: Objective, x: Tensor, y: Tensor) -> float | None:
     """Share of images whose gradient is exactly zero at the image or at a random point within 8/255 of it.
 
     None where the loss cannot be computed, as with too few classes.
@@ -167,7 +186,7 @@ def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float
     zeros = []
     oracle = Oracle(exam.seen, device=exam.device)
     try:
-        with untouched(exam.seen):
+        with preserve_state(exam.seen):
             for whole in (x, (x + 8 / 255 * (2 * noise - 1)).clamp(0, 1)):
                 for images, labels in zip(whole.split(_AT_ONCE), y.split(_AT_ONCE), strict=True):
                     rows = Rows(images, untargeted(labels), content_keys(images, labels).to(images.device))
@@ -179,17 +198,17 @@ def _zero_share(exam: Exam, objective: Objective, x: Tensor, y: Tensor) -> float
     return float(torch.cat(zeros).float().mean())
 
 
-def _gradients(exam: Exam, x: Tensor, y: Tensor) -> Tensor | None:
+def _gradients(exam: CheckContext, x: Tensor, y: Tensor) -> Tensor | None:
     def logit(leaf: Images) -> tuple[list[Tensor], bool]:
         out = classify(exam.seen, leaf)
         return [out.gather(1, y[:, None]).sum()], out.requires_grad
 
-    with untouched(exam.seen):
+    with preserve_state(exam.seen):
         (grad,), reached = gradients(logit, x.to(model_dtype(exam.seen)))
     return grad if reached else None
 
 
-def _doubled(exam: Exam) -> tuple[nn.Module, torch.dtype, str]:
+def _doubled(exam: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
     """The model in float64, where it can be had; else as it is. And words for the answer: which of the two, and why."""
     try:
         model = copy.deepcopy(exam.model).double()

@@ -10,8 +10,8 @@ from assay.core.outcome import Status
 from assay.engine.api import attack
 from assay.parts.balls import Ball, Split
 from assay.parts.sparse_sets import Support
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
-from assay.trust.context import Exam, Result, broken, uninterrupted
+from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
+from assay.trust.context import CheckContext, Result, broken, uninterrupted
 
 _KNOWN, _TURNS = 32, 20
 _ROOM = 1.1
@@ -20,7 +20,7 @@ _NEEDED, _FAILED = 0.9, 0.5
 _SIDE = 12
 
 
-def known_model(exam: Exam, result: Result) -> Found:
+def known_model(exam: CheckContext, result: Result) -> CheckResult:
     """C12: on a linear model, where the best perturbation is known, it breaks what can be broken, and nothing else.
 
     The model has the shape of the images, at most 12 pixels a side, two classes and a third that is never reached. The
@@ -31,7 +31,7 @@ def known_model(exam: Exam, result: Result) -> Found:
     if budget is None or (isinstance(budget, Ball) and budget.eps <= 0):
         return not_applicable("the attack has no budget")
     if not isinstance(budget, Ball | Split | Support):
-        return unanswered(f"no answer is known within {budget.describe()}", result.label)
+        return inconclusive(f"no answer is known within {budget.describe()}", result.label)
     channels, *sides = exam.x.shape[1:]
     x, weight = _known(budget, (channels, *(min(side, _SIDE) for side in sides)), exam.seed)
     margin, reach = x.flatten(1) @ weight, _reach(budget, x, weight)
@@ -42,32 +42,54 @@ def known_model(exam: Exam, result: Result) -> Found:
     with torch.no_grad():
         layer.weight.copy_(torch.stack([weight / 2, -weight / 2, 0 * weight]))
         layer.bias.copy_(torch.tensor([0.0, 0.0, -10 * float(margin.abs().max())]))
-    outcome = uninterrupted(attack(nn.Sequential(nn.Flatten(), layer).eval(), x, torch.zeros(_KNOWN, dtype=torch.int64),
-                                   result.planned.attack, preflight=False, errors="record", seed=exam.seed,
-                                   mask=None if exam.masks is None else _front(x)))  # fmt: skip
+    outcome = uninterrupted(
+        attack(
+            nn.Sequential(nn.Flatten(), layer).eval(),
+            x,
+            torch.zeros(_KNOWN, dtype=torch.int64),
+            result.planned.attack,
+            preflight=False,
+            errors="record",
+            seed=exam.seed,
+            mask=None if exam.masks is None else _front(x),
+        )
+    )
     if outcome.count(Status.ERROR):
-        return unanswered("it does not run on the known model", result.label)
+        return inconclusive("it does not run on the known model", result.label)
     return _as_known(result, broken(outcome), must, cannot)
 
 
-def _as_known(result: Result, hit: Tensor, must: Tensor, cannot: Tensor) -> Found:
+def _as_known(result: Result, hit: Tensor, must: Tensor, cannot: Tensor) -> CheckResult:
     """Whether what was broken is what could be."""
     traits, impossible = result.stages[0].attack.traits, int((hit & cannot).sum())
     share = int((hit & must).sum()) / int(must.sum())
     if impossible:
-        return issue(f"on a linear model it is said to break {impossible} samples that nothing within the budget "
-                     "breaks", float(impossible), 0.0, about=result.label)  # fmt: skip
-    told = f"on a linear model it breaks {100 * share:.0f} % of "
+        return issue(
+            f"on a linear model it is said to break {impossible} samples that nothing within the budget breaks",
+            float(impossible),
+            0.0,
+            about=result.label,
+        )
+    text = f"on a linear model it breaks {100 * share:.0f} % of "
     if traits.access != "gradient":
-        return passed(f"{told}what can be broken and nothing else (a random search need not find all)", share,
-                      about=result.label)  # fmt: skip
+        return passed(
+            f"{text}what can be broken and nothing else (a random search need not find all)", share, about=result.label
+        )
     if share < _FAILED and traits.minimises is None:
-        return issue(f"{told}the samples that can be broken: it does not do what it is meant to", share, _FAILED,
-                     about=result.label)  # fmt: skip
+        return issue(
+            f"{text}the samples that can be broken: it does not do what it is meant to",
+            share,
+            _FAILED,
+            about=result.label,
+        )
     if share < _NEEDED:
-        return warning(f"{told}the samples that can be broken, with a tenth of the budget to spare", share, _NEEDED,
-                       about=result.label)  # fmt: skip
-    return passed(f"{told}what can be broken and nothing else", share, _NEEDED, about=result.label)
+        return warning(
+            f"{text}the samples that can be broken, with a tenth of the budget to spare",
+            share,
+            _NEEDED,
+            about=result.label,
+        )
+    return passed(f"{text}what can be broken and nothing else", share, _NEEDED, about=result.label)
 
 
 def _known(budget: Known, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
@@ -120,29 +142,37 @@ def _within(ball: Ball, room: Tensor, size: Tensor) -> Tensor:
     return torch.minimum(room, low * size) @ size
 
 
-def other_library(exam: Exam) -> Found:
+def other_library(exam: CheckContext) -> CheckResult:
     """C13: another library's PGD finds nothing that the attacks have missed, in any norm that is claimed."""
     balls = [ball for ball in exam.budgets if isinstance(ball, Ball) and ball.norm in ("linf", "l2")]
     library = next((name for name in ("torchattacks", "foolbox") if importlib.util.find_spec(name)), None)
     if library is None or not balls or not exam.differentiable:
         return not_applicable("no other library (foolbox, torchattacks) is installed, or there is no budget")
-    return worst(tuple(_by(library, ball, exam) for ball in balls))
+    return worst_result(tuple(_by(library, ball, exam) for ball in balls))
 
 
-def _by(library: str, ball: Ball, exam: Exam) -> Found:
+def _by(library: str, ball: Ball, exam: CheckContext) -> CheckResult:
     left = exam.survivors(budget=ball)
     if not len(left):
         return passed(f"no sample survives in {ball.norm} that it could break")
-    names = {("torchattacks", "linf"): "PGD", ("torchattacks", "l2"): "PGDL2", ("foolbox", "linf"): "LinfPGD",
-             ("foolbox", "l2"): "L2PGD"}  # fmt: skip
+    names = {
+        ("torchattacks", "linf"): "PGD",
+        ("torchattacks", "l2"): "PGDL2",
+        ("foolbox", "linf"): "LinfPGD",
+        ("foolbox", "l2"): "L2PGD",
+    }
     try:
         theirs = peer(f"{library}:{names[library, ball.norm]}", eps=ball.eps, norm=ball.norm, steps=40)
     except ImportError as error:
         return not_applicable(f"{library} is installed, but cannot be used: {str(error)[:120]}")
     new = left[broken(exam.attacked(theirs, left))]
     if len(new) > 1:
-        return warning(f"PGD-40 of {library} breaks {len(new)} samples that every attack here had left",
-                       float(len(new)), 1.0, tuple(new.tolist()))  # fmt: skip
+        return warning(
+            f"PGD-40 of {library} breaks {len(new)} samples that every attack here had left",
+            float(len(new)),
+            1.0,
+            tuple(new.tolist()),
+        )
     return passed(
         f"PGD-40 of {library} breaks {len(new)} of {len(left)} survivors in {ball.norm}", float(len(new)), 1.0
     )

@@ -7,52 +7,59 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from assay.core.model_calls import call, classify
-from assay.core.model_state import alone, model_dtype, untouched
+from assay.core.model_state import lock_model, model_dtype, preserve_state
 from assay.engine.preflight import randomness, training_mode
-from assay.trust.answer import Found, issue, not_applicable, passed, warning
-from assay.trust.context import Exam
+from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
+from assay.trust.context import CheckContext
 
 _PASSES = 5
 _CLOSE = 1e-3
 _TIE = 1e-2
 
 
-def frozen(exam: Exam) -> Found:
+def frozen(exam: CheckContext) -> CheckResult:
     """A1: evaluation mode, and a state that a forward pass does not change."""
     model = exam.model
-    with alone(model):
-        found = training_mode(model)
+    with lock_model(model):
+        result = training_mode(model)
         before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-        with untouched(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
             classify(model, exam.images[:8])
             again = [name for name, part in model.named_modules() if getattr(part, "training", False)]
             changed = [name for name, buffer in model.named_buffers() if not _same(buffer, before.get(name))]
     if again:
-        return issue(f"in evaluation mode a forward pass puts {len(again)} modules back into training mode (first: "
-                     f"{again[0] or 'the model itself'}), so answers depend on the batch", float(len(again)),
-                     0.0)  # fmt: skip
+        return issue(
+            f"in evaluation mode a forward pass puts {len(again)} modules back into training mode (first: "
+            f"{again[0] or 'the model itself'}), so answers depend on the batch",
+            float(len(again)),
+            0.0,
+        )
     if changed:
-        return issue(f"a forward pass changes {len(changed)} buffers (first: {changed[0]}): the model that is attacked "
-                     "last is not the one that was attacked first", float(len(changed)), 0.0)  # fmt: skip
-    return passed("in evaluation mode, and no forward pass changes it") if found is None else issue(found.text)
+        return issue(
+            f"a forward pass changes {len(changed)} buffers (first: {changed[0]}): the model that is attacked "
+            "last is not the one that was attacked first",
+            float(len(changed)),
+            0.0,
+        )
+    return passed("in evaluation mode, and no forward pass changes it") if result is None else issue(result.text)
 
 
 def _same(now: Tensor, before: Tensor | None) -> bool:
     return before is not None and now.shape == before.shape and torch.equal(now, before)
 
 
-def deterministic(exam: Exam) -> Found:
+def deterministic(exam: CheckContext) -> CheckResult:
     """A2: the same answer every time, or attacked in expectation."""
     passes = exam.passes(_PASSES)
-    found = randomness(exam.model, passes)
-    if found is None:
+    result = randomness(exam.model, passes)
+    if result is None:
         return passed(f"{_PASSES} passes over {len(exam.chosen)} images give the same logits")
     if exam.in_expectation and exam.adapted:
         return passed(f"random, and attacked in expectation: {exam.adaptation.how if exam.adaptation else 'EOT'}")
-    return warning(found.text)
+    return warning(result.text)
 
 
-def batch_invariant(exam: Exam) -> Found:
+def batch_invariant(exam: CheckContext) -> CheckResult:
     """A3: the same answer alone, among seven and among all."""
     if exam.random:
         return not_applicable("the model is random, so that batches cannot be compared")
@@ -71,8 +78,13 @@ def batch_invariant(exam: Exam) -> Found:
         flips = ((logits.argmax(1) != exam.clean.argmax(1)) & sure).nonzero().squeeze(1)
         if len(flips):
             at = tuple(exam.chosen[flips.cpu()].tolist())
-            return issue(f"{len(flips)} of {n} images get another class {words} than among {n}: the answer to an image "
-                         "depends on the batch it is in", float(len(flips)), 0.0, at)  # fmt: skip
+            return issue(
+                f"{len(flips)} of {n} images get another class {words} than among {n}: the answer to an image "
+                "depends on the batch it is in",
+                float(len(flips)),
+                0.0,
+                at,
+            )
     most = max(float(((logits - exam.clean).abs() / scale).max()) for logits in ways.values()) if n else 0.0
     if most > _CLOSE:
         return warning(f"logits change by {most:.2g} of their size with the batch an image is in", most, _CLOSE)
@@ -97,27 +109,43 @@ class Seen(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-_FLAT = frozenset({"round", "round_", "floor", "floor_", "ceil", "ceil_", "trunc", "trunc_", "sign", "sign_", "argmax",
-                   "heaviside", "bucketize", "searchsorted"})  # fmt: skip
+_FLAT = frozenset(
+    {
+        "round",
+        "round_",
+        "floor",
+        "floor_",
+        "ceil",
+        "ceil_",
+        "trunc",
+        "trunc_",
+        "sign",
+        "sign_",
+        "argmax",
+        "heaviside",
+        "bucketize",
+        "searchsorted",
+    }
+)
 
 
 def calls(model: nn.Module, x: Tensor) -> Seen:
     """What a forward pass of a model calls, with a gradient asked for."""
     seen = Seen()
     leaf = x.detach().clone().to(model_dtype(model)).requires_grad_()
-    with untouched(model), torch.enable_grad(), seen:
+    with preserve_state(model), torch.enable_grad(), seen:
         call(model, leaf)
     return seen
 
 
-def no_optimisation(exam: Exam) -> Found:
+def no_optimisation(exam: CheckContext) -> CheckResult:
     """A9: no optimisation in the forward pass."""
     seen = calls(exam.model, exam.images[:2])
     if not seen.optimising:
         return passed("the forward pass calls no automatic differentiation")
-    told = f"the forward pass differentiates {len(seen.optimising)} times: it optimises something at inference"
+    text = f"the forward pass differentiates {len(seen.optimising)} times: it optimises something at inference"
     if exam.adaptation is not None and exam.adapted:
-        return passed(f"{told}; attacked as the defence declares: {exam.adaptation.how}")
+        return passed(f"{text}; attacked as the defence declares: {exam.adaptation.how}")
     return warning(
-        f"{told}. Attack it through that (unrolled, or by BPDA), and by queries", float(len(seen.optimising)), 0.0
+        f"{text}. Attack it through that (unrolled, or by BPDA), and by queries", float(len(seen.optimising)), 0.0
     )

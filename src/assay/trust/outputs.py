@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.data.dataset import pixels as pixels_of
 from assay.engine.preflight import input_range, non_finite, squeezed
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.context import Exam
+from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.context import CheckContext
 from assay.util.statistics import exact_interval
 
 _GAIN = 0.25
@@ -15,39 +15,43 @@ _ENOUGH = 16
 _RARE = 0.01
 
 
-def logits(exam: Exam) -> Found:
+def logits(exam: CheckContext) -> CheckResult:
     """A4: logits, not probabilities, and all of them numbers."""
-    found = non_finite(exam.clean, exam.at(exam.chosen))
-    if found is not None:
-        return issue(found.text)
+    result = non_finite(exam.clean, exam.at(exam.chosen))
+    if result is not None:
+        return issue(result.text)
     if not exam.differentiable:
         return not_applicable("the model can only be asked: nothing is lost if its scores are probabilities")
-    told = squeezed(exam.clean)
-    if told is not None:
-        return issue(told.text)
+    text = squeezed(exam.clean)
+    if text is not None:
+        return issue(text.text)
     low, high = float(exam.clean.min()), float(exam.clean.max())
     if len(exam.clean) >= _ENOUGH and low >= 0 and high <= 1:
-        return warning(f"all outputs lie between {low:.3g} and {high:.3g}: a sigmoid, whose gradient "
-                       "vanishes where it is confident? Attacks need what goes into it", high, 1.0)  # fmt: skip
+        return warning(
+            f"all outputs lie between {low:.3g} and {high:.3g}: a sigmoid, whose gradient "
+            "vanishes where it is confident? Attacks need what goes into it",
+            high,
+            1.0,
+        )
     return passed("outputs are unbounded scores")
 
 
-def pixels(exam: Exam) -> Found:
+def pixels(exam: CheckContext) -> CheckResult:
     """A10: pixels in [0, 1], in the order and scale that the model was made for."""
     ends = pixels_of(torch.stack([exam.x.min(), exam.x.max()])) if exam.x.numel() else torch.tensor([0.0, 1.0])
     low, high = ends.tolist()
     if low < 0 or high > 1:
         return issue(f"pixels from {low:.4g} to {high:.4g}, expected [0, 1]", high, 1.0)
     if len(exam.chosen) < _ENOUGH:
-        return unanswered(f"{len(exam.chosen)} images are too few to compare input ranges")
-    with untouched(exam.model), torch.no_grad():
-        found = input_range(exam.model, exam.images, exam.labels, exam.clean)
-    if found is not None:
-        return issue(found.text)
+        return inconclusive(f"{len(exam.chosen)} images are too few to compare input ranges")
+    with preserve_state(exam.model), torch.no_grad():
+        result = input_range(exam.model, exam.images, exam.labels, exam.clean)
+    if result is not None:
+        return issue(result.text)
     return passed("no other scaling or order of channels makes the model better")
 
 
-def labels(exam: Exam) -> Found:
+def labels(exam: CheckContext) -> CheckResult:
     """A11: better than chance, and not much better under another naming of the classes.
 
     Chance is the agreement that labels and answers would have if they had nothing to do with each other (Cohen, "A
@@ -69,31 +73,39 @@ def labels(exam: Exam) -> Found:
         break
     n, classes = len(y), max(int(y.max()) + 1 if len(y) else 0, exam.clean.shape[1])
     if n < _ENOUGH:
-        return unanswered(f"{n} images are too few to judge labels")
+        return inconclusive(f"{n} images are too few to judge labels")
     right = int((predicted == y).sum())
     present, plain = len(y.unique()), int((predicted == y)[1::2].sum()) / (n // 2)
     best = float((_renamed(y[::2], predicted[::2], classes)[predicted[1::2]] == y[1::2]).float().mean())
     if best - plain >= _GAIN and best > 2 / max(present, 1):
-        return issue(f"{100 * plain:.0f} % of clean images are right, but {100 * best:.0f} % would be if the classes "
-                     "had other names (chosen on half of them, judged on the rest): labels and outputs are not in the "
-                     "same order", best, plain)  # fmt: skip
+        return issue(
+            f"{100 * plain:.0f} % of clean images are right, but {100 * best:.0f} % would be if the classes "
+            "had other names (chosen on half of them, judged on the rest): labels and outputs are not in the "
+            "same order",
+            best,
+            plain,
+        )
     counts = torch.bincount(y, minlength=classes)
     named = torch.bincount(predicted.clamp(0, classes - 1), minlength=classes)
     chance = float((counts / n * named / n).sum()) if present > 1 else 0.5
-    told = f"{100 * right / n:.0f} % of {n} clean images are right"
+    text = f"{100 * right / n:.0f} % of {n} clean images are right"
     doubtful = binomtest(right, n, chance, alternative="greater").pvalue > _RARE
     fair = chance + _GAIN * (1 - chance)
     if right / n <= chance or (doubtful and binomtest(right, n, fair, alternative="less").pvalue < _RARE):
-        return issue(f"{told}, which is chance among {present} classes: there is nothing to attack", right / n, chance)
+        return issue(f"{text}, which is chance among {present} classes: there is nothing to attack", right / n, chance)
     if doubtful:
-        return unanswered(f"{told}, which may be chance among {present} classes ({100 * chance:.0f} %): more images "
-                          "would tell")  # fmt: skip
+        return inconclusive(
+            f"{text}, which may be chance among {present} classes ({100 * chance:.0f} %): more images would tell"
+        )
     hits = torch.bincount(y[predicted == y], minlength=classes)
     never = [int(c) for c in ((counts >= 5) & (hits == 0)).nonzero().squeeze(1)]
     if never and present * (1 - right / n) ** min(int(counts[c]) for c in never) < _RARE:
-        return warning(f"{len(never)} classes are never recognised (first: {never[0]}): is the list of classes whole?",
-                       float(len(never)), 0.0)  # fmt: skip
-    return passed(f"{told}; no other order of classes is better", right / n)
+        return warning(
+            f"{len(never)} classes are never recognised (first: {never[0]}): is the list of classes whole?",
+            float(len(never)),
+            0.0,
+        )
+    return passed(f"{text}; no other order of classes is better", right / n)
 
 
 def _renamed(y: Tensor, predicted: Tensor, classes: int) -> Tensor:
@@ -103,12 +115,12 @@ def _renamed(y: Tensor, predicted: Tensor, classes: int) -> Tensor:
     table = torch.zeros(classes, classes, dtype=torch.int64)
     table.index_put_((y, predicted), torch.ones_like(y), accumulate=True)
     rows, columns = linear_sum_assignment(-table.numpy())
-    found = torch.zeros(classes, dtype=torch.int64)
-    found[torch.from_numpy(columns)] = torch.from_numpy(rows)
-    return found
+    result = torch.zeros(classes, dtype=torch.int64)
+    result[torch.from_numpy(columns)] = torch.from_numpy(rows)
+    return result
 
 
-def reference(exam: Exam) -> Found:
+def reference(exam: CheckContext) -> CheckResult:
     """A12: the clean accuracy that is known of this model."""
     if exam.reference is None:
         return not_applicable("no clean accuracy of this model was given to compare with")
@@ -120,6 +132,9 @@ def reference(exam: Exam) -> Found:
     low, high = exact_interval(right, n)
     if low <= exam.reference <= high:
         return passed(f"clean accuracy {100 * right / max(n, 1):.1f} %, as known", right / max(n, 1), exam.reference)
-    return warning(f"clean accuracy is {100 * right / max(n, 1):.1f} % ({100 * low:.1f} to {100 * high:.1f}), but "
-                   f"{100 * exam.reference:.1f} % is known: is something different before the model?",
-                   right / max(n, 1), exam.reference)  # fmt: skip
+    return warning(
+        f"clean accuracy is {100 * right / max(n, 1):.1f} % ({100 * low:.1f} to {100 * high:.1f}), but "
+        f"{100 * exam.reference:.1f} % is known: is something different before the model?",
+        right / max(n, 1),
+        exam.reference,
+    )

@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from assay.core.geometry import Geometry
 from assay.core.model_calls import call, classify
-from assay.core.model_state import model_dtype, untouched
+from assay.core.model_state import model_dtype, preserve_state
 from assay.core.outcome import Status
 from assay.core.rng import Rng, content_keys
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images, Logits, Mask
 from assay.engine.api import attack
 from assay.parts.balls import Ball, Split
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning, worst
+from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
-from assay.trust.context import Exam, Result, uninterrupted
+from assay.trust.context import CheckContext, Result, uninterrupted
 
 Features = Callable[[Images], Tensor]
 SAMPLES = 16
@@ -59,7 +59,7 @@ class Planted(nn.Module):
         return torch.stack([-value, value], 1)
 
 
-def planted(exam: Exam) -> Found:
+def planted(exam: CheckContext) -> CheckResult:
     """C11: the attacks together find what was planted in at least 95 % of samples.
 
     Source: Zimmermann, Brendel, Tramèr & Carlini, "Increasing confidence in adversarial robustness evaluations",
@@ -71,49 +71,62 @@ def planted(exam: Exam) -> Found:
     budgets = [b for b in exam.budgets if not (isinstance(b, Ball) and b.eps == 0)]
     if not budgets or not exam.differentiable:
         return not_applicable("no attack has a budget, or the model has no gradient")
-    return worst(tuple(_within(exam, budget) for budget in budgets))
+    return worst_result(tuple(_within(exam, budget) for budget in budgets))
 
 
-def _within(exam: Exam, budget: Geometry) -> Found:
+def _within(exam: CheckContext, budget: Geometry) -> CheckResult:
     """The answer for one budget."""
     if not isinstance(budget, Ball | Split):
-        return unanswered(f"nothing can be planted within {budget.describe()} so that it is the only way")
-    claims = sorted((r for r in exam.claims if within(r.budget, budget)),
-                    key=lambda r: r.stages[0].attack.traits.access != "gradient")  # fmt: skip
+        return inconclusive(f"nothing can be planted within {budget.describe()} so that it is the only way")
+    claims = sorted(
+        (r for r in exam.claims if within(r.budget, budget)),
+        key=lambda r: r.stages[0].attack.traits.access != "gradient",
+    )
     refusing = exam.adaptation is not None and exam.adaptation.test is not None
     features = _outputs(exam.seen) if refusing else _penultimate(exam.seen)
-    found, lucky, tried = 0, 0, 0
+    value, lucky, tried = 0, 0, 0
     for sample in exam.chosen[exam.right][:SAMPLES].tolist():
         at = torch.tensor([sample])
         x, mask = exam.at(at), None if exam.masks is None else exam.masks[at]
-        made = _plant(exam, features, x, mask, budget)
-        if made is None:
+        new = _plant(exam, features, x, mask, budget)
+        if new is None:
             continue
-        model, guess = made
+        model, guess = new
         tried, lucky = tried + 1, lucky + guess
-        found += any(_finds(exam, result, model, x, mask) for result in claims)
+        value += any(_finds(exam, result, model, x, mask) for result in claims)
     if tried < SAMPLES // 2:
-        return unanswered(f"a read-out separates the planted point on {tried} samples only")
-    share = found / tried
+        return inconclusive(f"a read-out separates the planted point on {tried} samples only")
+    share = value / tried
     if lucky / tried > _LUCK:
-        return unanswered(f"random points find {lucky} of {tried} planted points: too easy to tell anything")
-    told = f"{found} of {tried} adversarial examples that were planted within {budget.describe()}"
+        return inconclusive(f"random points find {lucky} of {tried} planted points: too easy to tell anything")
+    text = f"{value} of {tried} adversarial examples that were planted within {budget.describe()}"
     if share < 0.5:
-        return issue(f"the attacks find {told}: they cannot find what is there, so what they did not find says nothing",
-                     share, _NEEDED)  # fmt: skip
+        return issue(
+            f"the attacks find {text}: they cannot find what is there, so what they did not find says nothing",
+            share,
+            _NEEDED,
+        )
     if share < _NEEDED:
-        return warning(f"the attacks find {told}", share, _NEEDED)
-    return passed(f"the attacks find {told} (random points: {lucky})", share, _NEEDED)
+        return warning(f"the attacks find {text}", share, _NEEDED)
+    return passed(f"the attacks find {text} (random points: {lucky})", share, _NEEDED)
 
 
-def _finds(exam: Exam, result: Result, model: nn.Module, x: Images, mask: Mask | None) -> bool:
-    outcome = attack(model, x, torch.zeros(1, dtype=torch.int64), result.planned.attack, preflight=False,
-                     errors="record", seed=exam.seed, mask=mask)  # fmt: skip
+def _finds(exam: CheckContext, result: Result, model: nn.Module, x: Images, mask: Mask | None) -> bool:
+    outcome = attack(
+        model,
+        x,
+        torch.zeros(1, dtype=torch.int64),
+        result.planned.attack,
+        preflight=False,
+        errors="record",
+        seed=exam.seed,
+        mask=mask,
+    )
     return bool(uninterrupted(outcome).count(Status.BROKEN))
 
 
 def _plant(
-    exam: Exam, features: Features, x: Images, mask: Mask | None, budget: Geometry
+    exam: CheckContext, features: Features, x: Images, mask: Mask | None, budget: Geometry
 ) -> tuple[Planted, int] | None:
     """A model with a planted point near ``x``, and whether random points find it; None if no read-out separates it."""
     x = x.to(exam.device, model_dtype(exam.model))
@@ -124,7 +137,7 @@ def _plant(
     rows = Rows(x.expand(count, *x.shape[1:]), untargeted(zeros), key, fore)
     edge = budget.sample(rows, rng, "planted", edge=True)
     inner, probe, point = edge[:_INNER] * _INSIDE, edge[_INNER:-1], edge[-1:]
-    with untouched(exam.model), torch.no_grad():
+    with preserve_state(exam.model), torch.no_grad():
         values = features((rows.x + torch.cat([inner, probe, point])).clamp(0, 1)).double()
         here = features(x).double()
     near, far, there = torch.cat([here, values[:_INNER]]), values[_INNER:-1], values[-1:]
@@ -144,7 +157,7 @@ def _plant(
     scale = 20 / (planted_at - highest)
     head = Head((scale * weight).float(), scale * offset)
     model = Planted(exam.model, features, head).eval()
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         clean, turned = classify(model, x).argmax(1), classify(model, (x + point).clamp(0, 1)).argmax(1)
         lucky = bool((far @ weight > offset).any())
     if int(clean) != 0 or int(turned) != 1:
@@ -166,8 +179,8 @@ def _penultimate(model: nn.Module) -> Features:
             call(model, x)
         finally:
             handle.remove()
-        found = kept[0].flatten(1)
-        return found if len(found) == len(x) else found.reshape(-1, len(x), found.shape[1]).mean(0)
+        result = kept[0].flatten(1)
+        return result if len(result) == len(x) else result.reshape(-1, len(x), result.shape[1]).mean(0)
 
     return features
 

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
 from assay.trust import baselines, consistency, defence, gradients, model_state, outputs, reporting, results
-from assay.trust.answer import LEFT_OUT, Found, failed, not_applicable, unanswered
-from assay.trust.context import Exam, NoNumbers
+from assay.trust.answer import LEFT_OUT, CheckResult, failed, inconclusive, not_applicable
+from assay.trust.context import CheckContext, NoNumbers
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
 
@@ -26,7 +26,7 @@ class Check:
         slow: whether it attacks anew.
     """
 
-    ask: Callable[..., Found]
+    ask: Callable[..., CheckResult]
     title: str
     source: str
     each: bool = False
@@ -34,15 +34,15 @@ class Check:
     slow: bool = False
 
 
-def _model(ask: Callable[..., Found], title: str, source: str) -> Check:
+def _model(ask: Callable[..., CheckResult], title: str, source: str) -> Check:
     return Check(ask, title, source, before=True)
 
 
-def _each(ask: Callable[..., Found], title: str, source: str, *, slow: bool = False) -> Check:
+def _each(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
     return Check(ask, title, source, each=True, slow=slow)
 
 
-def _all(ask: Callable[..., Found], title: str, source: str, *, slow: bool = False) -> Check:
+def _all(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
     return Check(ask, title, source, slow=slow)
 
 
@@ -108,7 +108,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Asking:
+class CheckRequest:
     """One thing to be asked of an exam.
 
     Attributes:
@@ -130,21 +130,23 @@ class Asking:
         return f"{self.check}: {CHECKS[self.check].title}"
 
     @in_neutral_context
-    def answer(self, exam: Exam) -> Found:
-        """Ask it. What raises is told as such: a check is no reason to lose the results."""
+    def answer(self, exam: CheckContext) -> CheckResult:
+        """Run the check; an exception becomes a failed result, so that the other results are not lost."""
         check = CHECKS[self.check]
         result = None if self.of is None else exam.claims[self.of]
         try:
             with seeded(exam.seed, {exam.device}):  # a random model answers alike in every process
-                found = check.ask(exam) if result is None else check.ask(exam, result)
+                value = check.ask(exam) if result is None else check.ask(exam, result)
         except NoNumbers as error:
-            found = unanswered(str(error))
+            value = inconclusive(str(error))
         except Exception as error:  # whatever a model raises
-            found = failed(f"{type(error).__name__}: {str(error)[:200]}")
-        return found if result is None or found.about else replace(found, about=result.label)
+            value = failed(f"{type(error).__name__}: {str(error)[:200]}")
+        return value if result is None or value.about else replace(value, about=result.label)
 
 
-def askings(claims: int, *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()) -> tuple[Asking, ...]:
+def check_requests(
+    claims: int, *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()
+) -> tuple[CheckRequest, ...]:
     """All that is asked, in order: each check once, or once for each result whose budget is claimed.
 
     Args:
@@ -154,7 +156,7 @@ def askings(claims: int, *, before: bool = False, fast: bool = False, only: tupl
         only: names of `CHECKS`; all by default.
     """
     return tuple(
-        Asking(name, at)
+        CheckRequest(name, at)
         for name, check in _chosen(before, only).items()
         if not (check.slow and fast)
         for at in (range(claims) if check.each else (None,))
@@ -162,50 +164,50 @@ def askings(claims: int, *, before: bool = False, fast: bool = False, only: tupl
 
 
 def by_check(
-    answers: Mapping[Asking, Found], *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()
-) -> dict[str, tuple[Found, ...]]:
+    answers: Mapping[CheckRequest, CheckResult], *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()
+) -> dict[str, tuple[CheckResult, ...]]:
     """Answers by name of the check; a check that had nothing to be asked of, or was left out, has one that says so.
 
     Args:
-        answers: to all `askings`, in their order.
+        answers: to all `check_requests`, in their order.
         before: as given there; so are the others.
         fast: see there.
         only: see there.
     """
-    found: dict[str, tuple[Found, ...]] = {}
+    entries: dict[str, tuple[CheckResult, ...]] = {}
     for name, check in _chosen(before, only).items():
         mine = tuple(answer for asking, answer in answers.items() if asking.check == name)
         omitted = check.slow and fast
-        none = unanswered(LEFT_OUT) if omitted else not_applicable("nothing was attacked")
-        found[name] = mine or (none,)
-    return found
+        none = inconclusive(LEFT_OUT) if omitted else not_applicable("nothing was attacked")
+        entries[name] = mine or (none,)
+    return entries
 
 
-def examine(
-    exam: Exam,
+def run_checks(
+    exam: CheckContext,
     *,
     fast: bool = False,
     only: tuple[str, ...] = (),
-    told: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
-) -> dict[str, tuple[Found, ...]]:
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+) -> dict[str, tuple[CheckResult, ...]]:
     """Ask the checks.
 
     Args:
         exam: a model, images and results.
         fast: leave out those that attack anew.
         only: names of `CHECKS`; all by default.
-        told: progress.
+        progress: progress.
 
     Returns:
         By name of the check: one answer, or one for each result. What cannot be carried out says why.
     """
-    before, found = not exam.results, {}
-    asked = askings(len(exam.claims), before=before, fast=fast, only=only)
-    for number, asking in enumerate(asked):
-        told(asking.title, number, len(asked))
-        found[asking] = asking.answer(exam)
-    told("checks", len(asked), len(asked))
-    return by_check(found, before=before, fast=fast, only=only)
+    before, result = not exam.results, {}
+    requested = check_requests(len(exam.claims), before=before, fast=fast, only=only)
+    for number, asking in enumerate(requested):
+        progress(asking.title, number, len(requested))
+        result[asking] = asking.answer(exam)
+    progress("checks", len(requested), len(requested))
+    return by_check(result, before=before, fast=fast, only=only)
 
 
 def _chosen(before: bool, only: tuple[str, ...]) -> dict[str, Check]:

@@ -4,15 +4,15 @@ import torch
 
 from assay.core.outcome import Status
 from assay.defences.smoothing import Smoothed
-from assay.trust.answer import Found, issue, not_applicable, passed, warning
-from assay.trust.context import Exam, Result, broken
+from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
+from assay.trust.context import CheckContext, Result, broken
 from assay.util.statistics import exact_interval
 
 _NEEDED = ("model", "data", "code", "torch", "seed")
 _VOTES = 500
 
 
-def interval(exam: Exam) -> Found:
+def interval(exam: CheckContext) -> CheckResult:
     """E1: n and an exact interval."""
     if not exam.claims:
         return not_applicable("nothing was attacked")
@@ -23,25 +23,33 @@ def interval(exam: Exam) -> Found:
     unknown = int((odd & ~lost).sum())
     low, high = exact_interval(k, n, unknown=unknown)
     both = f" over both readings of {unknown} that are unknown" if unknown else ""
-    return passed(f"{k} of {n} survive every attack, exact 95 % interval {100 * low:.1f} to {100 * high:.1f} %{both}",
-                  high - low)  # fmt: skip
+    return passed(
+        f"{k} of {n} survive every attack, exact 95 % interval {100 * low:.1f} to {100 * high:.1f} %{both}", high - low
+    )
 
 
-def seeds(exam: Exam) -> Found:
+def seeds(exam: CheckContext) -> CheckResult:
     """E2: how much the draws of the attacks matter."""
     by: dict[str, list[torch.Tensor]] = {}
     for result in exam.claims:
         by.setdefault(repr(result.planned.attack), []).append(broken(result.outcome))
-    several = [found for found in by.values() if len(found) > 1]
+    several = [value for value in by.values() if len(value) > 1]
     if not several:
         return not_applicable("one seed: the spread over seeds is not known")
-    spread = max(float(torch.stack([b.float().mean() for b in found]).max()
-                       - torch.stack([b.float().mean() for b in found]).min()) for found in several)  # fmt: skip
-    return passed(f"over {len(several[0])} seeds the share that breaks differs by at most {100 * spread:.1f} points; "
-                  "the verdict counts a sample as broken if any seed broke it", spread)  # fmt: skip
+    spread = max(
+        float(
+            torch.stack([b.float().mean() for b in value]).max() - torch.stack([b.float().mean() for b in value]).min()
+        )
+        for value in several
+    )
+    return passed(
+        f"over {len(several[0])} seeds the share that breaks differs by at most {100 * spread:.1f} points; "
+        "the verdict counts a sample as broken if any seed broke it",
+        spread,
+    )
 
 
-def written_down(exam: Exam) -> Found:
+def written_down(exam: CheckContext) -> CheckResult:
     """E3: what is needed to do it again."""
     missing = [name for name in _NEEDED if not exam.recorded.get(name)]
     if missing:
@@ -49,7 +57,7 @@ def written_down(exam: Exam) -> Found:
     return passed("digests of model, data and code, versions, seed and every parameter of the attacks are written down")
 
 
-def units(exam: Exam, result: Result) -> Found:
+def units(exam: CheckContext, result: Result) -> CheckResult:
     """E3b: the budget is in input units, where images lie in [0, 1]. Of linf also: not divided by 255 twice."""
     ball = result.ball
     if ball is None:
@@ -57,21 +65,29 @@ def units(exam: Exam, result: Result) -> Found:
     size = exam.x[0].numel() if len(exam.x) else 1
     whole = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm]
     if ball.eps >= 0.5 * whole:
-        return issue(f"a budget of {ball.eps:g} in {ball.norm} turns any image into any other or into grey: images "
-                     "lie in [0, 1], so that 8 of 255 levels are 8/255", ball.eps, 0.5 * whole,
-                     about=result.label)  # fmt: skip
+        return issue(
+            f"a budget of {ball.eps:g} in {ball.norm} turns any image into any other or into grey: images "
+            "lie in [0, 1], so that 8 of 255 levels are 8/255",
+            ball.eps,
+            0.5 * whole,
+            about=result.label,
+        )
     if ball.norm == "linf" and 0 < ball.eps < 0.25 / 255:
-        return issue(f"a budget of {ball.eps:g} in linf is less than a quarter of a grey level: was it "
-                     "divided by 255 twice?", ball.eps, 0.25 / 255, about=result.label)  # fmt: skip
+        return issue(
+            f"a budget of {ball.eps:g} in linf is less than a quarter of a grey level: was it divided by 255 twice?",
+            ball.eps,
+            0.25 / 255,
+            about=result.label,
+        )
     return passed(f"the budget is {ball.describe()}", ball.eps, about=result.label)
 
 
-def subset(exam: Exam) -> Found:
+def subset(exam: CheckContext) -> CheckResult:
     """E4: the samples are fixed before anything is known of them. Holds by construction."""
     return passed(f"{len(exam.x)} samples, identified by their contents; none was added or left out after a result")
 
 
-def certified(exam: Exam, result: Result) -> Found:
+def certified(exam: CheckContext, result: Result) -> CheckResult:
     """E5: no sample is broken within its certified radius."""
     ball, model = result.ball, exam.model
     if not isinstance(model, Smoothed) or ball is None or ball.norm != "l2":
@@ -82,17 +98,24 @@ def certified(exam: Exam, result: Result) -> Found:
     certificate = model.certify(exam.at(at).to(exam.device), n=_VOTES)
     inside = (certificate.radius > result.outcome.norm("l2")[at]) & (certificate.label.cpu() == exam.y[at])
     if bool(inside.any()):
-        return issue(f"{int(inside.sum())} samples are broken within their certified radius: certificate or attack is "
-                     "wrong", float(inside.sum()), 0.0, tuple(at[inside].tolist()), result.label)  # fmt: skip
+        return issue(
+            f"{int(inside.sum())} samples are broken within their certified radius: certificate or attack is wrong",
+            float(inside.sum()),
+            0.0,
+            tuple(at[inside].tolist()),
+            result.label,
+        )
     return passed(f"none of {len(at)} broken samples lies within its certified radius", about=result.label)
 
 
-def precision(exam: Exam) -> Found:
+def precision(exam: CheckContext) -> CheckResult:
     """E6: in float32, or measured again in float32."""
     kinds = {p.dtype for p in exam.model.parameters() if p.is_floating_point()}
     half = kinds & {torch.float16, torch.bfloat16}
     if half:
-        return warning(f"the model computes in {', '.join(str(k).removeprefix('torch.') for k in half)}: gradients "
-                       "vanish where float32 still has some. Attack it in float32 as well")  # fmt: skip
+        return warning(
+            f"the model computes in {', '.join(str(k).removeprefix('torch.') for k in half)}: gradients "
+            "vanish where float32 still has some. Attack it in float32 as well"
+        )
     search = exam.recorded.get("search", "float32")
     return passed(f"searched in {search}, every hit measured in float32")

@@ -4,8 +4,8 @@ import torch
 
 from assay.core.combinators import AnyAttack, Restarts
 from assay.core.outcome import TOLERANCE, Status
-from assay.trust.answer import Found, issue, not_applicable, passed, unanswered, warning
-from assay.trust.context import Exam, Result, broken
+from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.context import CheckContext, Result, broken
 from assay.trust.vary import with_effort, with_step_size
 
 GAIN = 0.005
@@ -15,7 +15,7 @@ _TRIES, _OFTEN = 10, 0.5
 _BATCH = 37
 
 
-def reverified(exam: Exam, result: Result) -> Found:
+def reverified(exam: CheckContext, result: Result) -> CheckResult:
     """B1: adversarial images still fool the model, in float32 and in another batch."""
     index, images = _images(exam, result)
     if not len(index):
@@ -24,83 +24,121 @@ def reverified(exam: Exam, result: Result) -> Found:
     if exam.random:
         share = float(torch.stack([exam.fools(index, images, target, _BATCH).float() for _ in range(_TRIES)]).mean())
         if share < _OFTEN:
-            return issue(f"the model is random, and images that are said to fool it do so {100 * share:.0f} % of the "
-                         "time: luck was counted", share, _OFTEN, about=result.label)  # fmt: skip
-        return passed(f"{len(index)} adversarial images were shown to the model again {_TRIES} times: they fool it "
-                      f"{100 * share:.0f} % of the time", share, _OFTEN, about=result.label)  # fmt: skip
+            return issue(
+                f"the model is random, and images that are said to fool it do so {100 * share:.0f} % of the "
+                "time: luck was counted",
+                share,
+                _OFTEN,
+                about=result.label,
+            )
+        return passed(
+            f"{len(index)} adversarial images were shown to the model again {_TRIES} times: they fool it "
+            f"{100 * share:.0f} % of the time",
+            share,
+            _OFTEN,
+            about=result.label,
+        )
     fools = exam.fools(index, images, target, _BATCH)
     spread = float(exam.clean.std(1).median()) if len(exam.chosen) else 1.0
     clear = result.outcome.margin[index] > _CLEAR * spread
     wrong = index[~fools & clear]
     if len(wrong):
-        return issue(f"{len(wrong)} of {len(index)} images that are said to fool the model do not",
-                     float(len(wrong)), 0.0, tuple(wrong.tolist()), result.label)  # fmt: skip
+        return issue(
+            f"{len(wrong)} of {len(index)} images that are said to fool the model do not",
+            float(len(wrong)),
+            0.0,
+            tuple(wrong.tolist()),
+            result.label,
+        )
     near = int((~fools).sum())
-    return passed(f"{len(index)} adversarial images were shown to the model again in other batches: "
-                  f"{len(index) - near} "
-                  f"fool it, {near} lie on the boundary", float(near), about=result.label)  # fmt: skip
+    return passed(
+        f"{len(index)} adversarial images were shown to the model again in other batches: "
+        f"{len(index) - near} "
+        f"fool it, {near} lie on the boundary",
+        float(near),
+        about=result.label,
+    )
 
 
-def inside(exam: Exam, result: Result) -> Found:
+def inside(exam: CheckContext, result: Result) -> CheckResult:
     """B2: inside the budget and the box, and finite."""
     index, images = _images(exam, result)
     size = result.outcome.size[broken(result.outcome)]
     over = int((size > 1 + TOLERANCE).sum())
     if over:
-        return issue(f"{over} samples were broken by perturbations larger than the budget (up to "
-                     f"{float(size.nan_to_num().max()):.3g} budgets)", float(over), 0.0,
-                     about=result.label)  # fmt: skip
+        return issue(
+            f"{over} samples were broken by perturbations larger than the budget (up to "
+            f"{float(size.nan_to_num().max()):.3g} budgets)",
+            float(over),
+            0.0,
+            about=result.label,
+        )
     if len(index):
         bad = ~images.isfinite() | (images < 0) | (images > 1)
         count = int(bad.flatten(1).any(1).sum())
         if count:
-            return issue(f"{count} adversarial images leave [0, 1] or are not finite", float(count), 0.0,
-                         about=result.label)  # fmt: skip
+            return issue(
+                f"{count} adversarial images leave [0, 1] or are not finite", float(count), 0.0, about=result.label
+            )
         ball = result.ball
         if ball is not None:
             delta = (images.cpu().double() - exam.at(index).cpu().double()).flatten(1)
             order = {"linf": torch.inf, "l2": 2, "l1": 1}[ball.norm]
             most = float(torch.linalg.vector_norm(delta, ord=order, dim=1).max())
             if most > ball.eps * (1 + TOLERANCE) + 1e-6:
-                return issue(f"a perturbation measures {most:.6g}, the budget is {ball.eps:.6g}", most, ball.eps,
-                             about=result.label)  # fmt: skip
-        return passed("every perturbation that counts is finite, inside the budget and inside [0, 1]",
-                      about=result.label)  # fmt: skip
+                return issue(
+                    f"a perturbation measures {most:.6g}, the budget is {ball.eps:.6g}",
+                    most,
+                    ball.eps,
+                    about=result.label,
+                )
+        return passed(
+            "every perturbation that counts is finite, inside the budget and inside [0, 1]", about=result.label
+        )
     if broken(result.outcome).any():
-        return passed("every perturbation that counts is inside the budget, as it was measured then (no image was "
-                      "kept)", about=result.label)  # fmt: skip
+        return passed(
+            "every perturbation that counts is inside the budget, as it was measured then (no image was kept)",
+            about=result.label,
+        )
     return not_applicable("no sample was broken")
 
 
-def as_bytes(exam: Exam, result: Result) -> Found:
+def as_bytes(exam: CheckContext, result: Result) -> CheckResult:
     """B3: how many survive being written as an 8-bit image. For information."""
     index, images = _images(exam, result)
     if not len(index):
         return not_applicable("no adversarial image was kept")
     rounded = (images * 255).round() / 255
     fools = exam.fools(index, rounded, result.outcome.target[index]).sum()
-    return passed(f"{int(fools)} of {len(index)} adversarial images still fool it when rounded to 8 bits",
-                  int(fools) / len(index), about=result.label)  # fmt: skip
+    return passed(
+        f"{int(fools)} of {len(index)} adversarial images still fool it when rounded to 8 bits",
+        int(fools) / len(index),
+        about=result.label,
+    )
 
 
-def apart(exam: Exam, result: Result) -> Found:
+def apart(exam: CheckContext, result: Result) -> CheckResult:
     """B4: what was wrong before is not counted as broken."""
     outcome = result.outcome
     run = outcome.predicted_clean >= 0
     wrong = run & (outcome.predicted_clean != outcome.y)
     mixed = int((wrong != (run & (outcome.status == int(Status.MISCLASSIFIED)))).sum())
     if mixed:
-        return issue(f"{mixed} samples that were wrong before the attack are counted as if it had broken them",
-                     float(mixed), 0.0, about=result.label)  # fmt: skip
+        return issue(
+            f"{mixed} samples that were wrong before the attack are counted as if it had broken them",
+            float(mixed),
+            0.0,
+            about=result.label,
+        )
     return passed(f"{int(wrong.sum())} samples were wrong before the attack, and are counted apart", about=result.label)
 
 
-def best_kept(exam: Exam, result: Result) -> Found:
+def best_kept(exam: CheckContext, result: Result) -> CheckResult:
     """B5: the best image on the way is kept. Holds by construction."""
     return passed("the engine keeps the best image on each sample's way, and measures it itself", about=result.label)
 
 
-def converged(exam: Exam, result: Result) -> Found:
+def converged(exam: CheckContext, result: Result) -> CheckResult:
     """B6: twice the steps, or queries, break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
@@ -110,7 +148,7 @@ def converged(exam: Exam, result: Result) -> Found:
     return _gained(exam, result, more, "with twice the steps", "Use more of them, or another step size")
 
 
-def restarted(exam: Exam, result: Result) -> Found:
+def restarted(exam: CheckContext, result: Result) -> CheckResult:
     """B7: as many restarts again break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
@@ -119,7 +157,7 @@ def restarted(exam: Exam, result: Result) -> Found:
     return _gained(exam, result, more, f"with {2 * tries} restarts instead of {tries}", "Use more restarts")
 
 
-def step_size(exam: Exam, result: Result) -> Found:
+def step_size(exam: CheckContext, result: Result) -> CheckResult:
     """B8: half and twice the step size break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
@@ -127,37 +165,46 @@ def step_size(exam: Exam, result: Result) -> Found:
         other = with_step_size(result.planned.attack, factor)
         if other is None:
             return not_applicable("the attack chooses its step size by itself")
-        found = _gained(exam, result, other, f"with {words} the step size", "Choose the step size by trying several")
-        if found.level != "passed":
-            return found
+        value = _gained(exam, result, other, f"with {words} the step size", "Choose the step size by trying several")
+        if value.level != "passed":
+            return value
     return passed("neither half nor twice the step size breaks more", 0.0, GAIN, about=result.label)
 
 
-def spent(exam: Exam, result: Result) -> Found:
+def spent(exam: CheckContext, result: Result) -> CheckResult:
     """B9: what it cost. For information."""
     outcome = result.outcome
     n = max(len(outcome) - outcome.count(Status.NOT_RUN), 1)
-    return passed(f"{int(outcome.forwards.sum()) / n:.1f} forward and {int(outcome.backwards.sum()) / n:.1f} backward "
-                  f"passes a sample, {1000 * outcome.seconds / n:.1f} ms", about=result.label)  # fmt: skip
+    return passed(
+        f"{int(outcome.forwards.sum()) / n:.1f} forward and {int(outcome.backwards.sum()) / n:.1f} backward "
+        f"passes a sample, {1000 * outcome.seconds / n:.1f} ms",
+        about=result.label,
+    )
 
 
-def complete(exam: Exam, result: Result) -> Found:
+def complete(exam: CheckContext, result: Result) -> CheckResult:
     """B10: no exception, no NaN and no interruption is hidden."""
     outcome = result.outcome
     total = sum(outcome.counts.values())
     if total != len(outcome):
-        return issue(f"the six counts add up to {total} of {len(outcome)}", float(total), float(len(outcome)),
-                     about=result.label)  # fmt: skip
+        return issue(
+            f"the six counts add up to {total} of {len(outcome)}", float(total), float(len(outcome)), about=result.label
+        )
     odd = {s.label: outcome.count(s) for s in (Status.INVALID, Status.ERROR, Status.NOT_RUN) if outcome.count(s)}
     if odd:
-        told = ", ".join(f"{count} {label}" for label, count in odd.items())
+        text = ", ".join(f"{count} {label}" for label, count in odd.items())
         at = (outcome.status >= int(Status.INVALID)).nonzero().squeeze(1)
-        return issue(f"{told} of {len(outcome)} samples: they are neither robust nor broken", float(sum(odd.values())),
-                     0.0, tuple(at.tolist()[:100]), result.label)  # fmt: skip
+        return issue(
+            f"{text} of {len(outcome)} samples: they are neither robust nor broken",
+            float(sum(odd.values())),
+            0.0,
+            tuple(at.tolist()[:100]),
+            result.label,
+        )
     return passed("every sample ended as wrong, broken or survived", about=result.label)
 
 
-def moved(exam: Exam, result: Result) -> Found:
+def moved(exam: CheckContext, result: Result) -> CheckResult:
     """B11: the attack changed images at all."""
     outcome = result.outcome
     tried = outcome.status == int(Status.SURVIVED)
@@ -169,13 +216,18 @@ def moved(exam: Exam, result: Result) -> Found:
     keeps = _keeps_start(result)
     if int(spent_none.sum()) or (int(tried.sum()) and int(still.sum()) == int(tried.sum()) and not keeps):
         count = max(int(spent_none.sum()), int(still.sum()))
-        return issue(f"{count} of {int(attacked.sum())} attacked images were left as they were", float(count), 0.0,
-                     about=result.label)  # fmt: skip
+        return issue(
+            f"{count} of {int(attacked.sum())} attacked images were left as they were",
+            float(count),
+            0.0,
+            about=result.label,
+        )
     share = int(still.sum()) / int(attacked.sum())
     if share > 0.5 and not keeps:
         return warning(f"{100 * share:.0f} % of attacked images end as they began", share, 0.5, about=result.label)
-    return passed(f"{int(still.sum())} of {int(attacked.sum())} attacked images end as they began", share, 0.5,
-                  about=result.label)  # fmt: skip
+    return passed(
+        f"{int(still.sum())} of {int(attacked.sum())} attacked images end as they began", share, 0.5, about=result.label
+    )
 
 
 def _keeps_start(result: Result) -> bool:
@@ -183,7 +235,7 @@ def _keeps_start(result: Result) -> bool:
     return result.budget is None or all(stage.attack.traits.minimises for stage in result.stages)
 
 
-def _images(exam: Exam, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
+def _images(exam: CheckContext, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
     """Samples that were broken and whose images were kept, and those images; at most four times the chosen number.
 
     They are spread evenly over all that were broken.
@@ -191,29 +243,36 @@ def _images(exam: Exam, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
     at = broken(result.outcome).nonzero().squeeze(1)
     most = 4 * exam.samples
     at = at if len(at) <= most else at[torch.linspace(0, len(at) - 1, most).long()]
-    found = [(i, image) for i in at.tolist() if (image := result.image(i)) is not None]
-    if not found:
+    results = [(i, image) for i in at.tolist() if (image := result.image(i)) is not None]
+    if not results:
         return torch.zeros(0, dtype=torch.int64), exam.at(torch.arange(0))
-    return torch.tensor([i for i, _ in found]), torch.stack([image for _, image in found])
+    return torch.tensor([i for i, _ in results]), torch.stack([image for _, image in results])
 
 
-def _without_images(result: Result) -> Found:
+def _without_images(result: Result) -> CheckResult:
     if broken(result.outcome).any():
-        return unanswered("no adversarial image was kept (run.images: none): nothing can be shown again", result.label)
+        return inconclusive(
+            "no adversarial image was kept (run.images: none): nothing can be shown again", result.label
+        )
     return not_applicable("no sample was broken")
 
 
-def _gained(exam: Exam, result: Result, more: AnyAttack, how: str, advice: str) -> Found:
+def _gained(exam: CheckContext, result: Result, more: AnyAttack, how: str, advice: str) -> CheckResult:
     """Whether another form of the attack breaks samples that every claimed attack within its budget left."""
     left = exam.survivors(budget=result.budget)
     n = len(exam.chosen)
     threshold = max(GAIN, 1 / max(n, 1))
     if not len(left):
         return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
-    found = exam.attacked(more, left)
-    new = left[broken(found)]
+    value = exam.attacked(more, left)
+    new = left[broken(value)]
     share = len(new) / n
     if share > threshold:
-        return warning(f"{how} it breaks {len(new)} of {n} samples that all attacks had left: it had not converged. "
-                       f"{advice}", share, threshold, tuple(new.tolist()), result.label)  # fmt: skip
+        return warning(
+            f"{how} it breaks {len(new)} of {n} samples that all attacks had left: it had not converged. {advice}",
+            share,
+            threshold,
+            tuple(new.tolist()),
+            result.label,
+        )
     return passed(f"{how} it breaks {len(new)} more of {n} samples", share, threshold, about=result.label)

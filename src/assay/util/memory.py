@@ -8,8 +8,13 @@ import torch
 
 T = TypeVar("T")
 
-_MESSAGES = ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED",
-             "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")  # fmt: skip
+_MESSAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -78,8 +78,13 @@ def foreign(folder: Path) -> list[str]:
         return []
     run = run_of(folder)
     left = (*_BEGUN, *((f".*.{run}-*.part",) if run else ()))
-    return sorted(path.name for path in folder.iterdir() if not _is_ours(path) and not _is_inner_run(path)
-                  and not any(fnmatchcase(path.name, pattern) for pattern in left))  # fmt: skip
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if not _is_ours(path)
+        and not _is_inner_run(path)
+        and not any(fnmatchcase(path.name, pattern) for pattern in left)
+    )
 
 
 def _is_ours(path: Path) -> bool:
@@ -108,8 +113,11 @@ def require_empty(folder: Path) -> None:
     """
     there = foreign(folder)
     if there:
-        reject("out", "a new or empty folder, or one of the same run (choose another with -o)",
-               described(f"{folder}, in which there is {_names(there)}"))  # fmt: skip
+        reject(
+            "out",
+            "a new or empty folder, or one of the same run (choose another with -o)",
+            described(f"{folder}, in which there is {_names(there)}"),
+        )
 
 
 def claim(
@@ -160,13 +168,19 @@ def check_claim(
             require_empty(folder)
         return
     if known.command != command:
-        reject("out", f"a new or empty folder, or one of assay {command} (choose another with -o)",
-               described(f"{folder}, a folder of assay {known.command}"))  # fmt: skip
+        reject(
+            "out",
+            f"a new or empty folder, or one of assay {command} (choose another with -o)",
+            described(f"{folder}, a folder of assay {known.command}"),
+        )
     there = [path.relative_to(folder).as_posix() for pattern in files for path in folder.glob(pattern)]
     strange = sorted(name for name in there if not known.owns(name))
     if strange:
-        reject("out", "a folder without other files of the names that this command writes",
-               described(f"{folder} with {_names(strange)}, which this run did not write"))  # fmt: skip
+        reject(
+            "out",
+            "a folder without other files of the names that this command writes",
+            described(f"{folder} with {_names(strange)}, which this run did not write"),
+        )
 
 
 def require_undamaged(folder: Path, remade: Collection[str] = ()) -> None:
@@ -182,25 +196,34 @@ def require_undamaged(folder: Path, remade: Collection[str] = ()) -> None:
     for name, digests in digests_of(folder).items():
         path = folder / name
         if path.is_file() and not any(fnmatchcase(name, part) for part in remade) and sha256(path) not in digests:
-            reject("out", f"{name} as it was written (restore it from a copy, or delete it to have it made again)",
-                   described(f"a damaged file in {folder}"))  # fmt: skip
+            reject(
+                "out",
+                f"{name} as it was written (restore it from a copy, or delete it to have it made again)",
+                described(f"a damaged file in {folder}"),
+            )
 
 
 def read_record(folder: Path) -> Owned | None:
     """The record of a folder; None where there is none, or one that cannot be read."""
     try:
         known: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Owned(str(known["run"]), str(known["command"]), tuple(map(str, known["files"])),
-                     bool(known.get("digests")))  # fmt: skip
+        return Owned(
+            str(known["run"]), str(known["command"]), tuple(map(str, known["files"])), bool(known.get("digests"))
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def write_record(folder: Path, owned: Owned) -> None:
     """Write the record of a folder."""
-    told = {"format": 1, "run": owned.run, "command": owned.command, "files": list(owned.files),
-            "digests": owned.digests}  # fmt: skip
-    atomic_write(folder / RECORD, json.dumps(told, indent=1))
+    lines = {
+        "format": 1,
+        "run": owned.run,
+        "command": owned.command,
+        "files": list(owned.files),
+        "digests": owned.digests,
+    }
+    atomic_write(folder / RECORD, json.dumps(lines, indent=1))
 
 
 @contextmanager
@@ -225,8 +248,11 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         lock.acquire(timeout=patience, poll_interval=0.02)
     except Timeout:
         who = holder_named(folder) or "another process"
-        reject("out", "a folder that no other process is writing to (assay status only reads)",
-               described(f"{folder}, which {who} holds"))  # fmt: skip
+        reject(
+            "out",
+            "a folder that no other process is writing to (assay status only reads)",
+            described(f"{folder}, which {who} holds"),
+        )
     try:
         atomic_write(folder / HOLDER, f"process {os.getpid()} on {platform.node()}")
         yield

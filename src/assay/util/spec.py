@@ -15,17 +15,21 @@ _MOST = 10_000_000
 _MOST_SEED = 2**63 - 1
 """Largest whole number of an argument, and of a seed."""
 
-_ALIASES: Mapping[str, str] = MappingProxyType({
-    **dict.fromkeys(("alpha", "eps_step", "stepsize", "lr", "abs_stepsize", "eps_iter", "step"), "step_size"),
-    **dict.fromkeys(("iterations", "iters", "iter", "max_iter", "n_iter", "nb_iter", "num_steps", "n_steps"), "steps"),
-    **dict.fromkeys(("epsilon", "epsilons", "radius", "budget"), "eps"),
-    **dict.fromkeys(("n_restarts", "num_restarts", "num_random_init"), "restarts"),
-    **dict.fromkeys(("random_init", "rand_init"), "random_start"),
-    **dict.fromkeys(("p", "ord"), "norm"),
-    **dict.fromkeys(("loss_fn", "criterion"), "loss"),
-    **dict.fromkeys(("n_queries", "max_queries", "max_iterations"), "queries"),
-    **dict.fromkeys(("n_target_classes", "num_targets"), "targets"),
-})  # fmt: skip
+_ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("alpha", "eps_step", "stepsize", "lr", "abs_stepsize", "eps_iter", "step"), "step_size"),
+        **dict.fromkeys(
+            ("iterations", "iters", "iter", "max_iter", "n_iter", "nb_iter", "num_steps", "n_steps"), "steps"
+        ),
+        **dict.fromkeys(("epsilon", "epsilons", "radius", "budget"), "eps"),
+        **dict.fromkeys(("n_restarts", "num_restarts", "num_random_init"), "restarts"),
+        **dict.fromkeys(("random_init", "rand_init"), "random_start"),
+        **dict.fromkeys(("p", "ord"), "norm"),
+        **dict.fromkeys(("loss_fn", "criterion"), "loss"),
+        **dict.fromkeys(("n_queries", "max_queries", "max_iterations"), "queries"),
+        **dict.fromkeys(("n_target_classes", "num_targets"), "targets"),
+    }
+)
 """Other libraries' words for an argument."""
 
 
@@ -111,8 +115,11 @@ def read_arguments(
     for key, value in split_pairs(what, name, text):
         if key not in known or key in HIDDEN:
             names = ", ".join(k for k in known if k not in HIDDEN)
-            reject(what, f"arguments of {name} ({names})" if names else f"no arguments, as {name} has none",
-                   described(f"{key + '=' + value!r}{suggest_argument(key, known)}"))  # fmt: skip
+            reject(
+                what,
+                f"arguments of {name} ({names})" if names else f"no arguments, as {name} has none",
+                described(f"{key + '=' + value!r}{suggest_argument(key, known)}"),
+            )
         arguments[key] = _value(name, key, value, known[key])
     return arguments
 
@@ -151,8 +158,11 @@ def _value(name: str, key: str, value: str, parameter: inspect.Parameter) -> Any
         _, _, reason = str(error).partition(", which")
         expected = "a whole number" if whole else "a number or a fraction such as 8/255"
         shown = value if len(value) <= 40 else value[:37] + "..."
-        reject(where, f"{expected}, as in {key}={_example(key, parameter)}",
-               described(repr(shown) + (f", which{reason}" if reason else "")))  # fmt: skip
+        reject(
+            where,
+            f"{expected}, as in {key}={_example(key, parameter)}",
+            described(repr(shown) + (f", which{reason}" if reason else "")),
+        )
 
 
 def _bounded(where: str, key: str, number: int, text: str) -> int:

@@ -8,7 +8,7 @@ def exact_interval(successes: int, n: int, confidence: float = 0.95, *, unknown:
         successes: how many of ``n``.
         n: how many were tried.
         confidence: coverage, in (0, 1).
-        unknown: how many of the others may be successes too: the interval reaches over both readings.
+        unknown: how many of the others may be successes, too; the interval covers both possible outcomes.
 
     Returns:
         Lower and upper end, as shares; (0, 1) when nothing was tried.

@@ -32,8 +32,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], key: str, abo
 
     stored = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     plain = json.loads(json.dumps(dict(about)))  # as it will be read
-    told = {**plain, _DIGEST: content_digest([plain, stored])}
-    return atomic_write(Path(path), save(stored, metadata={key: json.dumps(told, sort_keys=True)}))
+    lines = {**plain, _DIGEST: content_digest([plain, stored])}
+    return atomic_write(Path(path), save(stored, metadata={key: json.dumps(lines, sort_keys=True)}))
 
 
 def read_tensors(path: Path, key: str, argument: str) -> tuple[Any, dict[str, Tensor]]:
@@ -61,8 +61,11 @@ def read_tensors(path: Path, key: str, argument: str) -> tuple[Any, dict[str, Te
         return reject(argument, f"a safetensors file at {path.name}", described(" ".join(str(error).split())[:160]))
     digest = about.pop(_DIGEST, None) if isinstance(about, dict) else None
     if digest is not None and digest != content_digest([about, tensors]):
-        reject(argument, f"{path.name} as it was written (restore it from a copy)",
-               described("a damaged file: its content does not match its digest"))  # fmt: skip
+        reject(
+            argument,
+            f"{path.name} as it was written (restore it from a copy)",
+            described("a damaged file: its content does not match its digest"),
+        )
     return about, tensors
 
 
@@ -78,23 +81,23 @@ def content_digest(value: Any) -> str:
         >>> content_digest([torch.zeros(2)]) == content_digest([torch.zeros(1, 2)])
         False
     """
-    found = hashlib.sha256()
-    _feed(found, value)
-    return found.hexdigest()
+    result = hashlib.sha256()
+    _feed(result, value)
+    return result.hexdigest()
 
 
-def _feed(found: Any, value: Any) -> None:
+def _feed(hasher: Any, value: Any) -> None:
     if isinstance(value, Tensor):
-        found.update(f"tensor {value.dtype} {tuple(value.shape)}:".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        hasher.update(f"tensor {value.dtype} {tuple(value.shape)}:".encode())
+        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     elif isinstance(value, Mapping):
-        found.update(f"mapping {len(value)}:".encode())
+        hasher.update(f"mapping {len(value)}:".encode())
         for name in sorted(value, key=repr):
-            found.update(f"{name!r}:".encode())
-            _feed(found, value[name])
+            hasher.update(f"{name!r}:".encode())
+            _feed(hasher, value[name])
     elif isinstance(value, list | tuple):
-        found.update(f"sequence {len(value)}:".encode())
+        hasher.update(f"sequence {len(value)}:".encode())
         for item in value:
-            _feed(found, item)
+            _feed(hasher, item)
     else:
-        found.update(f"{value!r};".encode())
+        hasher.update(f"{value!r};".encode())

@@ -12,7 +12,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.min_distance import budget, claim, within
 from assay.parts.variation import vary_fields
@@ -111,7 +111,7 @@ class Boundary:
         zero = torch.zeros_like(count, dtype=rows.x.dtype)
         return WalkState(
             rows.x, count > 0, zero, zero + self.sideways, zero + self.towards, count, count, count, count, count, count
-        )  # fmt: skip
+        )
 
     def step(self, rows: Rows, state: WalkState, oracle: Oracle, rng: Rng) -> Step[WalkState]:
         """One proposal; before there is an adversarial image, one random image."""
@@ -119,17 +119,17 @@ class Boundary:
         sphere, inside = self._proposals(rows, state, rng)
         wild = rng.uniform(rows.key, tuple(rows.x.shape[1:]), "start", state.tries).to(rows.x)
         if rows.start is not None:
-            wild = torch.where(spread(state.tries == 0, wild), rows.start, wild)
+            wild = torch.where(expand_rows(state.tries == 0, wild), rows.start, wild)
         halving = state.started & (state.step < _HALVINGS)
         middle = 0.5 * (state.low + 1)
-        between = rows.x + spread(middle, wild) * (state.point - rows.x)
-        image = torch.where(spread(state.started, wild), inside, wild)
-        image = torch.where(spread(halving, image), between, image)
+        between = rows.x + expand_rows(middle, wild) * (state.point - rows.x)
+        image = torch.where(expand_rows(state.started, wild), inside, wild)
+        image = torch.where(expand_rows(halving, image), between, image)
         logits = oracle.many(torch.stack([image, sphere], 1), rows, self.price(state))
         at = claim(rows, image, logits[:, 0], "l2", self.geometry)
         fair = rows.goal.reached(logits[:, 1], sphere) & look
         state = state._replace(
-            point=torch.where(spread(at.reached, image), image, state.point),
+            point=torch.where(expand_rows(at.reached, image), image, state.point),
             low=torch.where(halving, torch.where(at.reached, state.low / middle, middle), state.low),
             looks=state.looks + look,
             fair=state.fair + fair,
@@ -161,16 +161,16 @@ class Boundary:
         """A point at the same distance from the clean image, and one nearer to it."""
         away = rows.x - state.point
         length = away.flatten(1).norm(dim=1).clamp_min(1e-12)
-        unit = away / spread(length, away)
+        unit = away / expand_rows(length, away)
         drawn = rng.normal(rows.key, tuple(rows.x.shape[1:]), "sideways", state.step).to(rows.x)
-        drawn = drawn - spread((drawn * unit).flatten(1).sum(1), drawn) * unit
-        drawn = drawn * spread(state.sideways * length / drawn.flatten(1).norm(dim=1).clamp_min(1e-12), drawn)
+        drawn = drawn - expand_rows((drawn * unit).flatten(1).sum(1), drawn) * unit
+        drawn = drawn * expand_rows(state.sideways * length / drawn.flatten(1).norm(dim=1).clamp_min(1e-12), drawn)
         scale = 1 / torch.sqrt(state.sideways.square() + 1)
-        sphere = (rows.x + spread(scale, away) * (drawn - away)).clamp(0, 1)
+        sphere = (rows.x + expand_rows(scale, away) * (drawn - away)).clamp(0, 1)
         back = rows.x - sphere
         now = back.flatten(1).norm(dim=1).clamp_min(1e-12)
         gain = (state.towards * length + (now - length)).clamp_min(0) / now  # also what the first step has lost
-        return sphere, (sphere + spread(gain, back) * back).clamp(0, 1)
+        return sphere, (sphere + expand_rows(gain, back) * back).clamp(0, 1)
 
     def _adapted(self, state: WalkState) -> WalkState:
         """Longer steps where most succeed, shorter ones where few do."""

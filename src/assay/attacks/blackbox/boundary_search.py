@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 
 _FIRST, _GROW, _FALL, _HALVE, _DONE = range(5)
@@ -41,8 +41,14 @@ def begin(direction: Images, length: PerRow, exact: PerRow, *, further: bool) ->
     """
     norm = direction.flatten(1).norm(dim=1).clamp_min(1e-12)
     pace = torch.full_like(length, 1.01 if further else 0.0)
-    return Ray(direction / spread(norm, direction), torch.zeros_like(length), length, pace, exact,
-               torch.full(length.shape, _FIRST, device=length.device))  # fmt: skip
+    return Ray(
+        direction / expand_rows(norm, direction),
+        torch.zeros_like(length),
+        length,
+        pace,
+        exact,
+        torch.full(length.shape, _FIRST, device=length.device),
+    )
 
 
 def ask(ray: Ray) -> PerRow:
@@ -52,37 +58,42 @@ def ask(ray: Ray) -> PerRow:
     )
 
 
-def answer(ray: Ray, found: Flag, longest: float) -> Ray:
+def answer(ray: Ray, success: Flag, longest: float) -> Ray:
     """What the search knows after the answer.
 
     Args:
         ray: the search.
-        found: whether the image at that length was adversarial.
+        success: whether the image at that length was adversarial.
         longest: beyond this length the search gives up.
     """
     mode, low, high, pace = ray.mode, ray.low, ray.high, ray.pace
     first, grow, fall, halve = (mode == m for m in (_FIRST, _GROW, _FALL, _HALVE))
-    outside = ~found & (first | grow)
+    outside = ~success & (first | grow)
     lost = outside & ((pace == 0) | (high * pace > longest))
-    inside = found & (first | fall)
+    inside = success & (first | fall)
     faster = torch.where(first | halve, pace, 1 + 1.5 * (pace - 1))
     step = torch.where(pace == 0, 1.01, faster)
     new_low = torch.where(outside, high, low)
     new_low = torch.where(inside, torch.where(first, high, low) * (2 - step).clamp_min(0.5), new_low)
-    new_low = torch.where(halve & ~found, 0.5 * (low + high), new_low)
+    new_low = torch.where(halve & ~success, 0.5 * (low + high), new_low)
     new_high = torch.where(outside, high * step, high)
-    new_high = torch.where(found & fall, low, new_high)
-    new_high = torch.where(halve & found, 0.5 * (low + high), new_high)
+    new_high = torch.where(success & fall, low, new_high)
+    new_high = torch.where(halve & success, 0.5 * (low + high), new_high)
     new_high = torch.where(lost, torch.inf, new_high)
     new_mode = torch.where(outside, _GROW, mode)
     new_mode = torch.where(inside, _FALL, new_mode)
-    new_mode = torch.where((grow & found) | (fall & ~found), _HALVE, new_mode)
+    new_mode = torch.where((grow & success) | (fall & ~success), _HALVE, new_mode)
     narrow = (new_mode == _HALVE) & (new_high - new_low <= ray.exact)
     new_mode = torch.where(lost | narrow | ((new_mode == _FALL) & (new_high <= ray.exact)), _DONE, new_mode)
     done = mode == _DONE
-    return Ray(ray.direction, torch.where(done, low, new_low), torch.where(done, high, new_high),
-               torch.where(done, pace, torch.where(pace == 0, step, step)), ray.exact,
-               torch.where(done, mode, new_mode))  # fmt: skip
+    return Ray(
+        ray.direction,
+        torch.where(done, low, new_low),
+        torch.where(done, high, new_high),
+        torch.where(done, pace, torch.where(pace == 0, step, step)),
+        ray.exact,
+        torch.where(done, mode, new_mode),
+    )
 
 
 def finished(ray: Ray) -> Flag:

@@ -14,7 +14,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.min_distance import budget, length_of, within
 from assay.parts.variation import vary_fields
@@ -113,10 +113,20 @@ class DirectionDescent:
         image = torch.zeros_like(rows.x)
         infinite = torch.full_like(zero, torch.inf)
         state = DirectionState(
-            phase=count + _START, theta=image, length=infinite, ray=begin(image, zero, zero, further=False),
-            trial=image, trial_length=infinite, slope=image, asked=count, tried=count,
-            alpha=zero + self.alpha, beta=zero + self.beta, turn=count, queries=count,
-        )  # fmt: skip
+            phase=count + _START,
+            theta=image,
+            length=infinite,
+            ray=begin(image, zero, zero, further=False),
+            trial=image,
+            trial_length=infinite,
+            slope=image,
+            asked=count,
+            tried=count,
+            alpha=zero + self.alpha,
+            beta=zero + self.beta,
+            turn=count,
+            queries=count,
+        )
         return state._replace(ray=self._start_ray(rows, state, rng))
 
     def step(self, rows: Rows, state: DirectionState, oracle: Oracle, rng: Rng) -> Step[DirectionState]:
@@ -125,24 +135,24 @@ class DirectionDescent:
         along = self._image(rows, state.ray.direction, ask(state.ray))
         sloping = self.signs and bool((state.phase == _SLOPE).any())
         turned = self._turned(rows, state, rng) if sloping else None
-        asked = along[:, None]
+        requested = along[:, None]
         if turned is not None:
             block = self._image(rows, turned.flatten(0, 1), state.length.repeat_interleave(_BLOCK), _BLOCK)
-            asked = torch.where(spread(state.phase == _SLOPE, block), block, along[:, None])
-        logits = oracle.many(asked, rows, count)
-        reached = torch.stack([rows.goal.reached(logits[:, j], asked[:, j]) for j in range(asked.shape[1])], 1)
-        real = torch.arange(asked.shape[1], device=count.device)[None] < count[:, None]
+            requested = torch.where(expand_rows(state.phase == _SLOPE, block), block, along[:, None])
+        logits = oracle.many(requested, rows, count)
+        reached = torch.stack([rows.goal.reached(logits[:, j], requested[:, j]) for j in range(requested.shape[1])], 1)
+        real = torch.arange(requested.shape[1], device=count.device)[None] < count[:, None]
         before = state
         state = state._replace(queries=state.queries + count)
         if turned is not None:
             state = self._signs_seen(rows, state, turned, reached & real, count)
         state = self._ray_seen(rows, state, reached[:, 0], before.phase, rng)
-        lengths = length_of((asked - rows.x[:, None]).flatten(0, 1), "l2").view_as(reached)
+        lengths = length_of((requested - rows.x[:, None]).flatten(0, 1), "l2").view_as(reached)
         cost = torch.where(reached & real, lengths.to(rows.x), torch.inf)
         if self.eps is not None:
             cost = torch.where(cost <= self.eps * (1 + 2e-5), cost, torch.inf)
         cost, best = cost.min(1)
-        image = asked[torch.arange(len(rows), device=best.device), best]
+        image = requested[torch.arange(len(rows), device=best.device), best]
         nothing = (state.phase != _START) & state.length.isinf()
         over = (state.turn >= self.steps) & (state.phase != _START)
         done = nothing | over | (state.queries + self.price(state) > self.queries)
@@ -161,7 +171,7 @@ class DirectionDescent:
     def _image(self, rows: Rows, direction: Images, length: PerRow, block: int = 1) -> Tensor:
         """The image at a length along a direction, in the box; with a block, ``(b, block, c, h, w)``."""
         x = rows.x if block == 1 else rows.x.repeat_interleave(block, 0)
-        image = (x + spread(length.nan_to_num(0, 0, 0), x) * direction).clamp(0, 1)
+        image = (x + expand_rows(length.nan_to_num(0, 0, 0), x) * direction).clamp(0, 1)
         return image if block == 1 else image.view(len(rows), block, *rows.x.shape[1:])
 
     def _start_ray(self, rows: Rows, state: DirectionState, rng: Rng) -> Ray:
@@ -172,7 +182,7 @@ class DirectionDescent:
         drawn = rng.normal(rows.key, tuple(rows.x.shape[1:]), "start", state.asked).to(rows.x)
         if rows.start is not None:
             first = (state.asked == 0) & (rows.start != rows.x).flatten(1).any(1)
-            drawn = torch.where(spread(first, drawn), rows.start - rows.x, drawn)
+            drawn = torch.where(expand_rows(first, drawn), rows.start - rows.x, drawn)
         far = length_of(drawn, "l2")
         length = torch.minimum(state.length, far)
         return begin(drawn, length, torch.full_like(length, 1e-4), further=False)
@@ -203,15 +213,15 @@ class DirectionDescent:
         sign = torch.where(nearer, -1.0, 1.0).to(turned) * (real & here[:, None])
         change = (turned - state.theta[:, None]) / state.beta.reshape(-1, 1, 1, 1, 1)
         slope = state.slope + (sign[:, :, None, None, None] * change).sum(1) / self.samples
-        asked = state.asked + torch.where(here, count, 0)
-        state = state._replace(slope=slope, asked=asked)
-        return self._line_search(rows, state, here & (asked >= self.samples))
+        requested = state.asked + torch.where(here, count, 0)
+        state = state._replace(slope=slope, asked=requested)
+        return self._line_search(rows, state, here & (requested >= self.samples))
 
-    def _ray_seen(self, rows: Rows, state: DirectionState, found: Flag, phase: Count, rng: Rng) -> DirectionState:
+    def _ray_seen(self, rows: Rows, state: DirectionState, success: Flag, phase: Count, rng: Rng) -> DirectionState:
         """What a search along a direction has found, where that is what was asked."""
-        here = (phase != _SLOPE) | torch.full_like(found, not self.signs)
+        here = (phase != _SLOPE) | torch.full_like(success, not self.signs)
         longest = float(rows.x[0:1].numel()) ** 0.5
-        state = state._replace(ray=choose(here, answer(state.ray, found, longest), state.ray))
+        state = state._replace(ray=choose(here, answer(state.ray, success, longest), state.ray))
         known = here & finished(state.ray)
         if not bool(known.any()):
             return state
@@ -225,7 +235,7 @@ class DirectionDescent:
         """A start direction: keep the best, go on to the next, or to the first slope."""
         better = here & (state.ray.high < state.length)
         state = state._replace(
-            theta=torch.where(spread(better, state.theta), state.ray.direction, state.theta),
+            theta=torch.where(expand_rows(better, state.theta), state.ray.direction, state.theta),
             length=torch.where(better, state.ray.high, state.length),
             asked=state.asked + here,
         )
@@ -238,14 +248,14 @@ class DirectionDescent:
         nothing = torch.zeros_like(state.slope)
         state = state._replace(
             phase=torch.where(here, _SLOPE, state.phase),
-            slope=torch.where(spread(here, nothing), nothing, state.slope),
+            slope=torch.where(expand_rows(here, nothing), nothing, state.slope),
             asked=torch.where(here, 0, state.asked),
         )
         return state if self.signs else self._next_difference(rows, state, here, rng)
 
     def _next_difference(self, rows: Rows, state: DirectionState, here: Flag, rng: Rng) -> DirectionState:
         """OPT: search the distance along one turned direction."""
-        turned = state.theta + spread(state.beta, state.theta) * self._random(rows, state, rng, 1)[:, 0]
+        turned = state.theta + expand_rows(state.beta, state.theta) * self._random(rows, state, rng, 1)[:, 0]
         ray = begin(turned, state.length, self._exact(state), further=True)
         return state._replace(ray=choose(here, ray, state.ray))
 
@@ -256,7 +266,7 @@ class DirectionDescent:
         random = self._random(rows, state, rng, 1)[:, 0]
         change = (state.ray.high - state.length) / state.beta / self.samples
         change = torch.where(here & change.isfinite(), change, 0.0)
-        state = state._replace(slope=state.slope + spread(change, random) * random, asked=state.asked + here)
+        state = state._replace(slope=state.slope + expand_rows(change, random) * random, asked=state.asked + here)
         more = here & (state.asked < self.samples)
         state = self._next_difference(rows, state, more, rng)
         return self._line_search(rows, state, here & ~more)
@@ -265,7 +275,7 @@ class DirectionDescent:
         """Begin with ever longer steps down the slope."""
         state = state._replace(
             phase=torch.where(here, _LONGER, state.phase),
-            trial=torch.where(spread(here, state.theta), state.theta, state.trial),
+            trial=torch.where(expand_rows(here, state.theta), state.theta, state.trial),
             trial_length=torch.where(here, state.length, state.trial_length),
             tried=torch.where(here, 0, state.tried),
         )
@@ -273,7 +283,7 @@ class DirectionDescent:
 
     def _try(self, state: DirectionState, here: Flag, within_length: PerRow) -> DirectionState:
         """Ask whether the boundary is nearer after a step of α down the slope, and where."""
-        theta = state.theta - spread(state.alpha, state.theta) * state.slope
+        theta = state.theta - expand_rows(state.alpha, state.theta) * state.slope
         ray = begin(theta, within_length, self._exact(state), further=False)
         return state._replace(ray=choose(here, ray, state.ray))
 
@@ -281,7 +291,7 @@ class DirectionDescent:
         """After a success a step twice as long; after a failure, take what there is, or try shorter ones."""
         won = here & (state.ray.high < state.trial_length)
         state = state._replace(
-            trial=torch.where(spread(won, state.trial), state.ray.direction, state.trial),
+            trial=torch.where(expand_rows(won, state.trial), state.ray.direction, state.trial),
             trial_length=torch.where(won, state.ray.high, state.trial_length),
             alpha=torch.where(won, 2 * state.alpha, state.alpha),
             tried=state.tried + here,
@@ -301,7 +311,7 @@ class DirectionDescent:
         """After a success take it; after a failure a step a quarter as long."""
         won = here & (state.ray.high < state.length)
         state = state._replace(
-            trial=torch.where(spread(won, state.trial), state.ray.direction, state.trial),
+            trial=torch.where(expand_rows(won, state.trial), state.ray.direction, state.trial),
             trial_length=torch.where(won, state.ray.high, state.trial_length),
             tried=state.tried + here,
             alpha=torch.where(here & ~won, 0.25 * state.alpha, state.alpha),
@@ -318,7 +328,7 @@ class DirectionDescent:
         """Take the best trial, and begin the next iteration."""
         better = here & (state.trial_length < state.length)
         state = state._replace(
-            theta=torch.where(spread(better, state.theta), state.trial, state.theta),
+            theta=torch.where(expand_rows(better, state.theta), state.trial, state.theta),
             length=torch.where(better, state.trial_length, state.length),
             turn=state.turn + here,
         )

@@ -14,7 +14,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.min_distance import budget, check_norm, length_of, within
 from assay.parts.variation import vary_fields
@@ -126,18 +126,30 @@ class HopSkipJump:
         count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
         zero, image = torch.zeros_like(count, dtype=rows.x.dtype), torch.zeros_like(rows.x)
         return HopState(
-            phase=count + _START, turn=count + 1, far=rows.x, point=rows.x, low=zero, high=zero, limit=zero,
-            asked=count, total=image, signed=image, balance=zero, direction=image, leap=zero, tries=count,
+            phase=count + _START,
+            turn=count + 1,
+            far=rows.x,
+            point=rows.x,
+            low=zero,
+            high=zero,
+            limit=zero,
+            asked=count,
+            total=image,
+            signed=image,
+            balance=zero,
+            direction=image,
+            leap=zero,
+            tries=count,
             queries=count,
-        )  # fmt: skip
+        )
 
     def step(self, rows: Rows, state: HopState, oracle: Oracle, rng: Rng) -> Step[HopState]:
         """Ask what the row's phase asks: one image, or a block of points around the boundary."""
         count = self.price(state)
-        asked, directions = self._questions(rows, state, rng)
-        logits = oracle.many(asked, rows, count)
-        reached = torch.stack([rows.goal.reached(logits[:, j], asked[:, j]) for j in range(asked.shape[1])], 1)
-        image, one = asked[:, 0], reached[:, 0]
+        requested, directions = self._questions(rows, state, rng)
+        logits = oracle.many(requested, rows, count)
+        reached = torch.stack([rows.goal.reached(logits[:, j], requested[:, j]) for j in range(requested.shape[1])], 1)
+        image, one = requested[:, 0], reached[:, 0]
         state = state._replace(queries=state.queries + count)
         length = length_of(image - rows.x, self.norm)
         single = state.phase != _ESTIMATE
@@ -177,12 +189,12 @@ class HopSkipJump:
         shape = tuple(rows.x.shape[1:])
         wild = rng.uniform(rows.key, shape, "start", state.tries).to(rows.x)
         if rows.start is not None:
-            wild = torch.where(spread(state.tries == 0, wild), rows.start, wild)
+            wild = torch.where(expand_rows(state.tries == 0, wild), rows.start, wild)
         between = self._between(rows.x, state.far, 0.5 * (state.low + state.high))
-        leap = (state.point + spread(state.leap, wild) * state.direction).clamp(0, 1)
+        leap = (state.point + expand_rows(state.leap, wild) * state.direction).clamp(0, 1)
         phase = state.phase
-        one = torch.where(spread(phase == _START, wild), wild, between)
-        one = torch.where(spread(phase == _LEAP, one), leap, one)
+        one = torch.where(expand_rows(phase == _START, wild), wild, between)
+        one = torch.where(expand_rows(phase == _LEAP, one), leap, one)
         if not bool((phase == _ESTIMATE).any()):
             return one[:, None], one[:, None]
         address = state.turn * (self.most // _BLOCK + 2) + state.asked // _BLOCK
@@ -192,10 +204,10 @@ class HopSkipJump:
             drawn = 2 * rng.uniform(rows.key, around, "around", address) - 1
         drawn = drawn.to(rows.x)
         drawn = drawn / drawn.flatten(2).norm(dim=2).clamp_min(1e-12)[:, :, None, None, None]
-        radius = spread(self._radius(rows, state), drawn)
+        radius = expand_rows(self._radius(rows, state), drawn)
         points = (state.point[:, None] + radius * drawn).clamp(0, 1)
         directions = (points - state.point[:, None]) / radius
-        points = torch.where(spread(phase == _ESTIMATE, points), points, one[:, None])
+        points = torch.where(expand_rows(phase == _ESTIMATE, points), points, one[:, None])
         return points, directions
 
     def _radius(self, rows: Rows, state: HopState) -> PerRow:
@@ -207,7 +219,7 @@ class HopSkipJump:
 
     def _between(self, x: Images, far: Images, at: PerRow) -> Images:
         """A share of the way to an adversarial image (l2), or its nearest point in a ball of that radius (linf)."""
-        by_row = spread(at, x)
+        by_row = expand_rows(at, x)
         if self.norm == "l2":
             return (1 - by_row) * x + by_row * far
         return torch.minimum(torch.maximum(far, x - by_row), x + by_row).clamp(0, 1)
@@ -220,7 +232,7 @@ class HopSkipJump:
         if self.norm == "linf":
             limit = torch.minimum(limit, high * self._exactness(rows)).clamp_min(1e-6)
         limit = limit.clamp_min(1e-6)
-        put = spread(which, far)
+        put = expand_rows(which, far)
         return state._replace(
             phase=torch.where(which, _SEARCH, state.phase),
             far=torch.where(put, far, state.far),
@@ -230,26 +242,28 @@ class HopSkipJump:
             limit=torch.where(which, limit, state.limit),
         )
 
-    def _started(self, rows: Rows, state: HopState, image: Images, found: Flag, here: Flag) -> HopState:
+    def _started(self, rows: Rows, state: HopState, image: Images, success: Flag, here: Flag) -> HopState:
         state = state._replace(tries=state.tries + here)
-        return self._to_boundary(rows, state, image, found)
+        return self._to_boundary(rows, state, image, success)
 
-    def _searched(self, rows: Rows, state: HopState, image: Images, found: Flag, here: Flag) -> HopState:
+    def _searched(self, rows: Rows, state: HopState, image: Images, success: Flag, here: Flag) -> HopState:
         middle = 0.5 * (state.low + state.high)
-        won, lost = here & found, here & ~found
+        won, lost = here & success, here & ~success
         high, low = torch.where(won, middle, state.high), torch.where(lost, middle, state.low)
-        point = torch.where(spread(won, image), image, state.point)
+        point = torch.where(expand_rows(won, image), image, state.point)
         ready = here & (high - low <= state.limit)
         nothing = torch.zeros_like(state.total)
-        blank = spread(ready, nothing)
+        blank = expand_rows(ready, nothing)
         return state._replace(
-            low=low, high=high, point=point,
+            low=low,
+            high=high,
+            point=point,
             phase=torch.where(ready, _ESTIMATE, state.phase),
             asked=torch.where(ready, 0, state.asked),
             total=torch.where(blank, nothing, state.total),
             signed=torch.where(blank, nothing, state.signed),
             balance=torch.where(ready, 0.0, state.balance),
-        )  # fmt: skip
+        )
 
     def _estimated(
         self, rows: Rows, state: HopState, directions: Tensor, reached: Tensor, count: Count, here: Flag
@@ -261,24 +275,29 @@ class HopSkipJump:
         total = state.total + (directions * real[:, :, None, None, None]).sum(1)
         signed = state.signed + (directions * sign[:, :, None, None, None]).sum(1)
         balance = state.balance + sign.sum(1)
-        asked = state.asked + torch.where(here, count, 0)
-        ready = here & (asked >= self._wanted(state.turn))
-        mean = balance / asked.clamp_min(1)
-        even = spread(mean.abs() >= 1, total)  # all alike: their mean is all that is known
-        normal = torch.where(even, spread(mean, total) * total, signed - spread(mean, total) * total)
+        requested = state.asked + torch.where(here, count, 0)
+        ready = here & (requested >= self._wanted(state.turn))
+        mean = balance / requested.clamp_min(1)
+        even = expand_rows(mean.abs() >= 1, total)  # all alike: their mean is all that is known
+        normal = torch.where(even, expand_rows(mean, total) * total, signed - expand_rows(mean, total) * total)
         unit = (
-            normal.sign() if self.norm == "linf" else normal / spread(length_of(normal, "l2").clamp_min(1e-12), total)
+            normal.sign()
+            if self.norm == "linf"
+            else normal / expand_rows(length_of(normal, "l2").clamp_min(1e-12), total)
         )
         first = length_of(state.point - rows.x, self.norm) / state.turn.to(total).sqrt()
         return state._replace(
-            total=total, signed=signed, balance=balance, asked=asked,
+            total=total,
+            signed=signed,
+            balance=balance,
+            asked=requested,
             phase=torch.where(ready, _LEAP, state.phase),
-            direction=torch.where(spread(ready, unit), unit, state.direction),
+            direction=torch.where(expand_rows(ready, unit), unit, state.direction),
             leap=torch.where(ready, first, state.leap),
-        )  # fmt: skip
+        )
 
-    def _leapt(self, rows: Rows, state: HopState, image: Images, found: Flag, here: Flag) -> HopState:
-        landed, short = here & found, here & ~found
+    def _leapt(self, rows: Rows, state: HopState, image: Images, success: Flag, here: Flag) -> HopState:
+        landed, short = here & success, here & ~success
         leap = torch.where(short, 0.5 * state.leap, state.leap)
         stuck = short & (leap < 1e-6)  # nowhere to go: estimate again from here
         turn = state.turn + (landed | stuck)

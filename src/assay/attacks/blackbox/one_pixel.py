@@ -111,9 +111,7 @@ class OnePixel:
         children = torch.where(first, parents, self._children(rows, state, at, rng))
         images = self._images(rows, children)
         logits = oracle.many(images, rows, count)
-        values = torch.stack(
-            [CrossEntropy()(logits[:, j], images[:, j], rows) for j in range(at.shape[1])], 1
-        )  # fmt: skip
+        values = torch.stack([CrossEntropy()(logits[:, j], images[:, j], rows) for j in range(at.shape[1])], 1)
         real = torch.arange(at.shape[1], device=at.device)[None] < count[:, None]
         reached = torch.stack([rows.goal.reached(logits[:, j], images[:, j]) for j in range(at.shape[1])], 1) & real
         values = torch.where(real, values, -torch.inf)
@@ -135,10 +133,10 @@ class OnePixel:
         """Name and limit."""
         return f"one pixel {self.geometry.describe()}"
 
-    def _block(self, asked: Count) -> Tensor:
+    def _block(self, requested: Count) -> Tensor:
         """Indices of the members to ask about, ``(b, block)``; wrapped round at the end, where they are not asked."""
         wide = min(_BLOCK, self.population)
-        return (asked % self.population)[:, None].add(torch.arange(wide, device=asked.device)) % self.population
+        return (requested % self.population)[:, None].add(torch.arange(wide, device=requested.device)) % self.population
 
     def _children(self, rows: Rows, state: EvolutionState, at: Tensor, rng: Rng) -> Tensor:
         draw = rng.uniform(rows.key, (*at.shape[1:], 3), "mates", state.asked).to(rows.x.device)

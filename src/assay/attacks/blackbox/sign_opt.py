@@ -4,9 +4,15 @@ from assay.attacks.blackbox.directions import DirectionDescent
 
 
 def SignOPT(
-    *, steps: int = 1000, queries: int = 20000, samples: int = 200, starts: int = 100, alpha: float = 0.2,
-    beta: float = 1e-3, eps: float | None = None,
-) -> DirectionDescent:  # fmt: skip
+    *,
+    steps: int = 1000,
+    queries: int = 20000,
+    samples: int = 200,
+    starts: int = 100,
+    alpha: float = 0.2,
+    beta: float = 1e-3,
+    eps: float | None = None,
+) -> DirectionDescent:
     """The direction with the nearest boundary, by the signs of its changes: one query a random direction.
 
     Args:

@@ -14,7 +14,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import objective
 from assay.parts.min_distance import budget, claim, within
@@ -125,8 +125,8 @@ class SimBA:
         first = state.step == 0
         at = state.order.gather(1, (state.place % state.order.shape[1])[:, None]).squeeze(1)
         sign = torch.where(state.second, -self.step_size, self.step_size)
-        tried = state.delta + spread(sign, rows.x) * self._direction(rows.x, at)
-        tried = torch.where(spread(first, tried), state.delta, tried)
+        tried = state.delta + expand_rows(sign, rows.x) * self._direction(rows.x, at)
+        tried = torch.where(expand_rows(first, tried), state.delta, tried)
         image = (rows.x + tried).clamp(0, 1)
         logits = oracle.logits(image, rows)
         value = objective(self.loss)(logits, image, rows)
@@ -134,7 +134,7 @@ class SimBA:
         better = value - state.value > _TIE * value.abs()
         through = ~first & (better | state.second)
         after = SimBAState(
-            delta=torch.where(spread(better, tried), image - rows.x, state.delta),
+            delta=torch.where(expand_rows(better, tried), image - rows.x, state.delta),
             value=torch.where(better, value, state.value),
             order=state.order,
             place=state.place + through,

@@ -13,7 +13,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.losses import objective
@@ -113,13 +113,13 @@ class Square:
     def step(self, rows: Rows, state: SquareState, oracle: Oracle, rng: Rng) -> Step[SquareState]:
         """One query: the start, then each time the best so far with a square redrawn."""
         tried = self._redrawn(rows, state, rng) if self.norm == "linf" else self._moved(rows, state, rng)
-        delta = torch.where(spread(state.step == 0, tried), state.delta, tried)
+        delta = torch.where(expand_rows(state.step == 0, tried), state.delta, tried)
         image = (rows.x + delta).clamp(0, 1)
         logits = oracle.logits(image, rows)
         value = objective(self.loss)(logits, image, rows)
         better = value > state.value
         step = state.step + 1
-        kept = torch.where(spread(better, delta), delta, state.delta)
+        kept = torch.where(expand_rows(better, delta), delta, state.delta)
         after = SquareState(kept, torch.where(better, value, state.value), step)
         return Step(after, image, rows.goal.reached(logits, image), -value, step >= self.queries)
 
@@ -172,7 +172,7 @@ class Square:
         length = (norm_both**2 + unused[:, None]).sqrt()[:, :, None, None]
         moved = delta * (1 - torch.maximum(first, second)) + fresh * length
         size = moved.flatten(1).norm(dim=1)
-        moved = moved * spread(self.eps / size.clamp_min(1e-12), moved)
+        moved = moved * expand_rows(self.eps / size.clamp_min(1e-12), moved)
         return self.geometry.project(moved, rows)
 
     def _tiled(self, rows: Rows, rng: Rng) -> Images:
@@ -185,7 +185,7 @@ class Square:
         tiles = (signs[:, :, :, None, :, None] * bump[:, None, :]).reshape(len(rows), c, rows_of * side, columns * side)
         delta = torch.zeros_like(rows.x)
         delta[:, :, : rows_of * side, : columns * side] = tiles[:, :, :h, :w]
-        return self.eps * delta / spread(delta.flatten(1).norm(dim=1).clamp_min(1e-12), delta)
+        return self.eps * delta / expand_rows(delta.flatten(1).norm(dim=1).clamp_min(1e-12), delta)
 
 
 def _square(place: Tensor, height: Count, width: Count, h: int, w: int) -> Tensor:
@@ -201,16 +201,16 @@ def _square(place: Tensor, height: Count, width: Count, h: int, w: int) -> Tenso
 
 def _bump(place: Tensor, side: Count, h: int, w: int) -> Tensor:
     """`_profile` of each row's side at its place, ``(b, h, w)``."""
-    made = torch.zeros(len(side), h, w, dtype=torch.float32, device=place.device)
+    new = torch.zeros(len(side), h, w, dtype=torch.float32, device=place.device)
     for size in sorted({*side.tolist()}):
         at = (side == size).nonzero().squeeze(1)
         height, width = min(size, h), min(size, w)
         top = (place[at, 0] * max(h - size + 1, 1)).long()
         left = (place[at, 1] * max(w - size + 1, 1)).long()
-        profile = _profile(size, size).to(made)[:height, :width]
-        down, across = torch.arange(height, device=made.device), torch.arange(width, device=made.device)
-        made[at[:, None, None], (top[:, None] + down)[:, :, None], (left[:, None] + across)[:, None, :]] = profile
-    return made
+        profile = _profile(size, size).to(new)[:height, :width]
+        down, across = torch.arange(height, device=new.device), torch.arange(width, device=new.device)
+        new[at[:, None, None], (top[:, None] + down)[:, :, None], (left[:, None] + across)[:, None, :]] = profile
+    return new
 
 
 def _profile(height: int, width: int) -> Tensor:
@@ -224,12 +224,12 @@ def _profile(height: int, width: int) -> Tensor:
 
 def _hill(height: int, width: int) -> Tensor:
     """A pyramid that grows towards its middle: ``Σ 1/(n + 1 − k)²`` over nested rectangles."""
-    made = torch.zeros(height, width, dtype=torch.float32)
+    new = torch.zeros(height, width, dtype=torch.float32)
     top, left = height // 2, width // 2
     up, across = 0, 0
     for counter in range(max(height // 2, width // 2) + 1):
         r0, r1 = max(top - up, 0), min(top + up + 1, height)
         c0, c1 = max(left - across, 0), min(left + across + 1, width)
-        made[r0:r1, c0:c1] += 1.0 / (counter + 1) ** 2
+        new[r0:r1, c0:c1] += 1.0 / (counter + 1) ** 2
         up, across = min(up + 1, top), min(across + 1, left)
-    return made
+    return new

@@ -14,7 +14,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.tree import choose, spread
+from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, Logits, PerRow
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.min_distance import budget, claim, within
@@ -132,21 +132,21 @@ class ZOO:
         here = self._image(rows, state.space)
         ahead = (here[:, None] + self.width * bumps).clamp(0, 1)
         behind = (here[:, None] - self.width * bumps).clamp(0, 1)
-        asked = torch.cat([here[:, None], ahead, behind], 1)
-        logits = oracle.many(asked, rows, self.price(state))
-        loss = self._loss(rows, state, asked, logits)
+        requested = torch.cat([here[:, None], ahead, behind], 1)
+        logits = oracle.many(requested, rows, self.price(state))
+        loss = self._loss(rows, state, requested, logits)
         slope = (loss[:, 1 : 1 + wide] - loss[:, 1 + wide :]) / (2 * self.width)
         bend = (loss[:, 1 : 1 + wide] + loss[:, 1 + wide :] - 2 * loss[:, :1]) / self.width**2
-        found = claim(rows, here, logits[:, 0], "l2", self.geometry)
+        result = claim(rows, here, logits[:, 0], "l2", self.geometry)
         enough = rows.goal.margin(logits[:, 0]) >= self.confidence
-        hit, reached = found.hit & enough, found.reached & enough
+        hit, reached = result.hit & enough, result.reached & enough
         moved = self._update(state, at, slope, bend)
         state = moved._replace(found=state.found | reached, step=state.step + 1)
         ended = state.step >= self.steps
         fresh = self.init(rows, rng)._replace(bracket=narrow(state.bracket, state.found), round=state.round + 1)
         state = choose(ended, fresh, state)
         done = (state.round >= self.rounds) | (self.steps == 0)
-        return Step(state, here, hit, torch.where(hit, found.length, torch.inf), done)
+        return Step(state, here, hit, torch.where(hit, result.length, torch.inf), done)
 
     def price(self, state: ZOOState) -> Count:
         """Queries of the next step."""
@@ -218,14 +218,14 @@ class ZOO:
     def _spread_out(self, state: ZOOState, change: Images) -> Images:
         """A change of a coordinate for all the pixels of its cell."""
         cells = self._cell(state, min(change.shape[2:]))
-        made = change
+        new = change
         for cell in sorted({*cells.tolist()} - {1}):
             pooled = F.avg_pool2d(change, cell, cell, ceil_mode=True, divisor_override=1)
             wide = F.interpolate(pooled, scale_factor=float(cell), mode="nearest")[
                 :, :, : change.shape[2], : change.shape[3]
             ]
-            made = torch.where(spread(cells == cell, made), wide, made)
-        return made
+            new = torch.where(expand_rows(cells == cell, new), wide, new)
+        return new
 
 
 def _margin(rows: Rows, chance: Logits) -> PerRow:

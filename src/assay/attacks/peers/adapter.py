@@ -19,7 +19,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import ACCESS, Traits
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.core.types import Count, Images
 from assay.parts.losses import PlainCrossEntropy
 from assay.parts.min_distance import budget
@@ -127,7 +127,7 @@ class Peer:
             model = PeerModel(oracle.model, oracle.dtype, oracle.device)
             images = self._run(model, rows, rng)
         finite = images.flatten(1).isfinite().all(1)
-        image = torch.where(spread(finite, images), images, rows.x).clamp(0, 1)
+        image = torch.where(expand_rows(finite, images), images, rows.x).clamp(0, 1)
         if self.geometry is not None:  # clipping and float rounding of the library
             image = (rows.x + self._within(image - rows.x, rows)).clamp(0, 1)
         forwards, backwards = (

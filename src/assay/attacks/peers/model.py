@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.core.model_calls import Classifier, classify
 from assay.core.model_parts import modules_in
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.core.types import Images, Logits
 
 
@@ -83,12 +83,12 @@ class PeerModel(nn.Module):
 def isolated(model: Classifier) -> Iterator[None]:
     """Undo everything that a library does to a model, also after an exception.
 
-    Beside what `untouched` restores these are the values of the parameters and their ``.grad``.
+    Beside what `preserve_state` restores these are the values of the parameters and their ``.grad``.
 
     Args:
         model: the classifier.
     """
-    with untouched(model):
+    with preserve_state(model):
         parameters = [p for root in modules_in(model) for p in root.parameters()]
         values = [parameter.detach().clone() for parameter in parameters]
         grads = [parameter.grad for parameter in parameters]

@@ -62,12 +62,12 @@ class UniversalPatch:
             patch = torch.full_like(patch, 0.5)
         image, region = paste(rows.x, patch, Rng(seed).uniform(rows.key, (2,), "place").to(rows.x))
         clean = oracle.logits(rows.x, rows).argmax(1)
-        found = oracle.evaluate(objective(self.loss), image, rows)
-        grad = _gather(found.grad, region, self.side).mean(0, keepdim=True)
+        result = oracle.evaluate(objective(self.loss), image, rows)
+        grad = _gather(result.grad, region, self.side).mean(0, keepdim=True)
         moved = (patch + self.step_size * grad.sign()).clamp(0, 1)
         after = torch.zeros_like(delta)
         after[:, :, : self.side, : self.side] = moved
-        now = found.logits.argmax(1)
+        now = result.logits.argmax(1)
         right = int((now == (rows.y if self.target is None else rows.goal.aim)).sum())
         return after, Tally(int((now != clean).sum()), right, len(rows))
 

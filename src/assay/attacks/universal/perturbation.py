@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import Classifier, classify
-from assay.core.model_state import model_device, untouched
+from assay.core.model_state import model_device, preserve_state
 from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rows import Rows, targeted, untargeted
@@ -70,9 +70,13 @@ class Universal:
 
     def fooling_rate(self, model: Classifier, x: Images) -> float:
         """Share of images whose predicted class is another one with the perturbation than without."""
-        with untouched(model), torch.no_grad():
-            changed = torch.cat([classify(model, part).argmax(1) != classify(model, self.apply(part)).argmax(1)
-                                 for part in x.split(256)])  # fmt: skip
+        with preserve_state(model), torch.no_grad():
+            changed = torch.cat(
+                [
+                    classify(model, part).argmax(1) != classify(model, self.apply(part)).argmax(1)
+                    for part in x.split(256)
+                ]
+            )
         return changed.float().mean().item() if len(changed) else float("nan")
 
     def __str__(self) -> str:
@@ -158,7 +162,7 @@ def universal(
         reject("start", f"a tensor of shape {(1, *first[0].shape[1:])}", described(f"shape {tuple(delta.shape)}"))
     curve: list[Point] = []
     finished = False
-    with untouched(model):
+    with preserve_state(model):
         try:
             for update in range(attack.updates):
                 delta, tally = attack.update(model, delta, stream, seed + update)
@@ -225,10 +229,10 @@ class UniversalSign:
             oracle, rows = rows_of(model, next(batches), self.target)
             image = (rows.x + delta).clamp(0, 1)
             clean = oracle.logits(rows.x, rows).argmax(1)
-            found = oracle.evaluate(objective(self.loss), image, rows)
-            grad = found.grad.mean(0, keepdim=True)
+            result = oracle.evaluate(objective(self.loss), image, rows)
+            grad = result.grad.mean(0, keepdim=True)
             total += grad.sign() if self.norm == "linf" else grad / grad.norm().clamp_min(1e-30)
-            now = found.logits.argmax(1)
+            now = result.logits.argmax(1)
             fooled += int((now != clean).sum())
             right += int((now == (rows.y if self.target is None else rows.goal.aim)).sum())
             seen += len(rows)

@@ -17,7 +17,27 @@ from assay.training.objectives.trades import Mart, Trades
 from assay.training.objectives.weights import WeightPerturbation
 
 __all__ = [
-    "OBJECTIVES", "Adversarial", "Batch", "Clean", "Curvature", "Distillation", "Fast", "Free", "Gaussian",
-    "Interpolated", "LocalLinearity", "Mart", "Mixed", "Pairing", "RobustAttribution", "Stability", "Stepwise",
-    "Trades", "TrainingObjective", "Update", "VertexMixup", "WeightPerturbation", "make",
-]  # fmt: skip
+    "OBJECTIVES",
+    "Adversarial",
+    "Batch",
+    "Clean",
+    "Curvature",
+    "Distillation",
+    "Fast",
+    "Free",
+    "Gaussian",
+    "Interpolated",
+    "LocalLinearity",
+    "Mart",
+    "Mixed",
+    "Pairing",
+    "RobustAttribution",
+    "Stability",
+    "Stepwise",
+    "Trades",
+    "TrainingObjective",
+    "Update",
+    "VertexMixup",
+    "WeightPerturbation",
+    "make",
+]

@@ -44,8 +44,10 @@ class RobustAttribution:
         delta = attacked(model, batch, self.attack) - batch.x
         count = len(batch.x)
         points = [batch.x + (k + 0.5) / self.segments * delta for k in range(self.segments)]
-        total = sum((input_gradient(model, point, batch.y)[1] for point in points[1:]),
-                    start=input_gradient(model, points[0], batch.y)[1])  # fmt: skip
+        total = sum(
+            (input_gradient(model, point, batch.y)[1] for point in points[1:]),
+            start=input_gradient(model, points[0], batch.y)[1],
+        )
         attribution = delta * total / self.segments
         clean = nn.functional.cross_entropy(classify(model, batch.x), batch.y)
         return clean + self.weight * attribution.abs().sum() / max(count, 1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from assay.core.tree import spread
+from assay.core.tree import expand_rows
 from assay.training.objectives.batch import Batch, input_gradient
 from assay.util.validate import number
 
@@ -38,7 +38,7 @@ class Curvature:
         """Loss and squared difference of gradients, means over the batch."""
         loss, grad = input_gradient(model, batch.x, batch.y)
         sign = grad.detach().sign()
-        direction = sign / spread(sign.flatten(1).norm(dim=1).clamp_min(1e-12), sign)
+        direction = sign / expand_rows(sign.flatten(1).norm(dim=1).clamp_min(1e-12), sign)
         _, moved = input_gradient(model, batch.x + self.step * direction, batch.y)
         bend = ((moved - grad) / self.step).flatten(1).square().sum(1)
         return (loss + self.weight * bend).mean()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.model_calls import classify
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.training.objectives.batch import Batch
 from assay.util.validate import number, reject
 
@@ -43,7 +43,7 @@ class Distillation:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy with soft labels."""
         teacher = self.teacher.to(batch.x.device)
-        with untouched(teacher), torch.no_grad():
+        with preserve_state(teacher), torch.no_grad():
             soft = (classify(teacher, batch.x) / self.temperature).softmax(1)
         student: Tensor = (classify(model, batch.x) / self.temperature).log_softmax(1)
         loss: Tensor = -(soft * student).sum(1).mean()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.model_calls import classify, gradients
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images
 from assay.parts.balls import Ball
@@ -58,7 +58,7 @@ class LocalLinearity:
         """δ by projected ascent on the distance between loss and tangent."""
         ball, rows = Ball(self.norm, self.eps), Rows(batch.x, untargeted(batch.y), batch.index)
         delta = ball.project(self.eps * (2 * batch.uniform("linearity", tuple(batch.x.shape[1:])) - 1), rows)
-        with untouched(model):
+        with preserve_state(model):
             loss, grad = input_gradient(model, batch.x, batch.y, graph=False)
             loss = loss.detach()
             for _ in range(self.steps):

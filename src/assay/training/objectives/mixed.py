@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from assay.core.combinators import AnyAttack
 from assay.core.model_calls import classify
-from assay.core.model_state import untouched
+from assay.core.model_state import preserve_state
 from assay.training.objectives.batch import Batch, attacked, needs_of
 from assay.util.validate import number, one_of
 
@@ -49,7 +49,7 @@ class Mixed:
         """The weighted mean."""
         y = batch.y
         if self.labels == "predicted":
-            with untouched(model), torch.no_grad():
+            with preserve_state(model), torch.no_grad():
                 y = classify(model, batch.x).argmax(1)
         moved = F.cross_entropy(classify(model, attacked(model, batch, self.attack, y=y)), batch.y)
         if self.share == 0:

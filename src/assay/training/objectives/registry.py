@@ -110,20 +110,20 @@ def make(
     entry = _entry(name)
     known = inspect.signature(entry.make).parameters
     typed = {k: p.replace(annotation="str") if k == "teacher" else p for k, p in known.items() if k != "attack"}
-    given = read_arguments(name, text, typed, what="objective")
+    arguments = read_arguments(name, text, typed, what="objective")
     if "teacher" in known:
-        if "teacher" not in given or load is None:
+        if "teacher" not in arguments or load is None:
             reject(f"{name}:teacher", "the weights of a trained model, as in teacher=runs/t/model.safetensors", None)
-        given["teacher"] = load(str(given["teacher"]))
+        arguments["teacher"] = load(str(arguments["teacher"]))
     if entry.attack is not None:
-        given["attack"] = _inner(name, attack or entry.attack, eps, norm, eps_background, steps)
+        arguments["attack"] = _inner(name, attack or entry.attack, eps, norm, eps_background, steps)
     elif attack is not None:
         reject("attack", f"nothing, as {name} has no inner attack", attack)
-    if "eps" in known and "eps" not in given:
-        given["eps"] = _budget(name, eps)
+    if "eps" in known and "eps" not in arguments:
+        arguments["eps"] = _budget(name, eps)
     if "norm" in known:
-        given.setdefault("norm", norm)
-    return entry.make(**given)
+        arguments.setdefault("norm", norm)
+    return entry.make(**arguments)
 
 
 def options_of(spec: str, attack: str | None = None) -> frozenset[str]:

@@ -162,7 +162,7 @@ def evaluate(
     sources = _sources_of(model, arch, defence, loaded)
     models = {name: source.load() for name, source in sources.items()}
     odd = [check_fit(name, model, loaded, settings.device) for name, model in models.items()]
-    for name, network in models.items() if workers else ():
+    for name, network in models.items():
         require_same(sources[name], network)
     print_note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
     for sentence in filter(None, (_said_of_classes(loaded), *odd)):

@@ -32,7 +32,7 @@ class CarliniWagnerState(NamedTuple):
     variable: torch.Tensor
     adam: AdamState
     bracket: Bracket
-    found: Flag
+    has_hit: Flag
     """Whether this round has found an adversarial image."""
     last: PerRow
     """Loss at the last look."""
@@ -134,7 +134,7 @@ class CarliniWagnerL2:
         loss = at.length.square() + constant * (self.confidence - seen.value)
         grad = self.variable.pullback(rows, state.variable, expand_rows(constant, delta) * seen.grad - 2 * delta)
         variable, adam = self.adam.update(Move(rows, state.variable, grad, -loss, state.step, unprojected), state.adam)
-        state = state._replace(variable=variable, adam=adam, found=state.found | reached, step=state.step + 1)
+        state = state._replace(variable=variable, adam=adam, has_hit=state.has_hit | reached, step=state.step + 1)
         state, ended = self._look(state, loss)
         state = self._next_round(rows, state, ended)
         cost = torch.where(hit, at.cost, torch.inf)
@@ -155,7 +155,7 @@ class CarliniWagnerL2:
 
     def _next_round(self, rows: Rows, state: CarliniWagnerState, ended: Flag) -> CarliniWagnerState:
         fresh = self.init(rows, Rng())
-        bracket = narrow(state.bracket, state.found)
+        bracket = narrow(state.bracket, state.has_hit)
         last_try = (state.round + 2 >= self.rounds) & (self.rounds >= 10) & bracket.high.isfinite()
         bracket = bracket._replace(constant=torch.where(last_try, bracket.high, bracket.constant))
         started = fresh._replace(bracket=bracket, round=state.round + 1)

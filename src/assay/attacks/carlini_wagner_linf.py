@@ -38,7 +38,7 @@ class LimitState(NamedTuple):
     """The smallest distance of an adversarial image so far."""
     kept: torch.Tensor
     """The variable of the last search that succeeded: where the next one starts."""
-    found: Flag
+    has_hit: Flag
     """Whether this search has found a nearer adversarial image."""
     step: Count
     searches: Count
@@ -133,7 +133,7 @@ class CarliniWagnerLinf:
             failed=0 * one,
             best=torch.inf * one,
             kept=variable,
-            found=count > 0,
+            has_hit=count > 0,
             step=count,
             searches=count,
         )
@@ -158,7 +158,7 @@ class CarliniWagnerLinf:
             adam=adam,
             best=torch.where(nearer, at.length, state.best),
             kept=torch.where(expand_rows(nearer, variable), state.variable, state.kept),
-            found=state.found | (at.reached & (at.length <= state.limit)),
+            has_hit=state.has_hit | (at.reached & (at.length <= state.limit)),
             step=state.step + 1,
         )
         state, done = self._next_search(state, solved)
@@ -171,8 +171,8 @@ class CarliniWagnerLinf:
     def _next_search(self, state: LimitState, solved: Flag) -> tuple[LimitState, Flag]:
         """Where a search has ended: a lower limit after a success, a larger constant or a higher limit after none."""
         ended = solved | (state.step >= self.steps)
-        stronger = ~state.found & (2 * state.constant <= self.largest)
-        hopeless = ~state.found & ~stronger
+        stronger = ~state.has_hit & (2 * state.constant <= self.largest)
+        hopeless = ~state.has_hit & ~stronger
         failed = torch.where(hopeless, torch.maximum(state.failed, state.limit), state.failed)
         lower = torch.maximum(self.decrease * state.best, 0.5 * (failed + state.best))
         constant = torch.where(stronger, 2 * state.constant, state.constant)
@@ -184,7 +184,7 @@ class CarliniWagnerLinf:
             constant=constant,
             limit=limit,
             failed=failed,
-            found=torch.zeros_like(state.found),
+            has_hit=torch.zeros_like(state.has_hit),
             step=torch.zeros_like(state.step),
             searches=state.searches + 1,
         )

@@ -29,7 +29,7 @@ class EADState(NamedTuple):
     delta: Images
     ahead: Images
     bracket: Bracket
-    found: Flag
+    has_hit: Flag
     last: PerRow
     step: Count
     round: Count
@@ -133,7 +133,7 @@ class EAD:
         loss = elastic + constant * (self.confidence - margin).clamp_min(0)
         weight = state.step.to(delta) / (state.step + 3).to(delta)
         ahead = delta + expand_rows(weight, delta) * (delta - state.delta)
-        state = state._replace(delta=delta, ahead=ahead, found=state.found | reached, step=state.step + 1)
+        state = state._replace(delta=delta, ahead=ahead, has_hit=state.has_hit | reached, step=state.step + 1)
         state = self._clock(rows, state, loss)
         cost = torch.where(hit, at.length if self.rule == "l1" else elastic, torch.inf)
         return Step(state, image, hit, cost, state.round >= self.rounds)
@@ -154,5 +154,5 @@ class EAD:
             ended = ended | (look & (loss > _STALL * state.last))
             state = state._replace(last=torch.where(look, loss, state.last))
         fresh = self.init(rows, Rng())
-        bracket = narrow(state.bracket, state.found)
+        bracket = narrow(state.bracket, state.has_hit)
         return choose(ended, fresh._replace(bracket=bracket, round=state.round + 1), state)

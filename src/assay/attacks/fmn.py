@@ -34,7 +34,7 @@ class FMNState(NamedTuple):
     radius: PerRow
     least: PerRow
     """Smallest distance of an adversarial image so far; the largest possible one before that."""
-    found: torch.Tensor
+    has_hit: torch.Tensor
     step: Count
 
 
@@ -112,7 +112,7 @@ class FMN:
         seen = oracle.evaluate(Margin(), image, rows)
         at = claim(rows, image, seen.logits, self.norm, self.geometry)
         least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
-        result = state.found | at.reached
+        result = state.has_hit | at.reached
         falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))
         radius = self._radius(state, seen, at.reached, result, at.length, least, falling)
         furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)

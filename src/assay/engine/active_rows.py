@@ -27,7 +27,7 @@ class Active(NamedTuple):
         hit: whether it reached the goal.
         cost: its cost.
         sure: the first hit that the referee has measured, where later ones are not measured one by one; else None.
-        found: whether there is one.
+        has_hit: whether there is one.
         steps: steps so far.
         forwards: forward passes so far.
         backwards: backward passes so far.
@@ -45,7 +45,7 @@ class Active(NamedTuple):
     hit: Flag
     cost: PerRow
     sure: Images | None
-    found: Flag
+    has_hit: Flag
     steps: Count
     forwards: Count
     backwards: Count
@@ -105,7 +105,7 @@ def admit(
         hit=zeros(torch.bool),
         cost=torch.full((count,), torch.inf, dtype=rows.x.dtype, device=device),
         sure=rows.x if keep_sure else None,
-        found=zeros(torch.bool),
+        has_hit=zeros(torch.bool),
         steps=zeros(),
         forwards=zeros(),
         backwards=zeros(),

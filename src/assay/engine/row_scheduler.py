@@ -62,7 +62,7 @@ class RowScheduler:
 
     def judge(self, active: Active, step: Step[Any]) -> Active:
         """After a step: those rows that go on now."""
-        claim = step.hit if self.stop_at_hit else step.hit & ~active.found
+        claim = step.hit if self.stop_at_hit else step.hit & ~active.has_hit
         ends = step.done | active.nonfinite
         codes = (claim.long() + 2 * ends.long()).cpu()  # the one synchronisation of a step
         claimed, ending = (codes & 1).bool(), codes >= 2
@@ -121,7 +121,7 @@ class RowScheduler:
         result = self._measure(take(active, at), step.candidate[at])
         checks = active.checks.index_add(0, at, torch.ones_like(at))
         hit = step.hit.index_put((at,), result.hit)
-        active = active._replace(checks=checks, found=active.found.index_put((at,), result.hit))
+        active = active._replace(checks=checks, has_hit=active.has_hit.index_put((at,), result.hit))
         if active.sure is not None:
             kept = torch.where(expand_rows(result.hit, result.image), result.image, active.sure[at])
             active = active._replace(sure=active.sure.index_put((at,), kept))
@@ -150,9 +150,9 @@ class RowScheduler:
         result = self._measure(rows, candidates[0])
         for image in candidates[1:]:
             result = better(result, self._measure(rows, image))
-        if rows.sure is not None and bool((rows.found & ~result.hit).any()):
+        if rows.sure is not None and bool((rows.has_hit & ~result.hit).any()):
             candidates.append(rows.sure)
-            result = choose(rows.found & ~result.hit, self._measure(rows, rows.sure), result)
+            result = choose(rows.has_hit & ~result.hit, self._measure(rows, rows.sure), result)
         return result, len(candidates)
 
     def _measure(self, rows: Active, image: Tensor) -> Measurement:

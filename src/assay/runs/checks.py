@@ -59,7 +59,7 @@ class _Case:
         return self.settings.checks == "fast"
 
     @property
-    def asked(self) -> tuple[CheckRequest, ...]:
+    def requests(self) -> tuple[CheckRequest, ...]:
         """All that is asked."""
         return check_requests(sum(cell.words.curve is None for cell, _ in self.own), fast=self.fast)
 
@@ -124,7 +124,7 @@ def check(
     looked = _looked([case for case in cases if case not in there], ledger, out, stop, notice, progress)
     try:
         for case, answers in _completed(looked, ledger, executor, stop, progress):
-            there[case] = _judged({asking: answers[asking] for asking in case.asked}, fast=case.fast)
+            there[case] = _judged({asking: answers[asking] for asking in case.requests}, fast=case.fast)
             ledger.add_answer(keys[case], "checks", there[case])
             _tell(case, there[case], notice)
     finally:
@@ -153,7 +153,7 @@ def _looked(
         if stop.signal:
             break
         progress(f"looking at {case.name}", number, len(cases))
-        key, quick = case.key("looked", *case.surroundings), [asking for asking in case.asked if not asking.slow]
+        key, quick = case.key("looked", *case.surroundings), [asking for asking in case.requests if not asking.slow]
         kept = ledger.answer(key)
         if kept is None:
             try:
@@ -211,7 +211,7 @@ def _completed(
 def _missing(case: _Case, answers: dict[CheckRequest, CheckResult], ledger: Ledger) -> list[CheckRequest]:
     """The checks that rerun attacks and have no result yet; stored results are added to the others."""
     missing = []
-    for asking in (asking for asking in case.asked if asking.slow):
+    for asking in (asking for asking in case.requests if asking.slow):
         kept = ledger.answer(case.key_of(asking))
         if kept is None:
             missing.append(asking)

@@ -93,7 +93,7 @@ class Recogniser(nn.Module):
         """What the last linear layer sees, ``(n, f)``, at length 1."""
         kept: list[Tensor] = []
         last = [module for module in self.net.modules() if isinstance(module, nn.Linear)][-1]
-        handle = last.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+        handle = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
         try:
             self(image, residual)
         finally:

@@ -174,7 +174,7 @@ def _penultimate(model: nn.Module) -> Features:
 
     def features(x: Images) -> Tensor:
         kept: list[Tensor] = []
-        handle = last.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+        handle = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
         try:
             call(model, x)
         finally:

@@ -37,7 +37,7 @@ class DirectionState(NamedTuple):
     trial: Images
     trial_length: PerRow
     slope: Images
-    asked: Count
+    queried: Count
     """Start directions, or directions of the slope, that are done."""
     tried: Count
     """Step sizes tried in this line search."""
@@ -120,7 +120,7 @@ class DirectionDescent:
             trial=image,
             trial_length=infinite,
             slope=image,
-            asked=count,
+            queried=count,
             tried=count,
             alpha=zero + self.alpha,
             beta=zero + self.beta,
@@ -161,7 +161,7 @@ class DirectionDescent:
 
     def price(self, state: DirectionState) -> Count:
         """Queries of the next step."""
-        block = (self.samples - state.asked).clamp(1, _BLOCK)
+        block = (self.samples - state.queried).clamp(1, _BLOCK)
         return torch.where((state.phase == _SLOPE) & self.signs, block, 1)
 
     def describe(self) -> str:
@@ -179,9 +179,9 @@ class DirectionDescent:
 
         Where an image to start from was given, the first direction leads to it.
         """
-        drawn = rng.normal(rows.key, tuple(rows.x.shape[1:]), "start", state.asked).to(rows.x)
+        drawn = rng.normal(rows.key, tuple(rows.x.shape[1:]), "start", state.queried).to(rows.x)
         if rows.start is not None:
-            first = (state.asked == 0) & (rows.start != rows.x).flatten(1).any(1)
+            first = (state.queried == 0) & (rows.start != rows.x).flatten(1).any(1)
             drawn = torch.where(expand_rows(first, drawn), rows.start - rows.x, drawn)
         far = length_of(drawn, "l2")
         length = torch.minimum(state.length, far)
@@ -193,7 +193,7 @@ class DirectionDescent:
 
     def _random(self, rows: Rows, state: DirectionState, rng: Rng, block: int) -> Tensor:
         """Random directions of length 1, ``(b, block, c, h, w)``."""
-        address = state.turn * (self.samples + _BLOCK) + state.asked
+        address = state.turn * (self.samples + _BLOCK) + state.queried
         drawn = rng.normal(rows.key, (block, *rows.x.shape[1:]), "turn", address).to(rows.x)
         return _units(drawn)
 
@@ -213,8 +213,8 @@ class DirectionDescent:
         sign = torch.where(nearer, -1.0, 1.0).to(turned) * (real & here[:, None])
         change = (turned - state.theta[:, None]) / state.beta.reshape(-1, 1, 1, 1, 1)
         slope = state.slope + (sign[:, :, None, None, None] * change).sum(1) / self.samples
-        requested = state.asked + torch.where(here, count, 0)
-        state = state._replace(slope=slope, asked=requested)
+        requested = state.queried + torch.where(here, count, 0)
+        state = state._replace(slope=slope, queried=requested)
         return self._line_search(rows, state, here & (requested >= self.samples))
 
     def _ray_seen(self, rows: Rows, state: DirectionState, success: Flag, phase: Count, rng: Rng) -> DirectionState:
@@ -237,9 +237,9 @@ class DirectionDescent:
         state = state._replace(
             theta=torch.where(expand_rows(better, state.theta), state.ray.direction, state.theta),
             length=torch.where(better, state.ray.high, state.length),
-            asked=state.asked + here,
+            queried=state.queried + here,
         )
-        more = here & (state.asked < self.starts + (rows.start is not None))
+        more = here & (state.queried < self.starts + (rows.start is not None))
         state = state._replace(ray=choose(more, self._start_ray(rows, state, rng), state.ray))
         return self._next_slope(rows, state, here & ~more, rng)
 
@@ -249,7 +249,7 @@ class DirectionDescent:
         state = state._replace(
             phase=torch.where(here, _SLOPE, state.phase),
             slope=torch.where(expand_rows(here, nothing), nothing, state.slope),
-            asked=torch.where(here, 0, state.asked),
+            queried=torch.where(here, 0, state.queried),
         )
         return state if self.signs else self._next_difference(rows, state, here, rng)
 
@@ -266,8 +266,8 @@ class DirectionDescent:
         random = self._random(rows, state, rng, 1)[:, 0]
         change = (state.ray.high - state.length) / state.beta / self.samples
         change = torch.where(here & change.isfinite(), change, 0.0)
-        state = state._replace(slope=state.slope + expand_rows(change, random) * random, asked=state.asked + here)
-        more = here & (state.asked < self.samples)
+        state = state._replace(slope=state.slope + expand_rows(change, random) * random, queried=state.queried + here)
+        more = here & (state.queried < self.samples)
         state = self._next_difference(rows, state, more, rng)
         return self._line_search(rows, state, here & ~more)
 

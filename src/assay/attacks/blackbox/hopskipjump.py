@@ -40,7 +40,7 @@ class HopState(NamedTuple):
     """Bracket of the search for the boundary: shares of the way to `far` (l2), or radii (linf)."""
     limit: PerRow
     """How narrow the bracket has to become."""
-    asked: Count
+    queried: Count
     """Points asked about for this estimate."""
     total: Images
     """Sum of the directions."""
@@ -133,7 +133,7 @@ class HopSkipJump:
             low=zero,
             high=zero,
             limit=zero,
-            asked=count,
+            queried=count,
             total=image,
             signed=image,
             balance=zero,
@@ -168,7 +168,7 @@ class HopSkipJump:
 
     def price(self, state: HopState) -> Count:
         """Queries of the next step: one, or what is left of the block."""
-        left = (self._wanted(state.turn) - state.asked).clamp(1, _BLOCK)
+        left = (self._wanted(state.turn) - state.queried).clamp(1, _BLOCK)
         return torch.where(state.phase == _ESTIMATE, left, 1)
 
     def describe(self) -> str:
@@ -197,7 +197,7 @@ class HopSkipJump:
         one = torch.where(expand_rows(phase == _LEAP, one), leap, one)
         if not bool((phase == _ESTIMATE).any()):
             return one[:, None], one[:, None]
-        address = state.turn * (self.most // _BLOCK + 2) + state.asked // _BLOCK
+        address = state.turn * (self.most // _BLOCK + 2) + state.queried // _BLOCK
         around = (_BLOCK, *shape)
         drawn = rng.normal(rows.key, around, "around", address)
         if self.norm == "linf":
@@ -259,7 +259,7 @@ class HopSkipJump:
             high=high,
             point=point,
             phase=torch.where(ready, _ESTIMATE, state.phase),
-            asked=torch.where(ready, 0, state.asked),
+            queried=torch.where(ready, 0, state.queried),
             total=torch.where(blank, nothing, state.total),
             signed=torch.where(blank, nothing, state.signed),
             balance=torch.where(ready, 0.0, state.balance),
@@ -275,7 +275,7 @@ class HopSkipJump:
         total = state.total + (directions * real[:, :, None, None, None]).sum(1)
         signed = state.signed + (directions * sign[:, :, None, None, None]).sum(1)
         balance = state.balance + sign.sum(1)
-        requested = state.asked + torch.where(here, count, 0)
+        requested = state.queried + torch.where(here, count, 0)
         ready = here & (requested >= self._wanted(state.turn))
         mean = balance / requested.clamp_min(1)
         even = expand_rows(mean.abs() >= 1, total)  # all alike: their mean is all that is known
@@ -290,7 +290,7 @@ class HopSkipJump:
             total=total,
             signed=signed,
             balance=balance,
-            asked=requested,
+            queried=requested,
             phase=torch.where(ready, _LEAP, state.phase),
             direction=torch.where(expand_rows(ready, unit), unit, state.direction),
             leap=torch.where(ready, first, state.leap),

@@ -29,7 +29,7 @@ class EvolutionState(NamedTuple):
 
     members: Tensor
     values: Tensor
-    asked: Count
+    queried: Count
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class OnePixel:
 
     def step(self, rows: Rows, state: EvolutionState, oracle: Oracle, rng: Rng) -> Step[EvolutionState]:
         """Ask about the next block of members, or of their children."""
-        at = self._block(state.asked)
+        at = self._block(state.queried)
         count = self.price(state)
-        first = (state.asked < self.population)[:, None, None]
+        first = (state.queried < self.population)[:, None, None]
         parents = _pick(state.members, at)
         children = torch.where(first, parents, self._children(rows, state, at, rng))
         images = self._images(rows, children)
@@ -118,16 +118,16 @@ class OnePixel:
         better = values > state.values.gather(1, at)
         members = _put(state.members, at, torch.where(better[:, :, None], children, parents))
         kept = state.values.scatter(1, at, torch.where(better, values, state.values.gather(1, at)))
-        after = EvolutionState(members, kept, state.asked + count)
+        after = EvolutionState(members, kept, state.queried + count)
         best = torch.where(reached, torch.inf, values).argmax(1)
         image = images[torch.arange(len(rows), device=best.device), best]
         hit = reached.any(1)
         cost = torch.where(hit, 0.0, -values.gather(1, best[:, None]).squeeze(1)).to(rows.x)
-        return Step(after, image, hit, cost, hit | (after.asked >= self.population * (1 + self.generations)))
+        return Step(after, image, hit, cost, hit | (after.queried >= self.population * (1 + self.generations)))
 
     def price(self, state: EvolutionState) -> Count:
         """Queries of the next block: the last one of a generation may be smaller."""
-        return (self.population - state.asked % self.population).clamp_max(_BLOCK)
+        return (self.population - state.queried % self.population).clamp_max(_BLOCK)
 
     def describe(self) -> str:
         """Name and limit."""
@@ -139,11 +139,11 @@ class OnePixel:
         return (requested % self.population)[:, None].add(torch.arange(wide, device=requested.device)) % self.population
 
     def _children(self, rows: Rows, state: EvolutionState, at: Tensor, rng: Rng) -> Tensor:
-        draw = rng.uniform(rows.key, (*at.shape[1:], 3), "mates", state.asked).to(rows.x.device)
+        draw = rng.uniform(rows.key, (*at.shape[1:], 3), "mates", state.queried).to(rows.x.device)
         mates = (draw.double() * self.population).long().clamp_max(self.population - 1)
         first, second, third = (_pick(state.members, mates[:, :, i]) for i in range(3))
         child = first + self.weight * (second - third)
-        fresh = rng.uniform(rows.key, tuple(child.shape[1:]), "strays", state.asked).to(child)
+        fresh = rng.uniform(rows.key, tuple(child.shape[1:]), "strays", state.queried).to(child)
         return torch.where((child < 0) | (child > 1), fresh, child)  # a number that leaves its range is drawn anew
 
     def _images(self, rows: Rows, members: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class ZOOState(NamedTuple):
     square: Images
     updates: Images
     bracket: Bracket
-    found: Flag
+    has_hit: Flag
     last: PerRow
     step: Count
     round: Count
@@ -141,9 +141,9 @@ class ZOO:
         enough = rows.goal.margin(logits[:, 0]) >= self.confidence
         hit, reached = result.hit & enough, result.reached & enough
         moved = self._update(state, at, slope, bend)
-        state = moved._replace(found=state.found | reached, step=state.step + 1)
+        state = moved._replace(has_hit=state.has_hit | reached, step=state.step + 1)
         ended = state.step >= self.steps
-        fresh = self.init(rows, rng)._replace(bracket=narrow(state.bracket, state.found), round=state.round + 1)
+        fresh = self.init(rows, rng)._replace(bracket=narrow(state.bracket, state.has_hit), round=state.round + 1)
         state = choose(ended, fresh, state)
         done = (state.round >= self.rounds) | (self.steps == 0)
         return Step(state, here, hit, torch.where(hit, result.length, torch.inf), done)

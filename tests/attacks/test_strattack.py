@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 import assay
 import assay.core.rng
 import assay.parts.groups
-from assay.attacks.strattack import GroupSearch, Splitting
+from assay.attacks.structured.strattack import GroupSearch, Splitting
 from assay.core.rows import Rows, untargeted
 from models_for_tests import images, mlp, predicted
 

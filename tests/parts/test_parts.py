@@ -6,7 +6,7 @@ from torch import nn
 
 import assay
 from assay import Ball
-from assay.attacks.apgd_step import checkpoints
+from assay.attacks.auto_pgd.step_rule import checkpoints
 from assay.core.rows import Rows, untargeted
 from assay.core.tree import choose, join, take
 from assay.parts.perturbation import Additive, Shared, Tanh

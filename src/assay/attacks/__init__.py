@@ -1,6 +1,6 @@
 """Attacks, one file each."""
 
-from assay.attacks.apgd import APGD
+from assay.attacks.auto_pgd.apgd import APGD
 from assay.attacks.blackbox import (
     NES,
     OPT,
@@ -13,9 +13,9 @@ from assay.attacks.blackbox import (
     SimBA,
     Square,
 )
-from assay.attacks.carlini_wagner import CarliniWagnerL2
-from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
-from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
+from assay.attacks.carlini_wagner.l0 import CarliniWagnerL0
+from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
+from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.dual import DualPerturbation
@@ -27,15 +27,15 @@ from assay.attacks.functional import SpatialFlow
 from assay.attacks.jsma import JSMA
 from assay.attacks.mim import MIM
 from assay.attacks.noise import GaussianNoise, UniformNoise
-from assay.attacks.on_support import OnSupport
 from assay.attacks.patch import Patch
 from assay.attacks.peers.adapter import Peer, peer
 from assay.attacks.pgd import BIM, PGD
 from assay.attacks.recolour import ColorMap
-from assay.attacks.refine import Refine
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
-from assay.attacks.strattack import StrAttack
+from assay.attacks.structured.on_support import OnSupport
+from assay.attacks.structured.refine import Refine
+from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
 from assay.attacks.universal.deepfool import UniversalDeepFool
 from assay.attacks.universal.patch import UniversalPatch

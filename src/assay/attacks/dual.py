@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from assay.attacks.apgd import APGD
+from assay.attacks.auto_pgd.apgd import APGD
 from assay.attacks.pgd import default_rate, falling_rate
 from assay.core.attack import Attack
 from assay.core.combinators import Restarts, Targets

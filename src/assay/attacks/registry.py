@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from assay.attacks.aliases import suggest_attack
-from assay.attacks.apgd import APGD
+from assay.attacks.auto_pgd.apgd import APGD
 from assay.attacks.blackbox import NES, OPT, ZOO, Boundary, HopSkipJump, LocalSearch, OnePixel, SignOPT, SimBA, Square
-from assay.attacks.carlini_wagner import CarliniWagnerL2
-from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
-from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
+from assay.attacks.carlini_wagner.l0 import CarliniWagnerL0
+from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
+from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.dual import DualAPGD, DualPerturbation
@@ -30,7 +30,7 @@ from assay.attacks.pgd import BIM, PGD
 from assay.attacks.recolour import ColorMap
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
-from assay.attacks.strattack import StrAttack
+from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
 from assay.core.combinators import AnyAttack
 from assay.core.types import NORMS

@@ -1,6 +1,6 @@
 """Suites: cascades of attacks whose worst case, sample by sample, is what is reported."""
 
-from assay.attacks.apgd import APGD
+from assay.attacks.auto_pgd.apgd import APGD
 from assay.attacks.blackbox.square import Square
 from assay.attacks.fab import FAB
 from assay.attacks.fmn import FMN

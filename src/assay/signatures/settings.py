@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from assay.attacks.carlini_wagner import CarliniWagnerL2
+from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.patch import Patch
 from assay.attacks.pgd import PGD

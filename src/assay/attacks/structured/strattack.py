@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 
 from assay.attacks.fmn import FMN
-from assay.attacks.on_support import OnSupport
-from assay.attacks.refine import Refine
+from assay.attacks.structured.on_support import OnSupport
+from assay.attacks.structured.refine import Refine
 from assay.core.attack import Step
 from assay.core.combinators import Then
 from assay.core.geometry import Geometry

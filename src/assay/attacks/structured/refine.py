@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.on_support import support_of
+from assay.attacks.structured.on_support import support_of
 from assay.core.attack import Step
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective

@@ -1,7 +1,7 @@
 """Auto-PGD."""
 
-from assay.attacks.apgd_l1 import SparseAutoPGD
-from assay.attacks.apgd_step import Auto
+from assay.attacks.auto_pgd.l1 import SparseAutoPGD
+from assay.attacks.auto_pgd.step_rule import Auto
 from assay.core.combinators import Restarts, Targets
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective

@@ -1,0 +1,1 @@
+"""Auto-PGD: APGD for linf, l2 and l1."""

@@ -1,0 +1,1 @@
+"""StrAttack, and what refines its images."""

@@ -242,10 +242,10 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_training_is_an_interrupt(number, code, tmp_path, monkeypatch, capsys):
     """Where no attack runs, the first signal ends the command; the same command goes on."""
-    from assay.training import trainer
+    from assay.training import loop
 
     words = ["train", "--data", "scenes:size=16,count=120", "-o", str(tmp_path / "m"), "--epochs", "2", "--quiet"]
-    real, left = trainer.updates, [3]
+    real, left = loop.updates, [3]
 
     def struck(*given):
         left[0] -= 1
@@ -254,7 +254,7 @@ def test_a_signal_in_training_is_an_interrupt(number, code, tmp_path, monkeypatc
         return real(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "updates", struck)
+        patch.setattr(loop, "updates", struck)
         assert main([*words, "--batch", "40"]) == code
     assert "the same command goes on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
 
 def test_weights_that_are_no_numbers_are_not_kept(tmp_path, monkeypatch):
     """A gradient of the last step that is not finite shows in no loss."""
-    from assay.training import trainer
+    from assay.training import loop
 
     def spoiled(model, recipe):
         class Spoiling(torch.optim.SGD):
@@ -102,7 +102,7 @@ def test_weights_that_are_no_numbers_are_not_kept(tmp_path, monkeypatch):
 
         return Spoiling(model.parameters(), lr=0.0)
 
-    monkeypatch.setattr(trainer, "_optimiser", spoiled)
+    monkeypatch.setattr(loop, "_optimiser", spoiled)
     with pytest.raises(ValueError, match="rate: expected a learning rate at which the weights stay finite"):
         train(DATA, Recipe(**(SMALL | {"epochs": 1, "batch": len(DATA)})), tmp_path)
     assert not (tmp_path / "model.safetensors").exists()

@@ -1,40 +1,24 @@
 """Training a classifier: resumable by the same command, each checkpoint whole or not there."""
 
-import json
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
-from assay.models import build, digest
 from assay.models import load as load_model
-from assay.models import save as save_model
-from assay.training.average import Average
-from assay.training.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
+from assay.training.checkpoint import load_checkpoint
 from assay.training.log import TRACKERS, Guarded
-from assay.training.meters import Recorder, Tally
-from assay.training.objectives import Batch, TrainingObjective, make
-from assay.training.objectives.batch import updates
+from assay.training.loop import TrainingRun, trail_name
+from assay.training.objectives import make
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
-from assay.training.sampling import batches, flipped, seed_of
-from assay.training.transfer import begin_from
-from assay.training.validation import best_epoch, collapse, hold_out
-from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, locked, out_folder
 from assay.util.validate import described, one_of, reject
 
 COMMAND, FILES = "train", ("checkpoint.pt", "model.safetensors", "history.json", "tensorboard")
 """What the record of a training run's folder says; the weights of single epochs are named there, too."""
-_MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
 @in_neutral_context
@@ -77,7 +61,7 @@ def train(
     out = out_folder(out)
     require_accelerate()
     _require_trackers(track)
-    files = (*FILES, *(_trail_name(epoch) for epoch in trail))
+    files = (*FILES, *(trail_name(epoch) for epoch in trail))
     check_claim(out, COMMAND, files, is_training)
     objective = make(
         recipe.objective,
@@ -90,7 +74,7 @@ def train(
     )
     if "mask" in objective.needs and data.masks is None:
         reject("data", f"foreground masks, which {recipe.objective} needs", described(f"{data.name} has none"))
-    run = _Run(data, recipe, objective, out, trail, device)
+    run = TrainingRun(data, recipe, objective, out, trail, device)
     with locked(out) if run.main else nullcontext():
         if run.main:
             claim(out, COMMAND, files, is_training, remade=("model.safetensors", "history.json"))
@@ -136,194 +120,3 @@ def is_training(folder: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _trail_name(epoch: int) -> str:
-    return f"trail/epoch-{epoch:04d}.safetensors"
-
-
-class _Run:
-    """The state of a training run."""
-
-    def __init__(
-        self,
-        data: Dataset,
-        recipe: Recipe,
-        objective: TrainingObjective,
-        out: Path,
-        trail: tuple[int, ...],
-        device: str | None,
-    ) -> None:
-        from accelerate import Accelerator, DistributedDataParallelKwargs  # half a second of import time
-
-        self.recipe, self.objective, self.out, self.trail = recipe, objective, out, trail
-        self.data, self.held = hold_out(data, recipe)
-        channels, height, _ = data.x.shape[1:]
-        self.plan = {
-            "arch": recipe.arch,
-            "channels": int(channels),
-            "classes": len(data.classes),
-            "size": int(height),
-            "normalize": recipe.normalize,
-        }
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            model = build(**self.plan)  # type: ignore[arg-type]
-        began = "" if recipe.start is None else begin_from(model, recipe.start)
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
-        # Buffers stay each process's own: an objective may pass several times before it goes back.
-        settings = DistributedDataParallelKwargs(broadcast_buffers=False)
-        here = torch.device(device) if device is not None else None
-        if here is not None and here.type == "cuda" and here.index is not None:
-            torch.cuda.set_device(here)
-        self.accelerator = Accelerator(
-            mixed_precision=_MIXED[recipe.precision],
-            kwargs_handlers=[settings],
-            cpu=here is not None and here.type == "cpu",
-        )
-        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model, self.optimiser = self.accelerator.prepare(model, _optimiser(model, recipe))
-        self.average = Average(self._bare(), recipe.average)
-        self.history: list[Epoch] = []
-        self.best: dict[str, Tensor] | None = None
-        teacher = getattr(objective, "teacher", None)
-        self.identity = {"data": data.digest, "start": began, "teacher": "" if teacher is None else digest(teacher)}
-
-    @property
-    def main(self) -> bool:
-        return bool(self.accelerator.is_main_process)
-
-    @property
-    def over(self) -> bool:
-        """Whether all epochs are done, or patience is."""
-        done, patience = len(self.history), self.recipe.patience
-        return done >= self.recipe.epochs or bool(patience and done - best_epoch(self.history) >= patience)
-
-    def resume(self) -> None:
-        """Take up the checkpoint of the folder, if there is one of this very run."""
-        state = read_checkpoint(self.out / "checkpoint.pt", self.identity, self.recipe)
-        if state is None:
-            self._keep(0)
-            return
-        self._bare().load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.recipe.average:
-            self.average.load(state["average"])
-        if state.get("scaler") and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.history, self.best = state["history"], state.get("best")
-
-    def epoch(self, live: Callable[[Moment], None] | None) -> Epoch:
-        """One pass over the data."""
-        recipe, done, began = self.recipe, len(self.history), time.monotonic()
-        rate = recipe.learning_rate(done)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        recorder, tally, carry, text = Recorder(self.model), Tally(), {}, began  # type: ignore[var-annotated]
-        with torch.random.fork_rng():
-            for step, index in enumerate(batches(len(self.data), recipe, done)):
-                self._step(recorder, tally, index, step, carry)
-                now = time.monotonic()
-                if live is not None and self.main and (now - text > 0.3 or tally.seen == len(self.data)):
-                    text, speed = now, recorder.passes / max(now - began, 1e-9)
-                    live(Moment(done + 1, recipe.epochs, tally.seen, len(self.data), *tally.means(), speed))
-        seconds = time.monotonic() - began
-        loss, accuracy = tally.means()
-        clean, robust = None, None
-        if self.held is not None:
-            with self.average.applied() as model:
-                clean, robust = self.held.measure(model, self.accelerator.device)
-            self.model.train()
-        passes = recorder.passes * self.accelerator.num_processes / max(seconds, 1e-9)
-        epoch = Epoch(done + 1, recipe.epochs, loss, accuracy, rate, round(seconds, 3), clean, robust, round(passes, 1))
-        epoch = replace(epoch, note=collapse(self.history, epoch))
-        self.history.append(epoch)
-        if recipe.patience and best_epoch(self.history) == epoch.epoch:
-            with self.average.applied() as model:
-                self.best = {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
-        self._save()
-        self._keep(epoch.epoch)
-        return epoch
-
-    def _step(self, recorder: Recorder, tally: Tally, index: Tensor, step: int, carry: dict[str, Any]) -> None:
-        """One batch: this process's part of it."""
-        world, place = self.accelerator.num_processes, self.accelerator.process_index
-        seed, total, device = seed_of(self.recipe.seed, len(self.history), step), len(index), self.accelerator.device
-        index = index[place::world]
-        torch.manual_seed(seed + place)  # dropout and other draws of the model itself
-        x, y = self.data.images(index).to(device), self.data.y[index].to(device)
-        mask = None if self.data.masks is None else self.data.masks[index].to(device)
-        batch = Batch(x, y, index, seed, mask, carry)
-        batch = flipped(batch) if self.recipe.flip else batch
-        share = world * len(index) / max(total, 1)  # so that the mean over processes is the mean over the batch
-        loss = torch.zeros((), device=device)
-        for update in updates(self.objective, recorder, batch):
-            loss = update.loss.detach()
-            if not bool(loss.isfinite()):
-                reject("rate", "a learning rate at which the loss stays finite", self.recipe.rate)
-            self.optimiser.zero_grad(set_to_none=True)
-            self.accelerator.backward(update.loss * share if world > 1 else update.loss)
-            if update.undo is not None:
-                update.undo()
-            self.optimiser.step()
-            self.average.update()
-        right = recorder.right(y)
-        values = torch.stack([loss * len(index), right.to(loss)])
-        values = self.accelerator.reduce(values, "sum") if world > 1 else values
-        tally.add(float(values[0]), int(values[1]), total)
-
-    def finish(self) -> Trained:
-        """Write the weights: the best where there was patience, else the last."""
-        model = self._bare()
-        if self.best is not None:
-            model.load_state_dict(self.best)
-        elif self.recipe.average:
-            with self.average.applied():
-                state = {name: t.clone() for name, t in model.state_dict().items()}
-            model.load_state_dict(state)
-        path = self.out / "model.safetensors"
-        if self.main:
-            save_model(model, path, self.plan)
-            atomic_write(self.out / "history.json", json.dumps([vars(e) for e in self.history], indent=1))
-        self.accelerator.wait_for_everyone()
-        kept = {e: self._trail_path(e) for e in self.trail if self._trail_path(e).exists()}
-        best = best_epoch(self.history) if self.best is not None else len(self.history)
-        return Trained(model.cpu().eval(), path, tuple(self.history), kept, best)
-
-    def _save(self) -> None:
-        if not all(bool(t.isfinite().all()) for t in self._bare().state_dict().values() if t.is_floating_point()):
-            reject("rate", "a learning rate at which the weights stay finite", self.recipe.rate)
-        scaler = self.accelerator.scaler
-        state: dict[str, Any] = {
-            **self.identity,
-            "recipe": self.recipe.canonical(),
-            "model": self._bare().state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state(),
-            "scaler": None if scaler is None else scaler.state_dict(),
-            "best": self.best,
-            "history": self.history,
-        }
-        if self.main:
-            write_checkpoint(self.out / "checkpoint.pt", state)
-        self.accelerator.wait_for_everyone()
-
-    def _keep(self, epoch: int) -> None:
-        if self.main and epoch in self.trail and not self._trail_path(epoch).exists():
-            with self.average.applied() as model:
-                save_model(model, self._trail_path(epoch), self.plan)
-
-    def _trail_path(self, epoch: int) -> Path:
-        return self.out / _trail_name(epoch)
-
-    def _bare(self) -> nn.Module:
-        bare: nn.Module = self.accelerator.unwrap_model(self.model)
-        return bare
-
-
-def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimiser == "adam":
-        return torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-    return torch.optim.SGD(model.parameters(), lr=recipe.rate, momentum=0.9, weight_decay=recipe.decay)

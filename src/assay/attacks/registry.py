@@ -145,12 +145,12 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{suggest_attack(name, ATTACKS)}"))
     entry = ATTACKS[name]
     known = inspect.signature(entry.make).parameters
-    requested = read_arguments(name, text, known)
-    arguments = {**dict(entry.preset), **requested}
+    options = read_arguments(name, text, known)
+    arguments = {**dict(entry.preset), **options}
     if "norm" in known:
         one_of(f"{name}:norm", arguments.get("norm", norm), (*NORMS, "l0"))
         arguments = {"norm": norm, **arguments}
-    if "eps" in known and _applies(name, entry, requested, known["eps"], eps, norm):
+    if "eps" in known and _applies(name, entry, options, known["eps"], eps, norm):
         arguments.setdefault("eps", eps)
     if "eps_foreground" in known:
         arguments.setdefault("eps_foreground", eps)

@@ -100,12 +100,12 @@ def diagnose(
         "--out": out,
     }
     command = command_line("diagnose", model, flags)
-    requested = Path(model[0]).name if trail is not None else ", ".join(models)
+    subject = Path(model[0]).name if trail is not None else ", ".join(models)
     result = ask(
         case,
         names,
         out,
-        title=f"Diagnosis of {requested}",
+        title=f"Diagnosis of {subject}",
         command=command,
         notice=(lambda _: None) if quiet else print_note,
     )

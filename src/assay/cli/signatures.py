@@ -118,7 +118,7 @@ def signatures(
     quiet
         No progress.
     """
-    requested, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
+    scenarios, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
     grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
     plan = Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer, seed=seed)
     number("refused", refused, least=0, most=0.5)
@@ -128,7 +128,7 @@ def signatures(
         reject("victim", "a name for each model, all different (NAME=SPEC)", victim)
     with name_argument("extractor", inner="model"):
         features = list(victims.values())[-1] if extractor is None else load_model(extractor)
-    _check_layer(features, plan, requested)
+    _check_layer(features, plan, scenarios)
     train = load_data(data, split="train", limit=limit, seed=seed)
     test = load_data(data, split="test", limit=test_limit, seed=seed)
     for name, network in victims.items():
@@ -165,7 +165,7 @@ def signatures(
         helpers=Helpers(victims[first], features),
         extractor=f"{words}, convolution {layer}",
         plan=plan,
-        columns=requested,
+        columns=scenarios,
         held=held,
         refused=refused,
         seed=seed,
@@ -205,7 +205,7 @@ def signatures(
         progress=progress_printer(quiet),
     )
     print_line(f"signatures: {page}")
-    if "redrl" in requested or "image" in requested:
+    if "redrl" in scenarios or "image" in scenarios:
         print_line(f"identifier: {out / 'identifier.safetensors'}")
     return 0
 

@@ -216,8 +216,8 @@ class Oracle:
             Logits, ``(b, m, k)``; zero for candidates that were not asked about.
         """
         wide = x.shape[1]
-        requested = torch.arange(wide, device=x.device)[None] < count[:, None]
-        row, place = requested.nonzero(as_tuple=True)
+        wanted = torch.arange(wide, device=x.device)[None] < count[:, None]
+        row, place = wanted.nonzero(as_tuple=True)
         flat, parts = x[row, place], []
         forwards, backwards, nonfinite = self.forwards, self.backwards, self.nonfinite
         for at in torch.arange(len(row), device=x.device).split(_CHUNK):

@@ -73,8 +73,8 @@ class Estimated:
     def step(self, rows: Rows, state: tuple[Any, Count], oracle: Oracle, rng: Rng) -> Step[tuple[Any, Count]]:
         """One step of the attack, with estimated gradients."""
         inner, count = state
-        requested = EstimatingOracle(oracle, self.pairs, self.sigma, rng, count)
-        step = self.attack.step(rows, inner, requested, rng)  # type: ignore[arg-type]
+        estimating = EstimatingOracle(oracle, self.pairs, self.sigma, rng, count)
+        step = self.attack.step(rows, inner, estimating, rng)  # type: ignore[arg-type]
         return Step((step.state, count + 1), step.candidate, step.hit, step.cost, step.done, step.pending)
 
     def describe(self) -> str:

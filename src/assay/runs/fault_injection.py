@@ -13,10 +13,10 @@ def fault_point(name: str) -> None:
     Args:
         name: of the point, such as ``"images-written"``.
     """
-    requested = os.environ.get(VARIABLE, "")
-    if not requested:
+    setting = os.environ.get(VARIABLE, "")
+    if not setting:
         return
-    point, _, count = requested.partition(":")
+    point, _, count = setting.partition(":")
     if point != name:
         return
     left = int(count or 1) - 1

@@ -31,22 +31,22 @@ def catch_signals() -> Iterator[StopRequest]:
     The handler takes note and says so, no more: files are written by the loop that asks. Outside the main thread,
     where Python delivers no signals, nothing is changed; a signal that is ignored stays so.
     """
-    requested = StopRequest()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield requested
+        yield stop
         return
 
     def take(number: int, _: FrameType | None) -> None:
-        if requested.signal:
+        if stop.signal:
             raise KeyboardInterrupt
-        requested.signal = number
+        stop.signal = number
         os.write(2, _WORDS)  # not through a buffer that the program may just be writing to
 
     before: dict[int, Any] = {
         number: signal.signal(number, take) for number in HEEDED if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield requested
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -124,12 +124,12 @@ def run_session(
     ledger.set_plan((job.entry.id, words) for job, words in cells)
     reused, failures, grades, ended_by_itself = 0, list[Failure](), dict[str, str](), False
     with (
-        catch_signals() as requested,
+        catch_signals() as stop,
         suppress(KeyboardInterrupt),
         closing(executor),
     ):  # the second signal: what is there is kept
-        reused, failures = _completed(cells, ledger, out, executor, requested, progress, notice, strict=strict)
-        if not requested.signal:
+        reused, failures = _completed(cells, ledger, out, executor, stop, progress, notice, strict=strict)
+        if not stop.signal:
             bad = {failure.label for failure in failures}  # what killed a worker is not tried here
             suspect = {(cell.words.data, cell.words.model) for cell in asked_for if cell.label in bad}
             entries = [
@@ -137,12 +137,10 @@ def run_session(
                 for cell, (job, _) in zip(asked_for, cells, strict=True)
                 if (cell.words.data, cell.words.model) not in suspect
             ]
-            grades = check(
-                areas, entries, ledger, out, settings, executor, requested, notice=notice, progress=told_checks
-            )
-        ended_by_itself = not requested.signal
+            grades = check(areas, entries, ledger, out, settings, executor, stop, notice=notice, progress=told_checks)
+        ended_by_itself = not stop.signal
     complete = ended_by_itself and all(not count_not_run(ledger, job.entry) for job, _ in cells)
-    return SessionResult(complete, reused, tuple(failures), requested.signal, grades, *errors_of(ledger))
+    return SessionResult(complete, reused, tuple(failures), stop.signal, grades, *errors_of(ledger))
 
 
 def report_findings(subjects: Sequence[AttackedModel], notice: Notice) -> tuple[str, ...]:

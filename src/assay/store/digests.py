@@ -79,8 +79,8 @@ def remove_digest(connection: sqlite3.Connection, name: str) -> None:
 
 def write_all_digests(connection: sqlite3.Connection) -> None:
     """Write digests of everything, as it is."""
-    for requested in _PLAIN.values():
-        for name, *values in connection.execute(requested).fetchall():
+    for query in _PLAIN.values():
+        for name, *values in connection.execute(query).fetchall():
             write_digest(connection, name, *values)
     write_plan_digest(connection)
     for cell, first in connection.execute("SELECT cell, first FROM shard").fetchall():
@@ -116,6 +116,31 @@ def _compared(connection: sqlite3.Connection, tables: Sequence[str]) -> Damage:
     return Damage((*names, *gone), (*texts, *(f"{_words(name)} is missing" for name in gone)))
 
 
+def visible_damage(connection: sqlite3.Connection, damage: Damage) -> list[str]:
+    """The damage that changes what readers show: not that of events, or of a cell or shard that is gone.
+
+    Args:
+        connection: to the ledger.
+        damage: as `damage` finds it.
+
+    Returns:
+        A sentence for each damaged row.
+    """
+
+    def is_visible(name: str) -> bool:
+        table, *key = name.split("/")
+        if table not in ("cell", "shard") or not all(part.isdecimal() for part in key) or not key:
+            return table != "event"
+        if len(key) < (2 if table == "shard" else 1):
+            return True
+        query = "SELECT 1 FROM cell WHERE id = ?"
+        if table == "shard":
+            query = "SELECT 1 FROM shard WHERE cell = ? AND first = ?"
+        return connection.execute(query, tuple(map(int, key))).fetchone() is not None
+
+    return [text for name, text in zip(damage.names, damage.texts, strict=True) if is_visible(name)]
+
+
 def stray_rows(connection: sqlite3.Connection) -> dict[int, int]:
     """How many samples of each cell belong to no shard."""
     return dict(connection.execute(_STRAYS))
@@ -123,9 +148,9 @@ def stray_rows(connection: sqlite3.Connection) -> dict[int, int]:
 
 def _actual(connection: sqlite3.Connection, tables: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Names and digests of what is there."""
-    for table, requested in _PLAIN.items():
+    for table, query in _PLAIN.items():
         if table in tables:
-            for name, *values in connection.execute(requested):
+            for name, *values in connection.execute(query):
                 yield name, _digest(values)
     if "plan" in tables:
         yield "plan", _digest([connection.execute("SELECT * FROM plan ORDER BY place").fetchall()])

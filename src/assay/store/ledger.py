@@ -21,6 +21,7 @@ from assay.store.digests import (
     Damage,
     damage,
     remove_digest,
+    visible_damage,
     write_all_digests,
     write_digest,
     write_plan_digest,
@@ -143,8 +144,8 @@ class Ledger:
                 "INSERT OR IGNORE INTO cell(key, data, n, fields, about) VALUES (?, ?, ?, ?, ?)",
                 (key, data, n, json.dumps(dict(fields), sort_keys=True), about),
             )
-            requested = "SELECT id, key, data, n, fields, about FROM cell WHERE key = ?"
-            result, *rest = db.execute(requested, (key,)).fetchone()
+            query = "SELECT id, key, data, n, fields, about FROM cell WHERE key = ?"
+            result, *rest = db.execute(query, (key,)).fetchone()
             write_digest(db, f"cell/{result}", result, *rest)
         return int(result)
 
@@ -224,8 +225,8 @@ class Ledger:
         """The parts that are there, by cell."""
         where, values = ("", ()) if cell is None else ("WHERE cell = ?", (cell,))
         results: dict[int, list[Shard]] = {}
-        requested = self.connection.execute(f"SELECT * FROM shard {where} ORDER BY cell, first", values)  # noqa: S608
-        for number, first, count, seconds, worker, images, sha256, events, *keep in requested:
+        query = self.connection.execute(f"SELECT * FROM shard {where} ORDER BY cell, first", values)  # noqa: S608
+        for number, first, count, seconds, worker, images, sha256, events, *keep in query:
             part = Shard(first, count, seconds, worker, images, sha256, tuple(json.loads(events)), *keep)
             results.setdefault(number, []).append(part)
         return results
@@ -235,8 +236,8 @@ class Ledger:
         blank = not_run(entry.n)
         chosen = ", ".join(name for name in COLUMNS if name in names)
         kept = tuple(name for name in COLUMNS if name in names)
-        requested = f"SELECT sample, {chosen} FROM sample WHERE cell = ? AND sample >= 0 AND sample < ?"  # noqa: S608
-        rows = self.connection.execute(requested, (entry.id, entry.n)).fetchall()
+        query = f"SELECT sample, {chosen} FROM sample WHERE cell = ? AND sample >= 0 AND sample < ?"  # noqa: S608
+        rows = self.connection.execute(query, (entry.id, entry.n)).fetchall()
         if not rows:
             return {name: blank[name] for name in kept}
         at, *values = zip(*rows, strict=True)
@@ -248,8 +249,8 @@ class Ledger:
     def counts(self) -> dict[int, dict[int, int]]:
         """How many samples of each cell have ended in which status, by cell and code."""
         results: dict[int, dict[int, int]] = {}
-        requested = "SELECT cell, status, count(*) FROM sample GROUP BY cell, status"
-        for cell, status, count in self.connection.execute(requested):
+        query = "SELECT cell, status, count(*) FROM sample GROUP BY cell, status"
+        for cell, status, count in self.connection.execute(query):
             results.setdefault(cell, {})[status] = count
         return results
 
@@ -275,34 +276,21 @@ class Ledger:
         """
         if self.compared:
             return
-        damage = self.find_damage()
-        wrong = [text for name, text in zip(damage.names, damage.texts, strict=True) if self._counts(name)]
-        if wrong:
+        texts = visible_damage(self.connection, self.find_damage())
+        if texts:
             expected = "results as they were written (assay verify lists the damage; the run's own command repairs it)"
-            reject("run", expected, described(f"{len(wrong)} changed parts in {self.path}, the first: {wrong[0]}"))
+            reject("run", expected, described(f"{len(texts)} changed parts in {self.path}, the first: {texts[0]}"))
         self.compared = True
-
-    def _counts(self, name: str) -> bool:
-        """Whether readers would show something else because of a damaged row: not of a cell or shard that is gone."""
-        table, *key = name.split("/")
-        if table not in ("cell", "shard") or not all(part.isdecimal() for part in key) or not key:
-            return table != "event"
-        if len(key) < (2 if table == "shard" else 1):
-            return True
-        requested = "SELECT 1 FROM cell WHERE id = ?"
-        if table == "shard":
-            requested = "SELECT 1 FROM shard WHERE cell = ? AND first = ?"
-        return self.connection.execute(requested, tuple(map(int, key))).fetchone() is not None
 
     def errors(self, entry: Cell) -> dict[int, str]:
         """Messages by sample of a cell."""
-        requested = "SELECT sample, error FROM sample WHERE cell = ? AND sample < ? AND error IS NOT NULL"
-        return dict(self.connection.execute(requested, (entry.id, entry.n)))
+        query = "SELECT sample, error FROM sample WHERE cell = ? AND sample < ? AND error IS NOT NULL"
+        return dict(self.connection.execute(query, (entry.id, entry.n)))
 
     def error_texts(self, cell: int) -> list[str]:
         """Messages of the samples of a cell that raised an error, in order."""
-        requested = "SELECT coalesce(error, 'no message') FROM sample WHERE cell = ? AND status = ? ORDER BY sample"
-        return [row[0] for row in self.connection.execute(requested, (cell, int(Status.ERROR)))]
+        query = "SELECT coalesce(error, 'no message') FROM sample WHERE cell = ? AND status = ? ORDER BY sample"
+        return [row[0] for row in self.connection.execute(query, (cell, int(Status.ERROR)))]
 
     def answer(self, key: str) -> Any:
         """What was kept under a key: the answer of a diagnostic, the result of a check; None without."""

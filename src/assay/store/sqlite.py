@@ -100,8 +100,8 @@ def _text(content: bytes) -> str:
 
 def format_of(connection: sqlite3.Connection) -> int:
     """The format of a ledger."""
-    with closing(connection.execute("PRAGMA user_version")) as requested:
-        return int(requested.fetchone()[0])
+    with closing(connection.execute("PRAGMA user_version")) as cursor:
+        return int(cursor.fetchone()[0])
 
 
 def convert(connection: sqlite3.Connection) -> None:

@@ -16,24 +16,24 @@ def signature_task(config: Config, where: Mapping[tuple[str, str], StudyModel]) 
     Raises:
         ValueError: it has none.
     """
-    requested = config.signatures
-    if requested is None:
+    schema = config.signatures
+    if schema is None:
         raise ValueError("signatures: expected a section of that name in the study")
-    data = requested.data or next(iter(config.data))
+    data = schema.data or next(iter(config.data))
     source = config.data[data]
-    victims = {name: where[name, data].source.load() for name in requested.victims}
-    train = load_data(source.load, split="train", limit=requested.limit, seed=requested.seed)
-    test = load_data(source.load, split="test", limit=requested.test_limit, seed=requested.seed)
-    first, last = requested.victims[0], requested.victims[-1]
+    victims = {name: where[name, data].source.load() for name in schema.victims}
+    train = load_data(source.load, split="train", limit=schema.limit, seed=schema.seed)
+    test = load_data(source.load, split="test", limit=schema.test_limit, seed=schema.seed)
+    first, last = schema.victims[0], schema.victims[-1]
     return SignatureTask(
         victims,
         train,
         test,
-        settings(min(train.x.shape[2:]), requested.grid(), requested.kinds),
+        settings(min(train.x.shape[2:]), schema.grid(), schema.kinds),
         helpers=Helpers(victims[first], victims[last]),
-        extractor=f"{last}, trained on such images, convolution {requested.layer}",
-        plan=requested.plan(),
-        columns=requested.columns,
-        seed=requested.seed,
+        extractor=f"{last}, trained on such images, convolution {schema.layer}",
+        plan=schema.plan(),
+        columns=schema.columns,
+        seed=schema.seed,
         device=device_of(config.run.device),
     )

@@ -170,10 +170,10 @@ def _without(exam: CheckContext, text: str) -> CheckResult:
     how = exam.adaptation
     if how is not None and how.surrogate is not None and exam.adapted:
         return passed(f"{text}; attacked as the defence declares: {how.how}")
-    requested = any(
+    queried = any(
         stage.attack.traits.access in ("scores", "labels") for result in exam.claims for stage in result.stages
     )
-    more = "" if requested else ", and by an attack that needs no gradient (square, hopskipjump)"
+    more = "" if queried else ", and by an attack that needs no gradient (square, hopskipjump)"
     return warning(f"{text}. Attack it past that (BPDA: assay.defences.Transformed){more}")
 
 

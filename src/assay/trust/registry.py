@@ -202,11 +202,11 @@ def run_checks(
         By name of the check: one answer, or one for each result. What cannot be carried out says why.
     """
     before, result = not exam.results, {}
-    requested = check_requests(len(exam.claims), before=before, fast=fast, only=only)
-    for number, asking in enumerate(requested):
-        progress(asking.title, number, len(requested))
-        result[asking] = asking.answer(exam)
-    progress("checks", len(requested), len(requested))
+    requests = check_requests(len(exam.claims), before=before, fast=fast, only=only)
+    for number, request in enumerate(requests):
+        progress(request.title, number, len(requests))
+        result[request] = request.answer(exam)
+    progress("checks", len(requests), len(requests))
     return by_check(result, before=before, fast=fast, only=only)
 
 

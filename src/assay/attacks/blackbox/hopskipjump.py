@@ -146,10 +146,10 @@ class HopSkipJump:
     def step(self, rows: Rows, state: HopState, oracle: Oracle, rng: Rng) -> Step[HopState]:
         """Ask what the row's phase asks: one image, or a block of points around the boundary."""
         count = self.price(state)
-        requested, directions = self._questions(rows, state, rng)
-        logits = oracle.many(requested, rows, count)
-        reached = torch.stack([rows.goal.reached(logits[:, j], requested[:, j]) for j in range(requested.shape[1])], 1)
-        image, one = requested[:, 0], reached[:, 0]
+        points, directions = self._questions(rows, state, rng)
+        logits = oracle.many(points, rows, count)
+        reached = torch.stack([rows.goal.reached(logits[:, j], points[:, j]) for j in range(points.shape[1])], 1)
+        image, one = points[:, 0], reached[:, 0]
         state = state._replace(queries=state.queries + count)
         length = length_of(image - rows.x, self.norm)
         single = state.phase != _ESTIMATE
@@ -275,9 +275,9 @@ class HopSkipJump:
         total = state.total + (directions * real[:, :, None, None, None]).sum(1)
         signed = state.signed + (directions * sign[:, :, None, None, None]).sum(1)
         balance = state.balance + sign.sum(1)
-        requested = state.queried + torch.where(here, count, 0)
-        ready = here & (requested >= self._wanted(state.turn))
-        mean = balance / requested.clamp_min(1)
+        queried = state.queried + torch.where(here, count, 0)
+        ready = here & (queried >= self._wanted(state.turn))
+        mean = balance / queried.clamp_min(1)
         even = expand_rows(mean.abs() >= 1, total)  # all alike: their mean is all that is known
         normal = torch.where(even, expand_rows(mean, total) * total, signed - expand_rows(mean, total) * total)
         unit = (
@@ -290,7 +290,7 @@ class HopSkipJump:
             total=total,
             signed=signed,
             balance=balance,
-            queried=requested,
+            queried=queried,
             phase=torch.where(ready, _LEAP, state.phase),
             direction=torch.where(expand_rows(ready, unit), unit, state.direction),
             leap=torch.where(ready, first, state.leap),

@@ -133,10 +133,10 @@ class OnePixel:
         """Name and limit."""
         return f"one pixel {self.geometry.describe()}"
 
-    def _block(self, requested: Count) -> Tensor:
+    def _block(self, queried: Count) -> Tensor:
         """Indices of the members to ask about, ``(b, block)``; wrapped round at the end, where they are not asked."""
         wide = min(_BLOCK, self.population)
-        return (requested % self.population)[:, None].add(torch.arange(wide, device=requested.device)) % self.population
+        return (queried % self.population)[:, None].add(torch.arange(wide, device=queried.device)) % self.population
 
     def _children(self, rows: Rows, state: EvolutionState, at: Tensor, rng: Rng) -> Tensor:
         draw = rng.uniform(rows.key, (*at.shape[1:], 3), "mates", state.queried).to(rows.x.device)

@@ -132,9 +132,9 @@ class ZOO:
         here = self._image(rows, state.space)
         ahead = (here[:, None] + self.width * bumps).clamp(0, 1)
         behind = (here[:, None] - self.width * bumps).clamp(0, 1)
-        requested = torch.cat([here[:, None], ahead, behind], 1)
-        logits = oracle.many(requested, rows, self.price(state))
-        loss = self._loss(rows, state, requested, logits)
+        points = torch.cat([here[:, None], ahead, behind], 1)
+        logits = oracle.many(points, rows, self.price(state))
+        loss = self._loss(rows, state, points, logits)
         slope = (loss[:, 1 : 1 + wide] - loss[:, 1 + wide :]) / (2 * self.width)
         bend = (loss[:, 1 : 1 + wide] + loss[:, 1 + wide :] - 2 * loss[:, :1]) / self.width**2
         result = claim(rows, here, logits[:, 0], "l2", self.geometry)

@@ -107,7 +107,7 @@ def test_all_six_counts_interval_and_cost_are_shown():
 
 def test_the_verdict_is_the_worst_case_per_sample():
     page = Page(render(study(cell([B, S, S, S]), cell([S, B, S, S], attack="Square"))))
-    assert "Still right on 2 of 4 images after both attacks." in page.text
+    assert "Correct on 2 of 4 images under both attacks" in page.text
     assert "50.0 %" in page.text
 
 

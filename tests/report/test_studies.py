@@ -96,8 +96,8 @@ def test_the_navigation_names_the_chapters():
 
 def test_each_chapter_tells_of_its_own_study():
     page = Page(render([scenes(), digits()]))
-    assert "Still right on 2 of 4 images after both attacks." in page.words[2]
-    assert "Still right on 2 of 4 images" not in page.words[1]
+    assert "Correct on 2 of 4 images under both attacks" in page.words[2]
+    assert "Correct on 2 of 4 images" not in page.words[1]
     for number in (1, 2):
         for section in ("Every attack", "Class by class", "Sample by sample", "Gallery", "Reproduce"):
             assert section in page.words[number], section

@@ -138,9 +138,9 @@ def _checked(study: Study, model: str) -> dict[str, Any] | None:
 def _sentence(result: Verdict) -> str:
     if not result.robust.n:
         return "No sample was reached by every attack, so there is no verdict."
-    attacks = {1: "the one attack", 2: "both attacks"}.get(len(result.cells), f"all {len(result.cells)} attacks")
-    before = f" Without an attack it was right on {result.clean.part}." if result.clean.n == result.robust.n else ""
-    return f"Still right on {result.robust.part} of {result.robust.n} images after {attacks}.{before}{_unknown(result)}"
+    attacks = {1: "the attack", 2: "both attacks"}.get(len(result.cells), f"all {len(result.cells)} attacks")
+    clean = f" ({result.clean.part} clean)" if result.clean.n == result.robust.n else ""
+    return f"Correct on {result.robust.part} of {result.robust.n} images under {attacks}{clean}.{_unknown(result)}"
 
 
 def _unknown(result: Verdict) -> str:

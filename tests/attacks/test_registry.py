@@ -1,44 +1,71 @@
 """Attacks by name."""
 
+import inspect
+import re
+from contextlib import suppress
+
 import pytest
 
-from assay import Restarts, Split
+from assay import PGD, Restarts, Split
+from assay.attacks import registry
 from assay.attacks.plan import curve, plan
-from assay.attacks.registry import ATTACKS, SUITES, make
+from assay.attacks.registry import ATTACKS, SUITES, Entry, make
 from assay.core.combinators import unfold
-
-
-def _norms(name):
-    """The norms that a name can be asked for."""
-    if name in ("deepfool", "hopskipjump", "square"):
-        return ("linf", "l2")
-    return () if name in ("sparse", "patch") else ("linf", "l2", "l1")
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_name_makes_an_attack_with_its_budget(name, norm):
-    if norm == "l1" and name.startswith("dual"):
-        with pytest.raises(ValueError, match="norm: expected one of 'linf', 'l2'"):
-            plan(name, eps=0.25, norm=norm)
+    """In the norm that was asked for, or not at all: an attack of one norm refuses a radius in another."""
+    entry = ATTACKS[name]
+    known = inspect.signature(entry.make).parameters
+    planned, refusal = None, ""
+    try:
+        planned = plan(name, eps=0.25, norm=norm)
+    except ValueError as error:
+        refusal = str(error)
+    if planned is None:
+        unknown_norm = "norm" in known and "norm: expected one of " in refusal and f"got {norm!r}" in refusal
+        other_norm = entry.norm != norm and re.search("eps: expected|side: expected", refusal)
+        assert unknown_norm or other_norm, refusal
         return
-    if norm not in _norms(name):
-        with pytest.raises(ValueError, match=r"norm: expected one of|eps: expected|side: expected"):
-            plan(name, eps=0.25, norm=norm)
+    if planned.eps is None and "eps_foreground" not in known:  # a budget in another unit, or none at all
+        assert entry.norm not in (None, norm) or "eps" not in known
         return
-    planned = plan(name, eps=0.25, norm=norm)
-    if planned.eps is None and not name.startswith("dual"):  # a budget in another unit, or none at all
-        assert ATTACKS[name].norm not in (None, norm) or name in ("one-pixel", "stadv", "rotation")
-        return
-    stage = unfold(planned.attack)[0]
-    geometry = stage.attack.geometry
+    geometry = unfold(planned.attack)[0].attack.geometry
     assert planned.budget in geometry.describe()
     assert planned.budget in planned.attack.describe()
     if isinstance(geometry, Split):
         assert (geometry.foreground.eps, geometry.background.eps) == (0.25, 1.0 if norm == "linf" else 1.25)
     else:
         assert geometry.eps == planned.eps == 0.25
-        assert geometry.norm == ("l2" if name == "fgm" else norm)
+        assert geometry.norm == dict(entry.preset).get("norm", norm)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_name_has_a_norm(name):
+    made = 0
+    for norm in ("linf", "l2", "l1", "l0"):
+        with suppress(ValueError):
+            made += (
+                make("patch:side=2" if name == "patch" else name, eps=20 if norm == "l0" else 0.25, norm=norm)
+                is not None
+            )
+    assert made
+
+
+def test_a_radius_is_never_taken_for_one_in_another_norm(monkeypatch):
+    """Of an attack that has no norm to choose, and whose entry says none."""
+
+    def one_norm(eps: float):
+        return PGD(eps, steps=1)
+
+    only_linf = Entry(one_norm, "for this test")
+    monkeypatch.setattr(registry, "ATTACKS", {**ATTACKS, "mine": only_linf})
+    assert make("mine", eps=0.25).geometry.norm == "linf"
+    with pytest.raises(ValueError, match="mine:eps: expected a budget in linf, as the norm is l2: mine:eps=8/255"):
+        make("mine", eps=0.25, norm="l2")
+    assert make("mine:eps=8/255", eps=0.25, norm="l2").geometry.eps == 8 / 255
 
 
 @pytest.mark.parametrize("suite", SUITES)

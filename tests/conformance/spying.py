@@ -9,6 +9,7 @@ import torch
 import assay
 from assay.core.attack import Priced
 from assay.core.combinators import map_attacks
+from assay.core.tree import map_rows
 from models_for_tests import images, masks, mlp, predicted
 
 
@@ -18,11 +19,13 @@ class Watched:
 
     Attributes:
         attack: the attack.
-        steps: of each step the rows, the state before, the `Step` and the forward passes of each row.
+        steps: of each step the rows, the price that was told, the `Step` and the forward passes of each row.
+        unchanged: of each step whether it left the state that it got as it was.
     """
 
     attack: Any
     steps: list[Any] = field(default_factory=list, repr=False, compare=False)
+    unchanged: list[bool] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def geometry(self):
@@ -44,14 +47,29 @@ class Watched:
         return self.attack.init(rows, rng)
 
     def step(self, rows, state, oracle, rng):
-        before = oracle.forwards.clone()
+        before, kept = oracle.forwards.clone(), map_rows(torch.clone, state)
         step = self.attack.step(rows, state, oracle, rng)
+        self.unchanged.append(equal(state, kept))
         price = self.attack.price(state) if isinstance(self.attack, Priced) else None
         self.steps.append((rows, price, step, oracle.forwards - before))
         return step
 
     def describe(self):
         return self.attack.describe()
+
+
+def equal(state, kept):
+    """Whether a state is as it was, NaN and all."""
+    same = []
+    map_rows(
+        lambda a, b: (
+            same.append(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) if a.is_floating_point() else torch.equal(a, b))
+            or a
+        ),
+        state,
+        kept,
+    )
+    return all(same)
 
 
 def plain_parts(attack):

@@ -1,6 +1,6 @@
 """Every attack does what it declares, and nothing that it claims is taken on trust."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -39,14 +39,16 @@ class Labels(nn.Module):
 
 @dataclass(frozen=True)
 class Heard:
-    """A loss that notes that it was asked."""
+    """A loss that notes that it was asked; without ``aims`` it does not look at the target."""
 
     asked: list
     needs: tuple = ()
+    aims: bool = True
 
     def __call__(self, logits, x, rows):
         self.asked.append(len(x))
-        return assay.Margin()(logits, x, rows)
+        goal = rows.goal if self.aims else replace(rows.goal, aim=torch.full_like(rows.goal.aim, -1))
+        return assay.Margin()(logits, x, replace(rows, goal=goal))
 
     def describe(self):
         return "heard"
@@ -86,6 +88,33 @@ def test_it_draws_random_numbers_as_it_declares(case):
     for first, second in zip(*runs, strict=True):
         if first.steps and second.steps and "start" not in first.needs:
             assert same(candidates(first), candidates(second)) != first.traits.randomised
+
+
+@every
+def test_a_restart_draws_other_numbers(case):
+    """Random numbers belong to the row's key: those of a restart are others."""
+    _, _, watched = watch(Restarts(case.make(case.eps), 2), n=4, stop="never")
+    for part in watched:
+        if not part.traits.randomised or "start" in part.needs or not part.steps:
+            continue
+        keys = {int(key) for rows, *_ in part.steps for key in rows.key}
+        images = candidates(part)
+        ways = {}
+        for key in keys:
+            rows = next(rows for rows, *_ in part.steps if key in rows.key.tolist())
+            clean = rows.x[rows.key.tolist().index(key)]
+            way = [images[at] for at in sorted(images) if at[0] == key]
+            ways.setdefault(clean.numpy().tobytes(), []).append(torch.stack(way))
+        for first, *others in ways.values():
+            assert all(len(first) != len(other) or not torch.equal(first, other) for other in others)
+
+
+@every
+def test_a_step_leaves_the_state_that_it_got(case):
+    """The two functions are pure: the engine may keep a state, or split a batch and run a part again."""
+    for stop in ("hit", "never"):
+        _, _, watched = watched_case(case, stop=stop)
+        assert all(all(part.unchanged) for part in watched)
 
 
 @every
@@ -185,6 +214,83 @@ def test_a_claimed_hit_is_a_hit(case):
             if part.geometry is not None and not isinstance(part.geometry, UnmeasuredSet):
                 size = part.geometry.size(step.candidate - rows.x, rows)
                 assert (size[step.hit] <= 1 + 5e-5).all()
+
+
+@every
+def test_no_hit_is_kept_secret(case):
+    """Of every image that the model takes for another class, inside the budget, the attack says so: it ends there."""
+    _, model, watched = watched_case(case, stop="never")
+    for part in watched:
+        if part.geometry is None or isinstance(part.geometry, UnmeasuredSet) or part.needs == ("start",):
+            continue
+        for rows, _, step, _ in part.steps:
+            with torch.no_grad():
+                logits = model(step.candidate)
+            rest = logits.scatter(1, rows.y[:, None], -torch.inf).amax(1)
+            clear = rest - logits.gather(1, rows.y[:, None]).squeeze(1) > 1e-4
+            inside = part.geometry.size(step.candidate - rows.x, rows) <= 1 + 1e-5  # rounding at the edge
+            assert (step.hit | ~clear | ~inside).all()
+
+
+@every
+def test_the_cost_of_a_miss_says_how_near_it_was(case):
+    """The engine keeps what costs least: over all rows that is nearer to another class than what costs most."""
+    _, model, watched = watched_case(case, stop="never")
+    for part in watched:
+        costs, margins = {}, {}
+        for rows, _, step, _ in part.steps:
+            with torch.no_grad():
+                logits = model(step.candidate)
+            rest = logits.scatter(1, rows.y[:, None], -torch.inf).amax(1)
+            margin = rest - logits.gather(1, rows.y[:, None]).squeeze(1)
+            for key, cost, value, hit in zip(
+                rows.key.tolist(), step.cost.tolist(), margin.tolist(), step.hit, strict=True
+            ):
+                if not hit and abs(cost) != float("inf"):
+                    costs.setdefault(key, []).append(cost)
+                    margins.setdefault(key, []).append(value)
+        many = [key for key in costs if len(costs[key]) > 1 and min(costs[key]) < max(costs[key])]
+        least = [margins[key][costs[key].index(min(costs[key]))] for key in many]
+        most = [margins[key][costs[key].index(max(costs[key]))] for key in many]
+        assert "near" in case.holes or len(many) < 4 or sum(least) >= sum(most) - 1e-4
+
+
+SCORES = [
+    case
+    for case in CASES
+    if case.norm in ("linf", "l2") and plain_parts(case.make(case.eps))[0].traits.access == "scores"
+]
+
+
+@pytest.mark.parametrize("case", SCORES, ids=str)
+def test_scores_are_used_to_come_nearer(case):
+    """More is broken than by as many random images of the same size, with a target, too."""
+    model, x, mask = mlp(), images(64), masks(64)
+    y = predicted(model, x)
+    attack = vary_attacks(case.make(case.eps), lambda part: part.vary(effort=4))
+    given = {"mask": mask, "preflight": False}
+    outcome = assay.attack(model, x, y, attack, **given)
+    passes = int(assay.attack(model, x, y, attack, stop="never", **given).forwards.max())
+    noise = assay.UniformNoise(case.eps, norm=case.norm, draws=min(passes, 400), edge=True)
+    random = assay.attack(model, x, y, noise, **given)
+    assert outcome.count(Status.BROKEN) > random.count(Status.BROKEN)
+    target = (y + 1) % 4
+    blind = vary_attacks(attack, lambda part: part.vary(objective=Objective(((1.0, Heard([], aims=False)),))))
+    for other in (noise, blind):
+        if other is not None:  # an attack with a loss of its own
+            aimed, random = (assay.attack(model, x, y, one, target=target, **given) for one in (attack, other))
+            assert aimed.count(Status.BROKEN) > random.count(Status.BROKEN)
+
+
+@every
+def test_every_loss_can_be_had(case):
+    """Also one that reads the clean prediction: what the attack needs follows from its loss."""
+    from assay.parts.losses import KullbackLeibler
+
+    other = vary_attacks(case.make(case.eps), lambda part: part.vary(objective=KullbackLeibler()))
+    if other is not None:
+        outcome, _, _ = watch(other, n=4)
+        assert sum(outcome.counts.values()) == 4
 
 
 MEASURED = [case for case in CASES if case.gradient and "near" not in case.holes and case.norm != "none"]

@@ -32,10 +32,10 @@ from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
 from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
-from assay.core.combinators import AnyAttack
+from assay.core.combinators import AnyAttack, unfold
 from assay.core.types import NORMS
 from assay.masks.saliency import SpectralResidual
-from assay.parts.balls import as_ball
+from assay.parts.balls import Ball, as_ball
 from assay.util.spec import read_arguments, split_spec
 from assay.util.validate import described, one_of, reject
 
@@ -157,14 +157,31 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         arguments.setdefault(
             "eps_background", background_budget(arguments["eps_foreground"], arguments["norm"], eps_background)
         )
-    for key, parameter in known.items():
-        if parameter.default is inspect.Parameter.empty and key not in arguments:
-            what = "the number of values, as in --eps 20 or" if entry.norm == "l0" else "a value, as in"
-            reject(f"{name}:{key}", f"{what} {name}:{key}=20", None)
+    for key in (k for k, p in known.items() if p.default is inspect.Parameter.empty and k not in arguments):
+        reject(f"{name}:{key}", _expected(name, key, entry.norm, norm), None)
     _check_radii(name, arguments, arguments.get("norm", entry.norm))
     if arguments.get("lam") and "salience" in known:
         arguments["salience"] = SpectralResidual()
-    return entry.make(**arguments)
+    attack = entry.make(**arguments)
+    _check_norm(name, attack, arguments, norm, own="eps" in options)
+    return attack
+
+
+def _check_norm(name: str, attack: AnyAttack, arguments: Mapping[str, Any], norm: str, *, own: bool) -> None:
+    """Refuse a radius that was meant for another norm; ``own``: the spec gives it."""
+    budget = unfold(attack)[0].attack.geometry
+    other = isinstance(budget, Ball) and budget.norm != arguments.get("norm", norm)
+    if isinstance(budget, Ball) and other and not own and arguments.get("eps") is not None:
+        reject(f"{name}:eps", _expected(name, "eps", budget.norm, norm), None)
+
+
+def _expected(name: str, key: str, own: str | None, norm: str) -> str:
+    """What a missing argument should be, with an example."""
+    if own == "l0":
+        return f"the number of values, as in --eps 20 or {name}:{key}=20"
+    if key == "eps" and own in NORMS:
+        return f"a budget in {own}, as the norm is {norm}: {name}:eps={'8/255' if own == 'linf' else '0.5'}"
+    return f"a value, as in {name}:{key}=20"
 
 
 def source_of(spec: str) -> str:

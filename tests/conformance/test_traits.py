@@ -309,3 +309,41 @@ def test_it_is_at_least_as_strong_as_one_gradient_step(case):
     step = assay.attack(model, x, y, assay.FGSM(geometry), **given)
     outcome = assay.attack(model, x, y, attack if more is None else more, **given)
     assert outcome.count(Status.BROKEN) >= step.count(Status.BROKEN)
+
+
+@every
+@pytest.mark.parametrize("effort", [0, -3, float("nan"), float("inf"), "2", None], ids=repr)
+def test_a_senseless_effort_is_refused(case, effort):
+    for part in plain_parts(case.make(case.eps)):
+        if part.vary(effort=2) is None:
+            continue
+        with pytest.raises((TypeError, ValueError), match="effort: expected a"):
+            part.vary(effort=effort)
+
+
+@every
+@pytest.mark.parametrize("other", [{"geometry": 0.1}, {"objective": "dlr"}], ids=str)
+def test_a_variation_of_a_wrong_kind_gives_no_broken_attack(case, other):
+    for part in plain_parts(case.make(case.eps)):
+        refused, varied = None, None
+        try:
+            varied = part.vary(**other)
+        except TypeError as error:
+            refused = str(error)
+        assert varied is None
+        assert refused is None or "expected a" in refused
+
+
+@every
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_another_set_is_declined_or_works(case, norm):
+    """No variation gives an attack that fails when it is run."""
+    model, x = mlp(), images(4)
+    y = predicted(model, x)
+    for part in plain_parts(case.make(case.eps)):
+        varied = part.vary(geometry=assay.Ball(norm, 0.3))
+        if varied is None or "start" in varied.needs:
+            continue
+        mask = masks(4) if "mask" in varied.needs else None
+        outcome = assay.attack(model, x, y, varied, mask=mask, preflight=False, max_forwards=60)
+        assert outcome.count(Status.ERROR) == 0

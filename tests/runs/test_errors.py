@@ -18,8 +18,18 @@ from assay.store.verify import verify
 from runs.builders import STUDY
 
 DATA = load("scenes:size=16,count=120", limit=20)
-FAILING = {"fail": lambda x: False}
-CALLS = []
+
+
+class Condition:
+    """What a machine is like meanwhile, which is no part of a model: it fails on some images; and what was asked."""
+
+    digest = "a machine"
+
+    def __init__(self):
+        self.fail, self.calls = lambda x: False, []
+
+
+CONDITION = Condition()
 
 
 class Moody(torch.nn.Module):
@@ -32,9 +42,9 @@ class Moody(torch.nn.Module):
             self.net = build("tiny-cnn", channels=3, classes=8, size=16).eval()
 
     def forward(self, x):
-        if len(x) and FAILING["fail"](x):
+        if len(x) and CONDITION.fail(x):
             raise MemoryError("no room (planted)")
-        CALLS.append(len(x))
+        CONDITION.calls.append(len(x))
         return self.net(x)
 
 
@@ -44,8 +54,8 @@ def moody():
 
 @pytest.fixture(autouse=True)
 def _calm():
-    FAILING["fail"] = lambda x: False
-    CALLS.clear()
+    CONDITION.fail = lambda x: False
+    CONDITION.calls.clear()
 
 
 def dark(x):
@@ -78,14 +88,14 @@ def verdicts(out):
 @pytest.mark.parametrize("keep", ["all", "broken"])
 def test_samples_that_raised_an_error_are_tried_again_and_only_these(tmp_path, keep):
     whole = ask(tmp_path / "whole", images=keep)
-    FAILING["fail"] = dark
+    CONDITION.fail = dark
     first = ask(tmp_path / "run", images=keep)
     assert first.errors == sum(row.count(4) for row in statuses(tmp_path / "run")) > 0
     assert "no room (planted)" in first.first_error
     assert first.summary["errors"]["samples"] == first.errors
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["errors"]["first"] == first.first_error
     assert verify(tmp_path / "run").faults == ()
-    FAILING["fail"] = lambda x: False
+    CONDITION.fail = lambda x: False
     tried = []
     real = assay.runs.tasks.AttackTask.run_task
 
@@ -110,7 +120,7 @@ def test_samples_that_raised_an_error_are_tried_again_and_only_these(tmp_path, k
 
 
 def test_an_error_that_stays_is_tried_once_a_command_and_told_again(tmp_path):
-    FAILING["fail"] = dark
+    CONDITION.fail = dark
     first, second = ask(tmp_path / "run"), ask(tmp_path / "run")
     assert first.errors == second.errors > 0
     assert second.first_error == first.first_error

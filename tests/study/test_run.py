@@ -293,11 +293,22 @@ def test_results_of_other_code_are_kept_only_where_that_is_asked_for(copy, capsy
     made_by_other_code(folder, "of last year")
     assert main(["run", str(file), "-o", str(folder), "--explain"]) == 0
     assert capsys.readouterr().out.count(f"changed: {MEANINGS['code']}") == 4
+    assert main(["run", str(file), "-o", str(folder), "--explain", "--accept-stale"]) == 0
+    assert "changed" not in capsys.readouterr().out
     assert main(["run", str(file), "-o", str(folder), "--accept-stale"]) == 0
     told = capsys.readouterr().err
     assert told.count("a result is kept that was made before assay's own code changed") == 4
     assert told.count("kept from before") == 4
     assert "made before assay&#39;s own code changed" in (folder / "report.html").read_text()
+
+
+def test_results_of_other_code_are_not_passed_over_in_silence(copy, capsys):
+    folder, file = copy
+    made_by_other_code(folder, "of last year")
+    assert main(["run", str(file), "-o", str(folder)]) == 0
+    told = capsys.readouterr().err
+    assert "4 results in this folder were made before assay's own code changed: attacked anew" in told
+    assert "kept from before" not in told
 
 
 def test_a_plan_tells_what_it_costs(whole, capsys):

@@ -19,6 +19,7 @@ from assay.parts.counts import scaled_count
 from assay.parts.losses import objective
 from assay.parts.step_rules import Adam, AdamState, Move
 from assay.parts.unmeasured_set import UnmeasuredSet
+from assay.parts.variation import check_variation
 from assay.util.validate import number, whole
 
 
@@ -120,6 +121,7 @@ class Functional:
 
         The step size grows with the limit: steps that do not reach it would make nothing of a larger one.
         """
+        check_variation(geometry, objective)
         deformation, rate = self.deformation, step_size * self.rate
         if geometry is not None:
             limits = geometry.limits if isinstance(geometry, UnmeasuredSet) else None

@@ -16,6 +16,7 @@ from assay.core.types import Count
 from assay.parts.balls import as_ball
 from assay.parts.counts import scaled_count
 from assay.parts.losses import Margin
+from assay.parts.variation import check_variation
 from assay.util.validate import number, whole
 
 
@@ -63,6 +64,7 @@ class Noise:
         objective: Objective | None = None,
     ) -> "Noise | None":
         """With another effort, step size, budget or loss."""
+        check_variation(geometry, objective)
         if step_size != 1 or objective is not None:
             return None
         return replace(self, draws=scaled_count(self.draws, effort), geometry=geometry or self.geometry)

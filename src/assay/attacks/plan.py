@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from assay.attacks.registry import background_budget, make, source_of
-from assay.core.combinators import AnyAttack, unfold
+from assay.core.combinators import AnyAttack, check_attack, unfold
 from assay.core.types import NORMS
 from assay.parts.balls import Ball
 from assay.util.parse import format_budget
@@ -29,6 +29,9 @@ class Planned:
     eps: float | None
     curve: str = ""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        check_attack(self.attack)
 
 
 def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> Planned:

@@ -19,6 +19,7 @@ from assay.core.types import Count, Images
 from assay.parts.counts import scaled_count
 from assay.parts.losses import objective
 from assay.parts.unmeasured_set import UnmeasuredSet
+from assay.parts.variation import check_variation
 from assay.util.validate import number, whole
 
 
@@ -102,6 +103,7 @@ class RotationTranslation:
         objective: Objective | None = None,
     ) -> "RotationTranslation | None":
         """With more poses, other limits or another loss."""
+        check_variation(geometry, objective)
         pose = Pose(self.degrees, self.pixels)
         if geometry is not None:
             limits = geometry.limits if isinstance(geometry, UnmeasuredSet) else None

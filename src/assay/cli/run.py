@@ -99,7 +99,7 @@ def run(
         config = limit_images(config, whole("limit", limit, least=1))
     one_of("executor", executor, EXECUTORS)
     if plan or explain:
-        return _show_plan(forecast(config, out, costs=plan, notice=print_note), costs=plan)
+        return _show_plan(forecast(config, out, costs=plan, accept_stale=accept_stale, notice=print_note), costs=plan)
     if dry_run:
         return _tried(config, quiet=quiet)
     flags = {

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from assay.core.attack import Attack
 from assay.core.geometry import Geometry
-from assay.util.validate import reject, whole
+from assay.core.traits import Traits
+from assay.util.validate import described, reject, whole
 
 MOST = 1 << 20
 """More restarts than anyone will ask for: keeps the addresses of restarts and targets apart."""
@@ -65,6 +66,8 @@ class Composite(Protocol):
 
 
 AnyAttack = Attack[Any] | Composite
+MEMBERS = ("geometry", "needs", "traits", "vary", "init", "step", "describe")
+"""What a plain attack has (`Attack`)."""
 Change = Callable[[Attack[Any]], Attack[Any]]
 """From a plain attack to a changed one."""
 
@@ -72,6 +75,33 @@ Change = Callable[[Attack[Any]], Attack[Any]]
 def unfold(attack: AnyAttack) -> tuple[Stage, ...]:
     """The stages of any attack; a plain one is one stage of one variant."""
     return attack.stages() if isinstance(attack, Composite) else (Stage(attack),)
+
+
+def check_attack(attack: Any) -> AnyAttack:
+    """An attack, which is refused where it is none.
+
+    Args:
+        attack: any value.
+
+    Raises:
+        TypeError: a class or a function, which would have to be called; a part of an attack is missing, which is named.
+    """
+    if isinstance(attack, type) or (callable(attack) and hasattr(attack, "__name__")):
+        got = described(f"{attack.__name__}, which makes one (call it)")
+        reject("attack", "an attack, such as assay.PGD(eps=8/255)", got, error=TypeError)
+    if not isinstance(attack, Composite | Attack):
+        missing = [name for name in MEMBERS if not hasattr(attack, name)]
+        if len(missing) == len(MEMBERS):
+            reject("attack", "an attack, such as assay.PGD(eps=8/255)", attack, error=TypeError)
+        wanted = f"an attack with all of {', '.join(MEMBERS)} (see assay.core.attack.Attack)"
+        reject("attack", wanted, described(f"{type(attack).__name__} without {', '.join(missing)}"), error=TypeError)
+    result: AnyAttack = attack
+    for stage in unfold(result):
+        traits: Any = stage.attack.traits
+        if not isinstance(traits, Traits):
+            wanted = f"{type(stage.attack).__name__}.traits to be assay.core.traits.Traits"
+            reject("attack", wanted, traits, error=TypeError)
+    return result
 
 
 def map_attacks(attack: AnyAttack, change: Change) -> AnyAttack:

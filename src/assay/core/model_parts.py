@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from assay.core.code_objects import code_names
+
 _DEPTH = 8
 _MOST = 1000
 """Elements of a container that are looked at; a longer one holds data, not networks."""
 _LIBRARIES = ("torch", "numpy", "builtins", "assay")
-_REGISTERED = frozenset(
+REGISTERED = frozenset(
     {
         "_parameters",
         "_buffers",
@@ -95,7 +97,7 @@ def _walk(value: Any, depth: int, seen: set[int], results: dict[int, Any]) -> No
 def _held_by_module(part: nn.Module) -> Iterator[Any]:
     """What a module keeps beside its registered parts, and what the code of its class reads."""
     for name, value in vars(part).items():
-        if name not in _REGISTERED:
+        if name not in REGISTERED:
             yield value
     if type(part).__module__.partition(".")[0] not in _LIBRARIES:
         forward = getattr(type(part), "forward", None)
@@ -125,28 +127,20 @@ def _held(value: Any) -> Iterator[Any]:
 
 
 def _held_by_object(value: Any) -> Iterator[Any]:
-    yield from list(getattr(value, "__dict__", {}).values())
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            yield getattr(value, name, None)
+    yield from (held for _, held in attributes_of(value))
     call = getattr(type(value), "__call__", None)  # noqa: B004
     yield from (call,) if isinstance(call, types.FunctionType) else ()
 
 
 def _held_by_function(function: types.FunctionType) -> Iterator[Any]:
     yield getattr(function, "__wrapped__", None)  # functools.wraps
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # a name that is not bound yet
-            continue
+    yield from closure_of(function)
     yield from vars(function).values()
     if str(function.__globals__.get("__name__", "")).partition(".")[0] in _LIBRARIES:
         return  # a decorator of a library holds the caller's function, and nothing else that is the caller's
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()
-    names = list(_names(function.__code__))
+    names = list(code_names(function.__code__))
     for name in names:
         value = function.__globals__.get(name, sys.modules.get(name))
         if isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] not in _LIBRARIES:
@@ -155,9 +149,20 @@ def _held_by_function(function: types.FunctionType) -> Iterator[Any]:
             yield value
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Names that a code object and those inside it read."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+def attributes_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes of an object with their names, those in slots, too."""
+    yield from list(getattr(value, "__dict__", {}).items())
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                yield name, getattr(value, name)
+
+
+def closure_of(function: types.FunctionType) -> Iterator[Any]:
+    """What a function has from where it was made."""
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # a name that is not bound yet
+            continue

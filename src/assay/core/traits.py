@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from assay.core.objective import Objective
-from assay.util.validate import one_of
+from assay.util.validate import one_of, whole
 
 ACCESS = ("gradient", "scores", "labels", "none")
+DISTANCES = ("linf", "l2", "l1", "l0", "pixels", "groups")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Traits:
             ``"groups"``; None for an attack that looks for any image inside its budget.
         randomised: whether it draws random numbers: a restart is then another attempt.
         objective: what its gradients are of; None for an attack without gradients.
+
+    Raises:
+        TypeError, ValueError: another word, or a number that is no count.
     """
 
     access: str = "gradient"
@@ -33,3 +37,8 @@ class Traits:
 
     def __post_init__(self) -> None:
         one_of("access", self.access, ACCESS)
+        if self.steps is not None:
+            whole("steps", self.steps, least=0)
+        whole("price", self.price, least=0)
+        if self.minimises is not None:
+            one_of("minimises", self.minimises, DISTANCES)

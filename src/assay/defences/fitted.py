@@ -11,17 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.combinators import AnyAttack
+from assay.core.fingerprint import fingerprint
 from assay.data import Dataset
 from assay.defences.checkpoint import save_part
 from assay.defences.detectors import Detector, Reconstruction, threshold_at
 from assay.defences.fit import Progress, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
 from assay.models import digest
+from assay.util.code_digest import code_digest, warn_of_other_code
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
 from assay.util.validate import number, one_of, reject, whole
 
 COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
 """What the folder's record says, and what is written there."""
+_CODE = ("assay.defences.fit", "assay.defences.fitted", "assay.defences.purifiers", "assay.defences.detectors")
 
 
 @dataclass(frozen=True)
@@ -147,18 +150,25 @@ def fit_defence(
         arguments = {"model": model, "attack": attack}
     folder = out_folder(out)
     check_claim(folder, COMMAND, FILES, is_fit)
+    made_of = fingerprint(attack)
+    code = f"{code_digest(*made_of.modules, alone=_CODE)} {made_of.code}".strip()
     identity = {
         "defence": name,
         "data": data.digest,
         "seed": seed,
-        "attack": str(attack) if arguments else "",
+        "attack": made_of.text if arguments else "",
         "model": digest(model) if arguments and model is not None else "",
     }
     _require_same(folder, identity)
     with locked(folder):
         claim(folder, COMMAND, FILES, is_fit, remade=("defence.safetensors",))
         _require_same(folder, identity)
-        atomic_write(folder / "fit.json", json.dumps(identity, indent=1))
+        begun = _begun(folder)
+        if begun is not None and (folder / "checkpoint.pt").is_file():
+            then = str(begun.get("code", ""))
+            warn_of_other_code(then, code, folder)
+            code = then  # of what was trained so far
+        atomic_write(folder / "fit.json", json.dumps({**identity, "code": code}, indent=1))
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
         aside = max(len(data) // 10, 1) if how.scores else 0
         net = how.fit(
@@ -186,12 +196,18 @@ def is_fit(folder: Path) -> bool:
 
 def _require_same(folder: Path, identity: Mapping[str, Any]) -> None:
     """A folder holds one run: another one is refused by what differs."""
-    path = folder / "fit.json"
-    if path.is_file():
-        theirs = json.loads(path.read_text())
+    theirs = _begun(folder)
+    if theirs is not None:
         differs = [f"{key} differs" for key, value in identity.items() if theirs.get(key) != value]
         if differs:
             reject("out", f"a new folder or one of the same run ({', '.join(differs)})", str(folder))
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """What an earlier call noted of itself; None where there was none."""
+    path = folder / "fit.json"
+    results: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return results
 
 
 def with_threshold(net: nn.Module, facts: Mapping[str, float]) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assay.core.attack import Attack
 from assay.core.call_context import in_neutral_context
-from assay.core.combinators import AnyAttack, Composite, Stage, Variant, unfold
+from assay.core.combinators import AnyAttack, Stage, Variant, check_attack, unfold
 from assay.core.memory_format import channels_last
 from assay.core.model_calls import Classifier
 from assay.core.model_state import model_device, preserve_state, seeded
@@ -114,7 +114,7 @@ def attack(
         errors=one_of("errors", errors, ERRORS),
         progress=progress,
     )
-    stages = unfold(_checked(attack))
+    stages = unfold(check_attack(attack))
     problem = make_problem(model, x, y, stages, target=target, mask=mask, start=start, test=test, ids=ids)
     device = model_device(model, problem.x.device)
     drawn = _seed_of(settings.seed, problem)
@@ -254,7 +254,7 @@ def _perturb(
     step: int,
     ids: Labels | None,
 ) -> Images:
-    stages = unfold(_checked(attack))
+    stages = unfold(check_attack(attack))
     ids = torch.arange(len(x)) if ids is None and isinstance(x, Tensor) else ids
     problem = make_problem(model, x, y, stages, target=target, mask=mask, start=None, test=None, ids=ids)
     problem = replace(problem, keys=mix(problem.keys, step))
@@ -303,11 +303,3 @@ def _unrefereed(
     if last and step.pending is not None:
         return final, cost
     return best, cost
-
-
-def _checked(attack: AnyAttack) -> AnyAttack:
-    if isinstance(attack, type) or not isinstance(attack, Composite | Attack):
-        unmade = callable(attack) and hasattr(attack, "__name__")
-        got = described(f"{attack.__name__}, which makes one (call it)") if unmade else attack
-        reject("attack", "an attack, such as assay.PGD(eps=8/255)", got, error=TypeError)
-    return attack

@@ -34,6 +34,11 @@ class CallableModel(nn.Module):
         """What the callable returns."""
         return self.ask(x)
 
+    @property
+    def digest(self) -> str:
+        """What tells this model from others: no attribute of a connection to a service does."""
+        return self.extra_repr()
+
     def extra_repr(self) -> str:
         """What decides the answers, as far as it can be told."""
         inner = getattr(self.ask, "ask", self.ask)

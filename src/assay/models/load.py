@@ -1,16 +1,16 @@
 """A model from a spec: a weights file, a function of a module, or a hub."""
 
 import hashlib
-import inspect
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from assay.core.fingerprint import fingerprint
 from assay.core.model_state import lock_model
 from assay.models.factories import from_factory
 from assay.models.fitting import align_names, check_kinds, fill_weights
@@ -147,16 +147,20 @@ def save(model: nn.Module, path: str | Path, recipe: Recipe) -> None:
 
 
 def digest(model: nn.Module) -> str:
-    """SHA-256 over the structure (as ``repr`` shows it) and the names, types, shapes and bytes of all weights.
+    """SHA-256 over all that decides a model's answers, as far as this process holds it.
 
-    Of classes that are neither PyTorch's nor assay's, also over the files that define them: a changed ``forward`` is
-    another model. What such a file imports is not looked at.
+    That are the structure (as ``repr`` shows it), names, types, shapes and bytes of all weights, attributes and hooks
+    beside them, networks held elsewhere than in submodules, and the code of classes and functions that are neither
+    PyTorch's nor assay's: a changed ``forward``, and a changed value that it reads, is another model.
     """
     with lock_model(model):
+        found = fingerprint(model)
         hasher = hashlib.sha256(repr(model).encode())
-        for file in _sources(model):
-            hasher.update(Path(file).read_bytes())
-        _hash_tensors(hasher, model.state_dict())
+        for line in (*_files_of(found.modules), found.code, found.text.removeprefix(type(model).__qualname__)):
+            hasher.update(line.encode())
+        parts = {id(part) for part in model.modules()}
+        for network in (model, *(other for other in found.networks if id(other) not in parts)):
+            _hash_tensors(hasher, network.state_dict())
     return hasher.hexdigest()
 
 
@@ -167,16 +171,11 @@ def _hash_tensors(hasher: Any, weights: Mapping[str, Tensor]) -> None:
         hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
-def _sources(model: nn.Module) -> list[str]:
-    """The files that define a model's own classes."""
-    files = set()
-    for kind in {type(part) for part in model.modules()}:
-        if kind.__module__.partition(".")[0] not in ("torch", "assay"):
-            with suppress(TypeError, OSError):  # made in an interactive session
-                file = inspect.getsourcefile(kind)
-                if file is not None and Path(file).is_file():
-                    files.add(file)
-    return sorted(files, key=lambda file: (Path(file).name, file))
+def _files_of(modules: Sequence[str]) -> list[str]:
+    """The sources of installed packages' modules that define a model; PyTorch's and assay's are told by versions."""
+    names = [name for name in modules if name.partition(".")[0] not in ("torch", "assay", *sys.stdlib_module_names)]
+    files = [getattr(sys.modules.get(name), "__file__", None) or "" for name in names]
+    return [Path(file).read_text(encoding="utf-8") for file in files if file.endswith(".py") and Path(file).is_file()]
 
 
 def _from_file(path: Path, recipe: Recipe) -> nn.Module:

@@ -17,6 +17,7 @@ from assay.core.types import Count, Images
 from assay.parts.counts import scaled_count
 from assay.parts.perturbation import Additive, Perturbation
 from assay.parts.step_rules import Move, StepRule
+from assay.parts.variation import check_variation
 from assay.util.validate import one_of, whole
 
 STARTS = ("clean", "inside", "edge")
@@ -79,6 +80,7 @@ class FirstOrder:
         objective: Objective | None = None,
     ) -> "FirstOrder | None":
         """With another effort, step size, budget or loss."""
+        check_variation(geometry, objective)
         rule = self.rule.vary(effort=effort, step_size=step_size, geometry=geometry)
         if rule is None:
             return None

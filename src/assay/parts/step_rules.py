@@ -16,6 +16,7 @@ from torch import Tensor
 from assay.core.geometry import Geometry
 from assay.core.rows import Rows
 from assay.core.types import Count, PerRow
+from assay.parts.balls import Split
 from assay.parts.counts import scaled_count
 from assay.parts.sparse_sets import Support
 from assay.util.validate import number, whole
@@ -230,6 +231,8 @@ def _varied(rule: V, effort: float, step_size: float, geometry: Geometry | None)
     """
     if step_size != 1 and isinstance(rule.geometry, Support) and rule.steps is None:
         return None
+    if isinstance(rule.rate, tuple) and geometry is not None and not isinstance(geometry, Split):
+        return None  # a step size for each of two regions, and one region
     steps = None if rule.steps is None else scaled_count(rule.steps, effort)
     return replace(rule, steps=steps, rate=scaled_rate(rule.rate, step_size), geometry=geometry or rule.geometry)
 

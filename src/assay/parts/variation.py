@@ -9,6 +9,7 @@ from assay.core.objective import Objective
 from assay.parts.balls import Ball
 from assay.parts.counts import scaled_count
 from assay.parts.sparse_sets import Support
+from assay.util.validate import reject
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,6 +45,7 @@ def vary_fields(
     Returns:
         The varied attack; None if it has no such thing.
     """
+    check_variation(geometry, objective)
     changes: dict[str, Any] = {}
     radius = radius_in(geometry, norm)
     unable = (
@@ -63,6 +65,18 @@ def vary_fields(
     if objective is not None and loss is not None:
         changes[loss] = objective
     return replace(attack, **changes)
+
+
+def check_variation(geometry: Geometry | None, objective: Objective | None) -> None:
+    """Refuse what `Attack.vary` takes for a set or a loss and is none.
+
+    Raises:
+        TypeError: another kind of value.
+    """
+    if geometry is not None and not isinstance(geometry, Geometry):
+        reject("geometry", "a set of perturbations, such as assay.Ball('linf', 8/255)", geometry, error=TypeError)
+    if objective is not None and not isinstance(objective, Objective):
+        reject("objective", "a loss, such as assay.Margin()", objective, error=TypeError)
 
 
 def radius_in(geometry: Geometry | None, norm: str | None) -> float | None:

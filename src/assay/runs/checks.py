@@ -21,10 +21,10 @@ from assay.runs.plan import AttackedModel, Workload
 from assay.runs.retry_queue import ATTEMPTS, QueuedTask, run_queue
 from assay.runs.scheduler import utc_now
 from assay.runs.settings import Settings
-from assay.store.code_digest import code_digest
 from assay.store.ledger import Ledger
 from assay.trust import CheckRequest, CheckResult, Level, by_check, check_requests, grade
 from assay.trust.answer import LEFT_OUT, failed
+from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
 
 Told = Callable[[str, int, int], None]
@@ -69,7 +69,7 @@ class _Case:
             self.subject.identity,
             self.area.digest,
             str(self.settings.checked),
-            code_digest("assay.trust", "assay.models"),
+            code_digest("assay.trust.*", "assay.models", alone=(__name__,)),
             torch.__version__,
             *(package_version(name) for name in ("torchattacks", "foolbox")),
             *(f"{entry.key} {cell.words.curve or ''}" for cell, entry in self.own),

@@ -14,9 +14,9 @@ from assay.diagnostics.context import Case
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import digest
 from assay.report.diagnosis_page import embedded, write_diagnosis
-from assay.store.code_digest import code_digest
 from assay.store.environment import facts
 from assay.store.findings import DiagnosticResult, finite_rows
+from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write, is_as_written
 from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
 
@@ -123,7 +123,7 @@ def run_diagnostic(name: str, case: Case) -> dict[str, Any]:
     return {"verdict": answer.verdict(), "frame": finite_rows(answer), "figures": drawn}
 
 
-_CODE = ("assay.diagnostics", "assay.corruptions", "assay.models", "assay.report.diagnosis_page")
+_CODE = ("assay.diagnostics.*", "assay.corruptions.*", "assay.models", "assay.report.diagnosis_page")
 """The modules that decide an answer and its figures."""
 
 
@@ -134,7 +134,7 @@ def case_digest(case: Case) -> str:
     lines += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
     lines.append(repr(case.search_steps))
     lines += [
-        code_digest(*_CODE),
+        code_digest(*_CODE, alone=(__name__,)),
         torch.__version__,
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

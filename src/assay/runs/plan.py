@@ -8,6 +8,7 @@ from torch import nn
 
 from assay.attacks.plan import Planned
 from assay.core.combinators import unfold
+from assay.core.fingerprint import fingerprint
 from assay.data import Dataset
 from assay.defences import Adaptation, adaptation_of
 from assay.engine.preflight import Finding, inspect
@@ -16,9 +17,22 @@ from assay.runs.settings import Settings
 from assay.runs.starts import start_identity
 from assay.runs.tasks import AttackTask
 from assay.store.cell_key import fields_of, key_of
-from assay.store.code_digest import code_digest, modules_of
 from assay.store.columns import CellNames
 from assay.store.model_source import ModelSource
+from assay.util.code_digest import code_digest
+
+_ALONE = tuple(
+    f"assay.{name}"
+    for name in (
+        "runs.tasks",
+        "runs.starts",
+        "data.dataset",
+        "defences.adaptation",
+        "store.columns",
+        "store.image_store",
+    )
+)
+"""Modules between the engine and a stored result, whose own imports have a digest by their content."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class AttackedModel:
         findings: what is odd about it.
         reference: clean accuracy that is known of it, as a share; None for none.
         adaptive: False where it has a defence that attacks ignore.
-        code: modules that define its layers.
+        code: modules that define its parts.
         source: where other processes get it from; None for one that only this process has.
     """
 
@@ -72,6 +86,7 @@ def inspect_model(
         reference: clean accuracy that is known of it, as a share.
     """
     network = (model if isinstance(model, nn.Module) else model.load()).to(device)
+    identity = digest(network)  # before it answers: some models remember what they were asked
     part = data.take(slice(0, 64))
     declared, label, said = adaptation_of(network), "", ""
     if declared is not None and adaptive:
@@ -83,14 +98,14 @@ def inspect_model(
     return AttackedModel(
         name,
         model,
-        digest(network),
+        identity,
         declared if adaptive else None,
         label,
         said,
         findings,
         reference,
         declared is None or adaptive,
-        modules_of(network),
+        fingerprint(network).modules,
         model if isinstance(model, ModelSource) else None,
     )
 
@@ -174,9 +189,8 @@ def plan_cells(area: Workload, settings: Settings, file: Path | None = None) -> 
         for planned, on_curve in (*((p, False) for p in area.plans), *((p, True) for p in area.curve)):
             what = planned.attack if subject.how is None else subject.how.adapt(planned.attack)
             stages = tuple(stage.attack.describe() for stage in unfold(what))
-            code = code_digest(
-                "assay.engine.api", planned.source, *modules_of(what), *modules_of(subject.how), *subject.code
-            )
+            parts = fingerprint((what, subject.how)).modules
+            code = code_digest("assay.engine.api", planned.source, *parts, *subject.code, alone=_ALONE)
             for seed in area.seeds:
                 own = replace(settings, seed=seed, adaptive=adaptive)
                 fields = fields_of(

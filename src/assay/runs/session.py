@@ -13,7 +13,7 @@ from assay.runs.interrupts import StopRequest, catch_signals
 from assay.runs.plan import AttackedModel, PlannedCell, Workload, plan_cells
 from assay.runs.scheduler import Failure, OpenCell, count_not_run, run_cells, unfinished_counter, utc_now
 from assay.runs.settings import Settings
-from assay.store.cell_key import MEANINGS, differences
+from assay.store.cell_key import MEANINGS, differences, made_by_other_versions
 from assay.store.columns import Cell, CellNames
 from assay.store.environment import facts
 from assay.store.image_store import store_data
@@ -119,6 +119,8 @@ def run_session(
         for cell in plan_cells(area, settings, None if here else data_file(ledger, out, area.digest))
     ]
     known = {entry.key: entry for entry in ledger.cells()}
+    if not accept_stale:
+        _report_stale(asked_for, known, notice)
     cells = [_entered(ledger, cell, known, notice if accept_stale else None) for cell in asked_for]
     ledger.set_meta(checks={})  # grades of another plan are none of this one, should it be interrupted
     ledger.set_plan((job.entry.id, words) for job, words in cells)
@@ -206,10 +208,6 @@ def _completed(
     return sum(job.entry.id not in left for job, _ in cells), failures
 
 
-VERSIONS = frozenset({"code", "torch"})
-"""The fields of an identity in which a result may differ and be kept all the same, where that was asked for."""
-
-
 def _entered(
     ledger: Ledger, cell: PlannedCell, known: dict[str, Cell], accept: Notice | None
 ) -> tuple[OpenCell, CellNames]:
@@ -219,8 +217,7 @@ def _entered(
     """
     entry = known.get(cell.key)
     if entry is None and accept is not None:
-        near = [old for old in known.values() if set(differences(cell.fields, old.fields)) <= VERSIONS]
-        entry = near[-1] if near else None
+        entry = made_by_other_versions(cell.fields, known.values())
         if entry is not None:
             changed = " and ".join(MEANINGS[name] for name in differences(cell.fields, entry.fields))
             text = f"{cell.label}: a result is kept that was made before {changed} changed"
@@ -230,6 +227,18 @@ def _entered(
         number = ledger.add_cell(cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
         entry = known[cell.key] = Cell(number, cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
     return OpenCell(entry, cell.order, cell.label), cell.words
+
+
+def _report_stale(cells: Sequence[PlannedCell], known: Mapping[str, Cell], notice: Notice) -> None:
+    """Say that earlier results of the same attacks are not used, as other code or another torch made them."""
+    missing = [cell for cell in cells if cell.key not in known]
+    near = [(cell, made_by_other_versions(cell.fields, known.values())) for cell in missing]
+    names = {name for cell, old in near if old is not None for name in differences(cell.fields, old.fields)}
+    count = sum(old is not None for _, old in near)
+    if count:
+        changed = " and ".join(MEANINGS[name] for name in MEANINGS if name in names)
+        which = "one result in this folder was" if count == 1 else f"{count} results in this folder were"
+        notice(f"{which} made before {changed} changed: attacked anew")
 
 
 def data_file(ledger: Ledger, out: Path, digest: str) -> Path:

@@ -29,9 +29,9 @@ from assay.signatures import (
     restored,
     train_recogniser,
 )
-from assay.store.code_digest import code_digest
 from assay.store.environment import facts
 from assay.store.findings import DiagnosticResult, finite_rows
+from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
 from assay.util.validate import described, reject
@@ -179,7 +179,7 @@ def learn_answers(
             data,
             settings,
             out=folder / "examples",
-            salt=code_digest("assay.signatures.examples", "assay.models"),
+            salt=code_digest("assay.signatures.examples", "assay.models", alone=(__name__,)),
             seed=lesson.seed,
             kinds=kinds,
             progress=progress,

@@ -190,7 +190,7 @@ def _made(source: ModelSource, device: str, identity: str) -> nn.Module:
     """The model that is meant: a file that has changed since would be recorded under another's name."""
     model = source.load()
     if digest(model) != identity:
-        reject("model", f"the weights that {source.spec} had when the run began", described("others"))
+        reject("model", f"what {source.spec} was when the run began", described("another model"))
     return model.to(torch.device(device))
 
 

@@ -18,6 +18,7 @@ from assay.signatures.losses import Helpers, Losses
 from assay.signatures.networks import Recogniser, Reconstructor
 from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
+from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
 
 Progress = Callable[[int, int, float], None]
@@ -106,7 +107,7 @@ def _pace(epoch: float, plan: Plan) -> float:
 
 def _identity(examples: Examples, plan: Plan, helpers: Helpers) -> str:
     info = [json.dumps(asdict(plan), sort_keys=True), digest(helpers.classifier), digest(helpers.extractor)]
-    info += [VERSION, torch.__version__]
+    info += [VERSION, torch.__version__, code_digest(__name__, "assay.models")]
     result = hashlib.sha256("\n".join((*info, *examples.kinds)).encode())
     for tensor in (examples.images, examples.clean, examples.kind):
         result.update(tensor.contiguous().numpy().tobytes())

@@ -1,17 +1,18 @@
 """What a result depends on: a cell is the same cell only where all of this is the same."""
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
 
 from assay.core.combinators import AnyAttack
+from assay.core.fingerprint import fingerprint
 from assay.defences import Adaptation
 from assay.models import digest
+from assay.store.columns import Cell
 
 FORMAT = 2
 
@@ -20,6 +21,7 @@ MEANINGS = {
     "data": "images, labels, classes or masks",
     "attack": "the attack or its parameters",
     "parts": "a network that the attack holds",
+    "attack_code": "the code of an attack that is not assay's",
     "adaptation": "how the defence is attacked",
     "stop": "when a sample ends",
     "search": "the precision of the search",
@@ -31,6 +33,10 @@ MEANINGS = {
     "device": "the kind of device",
 }
 """The fields of an identity, in words. How many slots, workers or samples a shard has is not among them."""
+_VERSIONS = frozenset({"code", "torch"})
+"""The fields in which a result may differ and be kept all the same, where that was asked for."""
+_RENAMED = MappingProxyType({"budget": "max_forwards"})
+"""Fields that had another name in 0.1."""
 
 
 def fields_of(
@@ -65,11 +71,13 @@ def fields_of(
     Returns:
         Text by name, of `MEANINGS`.
     """
+    made_of = fingerprint(what)
     results = {
         "model": model,
         "data": data,
-        "attack": repr(what),
-        "parts": " ".join(digest(module) for module in modules_in(what)),
+        "attack": made_of.text,
+        "parts": " ".join(digest(network) for network in made_of.networks),
+        "attack_code": fingerprint((what, how)).code,
         "adaptation": "" if how is None else how.how,
         "stop": stop,
         "search": search,
@@ -94,6 +102,17 @@ def key_of(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def made_by_other_versions(fields: Mapping[str, str], entries: Iterable[Cell]) -> Cell | None:
+    """The latest earlier result that nothing but assay's code or the version of torch tells from what is wanted.
+
+    Args:
+        fields: of the identity that is wanted.
+        entries: what is there.
+    """
+    near = [entry for entry in entries if set(differences(fields, entry.fields)) <= _VERSIONS]
+    return near[-1] if near else None
+
+
 def differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
     """The names of the fields that differ.
 
@@ -101,15 +120,5 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str
         >>> differences({"model": "a", "seed": "0"}, {"model": "a", "seed": "1"})
         ('seed',)
     """
+    mine, theirs = ({_RENAMED.get(name, name): text for name, text in fields.items()} for fields in (mine, theirs))
     return tuple(name for name in dict.fromkeys((*mine, *theirs)) if mine.get(name, "") != theirs.get(name, ""))
-
-
-def modules_in(part: Any) -> list[nn.Module]:
-    """The networks that a frozen record holds, such as the saliency model of an objective."""
-    if isinstance(part, nn.Module):
-        return [part]
-    if isinstance(part, tuple):
-        return [module for item in part for module in modules_in(item)]
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return [module for f in dataclasses.fields(part) for module in modules_in(getattr(part, f.name))]
-    return []

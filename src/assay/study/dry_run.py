@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assay.runs.plan import PlannedCell, plan_cells
 from assay.runs.scheduler import unfinished_counter
-from assay.store.cell_key import MEANINGS, differences
+from assay.store.cell_key import MEANINGS, differences, made_by_other_versions
 from assay.store.columns import Cell, CellNames
 from assay.store.ledger import Ledger
 from assay.store.lock import claim_run_folder, hold_run, require_own_folder
@@ -42,7 +42,12 @@ class CellForecast:
 
 
 def forecast(
-    config: Config, out: str | Path, *, costs: bool, notice: Callable[[str], None] = lambda _: None
+    config: Config,
+    out: str | Path,
+    *,
+    costs: bool,
+    accept_stale: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> list[CellForecast]:
     """Say what a study would do.
 
@@ -51,6 +56,7 @@ def forecast(
         out: the run's folder; what is in it is only read, but models that are to be trained are trained (they decide
             what the cells are), and meanwhile the folder is held.
         costs: whether to try each cell that is not done on four images.
+        accept_stale: count results that only another version of assay or torch made.
         notice: told what is trained.
     """
     out, settings = out_folder(out), settings_of(config)
@@ -62,7 +68,11 @@ def forecast(
             claim_run_folder(out, "models/*")
         areas = workloads_of(config, out, notice)
     known, completed = _known(out)
-    return [_foreseen(cell, known, completed, costs=costs) for area in areas for cell in plan_cells(area, settings)]
+    return [
+        _foreseen(cell, known, completed, costs=costs, accept_stale=accept_stale)
+        for area in areas
+        for cell in plan_cells(area, settings)
+    ]
 
 
 def _known(out: Path) -> tuple[dict[str, Cell], dict[int, int]]:
@@ -76,9 +86,11 @@ def _known(out: Path) -> tuple[dict[str, Cell], dict[int, int]]:
 
 
 def _foreseen(
-    cell: PlannedCell, known: Mapping[str, Cell], completed: Mapping[int, int], *, costs: bool
+    cell: PlannedCell, known: Mapping[str, Cell], completed: Mapping[int, int], *, costs: bool, accept_stale: bool
 ) -> CellForecast:
     entry = known.get(cell.key)
+    if entry is None and accept_stale:
+        entry = made_by_other_versions(cell.fields, known.values())
     done = 0 if entry is None else completed.get(entry.id, 0)
     state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
     if done == cell.n or not costs:

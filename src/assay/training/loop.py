@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.fingerprint import fingerprint
 from assay.data import Dataset
 from assay.models import build, digest
 from assay.models import save as save_model
@@ -23,6 +24,7 @@ from assay.training.records import Epoch, Moment, Trained
 from assay.training.sampling import batches, flipped, seed_of
 from assay.training.transfer import begin_from
 from assay.training.validation import best_epoch, collapse, hold_out
+from assay.util.code_digest import code_digest, warn_of_other_code
 from assay.util.files import atomic_write
 from assay.util.validate import reject
 
@@ -89,6 +91,7 @@ class TrainingRun:
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] | None = None
         teacher = getattr(objective, "teacher", None)
+        self.code = _code_of(objective)
         self.identity = {"data": data.digest, "start": began, "teacher": "" if teacher is None else digest(teacher)}
 
     @property
@@ -108,6 +111,8 @@ class TrainingRun:
         if state is None:
             self._keep(0)
             return
+        warn_of_other_code(state.get("code", ""), self.code, self.out)
+        self.code = state.get("code", "")  # of what was trained so far
         self._bare().load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.recipe.average:
@@ -201,6 +206,7 @@ class TrainingRun:
         state: dict[str, Any] = {
             **self.identity,
             "recipe": self.recipe.canonical(),
+            "code": self.code,
             "model": self._bare().state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state(),
@@ -223,6 +229,12 @@ class TrainingRun:
     def _bare(self) -> nn.Module:
         bare: nn.Module = self.accelerator.unwrap_model(self.model)
         return bare
+
+
+def _code_of(objective: TrainingObjective) -> str:
+    """Digest of the code that trains."""
+    made_of = fingerprint(objective)
+    return f"{code_digest(*made_of.modules, alone=('assay.training.*',))} {made_of.code}".strip()
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -20,6 +20,7 @@ from assay.core.types import Count, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.counts import scaled_count
 from assay.parts.l1_ascent import sparse_direction
+from assay.parts.variation import check_variation
 from assay.util.validate import whole
 
 _LARGER = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
@@ -97,6 +98,7 @@ class SparseAutoPGD:
         objective: Objective | None = None,
     ) -> "SparseAutoPGD | None":
         """With another effort, step size, budget or loss."""
+        check_variation(geometry, objective)
         if step_size != 1 or not (geometry is None or (isinstance(geometry, Ball) and geometry.norm == "l1")):
             return None
         return replace(

@@ -17,7 +17,7 @@ from assay.core.types import Count
 from assay.parts.counts import scaled_count
 from assay.parts.losses import CrossEntropy
 from assay.parts.sparse_sets import Support
-from assay.parts.variation import radius_in
+from assay.parts.variation import check_variation, radius_in
 from assay.util.validate import number, whole
 
 _BLOCK = 32
@@ -87,6 +87,7 @@ class OnePixel:
         objective: Objective | None = None,
     ) -> "OnePixel | None":
         """With more generations, or another number of pixels."""
+        check_variation(geometry, objective)
         pixels = self.pixels if geometry is None else radius_in(geometry, "pixels")
         if step_size != 1 or objective is not None or not pixels:
             return None

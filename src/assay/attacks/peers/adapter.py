@@ -23,7 +23,7 @@ from assay.core.tree import expand_rows
 from assay.core.types import Count, Images
 from assay.parts.losses import PlainCrossEntropy
 from assay.parts.min_distance import budget
-from assay.parts.variation import radius_in
+from assay.parts.variation import check_variation, radius_in
 from assay.util.parse import parse_number
 from assay.util.spec import split_pairs
 from assay.util.validate import described, one_of, reject
@@ -101,6 +101,7 @@ class Peer:
         objective: Objective | None = None,
     ) -> "Peer | None":
         """With another effort, step size or radius, where the library's attack has an argument for it."""
+        check_variation(geometry, objective)
         varied: Peer | None = self
         if effort != 1:
             varied = self._times(STEPS, effort)

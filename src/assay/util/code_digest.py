@@ -1,13 +1,13 @@
 """The code that a result depends on: the modules that compute it, found by their imports."""
 
 import ast
-import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+from assay.util.validate import outside
 
 SOURCE = Path(__file__).resolve().parent.parent
 """Assay's own folder."""
@@ -16,64 +16,63 @@ _SKIPPED = "assay.util"
 
 
 @lru_cache(maxsize=256)
-def code_digest(*roots: str, source: Path = SOURCE) -> str:
+def code_digest(*roots: str, alone: tuple[str, ...] = (), source: Path = SOURCE) -> str:
     """SHA-256 over some modules and all modules of assay that they import, ``assay.util`` aside.
 
     So a changed attack makes its own results stale, and a changed progress bar makes none stale.
 
     Args:
-        roots: dotted names; of modules outside assay only the file itself is read.
+        roots: dotted names; of modules outside assay only the file itself is read. A name that ends in ``.*`` stands
+            for all modules of a folder, here and in ``alone``.
+        alone: names of modules whose imports do not count.
         source: the folder of assay.
     """
     hasher = hashlib.sha256()
-    for name, path in sorted(_reach(roots, source).items()):
+    for name, path in sorted(code_files(*roots, alone=alone, source=source).items()):
         hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()
 
 
-def modules_of(part: Any) -> tuple[str, ...]:
-    """The modules that define an attack, a network or an adaptation, and everything that they are made of.
+def warn_of_other_code(then: str, now: str, place: Path) -> None:
+    """Say that something was trained by other code than this, and is kept.
 
     Args:
-        part: any value; of dataclasses, tuples and networks the parts are visited, too.
+        then: digest of the code that began it; empty where nobody noted it.
+        now: digest of this code.
+        place: the folder that it is in.
 
-    Returns:
-        Dotted names, sorted; those of PyTorch and of the standard library's builtins are left out.
+    Warns:
+        UserWarning: the digests differ.
     """
-    results = {kind.__module__ for kind in _kinds(part)}
-    return tuple(sorted(name for name in results if name.partition(".")[0] not in ("torch", "builtins")))
+    if then != now:
+        text = f"{place} was trained by another version of assay's code, and is kept; delete it to train anew"
+        warnings.warn(text, stacklevel=outside())
 
 
-def _kinds(part: Any) -> Iterable[Any]:
-    """The classes and functions that a value is made of."""
-    if isinstance(part, tuple | list | frozenset):
-        for item in part:
-            yield from _kinds(item)
-        return
-    if callable(part) and not isinstance(part, type) and hasattr(part, "__qualname__"):
-        yield part  # a function
-    elif hasattr(type(part), "__module__"):
-        yield type(part)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        for field in dataclasses.fields(part):
-            yield from _kinds(getattr(part, field.name, None))
-    elif hasattr(part, "modules") and callable(part.modules) and not isinstance(part, type):
-        yield from {type(module) for module in part.modules()}
-
-
-def _reach(roots: Iterable[str], source: Path) -> dict[str, Path]:
-    """The files of the roots and of all that they import, by name."""
-    results: dict[str, Path] = {}
-    left = list(dict.fromkeys(roots))
+def code_files(*roots: str, alone: tuple[str, ...] = (), source: Path = SOURCE) -> dict[str, Path]:
+    """The files that `code_digest` reads, by the names of their modules."""
+    single = [name for given in alone for name in _modules(given, source)]
+    results = {name: path for name in single if (path := _file(name, source)) is not None}
+    left = [name for root in dict.fromkeys(roots) for name in _modules(root, source)]
+    reached = set()
     while left:
         name = left.pop()
-        path = None if name in results or name.startswith(_SKIPPED) else _file(name, source)
+        path = None if name in reached or name.startswith(_SKIPPED) else _file(name, source)
         if path is None:
             continue
+        reached.add(name)
         results[name] = path
         if name.partition(".")[0] == "assay":
             left += _imports(path, source)
     return results
+
+
+def _modules(root: str, source: Path) -> list[str]:
+    """A name itself, or the modules of the folder that it stands for."""
+    if not root.endswith(".*"):
+        return [root]
+    package = root.removesuffix(".*")
+    return [f"{package}.{path.stem}" for path in sorted(source.joinpath(*package.split(".")[1:]).glob("*.py"))]
 
 
 def _file(name: str, source: Path) -> Path | None:

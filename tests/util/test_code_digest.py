@@ -5,14 +5,14 @@ import shutil
 import pytest
 
 import assay
-from assay.attacks import PGD
 from assay.attacks.plan import plan
-from assay.store.code_digest import SOURCE, code_digest, modules_of
+from assay.core.fingerprint import fingerprint
+from assay.util.code_digest import SOURCE, code_digest, warn_of_other_code
 
 
 def digest(spec, source):
     planned = plan(spec, eps=0.1)
-    return code_digest("assay.engine.api", planned.source, *modules_of(planned.attack), source=source)
+    return code_digest("assay.engine.api", planned.source, *fingerprint(planned.attack).modules, source=source)
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,24 @@ def test_a_comment_makes_stale_what_the_file_computes(copy, tmp_path, changed, s
     assert {name for name in before if digest(name, after) != before[name]} == set(stale)
 
 
-def test_the_file_of_a_foreign_attack_counts():
-    class Mine:
-        pass
-
-    assert __name__ in modules_of((Mine(), PGD(0.1)))
-    assert modules_of(PGD(0.1)) == modules_of(PGD(0.2))
+def test_the_file_of_an_installed_package_counts():
     assert code_digest("assay.engine.api", "tabnanny") != code_digest("assay.engine.api")
     assert assay.__file__.startswith(str(SOURCE))
+
+
+def test_a_folder_stands_for_all_of_its_modules(copy):
+    every = code_digest("assay.trust.*", source=copy)
+    assert every != code_digest("assay.trust", source=copy)
+    with (copy / "trust" / "registry.py").open("a") as file:
+        file.write("# another comment\n")
+    code_digest.cache_clear()
+    assert code_digest("assay.trust.*", source=copy) != every
+
+
+def test_what_other_code_trained_is_kept_with_a_warning(tmp_path):
+    warn_of_other_code("a", "a", tmp_path)
+    with pytest.warns(UserWarning, match="another version of assay's code, and is kept"):
+        warn_of_other_code("", "a", tmp_path)
 
 
 def test_a_module_without_a_file_is_left_out():

@@ -10,7 +10,7 @@ import json
 from common import CACHE, fashion, merged, record
 
 from assay.diagnostics import load_trail
-from assay.diagnostics.context import Case
+from assay.diagnostics.context import DiagnosticContext
 from assay.runs.diagnose import diagnose
 from assay.training import Recipe, train
 
@@ -72,7 +72,7 @@ def main():
     for inner in arguments.only:
         trail = trail_of(inner, arguments.images, arguments.epochs)
         asked = trail.thinned(arguments.most)
-        case = Case(
+        case = DiagnosticContext(
             asked,
             {},
             train=fashion("train", arguments.others),

@@ -12,7 +12,7 @@ from common import CACHE, record
 
 from assay.attacks.registry import make as make_attack
 from assay.data import load as load_data
-from assay.runs.signatures import Held, SignatureTask, learn_signatures
+from assay.runs.signatures import HeldOutSet, SignatureConfig, learn_signatures
 from assay.signatures import (
     SCENARIOS,
     Grid,
@@ -20,7 +20,7 @@ from assay.signatures import (
     Plan,
     Setting,
     make_examples,
-    restored,
+    restoration_table,
     settings,
     train_recogniser,
 )
@@ -59,7 +59,7 @@ def reconstruction(lesson, folder):
     for column in (name for name in lesson.columns if SCENARIOS[name]["sees"] == "redrl"):
         plan = replace(lesson.plan, **SCENARIOS[column])
         made = train_recogniser(train, plan, lesson.helpers, out=folder / f"recogniser-{column}.pt")
-        answer = restored(made, lesson.victims, test)
+        answer = restoration_table(made, lesson.victims, test)
         found[column] = {
             "clean": round(100 * float(answer.after[:, 0].mean()), 1),
             "attacked": round(100 * float(answer.after[:, 1:].nanmean()), 1),
@@ -85,20 +85,20 @@ def main():
     other = {UNSEEN_VICTIM[0]: classifier(*UNSEEN_VICTIM, whole)}
     size, short = 32, {"steps": 40, "carlini_steps": 200}
     held = [
-        Held(
+        HeldOutSet(
             "Unseen budgets 6/255 and 12/255",
             victims,
             settings(size, Grid(eps=(6 / 255, 12 / 255), **short), ("pgd", "cw-linf", "patch")),
         ),
-        Held("An unseen victim, strattack-cnn", other, settings(size, Grid(**short))),
+        HeldOutSet("An unseen victim, strattack-cnn", other, settings(size, Grid(**short))),
         *(
-            Held(
+            HeldOutSet(
                 f"An unseen attack, {spec}", victims, [Setting(spec.partition(":")[0], make_attack(spec, eps=8 / 255))]
             )
             for spec in UNSEEN
         ),
     ]
-    lesson = SignatureTask(
+    lesson = SignatureConfig(
         victims,
         load_data(arguments.data, split="train", limit=arguments.images),
         load_data(arguments.data, split="test", limit=arguments.tests),
@@ -114,7 +114,7 @@ def main():
             blocks=arguments.blocks,
         ),
         columns=arguments.columns,
-        held=() if arguments.part else held,
+        held_out=() if arguments.part else held,
         device=arguments.device,
     )
     folder = CACHE / "signatures"

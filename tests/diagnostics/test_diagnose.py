@@ -8,10 +8,10 @@ import pytest
 from assay.cli.main import main
 from assay.data import load
 from assay.diagnostics import Trail, plots
-from assay.diagnostics.context import Case
-from assay.diagnostics.registry import DIAGNOSTICS, chosen
+from assay.diagnostics.context import DiagnosticContext
+from assay.diagnostics.registry import DIAGNOSTICS, select_diagnostics
 from assay.report import svg
-from assay.report.page import part
+from assay.report.page import read_template
 from assay.training import Recipe, train
 
 DATA = "scenes:size=16,count=200"
@@ -54,7 +54,7 @@ def test_a_trail_is_diagnosed_and_answers_are_kept(run, tmp_path, capsys):
 
 def test_figures_are_drawn_in_the_colours_that_the_page_replaces():
     assert (plots.INK, plots.RULE, plots.SERIES) == (svg._LIGHT_INK, svg._LIGHT_RULE, svg._LIGHT)
-    style = part("report.css")
+    style = read_template("report.css")
     assert all(f"--s{i}: {colour};" in style for i, colour in enumerate(plots.SERIES))
 
 
@@ -103,19 +103,21 @@ def test_a_question_without_an_answer_stops_no_other(run, tmp_path, capsys):
 
 
 def test_what_cannot_be_asked_is_left_out_or_refused():
-    assert "suspicion" in chosen(None, trail=False)
-    assert "suspicion" not in chosen(None, trail=True, masks=False)
-    assert "stability" not in chosen(None, trail=False)
+    assert "suspicion" in select_diagnostics(None, trail=False)
+    assert "suspicion" not in select_diagnostics(None, trail=True, masks=False)
+    assert "stability" not in select_diagnostics(None, trail=False)
     with pytest.raises(ValueError, match="need no foreground masks"):
-        chosen("suspicion", trail=True, masks=False)
+        select_diagnostics("suspicion", trail=True, masks=False)
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 def test_every_diagnostic_by_name(name, run):
     trail = Trail({e: run / "trail" / f"epoch-000{e}.safetensors" for e in (0, 2)})
     part = load(DATA, split="train").take(slice(0, 40))
-    case = Case(trail, {}, train=part, test=part.take(slice(0, 12)), eps=4 / 255, updates=1, search_steps=20)
+    case = DiagnosticContext(
+        trail, {}, train=part, test=part.take(slice(0, 12)), eps=4 / 255, updates=1, search_steps=20
+    )
     answer = DIAGNOSTICS[name].ask(case)
     assert answer.frame()
     assert answer.verdict().endswith(".")
-    assert name in chosen(None, trail=True)
+    assert name in select_diagnostics(None, trail=True)

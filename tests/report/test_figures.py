@@ -18,7 +18,7 @@ def test_a_curve_starts_at_the_clean_accuracy_and_takes_the_worst_at_each_budget
     )
     (curve,) = curves(made)
     (line,) = curve.lines
-    assert [(eps, share.part, share.n) for eps, share in line.points] == [(0.0, 3, 3), (0.1, 1, 3), (0.2, 0, 3)]
+    assert [(eps, share.count, share.n) for eps, share in line.points] == [(0.0, 3, 3), (0.1, 1, 3), (0.2, 0, 3)]
 
 
 def test_an_attack_that_was_run_at_budget_zero_stands_there_instead_of_the_clean_accuracy():

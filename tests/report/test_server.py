@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from assay.cli import main
-from assay.report.run_index import Entry, render_index
+from assay.report.run_index import RunRow, render_index
 from assay.report.server import serve
 from assay.store import catalogue
 from assay.store.catalogue import list_runs
@@ -118,8 +118,8 @@ def test_other_hosts_and_methods_are_refused(served):
 
 @pytest.mark.parametrize("payload", PAYLOADS[:8])
 def test_names_are_text(payload):
-    page = render_index([Entry(payload, payload, payload, (payload,), 1, 2, 0.5, ((payload, "/0/report"),))])
-    plain = render_index([Entry("x", "x", "x", ("x",), 1, 2, 0.5, (("x", "/0/report"),))])
+    page = render_index([RunRow(payload, payload, payload, (payload,), 1, 2, 0.5, ((payload, "/0/report"),))])
+    plain = render_index([RunRow("x", "x", "x", ("x",), 1, 2, 0.5, (("x", "/0/report"),))])
     assert page.count("<") == plain.count("<")
 
 

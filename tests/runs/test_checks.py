@@ -115,7 +115,7 @@ def test_an_exception_is_open_and_asked_again(copy, monkeypatch, whole):
     with monkeypatch.context() as patch:
         patch.setattr(CheckRequest, "answer", lambda self, _: failed(f"KeyError: {self.check}"))
         found = run_study(study(text=ONE), copy)
-    assert list(found.conducted.grades.values()) == ["weak"]
+    assert list(found.session.grades.values()) == ["weak"]
     assert all(level == "open" for given in answers(copy).values() for *_, level, _ in given)
     run_study(study(text=ONE), copy)
     assert answers(copy) == answers(whole)
@@ -136,7 +136,7 @@ def test_an_end_between_two_checks_keeps_those_before(copy, monkeypatch, asked, 
     with monkeypatch.context() as patch:
         patch.setattr(checks, "run_queue", interrupted)
         found = run_study(study(text=ONE), copy)
-    assert (found.conducted.signal, found.conducted.complete, found.report) == (2, False, None)
+    assert (found.session.signal, found.session.complete, found.report) == (2, False, None)
     assert not (copy / "report.html").exists()
     with Ledger(copy) as ledger:
         assert ledger.meta("checks") == {}  # no grade of half the checks, nor of an earlier plan

@@ -57,9 +57,9 @@ def test_only_a_connection_of_its_own_is_ended(made, running):
 
 def test_an_order_asks_for_what_it_needs(made):
     stand = made()
-    assert RayExecutor(device="cuda:0").room == 3
+    assert RayExecutor(device="cuda:0").capacity == 3
     assert dict(stand.calls)["remote"]["num_gpus"] == 1
-    assert RayExecutor(threads=4).room == 3
+    assert RayExecutor(threads=4).capacity == 3
     assert dict(stand.calls[-1:])["remote"]["num_cpus"] == 4
 
 
@@ -89,7 +89,7 @@ def test_few_models_stay_in_the_object_store(made, tmp_path):
         model = build(**recipe)
         save(model, tmp_path / f"{seed}.safetensors", recipe)
         executor._put(ModelSource(str(tmp_path / f"{seed}.safetensors")), digest(model))
-    assert len(executor._kept) <= 6
-    assert ModelSource(str(tmp_path / "8.safetensors")) in executor._kept
+    assert len(executor._object_refs) <= 6
+    assert ModelSource(str(tmp_path / "8.safetensors")) in executor._object_refs
     with pytest.raises(ValueError, match=r"what .* was when the run began"):
         executor._put(ModelSource(str(tmp_path / "0.safetensors")), "of others")  # a file that has changed since

@@ -12,7 +12,7 @@ from assay.attacks.plan import plan
 from assay.data import load
 from assay.defences.fitted import FITTINGS, fit_defence
 from assay.defences.registry import DEFENCES, defend
-from assay.diagnostics.context import Case
+from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import build
 from assay.runs import checks as run_checks
@@ -89,7 +89,7 @@ def run_one(subject, data, spec, monkeypatch):
     workload = Workload("d", data, (subject,), (plan(spec, eps=0.2),))
     cells = plan_cells(workload, Settings(start="data", max_forwards=50))
     with executed() as ran:
-        cells[0].order.run_task()
+        cells[0].task.run_task()
     assert {"assay.engine.engine", "assay.runs.tasks"} < ran
     return missing(ran, counts)
 
@@ -114,15 +114,15 @@ def test_of_a_defence(name, data, model, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", DIAGNOSTICS)
 def test_of_a_diagnostic(name, data, model, monkeypatch):
     counts = counted(monkeypatch, run_diagnose)
-    case = Case(None, {"a": model, "b": model}, data, data, eps=0.1, updates=2, search_steps=2)
-    run_diagnose.case_digest(case)
+    case = DiagnosticContext(None, {"a": model, "b": model}, data, data, eps=0.1, updates=2, search_steps=2)
+    run_diagnose.context_digest(case)
     with executed() as ran, suppress(ValueError, ImportError):
         run_diagnose.run_diagnostic(name, case)
     assert missing(ran, counts) == set()
 
 
 def test_of_the_checks(data, model, monkeypatch, tmp_path):
-    counts, plain, ran = counted(monkeypatch, run_checks), run_session.check, set()
+    counts, plain, ran = counted(monkeypatch, run_checks), run_session.check_models, set()
 
     def check(*args, **kwargs):
         with executed() as names:

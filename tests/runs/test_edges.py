@@ -61,7 +61,7 @@ def test_a_claim_that_is_also_a_point_of_a_curve_is_a_claim(model, tmp_path, cap
         )
         == 0
     )
-    cells = {(c.words.attack, c.words.curve) for c in read_status(run).cells}
+    cells = {(c.names.attack, c.names.curve) for c in read_status(run).cells}
     assert ("PGD-20 linf 8/255", None) in cells
     assert ("PGD-20 linf 8/255", "PGD-20 linf") in cells
     with Ledger(run) as ledger:
@@ -80,7 +80,7 @@ def test_settings_of_other_libraries_are_part_of_the_identity():
             "d",
             "c",
             theirs(steps),
-            how=None,
+            adaptation=None,
             stop="hit",
             search="float32",
             seed=0,

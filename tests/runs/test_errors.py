@@ -244,10 +244,10 @@ def test_a_question_that_raises_costs_its_own_section(tmp_path, monkeypatch, cap
 def test_a_dry_run_that_is_interrupted_says_so(tmp_path, monkeypatch, capsys):
     from assay.cli import run as command
     from assay.runs.session import SessionResult
-    from assay.study.run import StudyRun
+    from assay.study.run import StudyResult
 
     (tmp_path / "study.yaml").write_text(STUDY)
-    monkeypatch.setattr(command, "run_study", lambda *_, **__: StudyRun(None, SessionResult(False, 0, (), 2), {}))
+    monkeypatch.setattr(command, "run_study", lambda *_, **__: StudyResult(None, SessionResult(False, 0, (), 2), {}))
     assert main(["run", str(tmp_path / "study.yaml"), "--dry-run"]) == 130
     told = capsys.readouterr().out
     assert "interrupted" in told
@@ -278,7 +278,7 @@ def test_the_device_of_a_study_reaches_training_questions_and_signatures(tmp_pat
         seen["signatures"] = lesson.device
         return []
 
-    real_case = questions.Case
+    real_case = questions.DiagnosticContext
 
     def case(trail, models, **more):
         seen["diagnostics"] = list(moved)

@@ -65,7 +65,7 @@ def test_an_idle_worker_that_is_killed_holds_nobody_up(which):
 def test_what_was_done_before_a_worker_died_is_kept():
     executor = Local(2, threads=1)
     executor.submit(0, NOTHING, BEFORE)
-    while not all(future.done() for future in executor._under_way):
+    while not all(future.done() for future in executor._running):
         time.sleep(0.1)
     for worker in executor._pool._processes:
         os.kill(worker, signal.SIGKILL)

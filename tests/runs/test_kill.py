@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 POINTS = (
     "images-written:1",
     "images-written:5",
-    "part-committed:1",
-    "part-committed:7",
+    "shard-committed:1",
+    "shard-committed:7",
     "check-committed:1",
     "check-committed:9",
     "summary-written",
@@ -98,7 +98,7 @@ def test_killed_again_and_again_at_random_moments(file, slow, tmp_path, executor
 def test_killed_on_ray(file, quick, tmp_path):
     command = assay("run", file, "-o", tmp_path, "--quiet", "--executor", "ray", "--workers", "2")
     killed = subprocess.run(
-        command, env={**os.environ, "ASSAY_FAULT": "part-committed:3"}, capture_output=True, check=False
+        command, env={**os.environ, "ASSAY_FAULT": "shard-committed:3"}, capture_output=True, check=False
     )
     assert killed.returncode == -signal.SIGKILL
     subprocess.run(command, check=True, capture_output=True)

@@ -24,8 +24,8 @@ from assay.signatures import (
     confusion,
     load_identifier,
     make_examples,
-    recognised,
-    restored,
+    recognition_table,
+    restoration_table,
     settings,
     train_recogniser,
 )
@@ -209,7 +209,7 @@ def labelled(kind, said):
 def test_shares_recognised_by_hand():
     plain = train_recogniser(examples(), replace(PLAN, sees="image", epochs=1), helpers())
     told = replace(plain, recogniser=Told())
-    found = recognised({"image": told, "B": told}, labelled([0, 0, 1, 1, 1, 2], [0, 1, 1, 1, 2, 2]))
+    found = recognition_table({"image": told, "B": told}, labelled([0, 0, 1, 1, 1, 2], [0, 1, 1, 1, 2, 2]))
     assert found.share["image"] == pytest.approx({"clean": 0.5, "p": 2 / 3, "q": 1.0, "total": 4 / 6})
     assert found.frame()[-1]["image alone"] == pytest.approx(100 * 4 / 6)
     assert "image alone 66.7 %" in found.verdict()
@@ -221,7 +221,7 @@ def test_restoration_by_hand():
     recognition = train_recogniser(found, replace(PLAN, epochs=1), helpers())
     nn.init.zeros_(recognition.reconstructor.net[-1].weight)
     nn.init.zeros_(recognition.reconstructor.net[-1].bias)
-    answer = restored(recognition, {"a": victim(0)}, found)
+    answer = restoration_table(recognition, {"a": victim(0)}, found)
     flat = int(victim(0)(torch.full((1, 1, SIZE, SIZE), 0.5)).argmax())
     own = (found.kind == 1) & (found.victim == 0)
     assert float(answer.before[0, 1]) == pytest.approx(1 - float(found.fooled[own].float().mean()))

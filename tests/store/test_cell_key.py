@@ -4,7 +4,7 @@ import pytest
 
 from assay import PGD
 from assay.core.objective import Objective
-from assay.store.cell_key import MEANINGS, differences, fields_of, key_of, made_by_other_versions
+from assay.store.cell_key import FIELD_LABELS, differences, fields_of, key_of, made_by_other_versions
 from assay.store.columns import Cell
 from models_for_tests import mlp
 
@@ -32,7 +32,7 @@ def cell(number, about):
 )
 def test_each_setting_has_a_field(changed, name):
     assert differences(fields(), fields(**changed)) == (name,)
-    assert set(fields()) == set(MEANINGS)
+    assert set(fields()) == set(FIELD_LABELS)
 
 
 class Term:

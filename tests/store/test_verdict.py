@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from assay.core.outcome import Status
 from assay.store.summary import summarise
-from assay.store.verdict import passes, verdicts, worst
+from assay.store.verdict import passes, verdicts, worst_status
 from assay.util.statistics import exact_interval
 from report.builders import ERROR, INVALID, B, M, N, S, cell, outcome, rich, study
 
@@ -29,27 +29,27 @@ def test_worst_case_is_per_sample_and_not_the_least_mean():
 )
 def test_a_sample_is_robust_only_if_it_survived_everything(first, second, expected):
     both = (outcome([first, S]), outcome([second, S]))
-    assert worst(both, 2).tolist() == [expected, S]
-    assert worst(both[::-1], 2).tolist() == [expected, S]
+    assert worst_status(both, 2).tolist() == [expected, S]
+    assert worst_status(both[::-1], 2).tolist() == [expected, S]
 
 
 def test_an_attack_that_was_not_run_at_all_is_named_and_not_counted():
     found = only(cell([B, S, S]), cell([N, N, N], attack="Square"))
     assert [c.attack for c in found.skipped] == ["Square"]
-    assert (found.robust.part, found.robust.n) == (2, 3)
+    assert (found.robust.count, found.robust.n) == (2, 3)
 
 
 def test_counts_add_up_to_the_samples():
     found = only(cell([M, B, S, INVALID, ERROR, N]))
     assert found.counts == {s.label: 1 for s in Status}
-    assert (found.robust.part, found.robust.n) == (1, 5)
-    assert (found.clean.part, found.clean.n) == (4, 5)
+    assert (found.robust.count, found.robust.n) == (1, 5)
+    assert (found.clean.count, found.clean.n) == (4, 5)
 
 
 def test_what_is_unknown_is_read_both_ways():
     """Samples that came out invalid or raised an error are no robustness, and may be some: the interval covers both."""
     found = only(cell([S, S, B, INVALID, ERROR, N]), cell([S, B, B, S, S, N]))
-    assert (found.robust.part, found.robust.n, found.robust.unknown) == (1, 5, 2)
+    assert (found.robust.count, found.robust.n, found.robust.unknown) == (1, 5, 2)
     assert (found.robust.value, found.robust.most) == (0.2, 0.6)
     assert found.robust.interval == (exact_interval(1, 5)[0], exact_interval(3, 5)[1])
     one = outcome([S, INVALID, B, N])

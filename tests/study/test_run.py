@@ -18,7 +18,7 @@ from assay.runs import Question, Settings, evaluate
 from assay.runs.executors import Inline, Local
 from assay.runs.tasks import AttackTask
 from assay.store import lock, sqlite
-from assay.store.cell_key import MEANINGS
+from assay.store.cell_key import FIELD_LABELS
 from assay.store.columns import COLUMNS
 from assay.store.ledger import Ledger
 from assay.store.model_source import ModelSource
@@ -292,7 +292,7 @@ def test_results_of_other_code_are_kept_only_where_that_is_asked_for(copy, capsy
     folder, file = copy
     made_by_other_code(folder, "of last year")
     assert main(["run", str(file), "-o", str(folder), "--explain"]) == 0
-    assert capsys.readouterr().out.count(f"changed: {MEANINGS['code']}") == 4
+    assert capsys.readouterr().out.count(f"changed: {FIELD_LABELS['code']}") == 4
     assert main(["run", str(file), "-o", str(folder), "--explain", "--accept-stale"]) == 0
     assert "changed" not in capsys.readouterr().out
     assert main(["run", str(file), "-o", str(folder), "--accept-stale"]) == 0
@@ -361,7 +361,7 @@ class Failing:
 
 def test_lost_workers_are_replaced(whole, tmp_path):
     found = run_study(study(), tmp_path / "run", executor=Failing({8: 2}))
-    assert not found.conducted.failures
+    assert not found.session.failures
     assert table(tmp_path / "run") == table(whole[0])
     with Ledger(tmp_path / "run") as ledger:
         assert len([text for _, text in ledger.events() if "the worker was lost" in text]) == 2 * 4
@@ -369,8 +369,8 @@ def test_lost_workers_are_replaced(whole, tmp_path):
 
 def test_what_always_loses_its_worker_is_told_and_the_rest_goes_on(tmp_path):
     found = run_study(study(), tmp_path / "run", executor=Failing({16: 9}))
-    assert len(found.conducted.failures) == 4
-    assert "the worker process ended 3 times" in str(found.conducted.failures[0].error)
+    assert len(found.session.failures) == 4
+    assert "the worker process ended 3 times" in str(found.session.failures[0].error)
     rows = rows_of(tmp_path / "run")
     assert {row["status"] for row in rows if int(row["sample"]) >= 16} == {"not run"}
     assert "not run" not in {row["status"] for row in rows if int(row["sample"]) < 16}

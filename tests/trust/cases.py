@@ -11,7 +11,7 @@ from assay.defences import adaptation_of, defend
 from assay.engine.api import attack
 from assay.models import build
 from assay.training import Recipe, train
-from assay.trust import CheckContext, Result
+from assay.trust import AttackResult, CheckContext
 
 EPS = 4 / 255
 ATTACKS = ("apgd:steps=60", "apgd:steps=60,loss=dlr", "square:queries=300")
@@ -51,7 +51,7 @@ def examined(model, attacks=ATTACKS, *, eps=EPS, adapted=True, norm="linf", coun
             surrogate=None if how is None else how.surrogate,
             test=None if how is None else how.test,
         )
-        results.append(Result(planned, outcome, lambda i, o=outcome: o.images[i], adapted=adapted))
+        results.append(AttackResult(planned, outcome, lambda i, o=outcome: o.images[i], adapted=adapted))
     recorded = dict.fromkeys(("model", "data", "code", "torch", "seed"), "known")
     return CheckContext(model, x, y, tuple(results), recorded=recorded, **more)
 

@@ -13,7 +13,7 @@ from assay.defences import defend
 from assay.parts.balls import Ball, Split
 from assay.parts.sparse_sets import Support
 from assay.parts.unmeasured_set import UnmeasuredSet
-from assay.trust import CheckContext, Level, Result, consistency, run_checks
+from assay.trust import AttackResult, CheckContext, Level, consistency, run_checks
 from assay.trust.answer import worst_result
 from assay.trust.budgets import members, outermost, within
 from assay.trust.known_answers import known_model
@@ -172,7 +172,7 @@ def test_the_known_model_knows_other_sets(good, bad):
     for spec, passes in ((good, True), (bad, False)):
         if spec is None:
             continue
-        result = Result(plan(spec, eps=EPS), None, lambda _: None)
+        result = AttackResult(plan(spec, eps=EPS), None, lambda _: None)
         exam = CheckContext(None, x, torch.zeros(2, dtype=torch.int64), (result,), masks=torch.ones(2, 1, 8, 8))
         found = known_model(exam, result)
         assert (found.level is Level.PASSED) == passes, found.text
@@ -183,7 +183,7 @@ def test_the_known_model_knows_the_box(norm, eps):
     """Where the box is nearer than the ball the best perturbation is another one."""
     x = torch.zeros(2, 1, 8, 8)
     for spec, level in (("apgd:steps=20", Level.PASSED), ("pgd:steps=1,step_size=1e-6", Level.ISSUE)):
-        result = Result(plan(spec, eps=eps, norm=norm), None, lambda _: None)
+        result = AttackResult(plan(spec, eps=eps, norm=norm), None, lambda _: None)
         exam = CheckContext(None, x, torch.zeros(2, dtype=torch.int64), (result,))
         assert known_model(exam, result).level is level
 

@@ -12,7 +12,7 @@ from assay.defences import defend
 from assay.engine.api import attack, perturb
 from assay.trust import CHECKS, GRADES, CheckContext, CheckResult, Level, grade, run_checks
 from assay.trust.answer import worst_result
-from assay.trust.defence import Frozen
+from assay.trust.defence import FrozenDraws
 from assay.trust.grade import STANDARD, STRONG
 from assay.trust.planted import planted
 from assay.trust.vary import with_effort, with_radius, with_step_size
@@ -224,9 +224,9 @@ def test_frozen_draws_are_frozen_and_nothing_is_drawn_meanwhile():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    frozen = Frozen(model, 0)
+    frozen = FrozenDraws(model, 0)
     assert torch.equal(frozen(x), frozen(x))
-    assert not torch.equal(frozen(x), Frozen(model, 1)(x))
+    assert not torch.equal(frozen(x), FrozenDraws(model, 1)(x))
     assert torch.equal(torch.rand(2), expected)
     strong = run_checks(examined(model, ("apgd:steps=20",)), only=("D1b",))["D1b"][0]
     assert strong.level is Level.PASSED
@@ -255,7 +255,7 @@ def test_samples_that_raise_have_not_survived(monkeypatch, name):
     """A model that raises while it is attacked anew: the check is open, and no pass."""
     model = noisy()
     exam = examined(model, ("bim:steps=2,step_size=0.0005",), count=16)
-    exam.random, exam.clean  # noqa: B018 (asked before it raises)
+    exam.is_random, exam.clean_logits  # noqa: B018 (asked before it raises)
 
     def raising(x):
         raise ValueError("odd")
@@ -309,7 +309,7 @@ def test_memory_that_runs_out_is_no_answer():
 
     x, y = data()
     exam = CheckContext(Small(), x, y)
-    assert torch.allclose(exam.clean, CheckContext(trained(), x, y).clean, atol=1e-5)
+    assert torch.allclose(exam.clean_logits, CheckContext(trained(), x, y).clean_logits, atol=1e-5)
 
 
 @pytest.mark.parametrize(

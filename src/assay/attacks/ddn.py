@@ -101,17 +101,17 @@ class DDN:
         """Evaluate, change the norm, take a step and go to the sphere."""
         image = (rows.x + state.delta).clamp(0, 1)
         seen = oracle.evaluate(objective(self.loss), image, rows)
-        result = claim(rows, image, seen.logits, "l2", self.geometry)
+        claimed = claim(rows, image, seen.logits, "l2", self.geometry)
         length = length_of(seen.grad, "l2").clamp_min(1e-37)
         rate = 0.01 + 0.495 * (1 + torch.cos(math.pi * state.step.to(length) / max(self.steps, 1)))
         delta = state.delta + seen.grad * expand_rows(rate / length, seen.grad)
-        radius = state.radius * torch.where(result.reached, 1 - self.gamma, 1 + self.gamma)
+        radius = state.radius * torch.where(claimed.reached, 1 - self.gamma, 1 + self.gamma)
         delta = delta * expand_rows(radius / length_of(delta, "l2").clamp_min(1e-37), delta)
         moved = (rows.x + delta).clamp(0, 1)
         if self.levels is not None:
             moved = (moved * (self.levels - 1)).round() / (self.levels - 1)
         after = DDNState(moved - rows.x, radius, state.step + 1)
-        return Step(after, image, result.hit, result.cost, after.step >= self.steps)
+        return Step(after, image, claimed.hit, claimed.cost, after.step >= self.steps)
 
     def describe(self) -> str:
         """Name, steps and norm."""

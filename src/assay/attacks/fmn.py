@@ -112,15 +112,15 @@ class FMN:
         seen = oracle.evaluate(Margin(), image, rows)
         at = claim(rows, image, seen.logits, self.norm, self.geometry)
         least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
-        result = state.has_hit | at.reached
+        has_hit = state.has_hit | at.reached
         falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))
-        radius = self._radius(state, seen, at.reached, result, at.length, least, falling)
+        radius = self._radius(state, seen, at.reached, has_hit, at.length, least, falling)
         furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)
         radius = torch.minimum(radius, furthest)
         rate = (_LAST_RATE + (_RATE - _LAST_RATE) * falling) / length_of(seen.grad, "l2").clamp_min(1e-37)
         delta = self._into_ball(rows, state.delta + seen.grad * expand_rows(rate, seen.grad), radius)
         moved = (rows.x + delta).clamp(0, 1)
-        after = FMNState(moved - rows.x, radius, least, result, state.step + 1)
+        after = FMNState(moved - rows.x, radius, least, has_hit, state.step + 1)
         done = after.step >= self.steps
         return Step(after, image, at.hit, at.cost, done)
 
@@ -133,7 +133,7 @@ class FMN:
         state: FMNState,
         seen: Evaluation,
         inside: torch.Tensor,
-        success: torch.Tensor,
+        has_hit: torch.Tensor,
         length: PerRow,
         least: PerRow,
         falling: PerRow,
@@ -146,7 +146,7 @@ class FMN:
             return torch.where(inside, less, more).clamp_min(0)
         boundary = seen.value.abs() / length_of(seen.grad, dual_of(self.norm)).clamp_min(1e-12)
         estimate = torch.maximum(_BEYOND * (length + boundary), (1 + gamma) * length + hair(seen.grad, self.norm))
-        outside = torch.where(success, radius * (1 + gamma), estimate)
+        outside = torch.where(has_hit, radius * (1 + gamma), estimate)
         return torch.where(inside, torch.minimum(radius * (1 - gamma), least), outside)
 
     def _into_ball(self, rows: Rows, delta: Images, radius: PerRow) -> Images:

@@ -191,10 +191,10 @@ def best_pair(rise: Tensor, fall: Tensor, allowed: Flag) -> tuple[Tensor, Tensor
     upper = torch.ones(count, count, dtype=torch.bool, device=rise.device).triu(1)
     score = torch.where(real[:, :, None] & real[:, None, :] & upper, score, -torch.inf).flatten(1)
     value, at = score.max(1)
-    result = value.isfinite()[:, None]
+    has_pair = value.isfinite()[:, None]
     chosen = torch.zeros_like(allowed)
     for part in (at // count, at % count):
-        chosen = chosen.scatter(1, index.gather(1, part[:, None]), result) | chosen
+        chosen = chosen.scatter(1, index.gather(1, part[:, None]), has_pair) | chosen
     return chosen, value
 
 

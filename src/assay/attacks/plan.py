@@ -66,24 +66,24 @@ def curve(
     """
     background = background_budget(eps, norm, eps_background)
     steps = 20 if norm == "linf" else 100
-    items = []
+    planned = []
     zero = set() if vary == "eps" else {0.0}  # where the other budget is still there, nothing is not the clean image
     for budget in sorted({*budgets, *zero}):
         if vary == "eps":
-            items.append(plan(f"pgd:steps={steps}", eps=budget, norm=norm))
+            planned.append(plan(f"pgd:steps={steps}", eps=budget, norm=norm))
             continue
         pair = (eps, budget) if vary == "background" else (budget, background)
         point = plan(f"dual:steps={steps}", eps=pair[0], norm=norm, eps_background=pair[1])
         fixed = f"F {format_budget(eps)} and B varied"
         if vary == "foreground":
             fixed = f"B {format_budget(background)} and F varied"
-        items.append(replace(point, eps=budget, curve=f"{point.family}, {fixed}"))
-    return items
+        planned.append(replace(point, eps=budget, curve=f"{point.family}, {fixed}"))
+    return planned
 
 
 def distinct(plans: Iterable[Planned]) -> list[Planned]:
     """The attacks, none twice: what is the same attack would be the same results."""
-    results: dict[str, Planned] = {}
+    by_attack: dict[str, Planned] = {}
     for planned in plans:
-        results.setdefault(repr(planned.attack), planned)
-    return list(results.values())
+        by_attack.setdefault(repr(planned.attack), planned)
+    return list(by_attack.values())

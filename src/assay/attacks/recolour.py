@@ -61,8 +61,8 @@ class ColourMap:
             grid = torch.cat([one, torch.zeros_like(one).expand(-1, -1, -1, -1, 2)], 4)
             parameters = parameters.reshape(b * c, 1, *parameters.shape[2:])
         moved = F.grid_sample(parameters, grid, mode="bilinear", padding_mode="border", align_corners=True)
-        new = space + moved.reshape(b, c, h, w)
-        return (luv_to_rgb(new) if c == 3 and self.luv else new).clamp(0, 1)
+        recoloured = space + moved.reshape(b, c, h, w)
+        return (luv_to_rgb(recoloured) if c == 3 and self.luv else recoloured).clamp(0, 1)
 
     def sample(self, rows: Rows, rng: Rng, purpose: str) -> Images:
         """The image with a table drawn uniformly within the limit, each knot on its own."""

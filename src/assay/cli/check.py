@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from assay.cli.attack_options import plan_attacks
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_models, require_same
+from assay.cli.models import check_fit, parse_model, require_deterministic
 from assay.cli.output import command_line, print_json, print_line, print_note, print_table, progress_printer
 from assay.cli.results import print_errors
 from assay.core.combinators import unfold
@@ -18,7 +18,7 @@ from assay.runs.settings import device_of
 from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
 from assay.util.output_folder import out_folder
-from assay.util.progress import watched
+from assay.util.progress import show_progress
 from assay.util.validate import number
 
 _DEFAULT = ("apgd", "square:queries=1000")
@@ -85,13 +85,13 @@ def check(
         No progress.
     """
     require_own_folder(out_folder(out))
-    loaded = load_data(data, split="test", limit=limit, seed=seed)
+    dataset = load_data(data, split="test", limit=limit, seed=seed)
     names = list(attack or ()) or (None if suite else list(_DEFAULT))
     plans, _ = plan_attacks(suite, names, eps, None, norm)
-    if any("mask" in stage.attack.needs for part in plans for stage in unfold(part.attack)):
-        loaded = with_foreground(loaded, "auto")
-    name, path = parse_models(model)
-    recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
+    if any("mask" in stage.attack.needs for planned in plans for stage in unfold(planned.attack)):
+        dataset = with_foreground(dataset, "auto")
+    name, path = parse_model(model)
+    recipe = {"arch": arch, "channels": dataset.x.shape[1], "classes": len(dataset.classes), "size": dataset.x.shape[2]}
     source = ModelSource(path, tuple(recipe.items()) if arch else (), defence)
     flags = {
         "--data": data,
@@ -107,11 +107,11 @@ def check(
         "--device": None if device == "cpu" else device,
         "--out": out,
     }
-    question = Question(f"Check of {name}", loaded, plans, command=command_line("check", [model], flags))
+    question = Question(f"Check of {name}", dataset, plans, command=command_line("check", [model], flags))
     network = source.load()
-    check_fit(name, network, loaded, device_of(device))
-    require_same(source, network)
-    with watched(quiet=quiet or json) as progress:
+    check_fit(name, network, dataset, device_of(device))
+    require_deterministic(source, network)
+    with show_progress(quiet=quiet or json) as progress:
         result = run_evaluation(
             {name: network},
             question,
@@ -126,7 +126,7 @@ def check(
     if not result.complete and result.signal:
         print_note("interrupted; the same command goes on")
         return 128 + result.signal
-    checked = result.study.checked.get(name)
+    checked = result.study.grades.get(name)
     if checked is None:
         print_note(f"{name}: could not be checked; assay doctor, or a look at the model, may tell why")
         return 1

@@ -11,13 +11,13 @@ import torch
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_models
+from assay.cli.models import check_fit, parse_model
 from assay.cli.output import print_json, print_line, print_note, print_table
 from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
 from assay.corruptions.registry import TABLES
 from assay.models import load as load_model
 from assay.util.files import atomic_write, file_name
-from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
+from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
 from assay.util.validate import described, nearest, one_of, reject
 
 COMMAND, TABLE = "corruptions", "corruptions.csv"
@@ -72,7 +72,7 @@ def corruptions(
         if name not in CORRUPTIONS:
             reject("only", "one of " + ", ".join(CORRUPTIONS), described(f"{name!r}{nearest(name, CORRUPTIONS)}"))
     one_of("parameters", parameters, TABLES)
-    specs = dict(parse_models(spec) for spec in model)
+    specs = dict(parse_model(spec) for spec in model)
     if len(specs) < len(model):
         reject("model", "a name for each model, all different (NAME=SPEC)", model)
     if baseline is not None and baseline != "alexnet" and baseline not in specs:
@@ -81,19 +81,21 @@ def corruptions(
         reject("model", "names that differ as names of files, too (letters, digits, - and .)", list(specs))
     files = (TABLE, *(f"{file_name(name)}.json" for name in specs))
     check_claim(out_folder(out), COMMAND, files, is_corruptions)
-    loaded = load_data(data, split="test", limit=limit, seed=seed)
-    recipe = {"arch": arch, "channels": loaded.x.shape[1], "classes": len(loaded.classes), "size": loaded.x.shape[2]}
+    dataset = load_data(data, split="test", limit=limit, seed=seed)
+    recipe = {"arch": arch, "channels": dataset.x.shape[1], "classes": len(dataset.classes), "size": dataset.x.shape[2]}
     networks = {name: load_model(path, recipe=recipe if arch else None) for name, path in specs.items()}
     for name, network in networks.items():
-        check_fit(name, network, loaded)
+        check_fit(name, network, dataset)
     results: dict[str, Damage] = {}
     with locked(out):
         claim(out, COMMAND, files, is_corruptions, remade=(TABLE,))
         for name, network in networks.items():
             network.to("cuda" if torch.cuda.is_available() else "cpu")
-            info = None if quiet or json else partial(tell, name)
-            kept = out / f"{file_name(name)}.json"
-            results[name] = measure(network, loaded, names=only, table=parameters, seed=seed, out=kept, progress=info)
+            progress = None if quiet or json else partial(print_progress, name)
+            result_file = out / f"{file_name(name)}.json"
+            results[name] = measure(
+                network, dataset, names=only, table=parameters, seed=seed, out=result_file, progress=progress
+            )
         scores = {name: _scores(damage, results, baseline) for name, damage in results.items()}
         _write(out / TABLE, results)
     if json:
@@ -112,8 +114,8 @@ def corruptions(
 
 def is_corruptions(folder: Path) -> bool:
     """Whether a folder without a record is one of this command, from a version that kept none."""
-    results = [name for name in foreign(folder) if name != TABLE]
-    return bool(results) and all(name.endswith(".json") and _is_result(folder / name) for name in results)
+    result_files = [name for name in foreign_files(folder) if name != TABLE]
+    return bool(result_files) and all(name.endswith(".json") and _is_result(folder / name) for name in result_files)
 
 
 def _is_result(path: Path) -> bool:
@@ -123,15 +125,15 @@ def _is_result(path: Path) -> bool:
         return False
 
 
-def tell(model: str, name: str, severity: int, accuracy: float) -> None:
+def print_progress(model: str, name: str, severity: int, accuracy: float) -> None:
     """A line for each corruption, when its five severities are there."""
     if severity in (0, 5):
         print_note(f"{model}: {name}{f' up to severity {severity}' if severity else ''}: {100 * accuracy:.1f} %")
 
 
 def _result(damage: Damage, scores: dict[str, float]) -> dict[str, object]:
-    results = {"clean": damage.clean, "accuracy": dict(damage.accuracy), "mean_accuracy": damage.mean_accuracy}
-    return {**results, "relative": scores} if scores else results
+    record = {"clean": damage.clean, "accuracy": dict(damage.accuracy), "mean_accuracy": damage.mean_accuracy}
+    return {**record, "relative": scores} if scores else record
 
 
 def _scores(damage: Damage, results: dict[str, Damage], baseline: str | None) -> dict[str, float]:
@@ -144,11 +146,11 @@ def _scores(damage: Damage, results: dict[str, Damage], baseline: str | None) ->
 
 
 def _write(path: Path, results: dict[str, Damage]) -> None:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("model", "corruption", "severity", "accuracy", "n"))
     for name, damage in results.items():
         writer.writerow((name, "clean", 0, damage.clean, damage.n))
         for kind, values in damage.accuracy.items():
             writer.writerows((name, kind, at + 1, value, damage.n) for at, value in enumerate(values))
-    atomic_write(path, text.getvalue())
+    atomic_write(path, buffer.getvalue())

@@ -28,7 +28,7 @@ from assay.training import train as run_training
 from assay.training.trainer import require_accelerate
 from assay.util.output_folder import claim, out_folder
 from assay.util.parse import parse_number
-from assay.util.progress import Callback, watched
+from assay.util.progress import ProgressCallback, show_progress
 from assay.util.validate import reject, whole
 
 MODELS = ("clean", "PGD-AT", "AT-Dual")
@@ -71,17 +71,17 @@ def demo(
         adopt=lambda folder: (folder / "scenes").is_dir(),
         remade=("report.html",),
     )
-    lessons = {
-        (chapter.name, name): _lesson(chapter, name, out, small=small, seed=seed)
+    tasks = {
+        (chapter.name, name): _training_task(chapter, name, out, small=small, seed=seed)
         for chapter in CHAPTERS
         for name in MODELS
     }
     with closing(_executor(small)) as executor:
-        train_model(lessons, executor, (lambda _: None) if quiet or json else print_note)
-    results = []
+        train_models(tasks, executor, (lambda _: None) if quiet or json else print_note)
+    studies = []
     for chapter in CHAPTERS:
         test = _images(chapter, "test", small=small)
-        sources = {name: lessons[chapter.name, name].source for name in MODELS}
+        sources = {name: tasks[chapter.name, name].source for name in MODELS}
         plans, curve = plan_attacks(
             None,
             list(ATTACKS_SHOWN),
@@ -100,8 +100,8 @@ def demo(
             curve=curve,
             command=f"assay demo --out {out} --seed {seed}" + (" --small" if small else ""),
         )
-        settings = Settings(seed=seed, checked=24, checks="fast" if small else "full")
-        with watched(quiet=quiet or json) as progress:
+        settings = Settings(seed=seed, check_samples=24, checks="fast" if small else "full")
+        with show_progress(quiet=quiet or json) as progress:
             result = run_evaluation(
                 {name: source.load() for name, source in sources.items()},
                 question,
@@ -118,17 +118,17 @@ def demo(
         if not result.complete:
             print_note("interrupted; the same command goes on")
             return 128 + result.signal
-        results.append(result.study)
-    report = write_report(results, out / "report.html", title="Six classifiers under attack")
+        studies.append(result.study)
+    report = write_report(studies, out / "report.html", title="Six classifiers under attack")
     if json:
-        print_json(summarise(results))
+        print_json(summarise(studies))
     else:
         print_line(f"\nreport: {report}  ({time.monotonic() - began:.0f} s)")
     return 0
 
 
 @dataclass(frozen=True)
-class Chapter:
+class DemoDataset:
     """One data set of the demo.
 
     Attributes:
@@ -167,7 +167,7 @@ ATTACKS_SHOWN = (
     "dual-apgd:steps=50",
 )
 CHAPTERS = (
-    Chapter(
+    DemoDataset(
         name="scenes",
         title="Scenes: an object before a background",
         train="scenes:size=32,count=2400",
@@ -180,7 +180,7 @@ CHAPTERS = (
         foreground="data",
         recipe=Recipe(epochs=10, batch=64, rate=2e-3, milestones=(8,), attack_steps=4),
     ),
-    Chapter(
+    DemoDataset(
         name="digits",
         title="Digits: ink and paper",
         train="digits",
@@ -197,7 +197,7 @@ CHAPTERS = (
 
 
 @dataclass(frozen=True)
-class DemoTask:
+class TrainingTask:
     """A model to be trained, as work for an executor.
 
     Attributes:
@@ -227,48 +227,50 @@ class DemoTask:
         """See `Work`: what is to be made."""
         return self.source
 
-    def run_task(self, progress: Callback | None = None) -> Path:
+    def run_task(self, progress: ProgressCallback | None = None) -> Path:
         """Train, or go on with it."""
         run_training(self.data, self.recipe, self.folder)
         return self.folder
 
 
-def train_model(lessons: Mapping[tuple[str, str], DemoTask], executor: Executor, notice: Callable[[str], None]) -> None:
+def train_models(
+    tasks: Mapping[tuple[str, str], TrainingTask], executor: Executor, notice: Callable[[str], None]
+) -> None:
     """Train the models, as many at once as the executor has room for.
 
     Raises:
         RuntimeError: a process ended again and again.
     """
-    longest_first = sorted(lessons.items(), key=lambda item: -len(item[1].data) * item[1].passes)
-    todo = deque(QueuedTask(" ".join(name), lesson) for name, lesson in longest_first)
-    notice(f"training, or taking as they are, {len(todo)} models: {', '.join(ticket.job for ticket in todo)}")
-    for ticket, result in run_queue(todo, executor, StopRequest()):
+    longest_first = sorted(tasks.items(), key=lambda item: -len(item[1].data) * item[1].passes)
+    todo = deque(QueuedTask(" ".join(name), task) for name, task in longest_first)
+    notice(f"training, or taking as they are, {len(todo)} models: {', '.join(queued.owner for queued in todo)}")
+    for queued, result in run_queue(todo, executor, StopRequest()):
         if isinstance(result, Exception):
             raise result
-        if result is None and ticket.given_up:
-            raise RuntimeError(f"{ticket.job}: its process ended again and again (killed, out of memory?)")
+        if result is None and queued.is_exhausted:
+            raise RuntimeError(f"{queued.owner}: its process ended again and again (killed, out of memory?)")
         if result is not None:
-            notice(f"trained: {ticket.job}")
+            notice(f"trained: {queued.owner}")
 
 
-def _executor(small: bool, progress: Callback | None = None) -> Executor:
+def _executor(small: bool, progress: ProgressCallback | None = None) -> Executor:
     """A process for each processor, six at most; little work is done in this one."""
     return Inline(progress) if small else Local(min(cpu_count(), len(CHAPTERS) * len(MODELS)))
 
 
-def _images(chapter: Chapter, part: str, *, small: bool) -> Dataset:
+def _images(chapter: DemoDataset, part: str, *, small: bool) -> Dataset:
     """The chapter's training or test images, with masks."""
     limit = chapter.limit if part == "train" else chapter.test
-    result = with_foreground(load_data(chapter.train, split=part, limit=limit), chapter.foreground)
-    return result.head({"train": 256, "test": 32}[part]) if small else result
+    images = with_foreground(load_data(chapter.train, split=part, limit=limit), chapter.foreground)
+    return images.head({"train": 256, "test": 32}[part]) if small else images
 
 
-def _lesson(chapter: Chapter, name: str, out: Path, *, small: bool, seed: int) -> DemoTask:
+def _training_task(chapter: DemoDataset, name: str, out: Path, *, small: bool, seed: int) -> TrainingTask:
     folder = out / chapter.name / name.lower()
-    return DemoTask(_images(chapter, "train", small=small), _recipe(chapter, name, small=small, seed=seed), folder)
+    return TrainingTask(_images(chapter, "train", small=small), _recipe(chapter, name, small=small, seed=seed), folder)
 
 
-def _recipe(chapter: Chapter, name: str, *, small: bool, seed: int) -> Recipe:
+def _recipe(chapter: DemoDataset, name: str, *, small: bool, seed: int) -> Recipe:
     objective = {"clean": "clean", "PGD-AT": "pgd-at", "AT-Dual": "at-dual"}[name]
     recipe = replace(chapter.recipe, seed=seed)
     if small:

@@ -6,14 +6,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_models
+from assay.cli.models import check_fit, parse_model
 from assay.cli.output import command_line, print_line, print_note, progress_printer
 from assay.diagnostics import Trail, load_trail
-from assay.diagnostics.context import Case
-from assay.diagnostics.registry import chosen
+from assay.diagnostics.context import DiagnosticContext
+from assay.diagnostics.registry import select_diagnostics
 from assay.models import load as load_model
 from assay.runs.diagnose import COMMAND, is_diagnosis
-from assay.runs.diagnose import diagnose as ask
+from assay.runs.diagnose import diagnose as run_diagnostics
 from assay.util.output_folder import check_claim, out_folder
 from assay.util.parse import parse_number
 from assay.util.validate import number, reject, whole
@@ -72,15 +72,15 @@ def diagnose(
     if len(model) == 1 and Path(model[0]).is_dir():
         trail = load_trail(model[0]).thinned(epochs)
     else:
-        models = {name: load_model(path) for name, path in map(parse_models, model)}
+        models = {name: load_model(path) for name, path in map(parse_model, model)}
         if len(models) < len(model):
             reject("model", "a name for each model, all different (NAME=SPEC)", model)
-    chosen(which, trail=trail is not None)  # a wrong name is said before images are read
+    select_diagnostics(which, trail=trail is not None)  # a wrong name is said before images are read
     test = load_data(data, split="test", limit=limit, seed=seed)
-    names = chosen(which, trail=trail is not None, masks=test.masks is not None)
+    names = select_diagnostics(which, trail=trail is not None, masks=test.masks is not None)
     for name, network in models.items():
         check_fit(name, network, test)
-    case = Case(
+    case = DiagnosticContext(
         trail,
         models,
         train=load_data(data, split="train", limit=train_limit, seed=seed),
@@ -100,12 +100,12 @@ def diagnose(
         "--out": out,
     }
     command = command_line("diagnose", model, flags)
-    subject = Path(model[0]).name if trail is not None else ", ".join(models)
-    result = ask(
+    label = Path(model[0]).name if trail is not None else ", ".join(models)
+    result = run_diagnostics(
         case,
         names,
         out,
-        title=f"Diagnosis of {subject}",
+        title=f"Diagnosis of {label}",
         command=command,
         notice=(lambda _: None) if quiet else print_note,
     )

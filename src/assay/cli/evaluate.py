@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from assay.attacks.plan import Planned
 from assay.cli.attack_options import plan_attacks
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_models, require_same
+from assay.cli.models import check_fit, parse_model, require_deterministic
 from assay.cli.output import print_note, progress_printer
-from assay.cli.results import is_refused, print_results
+from assay.cli.results import grade_exit_code, print_results
 from assay.core.combinators import unfold
 from assay.data import Dataset
 from assay.masks.sources import FOREGROUNDS, with_foreground
@@ -25,7 +25,7 @@ from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
 from assay.trust.grade import GRADES
 from assay.util.output_folder import out_folder
-from assay.util.progress import watched
+from assay.util.progress import show_progress
 from assay.util.validate import described, nearest, one_of, reject, whole
 
 
@@ -134,7 +134,7 @@ def evaluate(
     quiet
         No progress.
     """
-    _check_words(require, foreground, seed, workers)
+    _check_choices(require, foreground, seed, workers)
     settings = Settings(
         slots=slots,
         search=search,
@@ -157,19 +157,19 @@ def evaluate(
         background_curve=curve_background,
         foreground_curve=curve_foreground,
     )
-    loaded = _load_images(data, foreground, limit, seed, [*plans, *curves])
-    check_start(start, loaded)
-    sources = _sources_of(model, arch, defence, loaded)
+    dataset = _load_images(data, foreground, limit, seed, [*plans, *curves])
+    check_start(start, dataset)
+    sources = _sources_of(model, arch, defence, dataset)
     models = {name: source.load() for name, source in sources.items()}
-    odd = [check_fit(name, model, loaded, settings.device) for name, model in models.items()]
+    warnings = [check_fit(name, model, dataset, settings.device) for name, model in models.items()]
     for name, network in models.items():
-        require_same(sources[name], network)
-    print_note(f"data: {loaded.name or data}, {len(loaded)} images are attacked")
-    for sentence in filter(None, (_said_of_classes(loaded), *odd)):
+        require_deterministic(sources[name], network)
+    print_note(f"data: {dataset.name or data}, {len(dataset)} images are attacked")
+    for sentence in filter(None, (_single_class_note(dataset), *warnings)):
         print_note(sentence)
     question = Question(
-        title=title or f"{', '.join(models)} on {loaded.name or data}",
-        data=loaded,
+        title=title or f"{', '.join(models)} on {dataset.name or data}",
+        data=dataset,
         plans=plans,
         curve=curves,
         command=_command(
@@ -202,7 +202,7 @@ def evaluate(
             )
         ),
     )
-    with watched(quiet=quiet or json) as progress:
+    with show_progress(quiet=quiet or json) as progress:
         result = run_evaluation(
             models,
             question,
@@ -214,16 +214,16 @@ def evaluate(
             executor=Local(workers) if workers else None,
             check_progress=progress_printer(quiet or json),
         )
-    return print_results(result, json=json) or is_refused(result.grades, require)
+    return print_results(result, json=json) or grade_exit_code(result.grades, require)
 
 
 def _load_images(data: str, foreground: str, limit: int | None, seed: int, plans: Sequence[Planned]) -> Dataset:
     """The test images, with foreground masks if an attack needs them."""
     numbered = foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
-    loaded = load_data(data, split="test", limit=None if numbered else limit, seed=seed)
-    if any("mask" in stage.attack.needs for part in plans for stage in unfold(part.attack)):
-        loaded = with_foreground(loaded, foreground)
-    return loaded.head(limit, seed)
+    dataset = load_data(data, split="test", limit=None if numbered else limit, seed=seed)
+    if any("mask" in stage.attack.needs for planned in plans for stage in unfold(planned.attack)):
+        dataset = with_foreground(dataset, foreground)
+    return dataset.head(limit, seed)
 
 
 def _sources_of(specs: Sequence[str], arch: str | None, defence: str | None, data: Dataset) -> dict[str, ModelSource]:
@@ -231,14 +231,14 @@ def _sources_of(specs: Sequence[str], arch: str | None, defence: str | None, dat
     recipe = {"arch": arch, "channels": data.x.shape[1], "classes": len(data.classes), "size": data.x.shape[2]}
     sources: dict[str, ModelSource] = {}
     for spec in specs:
-        name, path = parse_models(spec)
+        name, path = parse_model(spec)
         if name in sources:
             reject("model", "a name for each model, all different (NAME=SPEC)", name)
         sources[name] = ModelSource(path, tuple(recipe.items()) if arch else (), defence)
     return sources
 
 
-def _check_words(require: str | None, foreground: str, seed: int, workers: int) -> None:
+def _check_choices(require: str | None, foreground: str, seed: int, workers: int) -> None:
     """Refuse words that would otherwise be looked at late, or only by some attacks."""
     if require is not None:
         one_of("require", require, GRADES)
@@ -256,7 +256,7 @@ def _check_words(require: str | None, foreground: str, seed: int, workers: int) 
     whole("workers", workers)
 
 
-def _said_of_classes(data: Dataset) -> str:
+def _single_class_note(data: Dataset) -> str:
     """A sentence where all images are of one class: untargeted attacks are easy to misread there."""
     there = data.y.unique()
     return "" if len(there) > 1 else f"data: all images are of one class, {data.classes[int(there[0])]!r}"
@@ -296,10 +296,10 @@ def _flags(*values: object) -> dict[str, object]:
 
 def _command(values: dict[str, object]) -> str:
     """The command that asks the question again."""
-    words = ["assay", "evaluate"]
+    arguments = ["assay", "evaluate"]
     for name, value in values.items():
         if value is None:
             continue
         for item in value if isinstance(value, list) else [value]:
-            words += [f"--{name}"] if item is True else [f"--{name}", str(item)]
-    return shlex.join(words)
+            arguments += [f"--{name}"] if item is True else [f"--{name}", str(item)]
+    return shlex.join(arguments)

@@ -64,8 +64,8 @@ def fit(
     quiet
         No progress.
     """
-    how = FITTINGS[one_of("defence", defence, tuple(FITTINGS))]
-    if how.attacked and (model is None or eps is None):
+    fitting = FITTINGS[one_of("defence", defence, tuple(FITTINGS))]
+    if fitting.attacked and (model is None or eps is None):
         reject("model" if model is None else "eps", f"one, as {defence} learns from adversarial images", None)
     try:
         radius = 0.0 if eps is None else parse_number(eps)
@@ -73,20 +73,20 @@ def fit(
         reject("eps", "a number or a fraction such as 8/255", eps)
     check_fitting(defence, epochs=epochs, refuse=refuse, seed=seed)
     check_claim(out_folder(out), COMMAND, FILES, is_fit)
-    loaded = load_data(data, split="train", limit=limit, seed=seed)
-    check_fitting(defence, data=loaded)
-    network = load_model(model) if how.attacked and model is not None else None
-    maker = make_attack(attack, eps=radius, norm=norm) if how.attacked else None
+    dataset = load_data(data, split="train", limit=limit, seed=seed)
+    check_fitting(defence, data=dataset)
+    network = load_model(model) if fitting.attacked and model is not None else None
+    inner_attack = make_attack(attack, eps=radius, norm=norm) if fitting.attacked else None
     path = fit_defence(
         defence,
-        loaded,
+        dataset,
         out,
         epochs=epochs,
         refuse=refuse,
         seed=seed,
         model=network,
-        attack=maker,
-        progress=None if quiet or json else tell,
+        attack=inner_attack,
+        progress=None if quiet or json else print_epoch,
     )
     if json:
         print_json({"defence": defence, "path": str(path)})
@@ -95,6 +95,6 @@ def fit(
     return 0
 
 
-def tell(done: int, of: int, loss: float) -> None:
+def print_epoch(done: int, of: int, loss: float) -> None:
     """One line an epoch."""
     print_note(f"epoch {done}/{of}  loss {loss:.4f}")

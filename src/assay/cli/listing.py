@@ -23,8 +23,8 @@ def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
         As Markdown tables.
     """
     one_of("kind", kind, (*KINDS, "all"))
-    everything = _catalogue()
-    chosen = {name: rows for name, rows in everything.items() if kind in (name, "all")}
+    catalogue = _catalogue()
+    chosen = {name: rows for name, rows in catalogue.items() if kind in (name, "all")}
     if json:
         print_json(chosen)
         return 0

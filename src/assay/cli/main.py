@@ -94,7 +94,7 @@ def program() -> NoReturn:
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (closed: assay ls >&-)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     code = main()
-    if not _is_read():
+    if not _has_reader():
         _drop_output()
     if "ray" in sys.modules:
         sys.stdout.flush()
@@ -112,15 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = _joined([word for word in words if word != "--debug"])
-    before = signal.signal(signal.SIGTERM, _terminated) if _is_default() else None
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = _join_negative_numbers([word for word in tokens if word != "--debug"])
+    previous_handler = signal.signal(signal.SIGTERM, _terminated) if _is_default() else None
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_warn, set())
-            code = app(words[0] if words else "")(
-                words, exit_on_error=False, print_error=False, result_action="return_value"
+            code = app(tokens[0] if tokens else "")(
+                tokens, exit_on_error=False, print_error=False, result_action="return_value"
             )
         return code if isinstance(code, int) else 0
     except Terminated:
@@ -134,17 +134,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return UNREAD
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and not _is_read():
+        if isinstance(error, BrokenPipeError) and not _has_reader():
             return UNREAD
         if debug:
             traceback.print_exc()
-        return _explain(error)
+        return _print_exception(error)
     finally:
-        if before is not None:  # a process that is ending anyway is not to be struck down by a second signal
-            signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments is None else before)
+        if previous_handler is not None:  # a process that is ending anyway is not to be struck down by a second signal
+            signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments is None else previous_handler)
 
 
-def _joined(words: Sequence[str]) -> list[str]:
+def _join_negative_numbers(words: Sequence[str]) -> list[str]:
     """The words, with a negative number joined to its flag: ``--eps -1/255`` is no flag without a value.
 
     Example:
@@ -174,7 +174,7 @@ def _is_default() -> bool:
     return here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def _is_read() -> bool:
+def _has_reader() -> bool:
     """Whether somebody still reads standard output (``assay ls | head`` ends early)."""
     try:
         poll = select.poll()
@@ -208,7 +208,7 @@ def _warn(
         print_note(text)
 
 
-def _explain(error: Exception) -> int:
+def _print_exception(error: Exception) -> int:
     """One sentence for what went wrong; 2 where the input was at fault."""
     from cyclopts import CycloptsError
 

@@ -18,7 +18,7 @@ _TRIED = 8
 """Images that a model is tried on: one that raises an error on some samples is no reason to refuse it."""
 
 
-def parse_models(spec: str) -> tuple[str, str]:
+def parse_model(spec: str) -> tuple[str, str]:
     """Name and spec of ``NAME=SPEC`` or ``SPEC``.
 
     Raises:
@@ -36,7 +36,7 @@ def parse_models(spec: str) -> tuple[str, str]:
     return file[: -len(ending)] or file, spec
 
 
-def require_same(source: ModelSource, model: nn.Module) -> None:
+def require_deterministic(source: ModelSource, model: nn.Module) -> None:
     """Refuse a factory that makes another model each time: no run of it could be gone on with, or checked.
 
     Raises:
@@ -78,10 +78,10 @@ def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -
     Raises:
         ValueError: the model does not take images of that shape, or has fewer classes than the labels.
     """
-    few = torch.linspace(0, len(data) - 1, min(_TRIED, len(data))).round().long()
-    x = data.images(few).to(device)
+    index = torch.linspace(0, len(data) - 1, min(_TRIED, len(data))).round().long()
+    x = data.images(index).to(device)
     convolution = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
-    own = "" if convolution is None else f", whose first convolution takes {convolution.in_channels} channels"
+    channel_hint = "" if convolution is None else f", whose first convolution takes {convolution.in_channels} channels"
     images = f"images of shape {tuple(x.shape[1:])} (channels, height, width)"
     try:
         with preserve_state(model.to(device)), torch.no_grad():
@@ -92,7 +92,7 @@ def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 250 else reason[:250].rpartition(" ")[0] + " …"
         raise ValueError(
-            f"model: expected one that takes {images} as --data has them, got {name}{own} "
+            f"model: expected one that takes {images} as --data has them, got {name}{channel_hint} "
             f"({type(error).__name__}: {reason})"
         ) from error
     if int(data.y.max()) >= logits.shape[1]:

@@ -3,9 +3,10 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assay.util.progress import StageCallback
 from assay.util.text import plain
 
 _LONGEST = 4000
@@ -46,19 +47,19 @@ def print_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    new = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for title in head:
-        new.add_column(title)
+        table.add_column(title)
     for row in rows:
-        new.add_row(*(Text(cell) for cell in row))
-    Console().print(new)
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
 
 
 def _clean(text: str) -> str:
     return "\n".join(plain(line, _LONGEST) if line.strip() else "" for line in text.split("\n"))
 
 
-def progress_printer(quiet: bool) -> Callable[[str, int, int], None]:
+def progress_printer(quiet: bool) -> StageCallback:
     """Progress on one line of a terminal: what is being done, how much of it is done, of how much."""
 
     def report(what: str, done: int, of: int) -> None:
@@ -69,13 +70,13 @@ def progress_printer(quiet: bool) -> Callable[[str, int, int], None]:
     return report
 
 
-def command_line(command: str, words: Sequence[str], flags: Mapping[str, Any]) -> str:
+def command_line(command: str, positional: Sequence[str], flags: Mapping[str, Any]) -> str:
     """The command that does the same again: flags that were not given (None) are left out, lists are repeated."""
     arguments = [
         word
         for flag, value in flags.items()
-        for one in (value if isinstance(value, list) else [value])
-        if one is not None
-        for word in ((flag,) if one is True else (flag, str(one)))
+        for item in (value if isinstance(value, list) else [value])
+        if item is not None
+        for word in ((flag,) if item is True else (flag, str(item)))
     ]
-    return shlex.join(["assay", command, *words, *arguments])
+    return shlex.join(["assay", command, *positional, *arguments])

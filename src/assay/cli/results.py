@@ -35,19 +35,19 @@ def print_errors(errors: int, first: str) -> int:
 def print_missing(result: Evaluation) -> int:
     """Say how many samples were not run; 1 where there are any, else 0."""
     outcomes = [cell.outcome for cell in result.study.cells]
-    begun = sum(int(((o.status == int(Status.NOT_RUN)) & (o.predicted_clean >= 0)).sum()) for o in outcomes)
-    missing = sum(outcome.count(Status.NOT_RUN) for outcome in outcomes) - begun
-    if begun:
+    not_attacked = sum(int(((o.status == int(Status.NOT_RUN)) & (o.predicted_clean >= 0)).sum()) for o in outcomes)
+    missing = sum(outcome.count(Status.NOT_RUN) for outcome in outcomes) - not_attacked
+    if not_attacked:
         print_note(
-            f"{begun} samples were not attacked and have no result: no adversarial image to start from was found (try "
-            "--start data), or --max-forwards does not pay for a first step"
+            f"{not_attacked} samples were not attacked and have no result: no adversarial image to start from was "
+            "found (try --start data), or --max-forwards does not pay for a first step"
         )
     if missing or not result.complete:
         print_note(f"{missing} samples were not run; the same command goes on")
-    return 1 if begun or missing or not result.complete else 0
+    return 1 if not_attacked or missing or not result.complete else 0
 
 
-def is_refused(grades: Mapping[str, str], require: str | None) -> int:
+def grade_exit_code(grades: Mapping[str, str], require: str | None) -> int:
     """3 where a grade is below the one that is required, else 0."""
     if require is None:
         return 0
@@ -65,7 +65,7 @@ def print_cells(result: Evaluation) -> None:
     for cell in result.study.cells:
         low, high = cell.outcome.interval()
         passes = (cell.outcome.forwards + cell.outcome.backwards).float().mean() if len(cell.outcome) else 0.0
-        checked = result.study.checked.get(cell.model)
+        checked = result.study.grades.get(cell.model)
         known = len(cell.outcome) - cell.outcome.unknown - cell.outcome.count(Status.NOT_RUN)
         numbers = [f"{100 * cell.outcome.robust_accuracy:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}"]
         clean = cell.outcome.clean_accuracy

@@ -8,16 +8,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.output import command_line, print_json, print_line, print_note, print_table, progress_printer
-from assay.cli.results import is_refused, print_errors
+from assay.cli.results import grade_exit_code, print_errors
 from assay.runs.executors import Executor, Inline, Local
 from assay.runs.settings import device_of
 from assay.study.dry_run import CellForecast, forecast
 from assay.study.parse import read_study, schema
-from assay.study.run import StudyRun, limit_images, refuse_code, run_study
+from assay.study.run import StudyResult, limit_images, refuse_code, run_study
 from assay.study.schema import Config
 from assay.study.smoke_config import shrink_study
 from assay.trust.grade import GRADES
-from assay.util.progress import Callback, watched
+from assay.util.progress import ProgressCallback, show_progress
 from assay.util.validate import one_of, reject, whole
 
 EXECUTORS = ("local", "ray")
@@ -101,7 +101,7 @@ def run(
     if plan or explain:
         return _show_plan(forecast(config, out, costs=plan, accept_stale=accept_stale, notice=print_note), costs=plan)
     if dry_run:
-        return _tried(config, quiet=quiet)
+        return _run_small(config, quiet=quiet)
     flags = {
         "--out": out,
         "--set": set_,
@@ -114,7 +114,7 @@ def run(
         "--address": address,
     }
     command = command_line("run", [str(study)], flags)
-    with watched(quiet=quiet or json) as progress:
+    with show_progress(quiet=quiet or json) as progress:
         result = run_study(
             config,
             out,
@@ -125,28 +125,28 @@ def run(
             accept_stale=accept_stale,
             check_progress=progress_printer(quiet or json),
         )
-    return _told(result, require, json=json)
+    return _report_result(result, require, json=json)
 
 
-def _told(result: StudyRun, require: str | None, *, json: bool) -> int:
+def _report_result(result: StudyResult, require: str | None, *, json: bool) -> int:
     """Say how a study ended; the exit code."""
     if json:
         print_json(result.summary)
-    if result.conducted.signal:
+    if result.session.signal:
         print_note("interrupted; the same command goes on")
-        return 128 + result.conducted.signal
+        return 128 + result.session.signal
     if not json:
         print_line(f"report: {result.report}")
-    for failure in result.conducted.failures:
+    for failure in result.session.failures:
         print_note(f"failed: {failure.label}: {failure.error}")
     for name in result.unanswered:
         print_note(f"failed: {name} (its section of the report says why); the same command tries it again")
-    errors = print_errors(result.conducted.errors, result.conducted.first_error)
-    return 1 if errors or result.failed else is_refused(result.conducted.grades, require)
+    errors = print_errors(result.session.errors, result.session.first_error)
+    return 1 if errors or result.failed else grade_exit_code(result.session.grades, require)
 
 
 def _executor(
-    kind: str, workers: int, threads: int | None, address: str | None, device: str, progress: Callback | None
+    kind: str, workers: int, threads: int | None, address: str | None, device: str, progress: ProgressCallback | None
 ) -> Executor:
     whole("workers", workers)
     if threads is not None:
@@ -160,21 +160,21 @@ def _executor(
     return Local(workers, threads) if workers else Inline(progress)
 
 
-def _tried(config: Config, *, quiet: bool) -> int:
+def _run_small(config: Config, *, quiet: bool) -> int:
     """The whole way on a few images, which leaves nothing."""
-    with tempfile.TemporaryDirectory() as folder, watched(quiet=quiet) as progress:
+    with tempfile.TemporaryDirectory() as folder, show_progress(quiet=quiet) as progress:
         result = run_study(
             shrink_study(config), folder, progress=progress, notice=(lambda _: None) if quiet else print_note
         )
-    if result.conducted.signal:
+    if result.session.signal:
         print_line("dry run: interrupted")
-        return 128 + result.conducted.signal
-    for failure in result.conducted.failures:
+        return 128 + result.session.signal
+    for failure in result.session.failures:
         print_note(f"failed: {failure.label}: {failure.error}")
     for name in result.raised:  # what has no answer on so few images may have one on more
         print_note(f"failed: {name}")
-    errors = print_errors(result.conducted.errors, result.conducted.first_error)
-    wrong = bool(errors or result.conducted.failures or result.raised)
+    errors = print_errors(result.session.errors, result.session.first_error)
+    wrong = bool(errors or result.session.failures or result.raised)
     print_line("dry run: " + ("something failed" if wrong else "everything works"))
     return 1 if wrong else 0
 
@@ -183,17 +183,17 @@ def _show_plan(cells: list[CellForecast], *, costs: bool) -> int:
     head = ("data", "model", "attack", "seed", "samples", "done", "state", *(("passes", "seconds") if costs else ()))
     rows = []
     for cell in cells:
-        text = (f"{cell.passes:.0f}", f"{cell.seconds:.0f}") if costs else ()
+        estimates = (f"{cell.passes:.0f}", f"{cell.seconds:.0f}") if costs else ()
         rows.append(
             (
-                cell.words.data,
-                cell.words.model,
-                cell.words.attack,
-                str(cell.words.seed),
+                cell.names.data,
+                cell.names.model,
+                cell.names.attack,
+                str(cell.names.seed),
                 str(cell.n),
                 str(cell.done),
                 cell.state,
-                *text,
+                *estimates,
             )
         )
     print_table(rows, head)

@@ -36,7 +36,7 @@ def status(run: Path, /, *, json: bool = False) -> int:
                 "held by": result.holder,
                 "finished": result.finished,
                 "cells": [
-                    {**vars(cell.words), "n": cell.n, "done": cell.done, "counts": cell.counts, "seconds": cell.seconds}
+                    {**vars(cell.names), "n": cell.n, "done": cell.done, "counts": cell.counts, "seconds": cell.seconds}
                     for cell in result.cells
                 ],
                 "events": [{"at": at, "text": text} for at, text in result.events],
@@ -45,14 +45,14 @@ def status(run: Path, /, *, json: bool = False) -> int:
         return 0
     rows = []
     for cell in result.cells:
-        survived, words = cell.counts.get("survived", 0), cell.words
+        survived, names = cell.counts.get("survived", 0), cell.names
         robust = f"{100 * survived / cell.done:.1f} %" if cell.done else "–"
         rows.append(
             (
-                words.data,
-                words.model,
-                words.attack,
-                str(words.seed),
+                names.data,
+                names.model,
+                names.attack,
+                str(names.seed),
                 f"{cell.done}/{cell.n}",
                 robust,
                 f"{cell.seconds:.1f}",
@@ -103,11 +103,11 @@ def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: 
         f"{result.files} files as they were written; {result.measured} adversarial images measured anew, "
         f"{result.flipped} of them on the boundary"
     )
-    left = f"; {_things(len(result.skipped))} could not be checked (told above)" if result.skipped else ""
+    skipped_note = f"; {_things(len(result.skipped))} could not be checked (told above)" if result.skipped else ""
     print_line(
-        f"nothing is wrong{' in what was checked' if left else ''}{left}"
+        f"nothing is wrong{' in what was checked' if skipped_note else ''}{skipped_note}"
         if not result.faults
-        else f"{_things(len(result.faults))} wrong{left}"
+        else f"{_things(len(result.faults))} wrong{skipped_note}"
     )
     return 3 if result.faults else 0
 
@@ -185,11 +185,11 @@ def export(run: Path, /, *, to: str = "card", model: str | None = None, experime
     """
     one_of("to", to, FORMS)
     with Ledger(run) as ledger:
-        lines = [summarise(study) for study in studies_of(run, ledger)]
+        summaries = [summarise(study) for study in studies_of(run, ledger)]
     if to == "mlflow":
-        print_line(f"logged to MLflow: {to_mlflow(run, lines, experiment)} runs")
+        print_line(f"logged to MLflow: {to_mlflow(run, summaries, experiment)} runs")
         return 0
-    for path in write_cards(run, lines, model):
+    for path in write_cards(run, summaries, model):
         print_line(f"card: {path}")
     return 0
 

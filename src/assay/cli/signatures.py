@@ -10,13 +10,13 @@ from torch import nn
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_models
+from assay.cli.models import check_fit, parse_model
 from assay.cli.output import command_line, print_json, print_line, print_note, progress_printer
 from assay.core.combinators import unfold
-from assay.data.decode import stacked
+from assay.data.decode import decode_images
 from assay.models import load as load_model
 from assay.runs.settings import device_of
-from assay.runs.signatures import COMMAND, Held, SignatureTask, is_signatures, learn_signatures
+from assay.runs.signatures import COMMAND, HeldOutSet, SignatureConfig, is_signatures, learn_signatures
 from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
 from assay.signatures.networks import layer_of
 from assay.util.output_folder import check_claim, out_folder
@@ -123,30 +123,30 @@ def signatures(
     plan = Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer, seed=seed)
     number("refused", refused, least=0, most=0.5)
     check_claim(out_folder(out), COMMAND, (), is_signatures)
-    victims = {name: load_model(path) for name, path in map(parse_models, victim)}
+    victims = {name: load_model(path) for name, path in map(parse_model, victim)}
     if len(victims) < len(victim):
         reject("victim", "a name for each model, all different (NAME=SPEC)", victim)
     with name_argument("extractor", inner="model"):
-        features = list(victims.values())[-1] if extractor is None else load_model(extractor)
-    _check_layer(features, plan, scenarios)
+        extractor_network = list(victims.values())[-1] if extractor is None else load_model(extractor)
+    _check_layer(extractor_network, plan, scenarios)
     train = load_data(data, split="train", limit=limit, seed=seed)
     test = load_data(data, split="test", limit=test_limit, seed=seed)
     for name, network in victims.items():
         check_fit(name, network, train)
     size = min(train.x.shape[2:])
-    learned, held = settings(size, grid, names), []
+    trained_settings, held_out = settings(size, grid, names), []
     if unseen_eps is not None:
         other = Grid(eps=_numbers("unseen-eps", unseen_eps), sides=grid.sides, steps=steps)
         bounded = tuple(name for name in names if name in ("pgd", "cw-linf", "patch"))
         if not bounded:
             reject("unseen-eps", "pgd, cw-linf or patch among the kinds, which have a budget", kinds)
-        held.append(Held(f"Budgets it has not seen, {unseen_eps}", victims, settings(size, other, bounded)))
+        held_out.append(HeldOutSet(f"Budgets it has not seen, {unseen_eps}", victims, settings(size, other, bounded)))
     if unseen_victim is not None:
-        name, path = parse_models(unseen_victim)
+        name, path = parse_model(unseen_victim)
         with name_argument("unseen-victim", inner="model"):
             unseen = load_model(path)
         check_fit(name, unseen, train)
-        held.append(Held(f"A victim it has not seen, {name}", {name: unseen}, learned))
+        held_out.append(HeldOutSet(f"A victim it has not seen, {name}", {name: unseen}, trained_settings))
     for spec in unseen_attack or []:
         kind = spec.partition(":")[0]
         if kind in names:
@@ -154,19 +154,19 @@ def signatures(
         attack = make_attack(spec, eps=grid.eps[-1])
         if any("mask" in stage.attack.needs for stage in unfold(attack)):
             reject("unseen-attack", "an attack that needs no foreground masks", spec)
-        held.append(Held(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
+        held_out.append(HeldOutSet(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
     first, last = next(iter(victims)), list(victims)[-1]
-    words = f"{last}, trained on such images" if extractor is None else extractor
-    lesson = SignatureTask(
+    extractor_name = f"{last}, trained on such images" if extractor is None else extractor
+    config = SignatureConfig(
         victims,
         train,
         test,
-        learned,
-        helpers=Helpers(victims[first], features),
-        extractor=f"{words}, convolution {layer}",
+        trained_settings,
+        helpers=Helpers(victims[first], extractor_network),
+        extractor=f"{extractor_name}, convolution {layer}",
         plan=plan,
         columns=scenarios,
-        held=held,
+        held_out=held_out,
         refused=refused,
         seed=seed,
         device=device_of(device),
@@ -198,7 +198,7 @@ def signatures(
         "--out": out,
     }
     page = learn_signatures(
-        lesson,
+        config,
         out,
         command=command_line("signatures", victim, flags),
         notice=(lambda _: None) if quiet else print_note,
@@ -238,10 +238,12 @@ def identify(
         if not path.is_file():
             raise FileNotFoundError(f"image: expected an image file, but there is none at {path}")
         mode = "rgb" if identifier.shape[0] == 3 else "l"
-        x = stacked([(path.name, path)], 1, mode=mode, limit=_LARGEST).float() / 255
+        x = decode_images([(path.name, path)], 1, mode=mode, limit=_LARGEST).float() / 255
         if x.shape[-2:] != (height, width):
-            wanted, got = (f"{w}×{h} pixels" for h, w in ((height, width), tuple(x.shape[-2:])))
-            reject("image", f"{wanted}, as was learned (resizing would change a perturbation)", f"{got} in {path.name}")
+            expected, got = (f"{w}×{h} pixels" for h, w in ((height, width), tuple(x.shape[-2:])))
+            reject(
+                "image", f"{expected}, as was learned (resizing would change a perturbation)", f"{got} in {path.name}"
+            )
         results.append(identifier(x)[0])
         if path.suffix.lower() in (".jpg", ".jpeg"):
             print_note(f"{path.name}: JPEG changes perturbations; the answer is about what is left of one")

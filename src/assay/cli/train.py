@@ -132,12 +132,12 @@ def train(
         No progress.
     """
     require_accelerate()
-    kept = _kept_epochs(trail, epochs)
+    trail_epochs = _kept_epochs(trail, epochs)
     check_claim(out_folder(out), COMMAND, FILES, is_training)
-    arguments = {"attack": attack, "attack_steps": attack_steps, "eps_background": eps_background}
+    options = {"attack": attack, "attack_steps": attack_steps, "eps_background": eps_background}
     if not validate and stored is None:  # which read a budget, too
-        arguments |= {"eps": eps, "norm": norm}
-    check_options(objective, {name for name, value in arguments.items() if value is not None}, attack)
+        options |= {"eps": eps, "norm": norm}
+    check_options(objective, {name for name, value in options.items() if value is not None}, attack)
     recipe = Recipe(
         arch=arch,
         normalize=normalize,
@@ -164,24 +164,30 @@ def train(
         seed=seed,
     )
     recipe.require_milestones()
-    loaded = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
-    fooling = None if stored is None else _stored_attack(recipe, stored_attack)
-    if "mask" in recipe.needs or (fooling is not None and "mask" in needs_of(fooling)):
-        loaded = with_foreground(loaded, foreground)
-    loaded = loaded.head(limit, seed)
-    if stored is not None and fooling is not None:
+    dataset = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
+    attack_for_stored = None if stored is None else _stored_attack(recipe, stored_attack)
+    if "mask" in recipe.needs or (attack_for_stored is not None and "mask" in needs_of(attack_for_stored)):
+        dataset = with_foreground(dataset, foreground)
+    dataset = dataset.head(limit, seed)
+    if stored is not None and attack_for_stored is not None:
         with name_argument("stored", inner="model"):
             network = load_model(stored)
-        loaded = with_stored(loaded, network, fooling, seed=recipe.seed)
-    before, ran = (out / "model.safetensors").is_file(), list[Epoch]()
+        dataset = with_stored(dataset, network, attack_for_stored, seed=recipe.seed)
+    was_trained, epochs_run = (out / "model.safetensors").is_file(), list[Epoch]()
     with _bar(quiet or json) as live:
         result = run_training(
-            loaded, recipe, out, trail=kept, track=tuple(track or ()), progress=_teller(ran, quiet or json), live=live
+            dataset,
+            recipe,
+            out,
+            trail=trail_epochs,
+            track=tuple(track or ()),
+            progress=_epoch_callback(epochs_run, quiet or json),
+            live=live,
         )
     if json:
         print_json([vars(epoch) for epoch in result.history])
     else:
-        _show(result, finished=before and not ran)
+        _show(result, finished=was_trained and not epochs_run)
     return 0
 
 
@@ -192,13 +198,13 @@ def _stored_attack(recipe: Recipe, spec: str) -> AnyAttack:
     return make_attack(spec, eps=recipe.eps, norm=recipe.norm, eps_background=recipe.eps_background)
 
 
-def _teller(ran: list[Epoch], silent: bool) -> Callable[[Epoch], None]:
+def _epoch_callback(ran: list[Epoch], silent: bool) -> Callable[[Epoch], None]:
     """A callback that collects the epochs of this call, and tells each."""
 
     def report(epoch: Epoch) -> None:
         ran.append(epoch)
         if not silent:
-            tell(epoch)
+            print_epoch(epoch)
 
     return report
 
@@ -212,13 +218,14 @@ def _show(result: Trained, *, finished: bool) -> None:
     print_line(f"model: {result.path}")
 
 
-def tell(epoch: Epoch) -> None:
+def print_epoch(epoch: Epoch) -> None:
     """One line an epoch."""
-    held = "" if epoch.clean is None else f"held out {100 * epoch.clean:.1f} %"
-    held += "" if epoch.robust is None else f", {100 * epoch.robust:.1f} % under PGD-10"
+    held_out_text = "" if epoch.clean is None else f"held out {100 * epoch.clean:.1f} %"
+    held_out_text += "" if epoch.robust is None else f", {100 * epoch.robust:.1f} % under PGD-10"
     print_note(
         f"epoch {epoch.epoch}/{epoch.epochs}  loss {epoch.loss:.4f}  training accuracy {100 * epoch.accuracy:.1f} %  "
-        f"{held}{'  ' if held else ''}rate {epoch.rate:g}  {epoch.passes:.0f} passes/s  {epoch.seconds:.1f} s"
+        f"{held_out_text}{'  ' if held_out_text else ''}rate {epoch.rate:g}  "
+        f"{epoch.passes:.0f} passes/s  {epoch.seconds:.1f} s"
     )
     if epoch.note:
         print_note(epoch.note)
@@ -233,12 +240,12 @@ def _bar(silent: bool) -> Iterator[Callable[[Moment], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    words = "loss {task.fields[loss]:.3f}  {task.fields[right]:.1f} %  {task.fields[speed]:.0f} passes/s"
+    columns_text = "loss {task.fields[loss]:.3f}  {task.fields[right]:.1f} %  {task.fields[speed]:.0f} passes/s"
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(words),
+        TextColumn(columns_text),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -269,11 +276,11 @@ def _kept_epochs(trail: str, epochs: int) -> tuple[int, ...]:
     """The epochs whose weights are kept."""
     if trail == "all":
         return tuple(range(whole("epochs", epochs) + 1))
-    kept = _epochs("trail", trail)
-    wrong = [epoch for epoch in kept if not 0 <= epoch <= whole("epochs", epochs)]
+    chosen = _epochs("trail", trail)
+    wrong = [epoch for epoch in chosen if not 0 <= epoch <= whole("epochs", epochs)]
     if wrong:
         reject("trail", f"epochs from 0 to {epochs} (--epochs), or all", described(", ".join(map(str, wrong))))
-    return kept
+    return chosen
 
 
 def _epochs(name: str, text: str) -> tuple[int, ...]:

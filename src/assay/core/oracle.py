@@ -216,8 +216,8 @@ class Oracle:
             Logits, ``(b, m, k)``; zero for candidates that were not asked about.
         """
         wide = x.shape[1]
-        wanted = torch.arange(wide, device=x.device)[None] < count[:, None]
-        row, place = wanted.nonzero(as_tuple=True)
+        is_requested = torch.arange(wide, device=x.device)[None] < count[:, None]
+        row, place = is_requested.nonzero(as_tuple=True)
         flat, parts = x[row, place], []
         forwards, backwards, nonfinite = self.forwards, self.backwards, self.nonfinite
         for at in torch.arange(len(row), device=x.device).split(_CHUNK):
@@ -228,10 +228,10 @@ class Oracle:
         self.bind(forwards + count * self.draws, backwards, nonfinite)
         if not parts:
             return x.new_zeros(len(x), wide, rows.reference.shape[1] if rows.reference is not None else 2)
-        result = torch.cat(parts)
-        logits = result.new_zeros(len(x), wide, result.shape[1])
-        logits[row, place] = result
-        bad = torch.zeros_like(count).index_add(0, row, (~result.isfinite().all(1)).long()) > 0
+        flat_logits = torch.cat(parts)
+        logits = flat_logits.new_zeros(len(x), wide, flat_logits.shape[1])
+        logits[row, place] = flat_logits
+        bad = torch.zeros_like(count).index_add(0, row, (~flat_logits.isfinite().all(1)).long()) > 0
         self.nonfinite = nonfinite | bad
         return logits
 

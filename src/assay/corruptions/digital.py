@@ -55,7 +55,7 @@ def elastic(x: Image, draws: Draws, strength: float, sigma: float, reach: float,
         shear: most that the three points of the affine map move.
     """
     height, width = x.shape[:2]
-    new = x
+    warped = x
     if shear:
         centre, arm = np.array([height, width]) // 2, min(height, width) // 3
         before = np.array([centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm], dtype=np.float64)
@@ -63,8 +63,8 @@ def elastic(x: Image, draws: Draws, strength: float, sigma: float, reach: float,
         # points are (x, y); output pixels are looked up in the input through the inverse map
         matrix = np.linalg.solve(np.c_[after, np.ones(3)], before).T
         columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-        result = matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
-        new = _sampled(new, result[1].reshape(height, width), result[0].reshape(height, width), "mirror")
+        source = matrix @ np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
+        warped = _sampled(warped, source[1].reshape(height, width), source[0].reshape(height, width), "mirror")
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     fields = [
         smooth(
@@ -73,7 +73,7 @@ def elastic(x: Image, draws: Draws, strength: float, sigma: float, reach: float,
         * strength
         for _ in range(2)
     ]
-    return _sampled(new, rows + fields[1], columns + fields[0], "reflect")
+    return _sampled(warped, rows + fields[1], columns + fields[0], "reflect")
 
 
 def _sampled(x: Image, rows: np.ndarray, columns: np.ndarray, mode: str) -> Image:

@@ -31,13 +31,13 @@ def motion(x: Image, radius: int, sigma: float, angle: float) -> Image:
     weights /= weights.sum()
     down, right = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     height, across = x.shape[:2]
-    new = np.zeros_like(x)
+    blurred = np.zeros_like(x)
     for i in range(width):
         dy, dx = -math.ceil(i * down - 0.5), -math.ceil(i * right - 0.5)
         rows = np.clip(np.arange(height) - dy, 0, height - 1)
         columns = np.clip(np.arange(across) - dx, 0, across - 1)
-        new += weights[i] * x[np.ix_(rows, columns)]
-    return new
+        blurred += weights[i] * x[np.ix_(rows, columns)]
+    return blurred
 
 
 def zoomed(x: Image, factor: float) -> Image:
@@ -48,9 +48,9 @@ def zoomed(x: Image, factor: float) -> Image:
     part = x[top : top + rows, left : left + columns]
     large = ndimage.zoom(part, (factor, factor) + (1,) * (x.ndim - 2), order=1)
     top, left = max((large.shape[0] - height) // 2, 0), max((large.shape[1] - width) // 2, 0)
-    new: Image = large[top : top + height, left : left + width]
-    short = [(0, max(n - m, 0)) for n, m in zip(x.shape[:2], new.shape[:2], strict=True)]
-    return np.pad(new, short + [(0, 0)] * (x.ndim - 2), mode="edge")
+    cropped: Image = large[top : top + height, left : left + width]
+    short = [(0, max(n - m, 0)) for n, m in zip(x.shape[:2], cropped.shape[:2], strict=True)]
+    return np.pad(cropped, short + [(0, 0)] * (x.ndim - 2), mode="edge")
 
 
 def grey(x: Image) -> Image:
@@ -60,8 +60,8 @@ def grey(x: Image) -> Image:
 
 def tinted(x: Image, colour: tuple[float, float, float]) -> Image:
     """A colour in as many channels as the image has."""
-    result = np.array(colour)
-    return result if x.shape[2] == 3 else np.array([result @ GREY])
+    tint = np.array(colour)
+    return tint if x.shape[2] == 3 else np.array([tint @ GREY])
 
 
 def with_hsv(x: Image, saturation: tuple[float, float] = (1.0, 0.0), value: float = 0.0) -> Image:
@@ -72,11 +72,11 @@ def with_hsv(x: Image, saturation: tuple[float, float] = (1.0, 0.0), value: floa
     if x.shape[2] != 3:
         return np.clip(x + value, 0, 1)
     old = np.divide(span, top, out=np.zeros_like(span), where=top > 0)
-    new = np.clip(saturation[0] * old + saturation[1], 0, 1)
+    new_saturation = np.clip(saturation[0] * old + saturation[1], 0, 1)
     # a colour is bright·(1 − s·u), u = (max − c)/span in [0, 1]; of a grey pixel the hue counts as red
     red = np.broadcast_to(np.array([0.0, 1.0, 1.0]), x.shape)
     away = np.divide(top - x, span, out=red.copy(), where=span > 0)
-    return np.asarray(bright * (1 - new * away))
+    return np.asarray(bright * (1 - new_saturation * away))
 
 
 def edges(x: NDArray[np.uint8], low: float, high: float) -> NDArray[np.bool_]:
@@ -102,8 +102,8 @@ def edges(x: NDArray[np.uint8], low: float, high: float) -> NDArray[np.bool_]:
     strong = np.zeros(count + 1, dtype=bool)
     strong[np.unique(labels[crest & (size > high)])] = True
     strong[0] = False
-    result: NDArray[np.bool_] = strong[labels]
-    return result
+    is_edge: NDArray[np.bool_] = strong[labels]
+    return is_edge
 
 
 def equalised(x: NDArray[np.uint8]) -> NDArray[np.uint8]:

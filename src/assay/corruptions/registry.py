@@ -175,13 +175,13 @@ def corrupt(
     chosen = CORRUPTIONS[name]
     if table == "auto":
         table = "imagenet" if min(x.shape[2:]) >= 64 else "cifar"
-    arguments = (chosen.imagenet if table == "imagenet" else chosen.cifar)[severity - 1]
-    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+    parameters = (chosen.imagenet if table == "imagenet" else chosen.cifar)[severity - 1]
+    parameters = parameters if isinstance(parameters, tuple) else (parameters,)
     keys = content_keys(x.detach().cpu(), torch.zeros(len(x), dtype=torch.int64)) if ids is None else ids
     images = x.detach().cpu().permute(0, 2, 3, 1).double().numpy()
-    new = np.empty_like(images)
+    corrupted = np.empty_like(images)
     for row, key in enumerate(keys.tolist()):
         draws = np.random.default_rng([seed, key & 0xFFFF_FFFF_FFFF_FFFF, zlib.crc32(name.encode()), severity])
-        new[row] = np.clip(chosen.change(images[row], draws, *arguments), 0, 1)
-    eight: Tensor = (torch.from_numpy(new) * 255 + 1e-6).floor() / 255
+        corrupted[row] = np.clip(chosen.change(images[row], draws, *parameters), 0, 1)
+    eight: Tensor = (torch.from_numpy(corrupted) * 255 + 1e-6).floor() / 255
     return eight.permute(0, 3, 1, 2).to(x)

@@ -57,7 +57,7 @@ class Damage:
     @property
     def errors(self) -> dict[str, float]:
         """By corruption, the mean error over the severities."""
-        return {name: 1 - sum(result) / len(result) for name, result in self.accuracy.items()}
+        return {name: 1 - sum(accuracies) / len(accuracies) for name, accuracies in self.accuracy.items()}
 
     @property
     def mean_accuracy(self) -> float:
@@ -120,8 +120,8 @@ def measure(
                 atomic_write(Path(out), json.dumps({"identity": identity, "accuracy": known}, indent=1))
         if progress is not None:
             progress(name, severity, known[key])
-    table_of = {name: tuple(known[f"{name}/{s}"] for s in SEVERITIES) for name in chosen}
-    return Damage(known["clean/0"], MappingProxyType(table_of), len(data))
+    accuracies = {name: tuple(known[f"{name}/{s}"] for s in SEVERITIES) for name in chosen}
+    return Damage(known["clean/0"], MappingProxyType(accuracies), len(data))
 
 
 def corruption_errors(
@@ -144,13 +144,13 @@ def corruption_errors(
     missing = [name for name in _scored(damage.errors) if name not in baseline]
     if missing:
         reject("baseline", "an error for " + ", ".join(missing), sorted(baseline))
-    results = {name: error / max(baseline[name], 1e-12) for name, error in damage.errors.items() if name in baseline}
-    scored = _scored(results)
-    results["mCE"] = sum(scored.values()) / max(len(scored), 1)
+    relative = {name: error / max(baseline[name], 1e-12) for name, error in damage.errors.items() if name in baseline}
+    scored = _scored(relative)
+    relative["mCE"] = sum(scored.values()) / max(len(scored), 1)
     if clean is not None:
         beyond = [(damage.errors[n] - (1 - damage.clean)) / max(baseline[n] - clean, 1e-12) for n in scored]
-        results["relative mCE"] = sum(beyond) / max(len(beyond), 1)
-    return results
+        relative["relative mCE"] = sum(beyond) / max(len(beyond), 1)
+    return relative
 
 
 def _scored(errors: Mapping[str, float]) -> dict[str, float]:

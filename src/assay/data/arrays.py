@@ -36,15 +36,15 @@ def pixels(array: NDArray[Any], name: str, layout: str = "auto") -> Tensor:
     """
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         reject(name, "pixels as uint8 or as float in [0, 1]", described(f"dtype {array.dtype}"))
-    result = _layout(array, name) if layout == "auto" else layout
-    if array.ndim != len(result):
-        reject(name, f"{len(result)} axes for the layout {result!r}", described(f"shape {array.shape}"))
-    if result == "nhw":
+    axes = _layout(array, name) if layout == "auto" else layout
+    if array.ndim != len(axes):
+        reject(name, f"{len(axes)} axes for the layout {axes!r}", described(f"shape {array.shape}"))
+    if axes == "nhw":
         array = array[:, None]
-    elif result == "nhwc":
+    elif axes == "nhwc":
         array = array.transpose(0, 3, 1, 2)
-    kept = np.uint8 if array.dtype == np.uint8 else np.float32
-    return torch.from_numpy(_owned(array, kept))
+    dtype = np.uint8 if array.dtype == np.uint8 else np.float32
+    return torch.from_numpy(_contiguous(array, dtype))
 
 
 def check_range(x: Tensor, name: str) -> None:
@@ -101,7 +101,7 @@ def labels(array: NDArray[Any], name: str) -> Tensor:
         reject(name, f"labels as integers of shape (n,){hint}", described(f"{array.dtype} of shape {array.shape}"))
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         reject(name, "labels that fit into 64 bits with a sign", described(f"{array.max()}"))
-    return torch.from_numpy(_owned(array, np.int64))
+    return torch.from_numpy(_contiguous(array, np.int64))
 
 
 def foreground(array: NDArray[Any], name: str) -> Tensor:
@@ -128,7 +128,7 @@ def foreground(array: NDArray[Any], name: str) -> Tensor:
     if array.ndim != 3 or array.dtype.kind not in "biuf":
         expected = "masks of shape (n, h, w), (n, 1, h, w) or (n, h, w, 1)"
         reject(name, expected, described(f"{array.dtype} of shape {array.shape}"))
-    return torch.from_numpy(_owned(binary(array, name)[:, None], np.bool_))
+    return torch.from_numpy(_contiguous(binary(array, name)[:, None], np.bool_))
 
 
 def binary(array: NDArray[Any], name: str) -> NDArray[np.bool_]:
@@ -187,7 +187,7 @@ def _layout(array: NDArray[Any], name: str) -> str:
     return "nchw" if first else "nhwc"
 
 
-def _owned(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+def _contiguous(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """Contiguous, writable, native byte order."""
     result = np.ascontiguousarray(array, dtype=np.dtype(dtype))
     return result if result.flags.writeable else result.copy()

@@ -59,18 +59,18 @@ def load(request: Request) -> Dataset:
     if request.split not in ("train", "test"):
         reject("split", "'train' or 'test' for CIFAR", request.split)
     kind = request.choice("labels", "fine", ("fine", "coarse"))
-    root, form = _located(request.place())
+    root, form = _find_root(request.place())
     if "labels" in request.options and form.name == "cifar10":
         reject("option labels", "no such option for CIFAR-10, which has one kind of label", kind)
     read = _read_binary if form.header else _read_pickled
-    parts = [read(_present(root / name), form, kind) for name in form.batches[request.split]]
+    parts = [read(_require_file(root / name), form, kind) for name in form.batches[request.split]]
     x = np.concatenate([part[0] for part in parts]).reshape(-1, 3, 32, 32)
     y = np.concatenate([part[1] for part in parts])
-    classes = _classes(_present(root / form.classes.format(labels=kind)), form, kind)
+    classes = _classes(_require_file(root / form.classes.format(labels=kind)), form, kind)
     return Dataset(pixels(x, "cifar", "nchw"), labels(y, "cifar"), classes, name=form.name)
 
 
-def _located(path: Path) -> tuple[Path, _Form]:
+def _find_root(path: Path) -> tuple[Path, _Form]:
     for root in (path, *(path / name for name in _FOLDERS)):
         for form in _FORMS:
             if any((root / name).is_file() for names in form.batches.values() for name in names):
@@ -78,7 +78,7 @@ def _located(path: Path) -> tuple[Path, _Form]:
     return reject("cifar path", "a folder with data_batch_1 … or train and test, or their .bin", str(path))
 
 
-def _present(path: Path) -> Path:
+def _require_file(path: Path) -> Path:
     if not path.is_file():
         reject("cifar", f"a file {path.name!r} in {str(path.parent)!r}", described("none"))
     if path.stat().st_size > _MOST:
@@ -97,7 +97,7 @@ def _read_binary(path: Path, form: _Form, kind: str) -> tuple[NDArray[Any], NDAr
 
 
 def _read_pickled(path: Path, form: _Form, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    batch = unpickled(path)
+    batch = read_pickle(path)
     x = batch.get("data")
     if not isinstance(x, _Array):
         reject(f"cifar {path}", "an array 'data'", described(f"{type(x).__name__}"))
@@ -115,13 +115,13 @@ def _classes(path: Path, form: _Form, kind: str) -> tuple[str, ...]:
     if form.header:
         return read_lines(path)
     key = "label_names" if form.name == "cifar10" else f"{kind}_label_names"
-    names = unpickled(path).get(key)
+    names = read_pickle(path).get(key)
     if not isinstance(names, list):
         reject(f"cifar {path}", f"a list {key!r}", names)
     return tuple(_text(name) for name in names)
 
 
-def unpickled(path: Path) -> dict[str, Any]:
+def read_pickle(path: Path) -> dict[str, Any]:
     """Read a pickled dictionary of numbers, text, lists and arrays, and nothing else.
 
     Args:

@@ -183,15 +183,15 @@ class Dataset:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of pixels, labels, class names and masks, with their dtypes and shapes; not of the name."""
-        result = hashlib.sha256(json.dumps(list(self.classes)).encode())
+        hasher = hashlib.sha256(json.dumps(list(self.classes)).encode())
         for part in (self.x, self.y, self.masks):
             if part is None:
-                result.update(b"none;")
+                hasher.update(b"none;")
                 continue
             array = np.ascontiguousarray(part.detach().cpu().numpy())
-            result.update(f"{array.dtype.str} {array.shape};".encode())
-            result.update(array.reshape(-1).view(np.uint8).data)
-        return result.hexdigest()
+            hasher.update(f"{array.dtype.str} {array.shape};".encode())
+            hasher.update(array.reshape(-1).view(np.uint8).data)
+        return hasher.hexdigest()
 
     def _labels(self) -> NDArray[np.int64]:
         result: NDArray[np.int64] = self.y.cpu().numpy()

@@ -27,7 +27,7 @@ _COLOUR = ("RGB", "P", "CMYK", "YCbCr", "RGBX")
 _CLEAR = ("RGBA", "LA", "PA")
 
 
-def stacked(
+def decode_images(
     items: Iterable[tuple[str, Encoded | Image.Image]],
     count: int,
     *,
@@ -51,22 +51,22 @@ def stacked(
     Raises:
         ValueError: an image that cannot be read, is partly transparent, or differs in size; or too many of them.
     """
-    results: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.uint8]] = []
     if size is not None:  # before anything is resized to it
         _check_pixels(count, size[0] * size[1] * (3 if mode == "rgb" else 1), limit)
     for name, data in items:
-        image = picture(data, name, mode=mode, size=size)
-        if not results:
+        image = decode_image(data, name, mode=mode, size=size)
+        if not images:
             _check_pixels(count, image.size, limit)
-        if results and image.shape[:2] != results[0].shape[:2]:
-            first, here = (f"{a.shape[0]}×{a.shape[1]}" for a in (results[0], image))
+        if images and image.shape[:2] != images[0].shape[:2]:
+            first, here = (f"{a.shape[0]}×{a.shape[1]}" for a in (images[0], image))
             reject(f"image {name}", f"one size for all, {first} as the first (or ?size= to resize)", described(here))
-        results.append(image)
-    if not results:
+        images.append(image)
+    if not images:
         reject("images", "at least one image", described("none"))
-    channels = 3 if any(image.ndim == 3 for image in results) else 1
-    out = np.empty((len(results), channels, *results[0].shape[:2]), np.uint8)
-    for row, image in zip(out, results, strict=True):
+    channels = 3 if any(image.ndim == 3 for image in images) else 1
+    out = np.empty((len(images), channels, *images[0].shape[:2]), np.uint8)
+    for row, image in zip(out, images, strict=True):
         row[:] = image if image.ndim == 2 else image.transpose(2, 0, 1)  # a grey image fills every channel
     return torch.from_numpy(out)
 
@@ -79,7 +79,9 @@ def _check_pixels(count: int, each: int, limit: float) -> None:
     check_memory("images", count, 2 * each)
 
 
-def picture(data: Encoded | Image.Image, name: str, *, mode: str = "auto", size: Size | None = None) -> NDArray[Any]:
+def decode_image(
+    data: Encoded | Image.Image, name: str, *, mode: str = "auto", size: Size | None = None
+) -> NDArray[Any]:
     """Decode one image.
 
     Args:
@@ -94,7 +96,7 @@ def picture(data: Encoded | Image.Image, name: str, *, mode: str = "auto", size:
     Raises:
         ValueError: it cannot be read, is partly transparent, or has more than 8 bits a channel.
     """
-    image = data if isinstance(data, Image.Image) else opened(data, name)
+    image = data if isinstance(data, Image.Image) else open_image(data, name)
     if image.mode in _CLEAR or "transparency" in image.info:
         image = _opaque(image, name)
     if image.mode not in _GREY + _COLOUR:
@@ -106,7 +108,7 @@ def picture(data: Encoded | Image.Image, name: str, *, mode: str = "auto", size:
     return np.asarray(image)
 
 
-def cutout(data: Encoded, name: str, *, size: Size | None = None) -> NDArray[np.bool_]:
+def decode_mask(data: Encoded, name: str, *, size: Size | None = None) -> NDArray[np.bool_]:
     """Decode one foreground mask.
 
     Args:
@@ -120,18 +122,18 @@ def cutout(data: Encoded, name: str, *, size: Size | None = None) -> NDArray[np.
     Raises:
         ValueError: it cannot be read, or is not a mask of two values.
     """
-    image = opened(data, name)
+    image = open_image(data, name)
     if image.mode not in _GREY:
         reject(f"mask {name}", "a grey or bilevel image", described(f"Pillow mode {image.mode!r}"))
-    result = binary(np.asarray(image), f"mask {name}")
-    if size is None or result.shape == size:
-        return result
-    cover = Image.fromarray(result.astype(np.uint8) * 255).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    mask = binary(np.asarray(image), f"mask {name}")
+    if size is None or mask.shape == size:
+        return mask
+    cover = Image.fromarray(mask.astype(np.uint8) * 255).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     resized: NDArray[np.bool_] = np.asarray(cover) >= 128
     return resized
 
 
-def opened(data: Encoded, name: str) -> Image.Image:
+def open_image(data: Encoded, name: str) -> Image.Image:
     """Verify and load one image file, which must be one of the `FORMATS` and hold one picture.
 
     Args:

@@ -30,7 +30,7 @@ def load(request: Request) -> Dataset:
     except Exception as error:
         expected = 'scikit-learn (pip install "assay[digits]")'
         reject("digits", expected, described(f"{type(error).__name__}: {error}"), error=ImportError)
-    result = load_digits()
-    x = torch.from_numpy(np.asarray(result.images, np.float32) / 16)[:, None]
-    y = torch.from_numpy(np.asarray(result.target, np.int64))
+    raw = load_digits()
+    x = torch.from_numpy(np.asarray(raw.images, np.float32) / 16)[:, None]
+    y = torch.from_numpy(np.asarray(raw.target, np.int64))
     return one_set(Dataset(x, y, tuple("0123456789"), name="digits"), request)

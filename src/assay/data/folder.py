@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from assay.data.dataset import Dataset
-from assay.data.decode import MODES, SUFFIXES, cutout, stacked
-from assay.data.spec import Request, listed, one_set, refuse_part
+from assay.data.decode import MODES, SUFFIXES, decode_images, decode_mask
+from assay.data.spec import Request, one_set, quote_words, refuse_part
 from assay.data.text import read_lines, read_text
 from assay.util.validate import described, reject
 
@@ -63,7 +63,7 @@ def load(request: Request) -> Dataset:
     classes = _class_map(top, root, divided)
     files = _files(root, classes, request.names("empty") or ())
     size = request.size()
-    x = stacked(
+    x = decode_images(
         ((str(f.path.relative_to(root)), f.path) for f in files),
         len(files),
         mode=request.choice("mode", "auto", MODES),
@@ -86,16 +86,16 @@ def _split_root(top: Path, request: Request) -> tuple[Path, bool]:
     for name in _SPLIT_FOLDERS[request.split]:
         if name in names:
             return _inside(top / name, top), True
-    return reject(f"folder {top}", f"a folder for the split {request.split!r}", described(listed(sorted(names))))
+    return reject(f"folder {top}", f"a folder for the split {request.split!r}", described(quote_words(sorted(names))))
 
 
 def _class_map(top: Path, root: Path, divided: bool) -> tuple[_Class, ...]:
     for place in dict.fromkeys((root, top)):
         for name, read in (("classes.txt", _from_text), ("classes.json", _from_json)):
             if (place / name).is_file():
-                result = read(place / name)
-                _check_map(place / name, result)
-                return result
+                classes = read(place / name)
+                _check_map(place / name, classes)
+                return classes
     roots = [p for p in _folders(top) if p.name in _SPLIT_NAMES] if divided else [root]
     names = sorted({p.name for r in roots for p in _folders(r) if p.name not in _NOT_CLASSES})
     numeric = [name for name in names if name.isdigit()]
@@ -106,7 +106,7 @@ def _class_map(top: Path, root: Path, divided: bool) -> tuple[_Class, ...]:
             "a classes.txt (one folder name a line, in label order) where folders are named by numbers: "
             "sorted as text they go 0, 1, 10, 2, and label 2 would mean folder '10'"
         )
-        reject(f"folder {root}", expected, described(f"folders {listed(names)}"))
+        reject(f"folder {root}", expected, described(f"folders {quote_words(names)}"))
     return tuple(_Class(name, name) for name in names)
 
 
@@ -117,45 +117,45 @@ def _from_text(path: Path) -> tuple[_Class, ...]:
 def _from_json(path: Path) -> tuple[_Class, ...]:
     text = read_text(path)
     try:
-        result: Any = json.loads(text)
+        content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         reject(f"class map {path}", "JSON", described(str(error)))
-    if isinstance(result, list) and all(isinstance(name, str) for name in result):
-        return tuple(_Class(name, name) for name in result)
-    if isinstance(result, dict) and all(isinstance(name, str) for name in result.values()):
-        return tuple(_Class(folder, name) for folder, name in result.items())
-    if isinstance(result, dict) and sorted(map(repr, result.values())) == sorted(map(repr, range(len(result)))):
-        return tuple(_Class(folder, folder) for folder in sorted(result, key=lambda folder: int(result[folder])))
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return tuple(_Class(name, name) for name in content)
+    if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
+        return tuple(_Class(folder, name) for folder, name in content.items())
+    if isinstance(content, dict) and sorted(map(repr, content.values())) == sorted(map(repr, range(len(content)))):
+        return tuple(_Class(folder, folder) for folder in sorted(content, key=lambda folder: int(content[folder])))
     expected = "a list of folders, or an object of folder to name, or of folder to label (0, 1, 2 …, each once)"
-    return reject(f"class map {path}", expected, result)
+    return reject(f"class map {path}", expected, content)
 
 
 def _check_map(path: Path, classes: Sequence[_Class]) -> None:
     folders = [c.folder for c in classes]
     if not folders:
         reject(f"class map {path}", "at least one class", described("none"))
-    twice = sorted({f for f in folders if folders.count(f) > 1})
-    if twice:
-        reject(f"class map {path}", "each folder once", described(f"{listed(twice)} more than once"))
+    duplicates = sorted({f for f in folders if folders.count(f) > 1})
+    if duplicates:
+        reject(f"class map {path}", "each folder once", described(f"{quote_words(duplicates)} more than once"))
     odd = [f for f in folders if Path(f).name != f or f in (".", "..") or "\\" in f]
     if odd:
-        reject(f"class map {path}", "plain folder names", described(listed(odd)))
+        reject(f"class map {path}", "plain folder names", described(quote_words(odd)))
 
 
 def _files(root: Path, classes: Sequence[_Class], may_be_empty: Sequence[str]) -> list[_File]:
     known = {c.folder for c in classes}
     stray = sorted(p.name for p in _folders(root) if p.name not in known and p.name not in _NOT_CLASSES)
     if stray:
-        reject(f"folder {root}", "only folders of the class map", described(f"also {listed(stray)}"))
-    results: list[_File] = []
+        reject(f"folder {root}", "only folders of the class map", described(f"also {quote_words(stray)}"))
+    files: list[_File] = []
     for label, (folder, name) in enumerate(classes):
         place = root / folder
         paths = _images(_inside(place, root), root) if place.is_dir() else []
         if not paths and folder not in may_be_empty and name not in may_be_empty:
             state = "an empty folder" if place.is_dir() else "no such folder"
             reject(f"class {folder!r}", f"images in {str(place)!r} (or ?empty={folder})", described(state))
-        results += [_File(path, label) for path in paths]
-    return results
+        files += [_File(path, label) for path in paths]
+    return files
 
 
 def _images(place: Path, root: Path) -> list[Path]:
@@ -178,11 +178,11 @@ def _masks(root: Path, files: Sequence[_File], x: Tensor, size: tuple[int, int] 
         path = places[0] / file.path.parent.name / f"{file.path.stem}.png"
         if not path.is_file():
             reject("masks", f"a mask {str(path)!r} for {file.path.name!r}", described("no such file"))
-        result = cutout(_inside(path, places[0]), str(path.relative_to(places[0])), size=size)
-        if result.shape != shape:
+        mask = decode_mask(_inside(path, places[0]), str(path.relative_to(places[0])), size=size)
+        if mask.shape != shape:
             expected = f"the size of its image, {shape[0]}×{shape[1]}"
-            reject(f"mask {path.relative_to(places[0])}", expected, described("×".join(map(str, result.shape))))
-        row[0] = result
+            reject(f"mask {path.relative_to(places[0])}", expected, described("×".join(map(str, mask.shape))))
+        row[0] = mask
     return torch.from_numpy(out)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from assay.data import parquet
 from assay.data.dataset import Dataset
-from assay.data.spec import Request, listed
+from assay.data.spec import Request, quote_words
 from assay.util.validate import described, reject
 
 OPTIONS = ("image", "label", "mask", "classes", "size", "mode", "config", "max_gib")
@@ -37,12 +37,12 @@ def load(request: Request) -> Dataset:
         ImportError: huggingface_hub is missing or broken.
         ValueError: not a repository name, nothing found there, or several configurations and none chosen.
     """
-    result = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w.-]+)(?:@([\w./-]+))?", request.path)
-    if not result:
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w.-]+)(?:@([\w./-]+))?", request.path)
+    if not match:
         reject("spec hf", "hf:org/name or hf:org/name@revision", request.path)
     if request.split == "all":
         reject("split", "'train', 'val' or 'test' for a set on the hub", request.split)
-    repository, revision = result[1], result[2]
+    repository, revision = match[1], match[2]
     hub = _hub()
     commit, files = _listing(hub, repository, revision)
     chosen = select(files, request.split, request.text("config"), repository)
@@ -83,9 +83,9 @@ def select(files: Sequence[str], split: str, config: str | None, repository: str
             continue
         chosen = next(iter(groups)) if config is None and len(groups) == 1 else config
         if chosen is None or chosen not in groups:
-            reject(f"hf {repository}", f"option config= with one of {listed(sorted(groups))}", chosen)
+            reject(f"hf {repository}", f"option config= with one of {quote_words(sorted(groups))}", chosen)
         return groups[chosen]
-    return reject(f"hf {repository}", f"parquet files of the split {split!r}", described(listed(sorted(files))))
+    return reject(f"hf {repository}", f"parquet files of the split {split!r}", described(quote_words(sorted(files))))
 
 
 def _config(file: str, split: str) -> str | None:
@@ -110,11 +110,11 @@ def _hub() -> Any:
 
 def _listing(hub: Any, repository: str, revision: str | None) -> tuple[str, list[str]]:
     """The commit that was found, and its parquet files."""
-    for wanted in (revision,) if revision else (None, _CONVERTED):
+    for candidate in (revision,) if revision else (None, _CONVERTED):
         try:
-            info = hub.HfApi().dataset_info(repository, revision=wanted)
+            info = hub.HfApi().dataset_info(repository, revision=candidate)
         except Exception as error:
-            at = f" at {wanted!r}" if wanted else ""
+            at = f" at {candidate!r}" if candidate else ""
             reject(f"hf {repository}", f"a data set on the hub{at}", described(f"{type(error).__name__}: {error}"))
         files = [s.rfilename for s in info.siblings or () if s.rfilename.endswith(".parquet")]
         if files:

@@ -47,17 +47,17 @@ def load(request: Request) -> Dataset:
     if request.split == "all":
         reject("split", "'train' or 'test' for idx files", request.split)
     limit = request.limit_bytes()
-    images, named = _found(root, request.split, "images"), _found(root, request.split, "labels")
-    for path, role in ((images, "images"), (named, "labels")):
+    images, label_file = _find_file(root, request.split, "images"), _find_file(root, request.split, "labels")
+    for path, role in ((images, "images"), (label_file, "labels")):
         if path is None:
             prefix = _PREFIXES[request.split][0]
             there = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "an empty folder"
             reject(f"idx {root}", f"a file {prefix}-{role}-idx…-ubyte[.gz]", described(there))
     x = pixels(read(cast(Path, images), axes=3, limit=limit), "idx images", "nhw")
-    every = {s: _found(root, s, "labels") for s in _PREFIXES}
-    ys = {s: labels(read(p, axes=1, limit=limit), "idx labels") for s, p in every.items() if p is not None}
-    arguments = request.names("classes") or _lines(root / "classes.txt")
-    return Dataset(x, ys[request.split], class_names(arguments, *ys.values()), name=root.name)
+    label_files = {s: _find_file(root, s, "labels") for s in _PREFIXES}
+    ys = {s: labels(read(p, axes=1, limit=limit), "idx labels") for s, p in label_files.items() if p is not None}
+    names = request.names("classes") or _lines(root / "classes.txt")
+    return Dataset(x, ys[request.split], class_names(names, *ys.values()), name=root.name)
 
 
 def read(path: Path, *, axes: int, limit: float = 2.0**33) -> NDArray[Any]:
@@ -100,12 +100,12 @@ def _array(stream: Any, path: Path, axes: int, limit: float) -> NDArray[Any]:
     check_memory(f"idx {path}", shape[0], size / max(shape[0], 1))
     data = stream.read(size + 1)
     if len(data) != size:
-        came = f"{len(data)} bytes" if len(data) < size else "more bytes"
-        reject(f"idx {path}", f"{size} bytes of data for the shape {shape}", described(came))
+        got = f"{len(data)} bytes" if len(data) < size else "more bytes"
+        reject(f"idx {path}", f"{size} bytes of data for the shape {shape}", described(got))
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _found(root: Path, split: str, role: str) -> Path | None:
+def _find_file(root: Path, split: str, role: str) -> Path | None:
     """The one file of a split and role; the unpacked one where both forms are there."""
     for prefix in _PREFIXES[split]:
         names = [p for p in sorted(root.iterdir()) if p.name.startswith((f"{prefix}-{role}", f"{prefix}_{role}"))]

@@ -15,7 +15,7 @@ from torch import Tensor
 from assay.data.arrays import LAYOUTS, class_names, foreground, labels, pixels
 from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
-from assay.data.spec import Request, listed, one_set, refuse_part
+from assay.data.spec import Request, one_set, quote_words, refuse_part
 from assay.util.validate import described, nearest, reject
 
 OPTIONS = ("x", "y", "mask", "classes", "layout", "holdout", "seed", "max_gib")
@@ -71,12 +71,12 @@ def load(request: Request) -> Dataset:
     """
     path = request.place()
     headers = _headers(path)
-    keys = _chosen(request, headers, path)
-    wanted = {key for key in (keys.x, keys.y, keys.mask) if key is not None}
+    keys = _select_arrays(request, headers, path)
+    needed = {key for key in (keys.x, keys.y, keys.mask) if key is not None}
     if "{split}" not in request.path and not keys.divided:
         refuse_part(request)
-    _check_size(path, {key: headers[key] for key in wanted}, request.limit_bytes())
-    arrays = {key: _read(path, key) for key in sorted(wanted)}
+    _check_size(path, {key: headers[key] for key in needed}, request.limit_bytes())
+    arrays = {key: _read(path, key) for key in sorted(needed)}
     y = labels(arrays[keys.y], f"array {keys.y!r}")
     data = Dataset(
         x=pixels(arrays[keys.x], f"array {keys.x!r}", request.choice("layout", "auto", LAYOUTS)),
@@ -92,17 +92,17 @@ def _headers(path: Path) -> dict[str, _Header]:
     """The shape and dtype of every array, without reading one."""
     if not path.is_file():
         reject("npz path", "a file", str(path))
-    results: dict[str, _Header] = {}
+    headers: dict[str, _Header] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 if member.endswith(".npy"):
                     with archive.open(member) as stream:
-                        results[member.removesuffix(".npy")] = _header(stream)
+                        headers[member.removesuffix(".npy")] = _header(stream)
     except Exception as error:
         expected = "a sound archive written by numpy.savez"
         reject(f"npz {path}", expected, described(f"{type(error).__name__}: {error}"))
-    return results
+    return headers
 
 
 def _header(stream: Any) -> _Header:
@@ -112,7 +112,7 @@ def _header(stream: Any) -> _Header:
     return _Header(tuple(int(extent) for extent in shape), dtype)
 
 
-def _chosen(request: Request, headers: Mapping[str, _Header], path: Path) -> _Keys:
+def _select_arrays(request: Request, headers: Mapping[str, _Header], path: Path) -> _Keys:
     """Which arrays to read."""
     usual_x, usual_y = _pair(headers)
     x, y = request.text("x", usual_x), request.text("y", usual_y)
@@ -120,29 +120,29 @@ def _chosen(request: Request, headers: Mapping[str, _Header], path: Path) -> _Ke
     if divided and request.split == "all":
         reject("split", "'train', 'val' or 'test' for an archive that is divided", request.split)
     for role, key in (("x", x), ("y", y)):
-        wanted = _filled(key, request.split) or f"{role}_{{split}} or {role}"
+        wanted = _fill_split(key, request.split) or f"{role}_{{split}} or {role}"
         if wanted not in headers:
-            got = described(f"{listed(headers)}{nearest(wanted, headers)}")
+            got = described(f"{quote_words(headers)}{nearest(wanted, headers)}")
             reject(f"npz {path}", f"an array {wanted!r} (or option {role}= naming it)", got)
-    mask = _filled(request.text("mask"), request.split)
+    mask = _fill_split(request.text("mask"), request.split)
     if mask is not None and mask not in headers:
-        reject(f"npz {path}", f"an array {mask!r} for the masks", described(listed(headers)))
+        reject(f"npz {path}", f"an array {mask!r} for the masks", described(quote_words(headers)))
     if mask is None:
-        usual = (_filled(key, request.split) for key in (_SPLIT_MASKS if divided else _PLAIN_MASKS))
+        usual = (_fill_split(key, request.split) for key in (_SPLIT_MASKS if divided else _PLAIN_MASKS))
         mask = next((key for key in usual if key in headers), None)
-    every = dict.fromkeys(_filled(y, split) or "" for split in ("train", "val", "test")) if divided else ()
+    every = dict.fromkeys(_fill_split(y, split) or "" for split in ("train", "val", "test")) if divided else ()
     there = tuple(key for key in every if key in headers)
-    return _Keys(str(_filled(x, request.split)), str(_filled(y, request.split)), mask, there)
+    return _Keys(str(_fill_split(x, request.split)), str(_fill_split(y, request.split)), mask, there)
 
 
-def _filled(key: str | None, split: str) -> str | None:
+def _fill_split(key: str | None, split: str) -> str | None:
     return None if key is None else key.replace("{split}", split)
 
 
 def _pair(headers: Mapping[str, _Header]) -> tuple[str | None, str | None]:
     """The arrays of images and labels by their usual names; with ``{split}`` where the file is divided."""
     for x, y in _SPLIT_KEYS:
-        if any(_filled(x, split) in headers for split in ("train", "test")):
+        if any(_fill_split(x, split) in headers for split in ("train", "test")):
             return x, y
     return next((key for key in _PLAIN_X if key in headers), None), next((k for k in _PLAIN_Y if k in headers), None)
 
@@ -162,20 +162,20 @@ def _check_size(path: Path, headers: Mapping[str, _Header], limit: float) -> Non
 def _read(path: Path, key: str) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            result: NDArray[Any] = archive[key]
+            array: NDArray[Any] = archive[key]
     except Exception as error:
         reject(f"npz {path}", f"a sound array {key!r}", described(f"{type(error).__name__}: {error}"))
-    return result
+    return array
 
 
 def _classes(request: Request, headers: Mapping[str, _Header], path: Path, y: Tensor, keys: _Keys) -> tuple[str, ...]:
-    arguments = request.names("classes")
+    names = request.names("classes")
     stored = next((key for key in _CLASSES if key in headers and headers[key].dtype.kind == "U"), None)
-    if arguments is None and stored is not None:
+    if names is None and stored is not None:
         _check_size(path, {stored: headers[stored]}, 2.0**24)
-        arguments = tuple(str(name) for name in _read(path, stored).reshape(-1))
-    if arguments is not None:
-        return arguments
+        names = tuple(str(name) for name in _read(path, stored).reshape(-1))
+    if names is not None:
+        return names
     others = [key for key in keys.labels if key != keys.y]
     _check_size(path, {key: headers[key] for key in others}, request.limit_bytes())
     return class_names(None, y, *(labels(_read(path, key), f"array {key!r}") for key in others))

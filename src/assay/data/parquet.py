@@ -16,8 +16,8 @@ from torch import Tensor
 
 from assay.data.arrays import class_names, labels
 from assay.data.dataset import Dataset
-from assay.data.decode import MODES, cutout, stacked
-from assay.data.spec import Request, listed, one_set, refuse_part
+from assay.data.decode import MODES, decode_images, decode_mask
+from assay.data.spec import Request, one_set, quote_words, refuse_part
 from assay.util.validate import described, nearest, reject
 
 OPTIONS = ("image", "label", "mask", "classes", "size", "mode", "holdout", "seed", "max_gib")
@@ -66,28 +66,30 @@ def table(paths: Sequence[Path], request: Request, name: str) -> Dataset:
         ImportError: pyarrow is missing or broken.
         ValueError: as for `load`.
     """
-    files = [_opened(path) for path in paths]
+    files = [_open_file(path) for path in paths]
     schema = files[0].schema_arrow
     image = _column(request, "image", schema, _IMAGE, _holds_images)
     label = _column(request, "label", schema, _LABEL, _holds_labels)
     mask = request.text("mask")
     if mask is not None and (mask not in schema.names or not _holds_images(schema.field(mask).type)):
-        reject("option mask", f"a column of images ({listed(schema.names)})", mask)
+        reject("option mask", f"a column of images ({quote_words(schema.names)})", mask)
     for path, file in zip(paths, files, strict=True):
         if not file.schema_arrow.equals(schema):
-            reject(f"parquet {path}", "the same columns as the first file", described(listed(file.schema_arrow.names)))
+            reject(
+                f"parquet {path}", "the same columns as the first file", described(quote_words(file.schema_arrow.names))
+            )
     count, size = sum(file.metadata.num_rows for file in files), request.size()
     if count == 0:
         reject(f"parquet {paths[0]}", "at least one row", described("none"))
     mode, limit = request.choice("mode", "auto", MODES), request.limit_bytes()
-    x = stacked(_encoded(files, image), count, mode=mode, size=size, limit=limit)
+    x = decode_images(_encoded(files, image), count, mode=mode, size=size, limit=limit)
     y = _labels(files, label)
-    arguments = request.names("classes") or _named(schema, label)
+    names = request.names("classes") or _named(schema, label)
     masks = None if mask is None else _masks(files, mask, x, size)
-    return Dataset(x, y, class_names(arguments, y), masks, name=name)
+    return Dataset(x, y, class_names(names, y), masks, name=name)
 
 
-def _opened(path: Path) -> Any:
+def _open_file(path: Path) -> Any:
     try:
         from pyarrow import parquet
     except Exception as error:
@@ -101,23 +103,21 @@ def _opened(path: Path) -> Any:
 
 def _column(request: Request, role: str, schema: Any, usual: Collection[str], fits: Any) -> str:
     """The column for a role: the one that the option names, a usual name, or the only one of its kind."""
-    arguments = request.text(role)
+    option = request.text(role)
     fitting = [field.name for field in schema if fits(field.type)]
-    if arguments is not None:
-        if arguments not in schema.names:
-            came = repr(arguments) + nearest(arguments, schema.names)
-            reject(f"option {role}", f"a column ({listed(schema.names)})", described(came))
-        if arguments not in fitting:
+    if option is not None:
+        if option not in schema.names:
+            got = repr(option) + nearest(option, schema.names)
+            reject(f"option {role}", f"a column ({quote_words(schema.names)})", described(got))
+        if option not in fitting:
             kind = "images (struct<bytes, path> or bytes)" if role == "image" else "whole numbers"
-            reject(
-                f"option {role}", f"a column of {kind}", described(f"{arguments!r} of {schema.field(arguments).type}")
-            )
-        return arguments
-    result = next((name for name in usual if name in fitting), None) or (fitting[0] if len(fitting) == 1 else None)
-    if result is None:
+            reject(f"option {role}", f"a column of {kind}", described(f"{option!r} of {schema.field(option).type}"))
+        return option
+    column = next((name for name in usual if name in fitting), None) or (fitting[0] if len(fitting) == 1 else None)
+    if column is None:
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         reject("parquet", f"one column that is plainly the {role} (or option {role}= naming it)", described(columns))
-    return result
+    return column
 
 
 def _holds_images(kind: Any) -> bool:
@@ -173,11 +173,11 @@ def _labels(files: Sequence[Any], column: str) -> Tensor:
 def _masks(files: Sequence[Any], column: str, x: Tensor, size: tuple[int, int] | None) -> Tensor:
     out = np.empty((len(x), 1, *x.shape[2:]), np.bool_)
     for row, (name, data) in zip(out, _encoded(files, column), strict=True):
-        result = cutout(data, name, size=size)
-        if result.shape != row.shape[1:]:
+        mask = decode_mask(data, name, size=size)
+        if mask.shape != row.shape[1:]:
             expected = f"the size of its image, {x.shape[2]}×{x.shape[3]}"
-            reject(f"mask {name}", expected, described("×".join(map(str, result.shape))))
-        row[0] = result
+            reject(f"mask {name}", expected, described("×".join(map(str, mask.shape))))
+        row[0] = mask
     return torch.from_numpy(out)
 
 

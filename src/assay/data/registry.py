@@ -10,7 +10,7 @@ from assay.data.dataset import Dataset
 from assay.data.decode import SUFFIXES
 from assay.data.scenes import OPTIONS as _SCENES_OPTIONS
 from assay.data.scenes import load as _load_scenes
-from assay.data.spec import SPLITS, Request, listed, options_of
+from assay.data.spec import SPLITS, Request, options_of, quote_words
 from assay.util.validate import described, nearest, one_of, reject
 
 
@@ -96,7 +96,7 @@ def _request(spec: str, split: str) -> tuple[str, Request]:
     name, colon, rest = spec.partition(":")
     source = SOURCES.get(name)
     if source is None:
-        reject("spec", f"one of the sources {listed(SOURCES)}", described(repr(spec) + _advice(spec, name)))
+        reject("spec", f"one of the sources {quote_words(SOURCES)}", described(repr(spec) + _advice(spec, name)))
     if not source.path:
         return name, Request(name, "", options_of(rest, ",", source.options, name), split)
     path, mark, options = rest.rpartition("?")

@@ -48,7 +48,7 @@ def load(request: Request) -> Dataset:
     Raises:
         ValueError: an option is out of range, or the split is ``"all"``.
     """
-    new = scenes(
+    dataset = scenes(
         request.split,
         request.whole("count", 2000, least=1),
         size=request.whole("size", 32, least=16),
@@ -56,7 +56,7 @@ def load(request: Request) -> Dataset:
         classes=request.whole("classes", len(SHAPES), least=2),
         cue=request.number("cue", 0.6, most=1.0),
     )
-    return replace(new, name="scenes")
+    return replace(dataset, name="scenes")
 
 
 def scenes(split: str, count: int, size: int = 32, seed: int = 0, classes: int = 8, cue: float = 0.6) -> Dataset:
@@ -100,7 +100,7 @@ def scenes(split: str, count: int, size: int = 32, seed: int = 0, classes: int =
     y = torch.empty(count, dtype=torch.int64)
     for start in range(0, count, _CHUNK):
         plan = _plan(split, start // _CHUNK, seed, classes, cue)
-        images, cover = _drawn(plan, size)
+        images, cover = _render(plan, size)
         part = slice(start, min(start + _CHUNK, count))
         kept = part.stop - start
         x[part], masks[part], y[part] = (
@@ -153,7 +153,7 @@ def _plan(split: str, chunk: int, seed: int, classes: int, cue: float) -> _Plan:
     radius = ((0.11 + 0.16 * d[8]) / shape_area).sqrt().minimum(0.49 / reach)
     room = 0.5 - radius * reach
     bright = d[9] < (0.70 - light) / 0.14  # a dark object only on a light ground, so that it stands out
-    thing = torch.stack(
+    object_parameters = torch.stack(
         (
             radius,
             (2 * d[10] - 1) * room,
@@ -166,7 +166,7 @@ def _plan(split: str, chunk: int, seed: int, classes: int, cue: float) -> _Plan:
         ),
         1,
     )
-    return _Plan(y, ground, _scattered(pieces), thing, noise)
+    return _Plan(y, ground, _scattered(pieces), object_parameters, noise)
 
 
 def _scattered(p: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def _scattered(p: Tensor) -> Tensor:
     return torch.stack((present, p[..., 1] - 0.5, p[..., 2] - 0.5, TURN * p[..., 3], length, width, light, hue), -1)
 
 
-def _drawn(plan: _Plan, size: int) -> tuple[Tensor, Tensor]:
+def _render(plan: _Plan, size: int) -> tuple[Tensor, Tensor]:
     """Images ``(b, 3, s, s)`` in [0, 1], and the object's coverage of each pixel ``(b, 1, s, s)``."""
     noise = torch.from_numpy(plan.noise.standard_normal((_CHUNK, 4, size, size), dtype=np.float32))
     angle, hue, light, chroma, contrast = (column.view(-1, 1, 1) for column in plan.ground[:, :5].unbind(1))

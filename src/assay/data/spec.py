@@ -51,12 +51,12 @@ class Request:
 
     def names(self, name: str) -> tuple[str, ...] | None:
         """An option as a list of different names separated by commas."""
-        arguments = self.options.get(name)
-        if arguments is None:
+        raw = self.options.get(name)
+        if raw is None:
             return None
-        names = tuple(part.strip() for part in arguments.split(","))
+        names = tuple(part.strip() for part in raw.split(","))
         if "" in names or len(set(names)) < len(names):
-            reject(f"option {name}", "different names, separated by commas, none of them empty", arguments)
+            reject(f"option {name}", "different names, separated by commas, none of them empty", raw)
         return names
 
     def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
@@ -65,35 +65,35 @@ class Request:
 
     def whole(self, name: str, default: int, *, least: int = 0) -> int:
         """An option that is a whole number."""
-        arguments = self.options.get(name)
-        if arguments is None:
+        raw = self.options.get(name)
+        if raw is None:
             return default
-        if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", arguments):  # int() takes other digits, too
-            reject(f"option {name}", f"a whole number that is at least {least}", arguments)
-        if len(arguments) > 18:
-            reject(f"option {name}", f"a whole number that is at least {least}, of at most 18 digits", arguments)
-        return whole(f"option {name}", int(arguments), least=least)
+        if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", raw):  # int() takes other digits, too
+            reject(f"option {name}", f"a whole number that is at least {least}", raw)
+        if len(raw) > 18:
+            reject(f"option {name}", f"a whole number that is at least {least}, of at most 18 digits", raw)
+        return whole(f"option {name}", int(raw), least=least)
 
     def number(self, name: str, default: float, *, least: float = 0.0, most: float = float("inf")) -> float:
         """An option that is a number."""
-        arguments = self.options.get(name)
-        if arguments is None:
+        raw = self.options.get(name)
+        if raw is None:
             return default
         try:
-            value = parse_number(arguments)
+            value = parse_number(raw)
         except (ValueError, OverflowError):
-            reject(f"option {name}", f"a number that is at least {least:g}", arguments)
+            reject(f"option {name}", f"a number that is at least {least:g}", raw)
         return number(f"option {name}", value, least=least, most=most)
 
     def size(self) -> tuple[int, int] | None:
         """The option ``size``: ``96`` or ``96x128`` (height x width); None where it is not given."""
-        arguments = self.options.get("size")
-        if arguments is None:
+        raw = self.options.get("size")
+        if raw is None:
             return None
-        result = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", arguments)
-        if not result:
-            reject("option size", "a size in pixels, as 96 or 96x128 (height x width)", arguments)
-        return int(result[1]), int(result[2] or result[1])
+        match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", raw)
+        if not match:
+            reject("option size", "a size in pixels, as 96 or 96x128 (height x width)", raw)
+        return int(match[1]), int(match[2] or match[1])
 
     def limit_bytes(self) -> float:
         """The most that the pixels may take in memory: option ``max_gib``, 8 GiB by default."""
@@ -119,20 +119,24 @@ def options_of(text: str, separator: str, allowed: Collection[str], source: str)
         >>> options_of("size=32,count=10", ",", ("size", "count"), "scenes")
         {'size': '32', 'count': '10'}
     """
-    results: dict[str, str] = {}
+    options: dict[str, str] = {}
     for pair in text.split(separator) if text else ():
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
             reject("spec", f"options of {source!r} as key=value, separated by {separator!r}", pair)
         if key not in allowed:
-            reject("spec", f"an option of {source!r} ({listed(allowed)})", described(repr(key) + nearest(key, allowed)))
-        if key in results:
+            reject(
+                "spec",
+                f"an option of {source!r} ({quote_words(allowed)})",
+                described(repr(key) + nearest(key, allowed)),
+            )
+        if key in options:
             reject("spec", f"each option of {source!r} once", described(f"{key!r} twice"))
-        results[key] = value
-    return results
+        options[key] = value
+    return options
 
 
-def listed(words: Collection[str]) -> str:
+def quote_words(words: Collection[str]) -> str:
     """Words for a message: quoted, separated by commas; ``none`` for no words; cut after a dozen."""
     some = [repr(word) for word in list(words)[:12]]
     return (", ".join(some) + (", …" if len(words) > 12 else "")) or "none"

@@ -9,7 +9,7 @@ import torch
 
 from assay.data.arrays import class_names
 from assay.data.dataset import Dataset
-from assay.data.decode import MODES, stacked
+from assay.data.decode import MODES, decode_images
 from assay.data.spec import Request
 from assay.util.validate import described, nearest, reject
 
@@ -41,19 +41,19 @@ def load(request: Request) -> Dataset:
         reject("torchvision", expected, described(f"{type(error).__name__}: {error}"), error=ImportError)
     known = [n for n, kind in vars(datasets).items() if inspect.isclass(kind) and n[0].isupper()]
     if name not in known:
-        came = described(repr(name) + nearest(name, known))
-        reject("spec torchvision", "the name of a set in torchvision.datasets", came)
-    new = _made(getattr(datasets, name), name, root, request.split)
+        got = described(repr(name) + nearest(name, known))
+        reject("spec torchvision", "the name of a set in torchvision.datasets", got)
+    dataset = _open_dataset(getattr(datasets, name), name, root, request.split)
     labels: list[int] = []
     limit = request.limit_bytes()
     mode = request.choice("mode", "auto", MODES)
-    x = stacked(_items(new, name, labels), len(new), mode=mode, size=request.size(), limit=limit)
+    x = decode_images(_items(dataset, name, labels), len(dataset), mode=mode, size=request.size(), limit=limit)
     y = torch.tensor(labels, dtype=torch.int64)
-    arguments = request.names("classes") or _classes(new)
-    return Dataset(x, y, class_names(arguments, y), name=name)
+    names = request.names("classes") or _classes(dataset)
+    return Dataset(x, y, class_names(names, y), name=name)
 
 
-def _made(kind: Any, name: str, root: str, split: str) -> Any:
+def _open_dataset(kind: Any, name: str, root: str, split: str) -> Any:
     """The set, by whichever of the two ways it is told its split."""
     taken = inspect.signature(kind).parameters
     if "train" in taken and split in ("train", "test"):
@@ -82,7 +82,7 @@ def _items(dataset: Any, name: str, labels: list[int]) -> Iterator[tuple[str, An
 
 
 def _classes(dataset: Any) -> tuple[str, ...] | None:
-    result = getattr(dataset, "classes", None)
-    if not isinstance(result, list | tuple) or not result:
+    classes = getattr(dataset, "classes", None)
+    if not isinstance(classes, list | tuple) or not classes:
         return None
-    return tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in result)
+    return tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in classes)

@@ -51,8 +51,8 @@ def load_part(path: str | Path, part: str) -> tuple[nn.Module, dict[str, float]]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"defence: expected the weights of its {part} (see: assay fit), but there is no {path}")
-    result, weights = read_tensors(path, "assay-defence", "defence")
-    about = result or {}
+    metadata, weights = read_tensors(path, "assay-defence", "defence")
+    about = metadata or {}
     if about.get("part") != part:
         reject(
             "defence",

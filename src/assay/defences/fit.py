@@ -23,7 +23,7 @@ STEPS = 1_000_003
 """More steps than an epoch has, so that each step has a seed of its own."""
 
 Net = TypeVar("Net", bound=nn.Module)
-Progress = Callable[[int, int, float], None]
+EpochCallback = Callable[[int, int, float], None]
 """Called after each epoch: how many are done, of how many, and the mean loss."""
 
 
@@ -38,7 +38,7 @@ def fit(
     batch: int = 128,
     seed: int = 0,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
 ) -> None:
     """Epochs over a data set; with ``out`` a checkpoint after each, from which the same call goes on.
 
@@ -64,8 +64,8 @@ def fit(
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
         total = 0.0
         with torch.random.fork_rng():
-            for number_of, at in enumerate(order.split(batch)):
-                here = (seed * 1009 + epoch) * STEPS + number_of
+            for step_index, at in enumerate(order.split(batch)):
+                here = (seed * 1009 + epoch) * STEPS + step_index
                 torch.manual_seed(here)
                 total += step(data.images(at), data.y[at], at, here) * len(at)
         if out is not None:
@@ -87,7 +87,7 @@ def fit_autoencoder(
     seed: int = 0,
     rate: float = 1e-3,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
 ) -> Autoencoder:
     """MagNet's autoencoder: reconstruct clean images from noisy ones.
 
@@ -125,7 +125,7 @@ def fit_cleaner(
     seed: int = 0,
     rate: float = 1e-3,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
 ) -> Cleaner:
     """APE-GAN's generator: clean images from adversarial ones, against a discriminator of the two.
 
@@ -149,11 +149,11 @@ def fit_cleaner(
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
         moved = perturb(model, x, y, attack, seed=here, ids=at)
-        new = net(moved)
+        cleaned = net(moved)
         wrong, right = torch.ones_like(y), torch.zeros_like(y)
-        both = torch.cat([judge.logits(x), judge.logits(new.detach())])
+        both = torch.cat([judge.logits(x), judge.logits(cleaned.detach())])
         _move(against, F.cross_entropy(both, torch.cat([right, wrong])))
-        return _move(optimiser, F.mse_loss(new, x) + weight * F.cross_entropy(judge.logits(new), right))
+        return _move(optimiser, F.mse_loss(cleaned, x) + weight * F.cross_entropy(judge.logits(cleaned), right))
 
     parts = {"net": net, "judge": judge}
     fit(
@@ -180,7 +180,7 @@ def fit_generator(
     seed: int = 0,
     rate: float = 2e-4,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
 ) -> Generator:
     """Defense-GAN's generator, as a Wasserstein GAN with gradient penalty.
 
@@ -212,12 +212,12 @@ def fit_generator(
         return critic.logits(x)[:, 0]
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
-        new = net(torch.randn(len(x), latent))
+        generated = net(torch.randn(len(x), latent))
         share = torch.rand(len(x), 1, 1, 1)
-        between = (share * x + (1 - share) * new.detach()).requires_grad_()
+        between = (share * x + (1 - share) * generated.detach()).requires_grad_()
         (slope,) = torch.autograd.grad(value(between).sum(), between, create_graph=True)
         steep = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        loss = value(new.detach()).mean() - value(x).mean()
+        loss = value(generated.detach()).mean() - value(x).mean()
         _move(ways["against"], loss + penalty * steep)
         if here % STEPS % critic_steps == critic_steps - 1:
             _move(ways["optimiser"], -value(net(torch.randn(len(x), latent))).mean())
@@ -236,7 +236,7 @@ def fit_density(
     seed: int = 0,
     rate: float = 1e-3,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
 ) -> PixelDensity:
     """PixelDefend's density: the likelihood of each value given those before it.
 
@@ -253,9 +253,9 @@ def fit_density(
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
-        wanted = net.quantised(x)
-        result = net(wanted.to(x) / (levels - 1))
-        return _move(optimiser, -result.gather(2, wanted[:, :, None]).mean())
+        target = net.quantised(x)
+        log_probabilities = net(target.to(x) / (levels - 1))
+        return _move(optimiser, -log_probabilities.gather(2, target[:, :, None]).mean())
 
     fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
     return net
@@ -271,7 +271,7 @@ def fit_detector(
     seed: int = 0,
     rate: float = 1e-3,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
 ) -> Detector:
     """A detector of adversarial images, trained on equal numbers of clean and adversarial ones.
 

@@ -15,11 +15,11 @@ from assay.core.fingerprint import fingerprint
 from assay.data import Dataset
 from assay.defences.checkpoint import save_part
 from assay.defences.detectors import Detector, Reconstruction, threshold_at
-from assay.defences.fit import Progress, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
+from assay.defences.fit import EpochCallback, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
 from assay.models import digest
 from assay.util.code_digest import code_digest, warn_of_other_code
 from assay.util.files import atomic_write
-from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
+from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
 from assay.util.validate import number, one_of, reject, whole
 
 COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
@@ -118,7 +118,7 @@ def fit_defence(
     epochs: int | None = None,
     refuse: float = 0.01,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
 ) -> Path:
     """Train what a defence is made of, or go on where an earlier call with the same arguments stopped.
 
@@ -142,12 +142,12 @@ def fit_defence(
             with other files, of another call or one that another process is writing to.
     """
     check_fitting(name, epochs=epochs, refuse=refuse, seed=seed, data=data)
-    how = FITTINGS[name]
-    arguments: dict[str, Any] = {}
-    if how.attacked:
+    fitting = FITTINGS[name]
+    attack_arguments: dict[str, Any] = {}
+    if fitting.attacked:
         if model is None or attack is None:
             reject("model" if model is None else "attack", f"one, as {name} learns from adversarial images", None)
-        arguments = {"model": model, "attack": attack}
+        attack_arguments = {"model": model, "attack": attack}
     folder = out_folder(out)
     check_claim(folder, COMMAND, FILES, is_fit)
     made_of = fingerprint(attack)
@@ -156,8 +156,8 @@ def fit_defence(
         "defence": name,
         "data": data.digest,
         "seed": seed,
-        "attack": made_of.text if arguments else "",
-        "model": digest(model) if arguments and model is not None else "",
+        "attack": made_of.text if attack_arguments else "",
+        "model": digest(model) if attack_arguments and model is not None else "",
     }
     _require_same(folder, identity)
     with locked(folder):
@@ -170,28 +170,28 @@ def fit_defence(
             code = then  # of what was trained so far
         atomic_write(folder / "fit.json", json.dumps({**identity, "code": code}, indent=1))
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-        aside = max(len(data) // 10, 1) if how.scores else 0
-        net = how.fit(
+        aside = max(len(data) // 10, 1) if fitting.scores else 0
+        net = fitting.fit(
             data.take(order[aside:]),
-            **arguments,
-            epochs=how.epochs if epochs is None else epochs,
+            **attack_arguments,
+            epochs=fitting.epochs if epochs is None else epochs,
             seed=seed,
             out=folder / "checkpoint.pt",
             progress=progress,
         )
         facts = {}
-        if how.scores is not None:
+        if fitting.scores is not None:
             with torch.no_grad():
-                parts = [how.scores(net, data.images(at)) for at in order[:aside].split(256)]
+                parts = [fitting.scores(net, data.images(at)) for at in order[:aside].split(256)]
             facts["threshold"] = threshold_at(torch.cat(parts), refuse)
         path = folder / "defence.safetensors"
-        save_part(net, path, how.part, how.describe(net, data), **facts)
+        save_part(net, path, fitting.part, fitting.describe(net, data), **facts)
     return path
 
 
 def is_fit(folder: Path) -> bool:
     """Whether a folder without a record is one of `fit_defence`, from a version that kept none."""
-    return (folder / "fit.json").is_file() and set(foreign(folder)) <= set(FILES)
+    return (folder / "fit.json").is_file() and set(foreign_files(folder)) <= set(FILES)
 
 
 def _require_same(folder: Path, identity: Mapping[str, Any]) -> None:

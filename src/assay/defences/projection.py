@@ -55,14 +55,14 @@ class Projection(nn.Module):
     def forward(self, x: Images) -> Images:
         """The images made of the best vectors."""
         graph = torch.is_grad_enabled() and x.requires_grad
-        z, speed, wanted = self._start(x)
+        z, speed, target = self._start(x)
         first = self.steps - self.unrolled if graph else self.steps
-        z, speed = self._descend(z, speed, wanted, first, graph=False)
-        best = self._best(z, wanted, len(x))
+        z, speed = self._descend(z, speed, target, first, graph=False)
+        best = self._best(z, target, len(x))
         if graph:
             z, _ = self._descend(z[best], speed[best], x, self.unrolled, graph=True)
-            new: Images = self.generator(z)
-            return new
+            projected: Images = self.generator(z)
+            return projected
         with torch.no_grad():
             nearest: Images = self.generator(z[best])
         return nearest
@@ -72,11 +72,11 @@ class Projection(nn.Module):
         first = self.rng.normal(keys, (self.restarts, self.generator.latent), "latent").to(x).flatten(0, 1)
         return first, torch.zeros_like(first), x.detach().repeat_interleave(self.restarts, 0)
 
-    def _descend(self, z: Tensor, speed: Tensor, wanted: Images, steps: int, *, graph: bool) -> tuple[Tensor, Tensor]:
+    def _descend(self, z: Tensor, speed: Tensor, target: Images, steps: int, *, graph: bool) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             for _ in range(steps):
-                error = (self.generator(z) - wanted).square().flatten(1).mean(1)
+                error = (self.generator(z) - target).square().flatten(1).mean(1)
                 (slope,) = torch.autograd.grad(error.sum(), z, create_graph=graph)
                 speed = 0.7 * speed + slope
                 z = z - self.rate * speed
@@ -84,8 +84,8 @@ class Projection(nn.Module):
         return (z, speed) if graph else (z.detach(), speed.detach())
 
     @torch.no_grad()
-    def _best(self, z: Tensor, wanted: Images, rows: int) -> Tensor:
+    def _best(self, z: Tensor, target: Images, rows: int) -> Tensor:
         """Places of the winners among the restarts."""
-        error = (self.generator(z) - wanted).square().flatten(1).mean(1).view(rows, self.restarts)
+        error = (self.generator(z) - target).square().flatten(1).mean(1).view(rows, self.restarts)
         places: Tensor = error.argmin(1) + torch.arange(0, len(z), self.restarts, device=z.device)
         return places

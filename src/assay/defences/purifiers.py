@@ -33,8 +33,8 @@ class Autoencoder(nn.Module):
     def forward(self, x: Images) -> Images:
         """Reconstruct."""
         inner = F.interpolate(self.down(x), size=x.shape[2:], mode="nearest")
-        new: Images = self.out(self.up(inner)).sigmoid()
-        return new
+        reconstruction: Images = self.out(self.up(inner)).sigmoid()
+        return reconstruction
 
 
 class Cleaner(nn.Module):
@@ -122,8 +122,8 @@ class PixelDensity(nn.Module):
 
     def forward(self, x: Images) -> Tensor:
         """Log-probabilities, ``(b, c, levels, h, w)``."""
-        result: Tensor = self.body(2 * x - 1).unflatten(1, (self.channels, self.levels)).log_softmax(2)
-        return result
+        log_probabilities: Tensor = self.body(2 * x - 1).unflatten(1, (self.channels, self.levels)).log_softmax(2)
+        return log_probabilities
 
     def quantised(self, x: Images) -> Tensor:
         """The level of each value."""
@@ -169,16 +169,16 @@ class PixelDefend(nn.Module):
     @torch.no_grad()
     def forward(self, x: Images) -> Images:
         """Purify, pixel by pixel from the top left; one pass of the density a pixel."""
-        new = x.clone()
+        purified = x.clone()
         levels = torch.arange(self.density.levels, device=x.device).to(x) / (self.density.levels - 1)
         within = (levels.view(1, 1, -1, 1, 1) - x[:, :, None]).abs() <= self.eps + 1e-6
         reach = self.density.reach
         for i in range(x.shape[2]):
             for j in range(x.shape[3]):
                 left, right = max(j - reach, 0), min(j + reach + 1, x.shape[3])
-                seen = new[:, :, max(i - reach, 0) : i + 1, left:right]
+                seen = purified[:, :, max(i - reach, 0) : i + 1, left:right]
                 likely = self.density(seen)[..., -1, j - left]
                 best = torch.where(within[..., i, j], likely, -torch.inf).argmax(2)
                 some = within[..., i, j].any(2)
-                new[:, :, i, j] = torch.where(some, levels[best], x[:, :, i, j])
-        return new
+                purified[:, :, i, j] = torch.where(some, levels[best], x[:, :, i, j])
+        return purified

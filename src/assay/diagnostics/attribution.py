@@ -16,7 +16,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.explanations import attack_saliency, saliency, shared_top, spearman
 from assay.diagnostics.plots import canvas, lines, pictures
-from assay.diagnostics.trail import ProgressCallback, no_progress, right_of, same_length
+from assay.diagnostics.trail import right_of, same_length
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import number, reject, whole
 
 if TYPE_CHECKING:
@@ -48,24 +49,27 @@ class Attribution:
         return [
             {
                 "model": name,
-                "n": len(result),
-                "top-k intersection": float(result.mean()),
+                "n": len(shares),
+                "top-k intersection": float(shares.mean()),
                 "rank correlation": float(self.rank[name].mean()),
                 "top-k under noise": self.noise[name],
                 "k": self.k,
                 "eps": self.eps,
             }
-            for name, result in self.top.items()
+            for name, shares in self.top.items()
         ]
 
     def figure(self) -> "Figure":
         """Both measures by image, sorted."""
         figure, (left, right) = canvas(10.0, 3.4, columns=2)
-        for axis, result, label in ((left, self.top, "top-k intersection"), (right, self.rank, "rank correlation")):
-            places = torch.linspace(0, 1, max(len(v) for v in result.values()))
+        for axis, values_by_model, label in (
+            (left, self.top, "top-k intersection"),
+            (right, self.rank, "rank correlation"),
+        ):
+            places = torch.linspace(0, 1, max(len(v) for v in values_by_model.values()))
             curves = {
                 name: torch.nn.functional.pad(v.sort().values, (0, len(places) - len(v)), value=torch.nan)
-                for name, v in result.items()
+                for name, v in values_by_model.items()
             }
             lines(axis, places, curves, label="images, by rank")
             axis.set_ylabel(label)
@@ -98,7 +102,7 @@ def attribution(
     steps: int = 30,
     k: int | None = None,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Attribution:
     """Attack the saliency of images within a ball, the classification staying as it is.
 
@@ -136,17 +140,17 @@ def attribution(
         right = right_of(model, x, y)
         if not bool(right.any()):
             reject("models", "models that are right about an image", name)
-        own, labels = x[right], y[right]
-        before = saliency(model, own, labels)
-        signs = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed)).sign()
-        rough = (own + eps * signs).clamp(0, 1)
-        noise[name] = float(shared_top(before, saliency(model, rough, labels), k).mean())
-        moved = attack_saliency(model, own, labels, eps=eps, steps=steps, k=k, tried=rough)
-        after = saliency(model, moved, labels)
+        images, labels = x[right], y[right]
+        before = saliency(model, images, labels)
+        signs = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).sign()
+        noisy = (images + eps * signs).clamp(0, 1)
+        noise[name] = float(shared_top(before, saliency(model, noisy, labels), k).mean())
+        adversarial = attack_saliency(model, images, labels, eps=eps, steps=steps, k=k, candidates=noisy)
+        after = saliency(model, adversarial, labels)
         top[name], rank[name] = shared_top(before, after, k), spearman(before, after)
         worst = int(top[name].argmin())
         maps = [_shown(part[worst]) for part in (before, after)]
-        shown += [(name, own[worst]), ("saliency", maps[0]), ("after", moved[worst]), ("saliency", maps[1])]
+        shown += [(name, images[worst]), ("saliency", maps[0]), ("after", adversarial[worst]), ("saliency", maps[1])]
     progress("saliency", len(models), len(models))
     return Attribution(MappingProxyType(top), MappingProxyType(rank), MappingProxyType(noise), k, eps, tuple(shown))
 

@@ -15,7 +15,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import ProgressCallback, no_progress, refereed, same_length
+from assay.diagnostics.trail import run_attack_to_end, same_length
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import number, reject
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ class Budgets:
     @property
     def half(self) -> dict[str, float]:
         """By model, the budget at which accuracy has fallen to half of the clean one, between points along a line."""
-        return {name: _crossing(self.eps, result, result[0] / 2) for name, result in self.accuracy.items()}
+        return {name: _crossing(self.eps, accuracies, accuracies[0] / 2) for name, accuracies in self.accuracy.items()}
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each model and budget."""
         return [
             {"model": name, "eps": e, "accuracy": value, "n": self.count}
-            for name, result in self.accuracy.items()
-            for e, value in zip(self.eps, result, strict=True)
+            for name, accuracies in self.accuracy.items()
+            for e, value in zip(self.eps, accuracies, strict=True)
         ]
 
     def figure(self) -> "Figure":
@@ -82,7 +83,7 @@ def budgets(
     eps: Sequence[float],
     *,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Budgets:
     """Attack with one budget after another; what a smaller one broke, a larger one breaks as well.
 
@@ -110,7 +111,7 @@ def budgets(
         values, robust = [], None
         for j, e in enumerate(ordered):
             progress(f"{name}, budget {e:.3g}", i * len(ordered) + j, len(models) * len(ordered))
-            outcome = refereed(model, x, y, attack(e), seed=seed)
+            outcome = run_attack_to_end(model, x, y, attack(e), seed=seed)
             if robust is None:
                 values.append(outcome.clean_accuracy)
             robust = outcome.robust if robust is None else robust & outcome.robust

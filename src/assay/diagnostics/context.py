@@ -8,12 +8,13 @@ from torch import nn
 from assay.attacks import BIM
 from assay.core.combinators import AnyAttack
 from assay.data import Dataset
-from assay.diagnostics.trail import ProgressCallback, Trail, no_progress
+from assay.diagnostics.trail import Trail
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import reject
 
 
 @dataclass(frozen=True)
-class Case:
+class DiagnosticContext:
     """What the diagnostics are asked of.
 
     Attributes:
@@ -35,22 +36,26 @@ class Case:
     test: Dataset
     eps: float
     seed: int = 0
-    progress: ProgressCallback = no_progress
+    progress: StageCallback = no_progress
     updates: int = 50
     search_steps: int = 200
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         """The models; of a trail the first, the last and others between."""
-        return self.models or {f"epoch {e}": model for e, model in self.over_time.thinned(4)}
+        return self.models or {f"epoch {e}": model for e, model in self.required_trail.thinned(4)}
 
     @property
-    def subject(self) -> nn.Module:
+    def single_model(self) -> nn.Module:
         """The one network that a question of a single one is about: the first model, or the trail's last."""
-        return next(iter(self.models.values())) if self.models else self.over_time.model(self.over_time.epochs[-1])
+        return (
+            next(iter(self.models.values()))
+            if self.models
+            else self.required_trail.model(self.required_trail.epochs[-1])
+        )
 
     @property
-    def over_time(self) -> Trail:
+    def required_trail(self) -> Trail:
         """The trail."""
         if self.trail is None:
             return reject("model", "a training trail (the folder of assay train --trail), not single models", None)

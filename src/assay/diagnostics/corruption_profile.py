@@ -15,7 +15,7 @@ from assay.core.call_context import in_neutral_context
 from assay.corruptions import CORRUPTIONS, Damage, measure
 from assay.data import Dataset
 from assay.diagnostics.plots import canvas, matrix
-from assay.diagnostics.trail import ProgressCallback, no_progress
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def profile(
     *,
     kinds: Sequence[str] = tuple(CORRUPTIONS),
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Profile:
     """Accuracy under each corruption at each severity.
 
@@ -77,8 +77,8 @@ def profile(
         seed: of their draws, the same for every network.
         progress: progress.
     """
-    results = {}
+    damage = {}
     for done, (name, model) in enumerate(models.items()):
-        results[name] = measure(model, data, names=kinds, seed=seed)
+        damage[name] = measure(model, data, names=kinds, seed=seed)
         progress("corruptions", done + 1, len(models))
-    return Profile(MappingProxyType(results))
+    return Profile(MappingProxyType(damage))

@@ -17,7 +17,8 @@ from assay.core.rng import Rng
 from assay.core.types import Flag, Images, Labels
 from assay.defences.transforms import Blur
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of, same_length
+from assay.diagnostics.trail import Trail, perturb_images, right_of, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,10 +101,10 @@ class Destruction:
                 "transformation": kind,
                 "strength": s,
                 "epoch": epoch,
-                "destruction rate": float(result[i, j]),
+                "destruction rate": float(rates[i, j]),
                 "effective": self.effective[attack][i],
             }
-            for (attack, kind), result in self.rate.items()
+            for (attack, kind), rates in self.rate.items()
             for i, epoch in enumerate(self.epochs)
             for j, s in enumerate(self.strengths[kind])
         ]
@@ -114,8 +115,8 @@ class Destruction:
         figure, axes = canvas(2.9 * len(kinds), 2.6 * len(attacks), len(kinds), len(attacks))
         chosen = sorted({0, len(self.epochs) // 2, len(self.epochs) - 1})
         for place, (attack, kind) in zip(axes, ((a, k) for a in attacks for k in kinds), strict=True):
-            result = self.rate[attack, kind]
-            curves = {f"epoch {self.epochs[i]}": result[i].numpy() for i in chosen}
+            rates = self.rate[attack, kind]
+            curves = {f"epoch {self.epochs[i]}": rates[i].numpy() for i in chosen}
             lines(place, self.strengths[kind], curves, label=kind, percent=True)
             place.set_title(attack, fontsize=10)
             place.set_ylabel("")
@@ -146,7 +147,7 @@ def destruction(
     *,
     transforms: Mapping[str, tuple[Callable[[Images, float], Images], tuple[float, ...]]] = TRANSFORMS,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Destruction:
     """Destruction rates by epoch.
 
@@ -162,17 +163,17 @@ def destruction(
     same_length(x, y)
     rate: dict[tuple[str, str], Tensor] = {}
     effective: dict[str, list[int]] = {}
-    for number_of, (name, attack) in enumerate(attacks.items()):
+    for attack_index, (name, attack) in enumerate(attacks.items()):
         for i, (_, model) in enumerate(trail):
-            moved = attacked(model, x, y, attack, seed=seed)
-            turned = _effective(model, x, moved, y)
-            effective.setdefault(name, []).append(int(turned.sum()))
+            adversarial = perturb_images(model, x, y, attack, seed=seed)
+            effective_mask = _effective(model, x, adversarial, y)
+            effective.setdefault(name, []).append(int(effective_mask.sum()))
             for kind, (change, strengths) in transforms.items():
                 table = rate.setdefault((name, kind), torch.full((len(trail.epochs), len(strengths)), float("nan")))
                 for j, strength in enumerate(strengths):
-                    table[i, j] = _rate(model, change(moved, strength), y, turned)
-            progress("destruction", number_of * len(trail.epochs) + i + 1, len(attacks) * len(trail.epochs))
-    counts = {name: tuple(result) for name, result in effective.items()}
+                    table[i, j] = _rate(model, change(adversarial, strength), y, effective_mask)
+            progress("destruction", attack_index * len(trail.epochs) + i + 1, len(attacks) * len(trail.epochs))
+    counts = {name: tuple(per_epoch) for name, per_epoch in effective.items()}
     strengths_of = {kind: strengths for kind, (_, strengths) in transforms.items()}
     return Destruction(trail.epochs, MappingProxyType(strengths_of), MappingProxyType(rate), MappingProxyType(counts))
 

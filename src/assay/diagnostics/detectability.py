@@ -20,7 +20,8 @@ from assay.data import Dataset
 from assay.defences.detectors import Detector, roc
 from assay.defences.fit import fit_detector
 from assay.diagnostics.plots import canvas, lines, pictures
-from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of
+from assay.diagnostics.trail import Trail, perturb_images, right_of
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,7 +107,7 @@ def detectability(
     epochs: int = 5,
     updates: int = 50,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Detectability:
     """A detector for each epoch and attack, tried on every epoch's adversarial images.
 
@@ -125,31 +126,37 @@ def detectability(
     threshold that is best on 500 training images: at 0 it would depend on the statistics of batch normalisation, which
     are of clean and adversarial images mixed.
     """
-    x, y, count, known = test.images(), test.y, len(trail.epochs), train.head(_KNOWN, seed)
+    x, y, count, threshold_images = test.images(), test.y, len(trail.epochs), train.head(_KNOWN, seed)
     accuracy, area, deltas, suspicion = {}, {}, {}, {}
-    for number_of, (name, attack) in enumerate(attacks.items()):
+    for attack_index, (name, attack) in enumerate(attacks.items()):
         detectors, moved, limits = [], [], []
         for done, (_, model) in enumerate(trail):
             detectors.append(fit_detector(train, model, attack, epochs=epochs, seed=seed))
-            learned = attacked(model, known.images(), known.y, attack, seed=seed)
-            limits.append(best_threshold(_scores(detectors[-1], known.images()), _scores(detectors[-1], learned)))
-            result = attacked(model, x, y, attack, seed=seed)
-            moved.append(result[right_of(model, x, y) & ~right_of(model, result, y)])
-            progress("detectability", number_of * count + done + 1, len(attacks) * count)
+            known_adversarial = perturb_images(model, threshold_images.images(), threshold_images.y, attack, seed=seed)
+            limits.append(
+                best_threshold(
+                    _scores(detectors[-1], threshold_images.images()), _scores(detectors[-1], known_adversarial)
+                )
+            )
+            adversarial = perturb_images(model, x, y, attack, seed=seed)
+            moved.append(adversarial[right_of(model, x, y) & ~right_of(model, adversarial, y)])
+            progress("detectability", attack_index * count + done + 1, len(attacks) * count)
         scores = [_scores(d, x) for d in detectors]
         table, under = torch.full((count, count), float("nan")), torch.full((count, count), float("nan"))
         for i, detector in enumerate(detectors):
             for j, images in enumerate(moved):
                 if len(images):
-                    bad = _scores(detector, images)
-                    table[i, j] = 0.5 * ((bad > limits[i]).double().mean() + (scores[i] <= limits[i]).double().mean())
-                    under[i, j] = roc(scores[i], bad)[2]
+                    adversarial_scores = _scores(detector, images)
+                    table[i, j] = 0.5 * (
+                        (adversarial_scores > limits[i]).double().mean() + (scores[i] <= limits[i]).double().mean()
+                    )
+                    under[i, j] = roc(scores[i], adversarial_scores)[2]
         accuracy[name], area[name] = table, under
-        items = [_suspicious(d, train, eps, updates, seed) for d in detectors]
-        deltas[name] = torch.cat(items)
+        perturbations = [_most_suspicious(d, train, eps, updates, seed) for d in detectors]
+        deltas[name] = torch.cat(perturbations)
         suspicion[name] = tuple(
             _scores(d, (x + delta).clamp(0, 1)).sigmoid().mean().item()
-            for d, delta in zip(detectors, items, strict=True)
+            for d, delta in zip(detectors, perturbations, strict=True)
         )
     return Detectability(
         trail.epochs,
@@ -160,11 +167,13 @@ def detectability(
     )
 
 
-def best_threshold(clean: Tensor, bad: Tensor) -> float:
+def best_threshold(clean: Tensor, adversarial: Tensor) -> float:
     """The threshold with the best mean of the two accuracies; half way between neighbouring scores."""
-    values = torch.cat([clean, bad]).double().unique()
+    values = torch.cat([clean, adversarial]).double().unique()
     between = torch.cat([values[:1] - 1, (values[1:] + values[:-1]) / 2, values[-1:] + 1])
-    right = (clean.double()[:, None] <= between).double().mean(0) + (bad.double()[:, None] > between).double().mean(0)
+    right = (clean.double()[:, None] <= between).double().mean(0) + (
+        adversarial.double()[:, None] > between
+    ).double().mean(0)
     return float(between[int(right.argmax())])
 
 
@@ -179,7 +188,7 @@ class _TwoLogits(nn.Module):
         return self.detector.logits(x)
 
 
-def _suspicious(detector: Detector, data: Dataset, eps: float, updates: int, seed: int) -> Tensor:
+def _most_suspicious(detector: Detector, data: Dataset, eps: float, updates: int, seed: int) -> Tensor:
     stream = ((x, torch.zeros_like(y)) for x, y in data.batches(seed=seed))  # away from "clean"
     return universal(
         _TwoLogits(detector), lambda: stream, UniversalSign(eps, updates=updates, batches=2), seed=seed

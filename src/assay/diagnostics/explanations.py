@@ -43,7 +43,9 @@ def saliency(model: nn.Module, x: Images, y: Labels, *, graph: bool = False, bat
 
 
 @in_neutral_context
-def attack_saliency(model: nn.Module, x: Images, y: Labels, *, eps: float, steps: int, k: int, tried: Images) -> Images:
+def attack_saliency(
+    model: nn.Module, x: Images, y: Labels, *, eps: float, steps: int, k: int, candidates: Images
+) -> Images:
     """Images within the ball, classified as before, whose saliency has left its most salient pixels.
 
     Args:
@@ -53,13 +55,13 @@ def attack_saliency(model: nn.Module, x: Images, y: Labels, *, eps: float, steps
         eps: linf budget.
         steps: signed gradient steps.
         k: pixels that are to lose their saliency.
-        tried: images that count as found as well, if they are better.
+        candidates: images that count as found as well, if they are better.
     """
     before = saliency(model, x, y)
     salient = _top(before, k)
     image, best, least = x.clone(), x.clone(), torch.ones(len(x))
     rate = max(eps / 10, 2 * eps / steps)
-    best, least = _better(model, tried, y, before, k, best, least)
+    best, least = _better(model, candidates, y, before, k, best, least)
     for _ in range(steps):
         slopes = []
         for part, labels, chosen in zip(image.split(128), y.split(128), salient.split(128), strict=True):

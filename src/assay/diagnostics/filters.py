@@ -29,14 +29,14 @@ def filters_of(model: nn.Module) -> dict[str, int]:
     Raises:
         ValueError: there is none.
     """
-    results = {
+    filters = {
         f"{name}.weight" if name else "weight": len(module.weight)
         for name, module in model.named_modules()
         if isinstance(module, KINDS)
     }
     there = {name for name, _ in model.named_parameters()}  # not what is tied to another, or made of others
-    results = {name: count for name, count in results.items() if name in there}
-    return results or reject("model", "at least one convolution or linear layer", type(model))
+    filters = {name: count for name, count in filters.items() if name in there}
+    return filters or reject("model", "at least one convolution or linear layer", type(model))
 
 
 @in_neutral_context
@@ -104,10 +104,10 @@ def _plain(layer: nn.Module) -> bool:
 def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) -> Tensor:
     """One pass for all images, then each image's gradients layer by layer; on a CPU up to three times as fast."""
     layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
-    seen: list[tuple[nn.Module, Tensor, int, Tensor]] = []
+    calls: list[tuple[nn.Module, Tensor, int, Tensor]] = []
 
     def keep(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        seen.append((layer, inputs[0].detach(), inputs[0]._version, out))
+        calls.append((layer, inputs[0].detach(), inputs[0]._version, out))
         return out.clone()  # which a layer that works in place may then change
 
     handles = [layer.register_forward_hook(keep) for layer in layers]
@@ -117,14 +117,14 @@ def _by_layer(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) 
     finally:
         for handle in handles:
             handle.remove()
-    once = sorted(id(layer) for layer, *_ in seen) == sorted(map(id, layers))
-    slopes = torch.autograd.grad(loss, [out for *_, out in seen], allow_unused=True) if once else ()
-    if not once or None in slopes or any(arguments._version != version for _, arguments, version, _ in seen):
+    once = sorted(id(layer) for layer, *_ in calls) == sorted(map(id, layers))
+    slopes = torch.autograd.grad(loss, [out for *_, out in calls], allow_unused=True) if once else ()
+    if not once or None in slopes or any(layer_input._version != version for _, layer_input, version, _ in calls):
         return _by_transform(model, names, x, y)  # used twice, or not at all, or its input has been changed since
-    results = {
-        id(own): _of_layer(own, arguments, slope) for (own, arguments, *_), slope in zip(seen, slopes, strict=True)
+    gradients = {
+        id(own): _of_layer(own, layer_input, slope) for (own, layer_input, *_), slope in zip(calls, slopes, strict=True)
     }
-    return torch.cat([results[id(layer)] for layer in layers], 1)
+    return torch.cat([gradients[id(layer)] for layer in layers], 1)
 
 
 def _tied(model: nn.Module, layers: list[nn.Module]) -> bool:
@@ -198,7 +198,7 @@ def input_saliency(
     Source: paper 004, section 5.1 (M_F); top 10 and the factor 100 after Levin et al., section 3.3, and its code.
     """
     same_length(x, y)
-    names, result, device = filters_of(model), [], model_device(model, x.device)
+    names, maps, device = filters_of(model), [], model_device(model, x.device)
     weights = dict(model.named_parameters())
     with preserve_state(model), torch.enable_grad():
         for image, label in zip(x, y, strict=True):
@@ -213,5 +213,5 @@ def input_saliency(
             boosted = saliency.detach().clone()
             boosted[saliency.topk(min(top, len(saliency))).indices] *= boost
             distance = 1 - F.cosine_similarity(saliency, boosted, dim=0)
-            result.append(torch.autograd.grad(distance, leaf)[0].abs().cpu())
-    return torch.cat(result)
+            maps.append(torch.autograd.grad(distance, leaf)[0].abs().cpu())
+    return torch.cat(maps)

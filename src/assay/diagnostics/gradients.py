@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import pictures
-from assay.diagnostics.trail import ProgressCallback, loss_gradient, no_progress, same_length
+from assay.diagnostics.trail import loss_gradient, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +39,8 @@ class Gradients:
     def frame(self) -> list[dict[str, Any]]:
         """One record for each model and image."""
         rows = []
-        for name, result in self.gradient.items():
-            sizes = result.flatten(1).abs().sum(1).tolist()
+        for name, gradient in self.gradient.items():
+            sizes = gradient.flatten(1).abs().sum(1).tolist()
             inside = [None] * len(sizes) if self.inside is None else self.inside[name].tolist()
             rows += [
                 {"model": name, "sample": i, "l1 norm": size, "on the foreground": share}
@@ -76,7 +77,7 @@ def gradients(
     y: Labels,
     *,
     masks: Mask | None = None,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Gradients:
     """The gradient of the cross-entropy with respect to each image.
 
@@ -88,9 +89,9 @@ def gradients(
         progress: progress.
     """
     same_length(x, y)
-    results = {}
+    by_model = {}
     for done, (name, model) in enumerate(models.items()):
-        results[name] = loss_gradient(model, x, y)
+        by_model[name] = loss_gradient(model, x, y)
         progress("gradients", done + 1, len(models))
     inside, share = None, float("nan")
     if masks is not None:
@@ -99,7 +100,7 @@ def gradients(
         inside = MappingProxyType(
             {
                 name: (g.abs() * mask).flatten(1).sum(1) / g.abs().flatten(1).sum(1).clamp_min(1e-30)
-                for name, g in results.items()
+                for name, g in by_model.items()
             }
         )
-    return Gradients(x, MappingProxyType(results), inside, share)
+    return Gradients(x, MappingProxyType(by_model), inside, share)

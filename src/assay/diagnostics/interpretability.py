@@ -23,8 +23,9 @@ from assay.diagnostics.saliency import (
     boolean_map,
     interpretability_score,
 )
-from assay.diagnostics.trail import ProgressCallback, no_progress, refereed, same_length
+from assay.diagnostics.trail import run_attack_to_end, same_length
 from assay.parts.groups import Groups
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import described, reject
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Interpretability:
                 "l2": self.size[attack][1],
                 "n": self.count,
             }
-            for name, result in self.score.items()
-            for attack, values in result.items()
+            for name, scores in self.score.items()
+            for attack, values in scores.items()
             for v, value in zip(self.percentiles, values, strict=True)
         ]
 
@@ -95,9 +96,9 @@ class Interpretability:
     def verdict(self) -> str:
         """The attacks in order, over the middle of the percentiles."""
         texts = []
-        for name, result in self.score.items():
-            order = sorted(result, key=lambda attack: -sum(result[attack]))
-            texts.append(f"{name} " + ", ".join(f"{a} {sum(result[a]) / len(result[a]):.2f}" for a in order))
+        for name, scores in self.score.items():
+            order = sorted(scores, key=lambda attack: -sum(scores[attack]))
+            texts.append(f"{name} " + ", ".join(f"{a} {sum(scores[a]) / len(scores[a]):.2f}" for a in order))
         return (
             f"Share of a perturbation on the pixels that explain it, mean over ν of {self.count} images: "
             + "; ".join(texts)
@@ -116,7 +117,7 @@ def interpretability(
     *,
     percentiles: tuple[int, ...] = PERCENTILES,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Interpretability:
     """Attack towards targets, and hold the perturbations against what the classifier is sensitive to.
 
@@ -136,17 +137,17 @@ def interpretability(
     Source: paper 002, equation 23 with the maps of appendix E; the activation map is that of the true label.
     """
     same_length(x, y)
-    changed, result = torch.ones(len(x), dtype=torch.bool), {}
+    reached, perturbations = torch.ones(len(x), dtype=torch.bool), {}
     for done, (name, attack) in enumerate(attacks.items()):
         progress(f"{name}", done, len(attacks))
-        outcome = refereed(model, x, y, attack, target=target, seed=seed)
-        changed &= outcome.status == int(Status.BROKEN)
-        result[name] = outcome.images - x
+        outcome = run_attack_to_end(model, x, y, attack, target=target, seed=seed)
+        reached &= outcome.status == int(Status.BROKEN)
+        perturbations[name] = outcome.images - x
     progress("attacks", len(attacks), len(attacks))
-    if not bool(changed.any()):
+    if not bool(reached.any()):
         reject("attacks", "at least one image that all of them turn into its target", described(f"none of {len(x)}"))
-    x, y, target = x[changed], y[changed], target[changed]
-    deltas = {name: delta[changed] for name, delta in result.items()}
+    x, y, target = x[reached], y[reached], target[reached]
+    deltas = {name: delta[reached] for name, delta in perturbations.items()}
     saliency = adversarial_saliency(model, x, y, target)
     maps = {
         "full": saliency.full,
@@ -198,14 +199,14 @@ def _row(
     x: Tensor, saliency: Tensor, activation: Tensor, kind: str, deltas: Mapping[str, Tensor]
 ) -> list[tuple[str, Tensor]]:
     chosen = boolean_map(saliency[None], 90)[0]
-    results = [("image", x), ("saliency", overlay(x, saliency)), (kind, overlay(x, activation))]
+    tiles = [("image", x), ("saliency", overlay(x, saliency)), (kind, overlay(x, activation))]
     for name, delta in deltas.items():
-        results += [
+        tiles += [
             (name, overlay(x, delta)),
             (f"{name}, on the map", overlay(x, delta * chosen)),
             (f"{name}, 2×2 groups", overlay(x, _by_group(delta))),
         ]
-    return results
+    return tiles
 
 
 def _by_group(delta: Tensor, side: int = 2) -> Tensor:

@@ -12,7 +12,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of, same_length
+from assay.diagnostics.trail import Trail, perturb_images, right_of, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +70,7 @@ def learning(
     attacks: Mapping[str, AnyAttack],
     *,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Learning:
     """Accuracy by epoch, clean and under each attack.
 
@@ -86,7 +87,7 @@ def learning(
     for done, (_, model) in enumerate(trail):
         for part, (x, y) in parts.items():
             for name, attack in {"clean": None, **attacks}.items():
-                moved = x if attack is None else attacked(model, x, y, attack, seed=seed)
+                moved = x if attack is None else perturb_images(model, x, y, attack, seed=seed)
                 share = right_of(model, moved, y).double().mean().item()
                 curves.setdefault(f"{part}, {name}", []).append(share)
         progress("learning curves", done + 1, len(trail.epochs))

@@ -18,7 +18,8 @@ from assay.core.outcome import Status
 from assay.core.types import Images, Labels
 from assay.diagnostics.filters import CHUNK, Standard, filter_gradients, filters_of, input_saliency, sorted_profile
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, overlay, pictures
-from assay.diagnostics.trail import ProgressCallback, no_progress, refereed
+from assay.diagnostics.trail import run_attack_to_end
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import reject
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ class Parameters:
             if not self.counts[name]:
                 lines.append(f"{name} turns no image")
                 continue
-            result = self.by_layer(name)
-            top = max(result, key=lambda layer: result[layer])
-            place = 1 + list(result).index(top)
-            lines.append(f"{name} layer {place} of {len(result)} ({result[top]:.1f} deviations)")
+            by_layer = self.by_layer(name)
+            top = max(by_layer, key=lambda layer: by_layer[layer])
+            place = 1 + list(by_layer).index(top)
+            lines.append(f"{name} layer {place} of {len(by_layer)} ({by_layer[top]:.1f} deviations)")
         return "Filters most set off: " + ", ".join(lines) + "."
 
 
@@ -106,7 +107,7 @@ def parameters(
     *,
     seed: int = 0,
     chunk: int = CHUNK,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Parameters:
     """Saliency profiles of clean images, and of those that each attack turned.
 
@@ -133,27 +134,27 @@ def parameters(
             return torch.full((sum(layers.values()),), torch.nan)
         return sorted_profile(standard.saliency(filter_gradients(model, images, labels, chunk=chunk)), layers)
 
-    result, counts, new = {}, {}, {}
+    profiles, counts, adversarial = {}, {}, {}
     turned_by_all = torch.ones(len(x), dtype=torch.bool)
     for done, (name, attack) in enumerate(attacks.items()):
         progress(f"saliency of {name}", done, len(attacks))
-        outcome = refereed(model, x, y, attack, seed=seed, stop="never")
+        outcome = run_attack_to_end(model, x, y, attack, seed=seed, stop="never")
         if not done:
             right = outcome.status != int(Status.MISCLASSIFIED)
-            result["clean"], counts["clean"] = profile(x[right], y[right]), int(right.sum())
-        turned = outcome.status == int(Status.BROKEN)
-        new[name] = outcome.images
-        turned_by_all &= turned | (not turned.any())
-        result[name], counts[name] = profile(outcome.images[turned], y[turned]), int(turned.sum())
+            profiles["clean"], counts["clean"] = profile(x[right], y[right]), int(right.sum())
+        is_broken = outcome.status == int(Status.BROKEN)
+        adversarial[name] = outcome.images
+        turned_by_all &= is_broken | (not is_broken.any())
+        profiles[name], counts[name] = profile(outcome.images[is_broken], y[is_broken]), int(is_broken.sum())
     progress("saliency", len(attacks), len(attacks))
     shown: tuple[tuple[str, Tensor], ...] = ()
     if bool(turned_by_all.any()):
         i = int(turned_by_all.nonzero()[0])
-        row = torch.stack([x[i], *(images[i].to(x) for images in new.values())])
+        row = torch.stack([x[i], *(images[i].to(x) for images in adversarial.values())])
         heat = input_saliency(model, row, y[i].repeat(len(row)), standard)
-        names = ("clean", *new)
+        names = ("clean", *adversarial)
         shown = (
             *zip(names, row, strict=True),
             *((f"{n}: pixels", overlay(a, h)) for n, a, h in zip(names, row, heat, strict=True)),
         )
-    return Parameters(MappingProxyType(layers), MappingProxyType(result), MappingProxyType(counts), shown)
+    return Parameters(MappingProxyType(layers), MappingProxyType(profiles), MappingProxyType(counts), shown)

@@ -13,7 +13,7 @@ from assay.attacks.universal.perturbation import UniversalSign
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import attribution
 from assay.diagnostics.budgets import budgets
-from assay.diagnostics.context import Case
+from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.corruption_profile import profile
 from assay.diagnostics.destruction import destruction
 from assay.diagnostics.detectability import detectability
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Diagnostic:
     """One diagnostic.
 
     Attributes:
@@ -49,7 +49,7 @@ class Entry:
         more: further figures of the answer.
     """
 
-    ask: Callable[[Case], Answer]
+    ask: Callable[[DiagnosticContext], Answer]
     title: str
     question: str
     trail: bool = True
@@ -57,180 +57,207 @@ class Entry:
     more: Callable[[Answer], "Figure"] | None = None
 
 
-def _learning(case: Case) -> Answer:
-    parts = {"train": (case.train.images(), case.train.y), "test": (case.test.images(), case.test.y)}
-    attacks = {"FGSM": FGSM(case.eps), "BIM": case.bim}
-    return learning(case.over_time, parts, attacks, seed=case.seed, progress=case.progress)
+def _learning(context: DiagnosticContext) -> Answer:
+    parts = {"train": (context.train.images(), context.train.y), "test": (context.test.images(), context.test.y)}
+    attacks = {"FGSM": FGSM(context.eps), "BIM": context.bim}
+    return learning(context.required_trail, parts, attacks, seed=context.seed, progress=context.progress)
 
 
-def _stability(case: Case) -> Answer:
-    return stability(case.over_time, case.test.images(), case.test.y, case.bim, seed=case.seed, progress=case.progress)
-
-
-def _sharedness(case: Case) -> Answer:
-    own, others = (case.test.images(), case.test.y), (case.train.images(), case.train.y)
-    return sharedness(case.over_time, own, others, case.bim, seed=case.seed, progress=case.progress)
-
-
-def _universality(case: Case) -> Answer:
-    attack = UniversalSign(2.5 * case.eps, updates=case.updates, batches=4)
-    parts = {"train": case.train, "test": case.test}
-    return universality(case.over_time, parts, case.test, attack, seed=case.seed, progress=case.progress)
-
-
-def _destruction(case: Case) -> Answer:
-    attacks = {"BIM": case.bim, "FGSM": FGSM(case.eps), "DeepFool": DeepFool(norm="linf", steps=20)}
-    return destruction(case.over_time, case.test.images(), case.test.y, attacks, seed=case.seed, progress=case.progress)
-
-
-def _detectability(case: Case) -> Answer:
-    attacks = {"BIM": case.bim, "FGSM": FGSM(case.eps)}
-    return detectability(
-        case.over_time,
-        case.train,
-        case.test,
-        attacks,
-        eps=2.5 * case.eps,
-        updates=case.updates,
-        seed=case.seed,
-        progress=case.progress,
+def _stability(context: DiagnosticContext) -> Answer:
+    return stability(
+        context.required_trail,
+        context.test.images(),
+        context.test.y,
+        context.bim,
+        seed=context.seed,
+        progress=context.progress,
     )
 
 
-def _transfer(case: Case) -> Answer:
-    models: Mapping[str, nn.Module] | Trail = case.models or case.over_time.thinned(8)
-    attack = PGD(case.eps, steps=20)
-    return transfer(models, case.test.images(), case.test.y, attack, seed=case.seed, progress=case.progress)
+def _sharedness(context: DiagnosticContext) -> Answer:
+    own, others = (context.test.images(), context.test.y), (context.train.images(), context.train.y)
+    return sharedness(context.required_trail, own, others, context.bim, seed=context.seed, progress=context.progress)
 
 
-def _gradients(case: Case) -> Answer:
-    return gradients(case.networks, case.test.images(), case.test.y, masks=case.test.masks, progress=case.progress)
+def _universality(context: DiagnosticContext) -> Answer:
+    attack = UniversalSign(2.5 * context.eps, updates=context.updates, batches=4)
+    parts = {"train": context.train, "test": context.test}
+    return universality(
+        context.required_trail, parts, context.test, attack, seed=context.seed, progress=context.progress
+    )
 
 
-def _surface(case: Case) -> Answer:
-    part = case.test.head(64, case.seed)
-    return surface(case.networks, part.images(), part.y, eps=2 * case.eps, seed=case.seed, progress=case.progress)
+def _destruction(context: DiagnosticContext) -> Answer:
+    attacks = {"BIM": context.bim, "FGSM": FGSM(context.eps), "DeepFool": DeepFool(norm="linf", steps=20)}
+    return destruction(
+        context.required_trail,
+        context.test.images(),
+        context.test.y,
+        attacks,
+        seed=context.seed,
+        progress=context.progress,
+    )
 
 
-def _profile(case: Case) -> Answer:
-    return profile(case.networks, case.test, seed=case.seed, progress=case.progress)
+def _detectability(context: DiagnosticContext) -> Answer:
+    attacks = {"BIM": context.bim, "FGSM": FGSM(context.eps)}
+    return detectability(
+        context.required_trail,
+        context.train,
+        context.test,
+        attacks,
+        eps=2.5 * context.eps,
+        updates=context.updates,
+        seed=context.seed,
+        progress=context.progress,
+    )
 
 
-def _tradeoff(case: Case) -> Answer:
-    models: Mapping[str, nn.Module] | Trail = case.models or case.over_time
-    attack = APGD(case.eps, steps=20)
-    return tradeoff(models, case.test.images(), case.test.y, attack, seed=case.seed, progress=case.progress)
+def _transfer(context: DiagnosticContext) -> Answer:
+    models: Mapping[str, nn.Module] | Trail = context.models or context.required_trail.thinned(8)
+    attack = PGD(context.eps, steps=20)
+    return transfer(models, context.test.images(), context.test.y, attack, seed=context.seed, progress=context.progress)
 
 
-def _budgets(case: Case) -> Answer:
-    eps = [case.eps * factor for factor in (0.25, 0.5, 1, 2, 4)]
+def _gradients(context: DiagnosticContext) -> Answer:
+    return gradients(
+        context.networks, context.test.images(), context.test.y, masks=context.test.masks, progress=context.progress
+    )
+
+
+def _surface(context: DiagnosticContext) -> Answer:
+    part = context.test.head(64, context.seed)
+    return surface(
+        context.networks, part.images(), part.y, eps=2 * context.eps, seed=context.seed, progress=context.progress
+    )
+
+
+def _profile(context: DiagnosticContext) -> Answer:
+    return profile(context.networks, context.test, seed=context.seed, progress=context.progress)
+
+
+def _tradeoff(context: DiagnosticContext) -> Answer:
+    models: Mapping[str, nn.Module] | Trail = context.models or context.required_trail
+    attack = APGD(context.eps, steps=20)
+    return tradeoff(models, context.test.images(), context.test.y, attack, seed=context.seed, progress=context.progress)
+
+
+def _budgets(context: DiagnosticContext) -> Answer:
+    eps = [context.eps * factor for factor in (0.25, 0.5, 1, 2, 4)]
     return budgets(
-        case.networks,
-        case.test.images(),
-        case.test.y,
+        context.networks,
+        context.test.images(),
+        context.test.y,
         lambda e: APGD(e, steps=20),
         eps,
-        seed=case.seed,
-        progress=case.progress,
+        seed=context.seed,
+        progress=context.progress,
     )
 
 
-def _suspicion(case: Case) -> Answer:
-    masks = case.test.masks
+def _suspicion(context: DiagnosticContext) -> Answer:
+    masks = context.test.masks
     if masks is None:
-        return reject("data", "images with foreground masks", case.test.name)
+        return reject("data", "images with foreground masks", context.test.name)
     return suspicion(
-        case.networks,
-        case.test.images(),
-        case.test.y,
+        context.networks,
+        context.test.images(),
+        context.test.y,
         masks,
-        eps=case.eps,
-        eps_background=5 * case.eps,
-        seed=case.seed,
-        progress=case.progress,
+        eps=context.eps,
+        eps_background=5 * context.eps,
+        seed=context.seed,
+        progress=context.progress,
     )
 
 
-def _attribution(case: Case) -> Answer:
+def _attribution(context: DiagnosticContext) -> Answer:
     return attribution(
-        case.networks, case.test.images(), case.test.y, eps=case.eps, seed=case.seed, progress=case.progress
+        context.networks,
+        context.test.images(),
+        context.test.y,
+        eps=context.eps,
+        seed=context.seed,
+        progress=context.progress,
     )
 
 
-def _interpretability(case: Case) -> Answer:
-    part = case.test.head(32, case.seed)
-    places = torch.randint(1, len(part.classes), part.y.shape, generator=torch.Generator().manual_seed(case.seed))
-    steps = case.search_steps
+def _interpretability(context: DiagnosticContext) -> Answer:
+    part = context.test.head(32, context.seed)
+    places = torch.randint(1, len(part.classes), part.y.shape, generator=torch.Generator().manual_seed(context.seed))
+    steps = context.search_steps
     attacks = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
     target = (part.y + places) % len(part.classes)
     return interpretability(
-        case.subject, part.images(), part.y, target, attacks, seed=case.seed, progress=case.progress
+        context.single_model, part.images(), part.y, target, attacks, seed=context.seed, progress=context.progress
     )
 
 
-def _parameters(case: Case) -> Answer:
-    side = max(min(case.test.x.shape[2:]) // 4, 1)
+def _parameters(context: DiagnosticContext) -> Answer:
+    side = max(min(context.test.x.shape[2:]) // 4, 1)
     attacks = {
-        "PGD": PGD(case.eps, steps=20),
+        "PGD": PGD(context.eps, steps=20),
         "DeepFool": DeepFool(),
-        "C&W l2": CarliniWagnerL2(steps=case.search_steps, rounds=3),
-        "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=case.eps),
+        "C&W l2": CarliniWagnerL2(steps=context.search_steps, rounds=3),
+        "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=context.eps),
         "patch": Patch(side, steps=40),
     }
-    own = case.test.images(), case.test.y
-    return parameters(case.subject, *own, attacks, own, seed=case.seed, progress=case.progress)
+    own = context.test.images(), context.test.y
+    return parameters(context.single_model, *own, attacks, own, seed=context.seed, progress=context.progress)
 
 
 def _pictures(answer: Answer) -> "Figure":
-    drawn: Figure = answer.pictures()  # type: ignore[attr-defined]
-    return drawn
+    figure: Figure = answer.pictures()  # type: ignore[attr-defined]
+    return figure
 
 
-DIAGNOSTICS: Mapping[str, Entry] = MappingProxyType(
+DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
     {
-        "learning": Entry(_learning, "Learning curves", "How do accuracy and robustness grow with training?"),
-        "stability": Entry(_stability, "Stability", "Are perturbations removed, or exchanged for others?"),
-        "sharedness": Entry(_sharedness, "Sharedness", "Do perturbations that fool many inputs live shorter?"),
-        "universality": Entry(_universality, "Universal perturbations", "Does training remove them?", more=_pictures),
-        "destruction": Entry(_destruction, "Destruction", "Do adversarial images survive light, blur and noise?"),
-        "detectability": Entry(
+        "learning": Diagnostic(_learning, "Learning curves", "How do accuracy and robustness grow with training?"),
+        "stability": Diagnostic(_stability, "Stability", "Are perturbations removed, or exchanged for others?"),
+        "sharedness": Diagnostic(_sharedness, "Sharedness", "Do perturbations that fool many inputs live shorter?"),
+        "universality": Diagnostic(
+            _universality, "Universal perturbations", "Does training remove them?", more=_pictures
+        ),
+        "destruction": Diagnostic(_destruction, "Destruction", "Do adversarial images survive light, blur and noise?"),
+        "detectability": Diagnostic(
             _detectability, "Detectability", "Can adversarial images be told from clean ones?", more=_pictures
         ),
-        "transfer": Entry(_transfer, "Transfer", "Do one network's adversarial images fool another?", trail=False),
-        "gradients": Entry(_gradients, "Gradients", "Which pixels does it look at?", trail=False),
-        "surface": Entry(_surface, "Loss surface", "Is the loss around an image a slope or a cliff?", trail=False),
-        "profile": Entry(_profile, "Corruptions", "Which kinds of damage does it withstand?", trail=False),
-        "budgets": Entry(_budgets, "Budgets", "How much perturbation does it take?", trail=False),
-        "suspicion": Entry(
+        "transfer": Diagnostic(_transfer, "Transfer", "Do one network's adversarial images fool another?", trail=False),
+        "gradients": Diagnostic(_gradients, "Gradients", "Which pixels does it look at?", trail=False),
+        "surface": Diagnostic(_surface, "Loss surface", "Is the loss around an image a slope or a cliff?", trail=False),
+        "profile": Diagnostic(_profile, "Corruptions", "Which kinds of damage does it withstand?", trail=False),
+        "budgets": Diagnostic(_budgets, "Budgets", "How much perturbation does it take?", trail=False),
+        "suspicion": Diagnostic(
             _suspicion,
             "Suspicion",
             "Can a large change of the background be kept unsuspicious?",
             trail=False,
             masks=True,
         ),
-        "attribution": Entry(
+        "attribution": Diagnostic(
             _attribution,
             "Explanations",
             "Can the explanation be changed while the answer stays?",
             trail=False,
             more=_pictures,
         ),
-        "interpretability": Entry(
+        "interpretability": Diagnostic(
             _interpretability,
             "Interpretability",
             "Do perturbations fall where it is sensitive?",
             trail=False,
             more=_pictures,
         ),
-        "parameters": Entry(
+        "parameters": Diagnostic(
             _parameters, "Filters", "Which filters does an attack set off?", trail=False, more=_pictures
         ),
-        "tradeoff": Entry(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
+        "tradeoff": Diagnostic(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
     }
 )
 
 
-def chosen(which: str | None, *, trail: bool, masks: bool = True) -> tuple[str, ...]:
+def select_diagnostics(which: str | None, *, trail: bool, masks: bool = True) -> tuple[str, ...]:
     """The diagnostics of a comma-separated list; without one, all that can be asked.
 
     Raises:

@@ -166,18 +166,18 @@ def activation_map(
 
 
 def _cam(model: nn.Module, x: Images, label: Labels, module: nn.Module, head: nn.Linear) -> Tensor:
-    with preserve_state(model), torch.no_grad(), kept_outputs(module) as maps:
+    with preserve_state(model), torch.no_grad(), record_outputs(module) as maps:
         call(model, x)
     return torch.einsum("nkhw,nk->nhw", maps[-1], head.weight.detach()[label])[:, None]
 
 
 @contextmanager
-def kept_outputs(*modules: nn.Module) -> Iterator[list[Tensor]]:
+def record_outputs(*modules: nn.Module) -> Iterator[list[Tensor]]:
     """The outputs of modules, in the order in which they are called, while the block lasts."""
-    results: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _, __, out: results.append(out)) for module in modules]
+    outputs: list[Tensor] = []
+    handles = [module.register_forward_hook(lambda _, __, out: outputs.append(out)) for module in modules]
     try:
-        yield results
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -189,24 +189,24 @@ def _pooled(model: nn.Module, x: Images) -> tuple[nn.Module, nn.Linear] | None:
     if not heads:
         return None
     leaves = [module for module in model.modules() if not list(module.children())]
-    arguments: list[Tensor] = []
+    head_inputs: list[Tensor] = []
     maps: list[tuple[nn.Module, Tensor]] = []
     handles = [
         module.register_forward_hook(lambda own, _, out: maps.append((own, out)) if _is_map(out) else None)
         for module in leaves
     ]
-    handles.append(heads[-1].register_forward_pre_hook(lambda _, args: arguments.append(args[0])))
+    handles.append(heads[-1].register_forward_pre_hook(lambda _, args: head_inputs.append(args[0])))
     try:
         logits = classify(model, x)
     finally:
         for handle in handles:
             handle.remove()
-    if not arguments or not torch.equal(logits, heads[-1](arguments[-1])):
+    if not head_inputs or not torch.equal(logits, heads[-1](head_inputs[-1])):
         return None
-    seen = arguments[-1].flatten(1)
+    pooled = head_inputs[-1].flatten(1)
     for module, out in reversed(maps):
         mean = out.mean((2, 3))
-        if mean.shape == seen.shape and torch.allclose(mean, seen, rtol=1e-3, atol=1e-5):
+        if mean.shape == pooled.shape and torch.allclose(mean, pooled, rtol=1e-3, atol=1e-5):
             return module, heads[-1]
     return None
 
@@ -225,5 +225,5 @@ def _grad_cam(model: nn.Module, x: Images, label: Labels, layer: nn.Module | Non
         reject("model", "a network with convolutions", type(model))
     with preserve_state(model), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
-        result: Tensor = LayerGradCam(model, layer or convolutions[-1]).attribute(leaf, target=label)
-    return result.detach()
+        activation: Tensor = LayerGradCam(model, layer or convolutions[-1]).attribute(leaf, target=label)
+    return activation.detach()

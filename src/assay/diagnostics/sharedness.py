@@ -16,16 +16,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter
-from assay.diagnostics.trail import (
-    ProgressCallback,
-    Trail,
-    attacked,
-    logits_of,
-    losses_of,
-    no_progress,
-    right_of,
-    same_length,
-)
+from assay.diagnostics.trail import Trail, logits_of, losses_of, perturb_images, right_of, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,16 +95,16 @@ class Sharedness:
     def shared(self) -> dict[int, float]:
         """By epoch, the share of perturbations that are shared."""
         return {
-            epoch: (result >= SHARED).double().mean().item() if len(result) else float("nan")
-            for epoch, result in self.ratio.items()
+            epoch: (ratios >= SHARED).double().mean().item() if len(ratios) else float("nan")
+            for epoch, ratios in self.ratio.items()
         }
 
     @property
     def mean(self) -> dict[int, float]:
         """By epoch, the mean ratio."""
         return {
-            epoch: result.double().mean().item() if len(result) else float("nan")
-            for epoch, result in self.ratio.items()
+            epoch: ratios.double().mean().item() if len(ratios) else float("nan")
+            for epoch, ratios in self.ratio.items()
         }
 
     def frame(self) -> list[dict[str, Any]]:
@@ -168,7 +160,7 @@ def sharedness(
     *,
     seed: int = 0,
     batch: int = 2048,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Sharedness:
     """How many other inputs the perturbation of one input fools, by epoch, and whether such perturbations last.
 
@@ -192,16 +184,16 @@ def sharedness(
     first: Tensor | None = None
     later = []
     for done, (epoch, model) in enumerate(trail):
-        moved = attacked(model, x, y, attack, seed=seed)
-        effective = right_of(model, x, y) & ~right_of(model, moved, y)
+        adversarial = perturb_images(model, x, y, attack, seed=seed)
+        effective = right_of(model, x, y) & ~right_of(model, adversarial, y)
         if first is None:
-            first = moved
-            result = spread(model, moved - x, *others, batch=batch)
-            current = result.cost
-            ratio[epoch] = result.fooled[effective].sort().values
+            first = adversarial
+            first_spread = spread(model, adversarial - x, *others, batch=batch)
+            current = first_spread.cost
+            ratio[epoch] = first_spread.fooled[effective].sort().values
         else:
             later.append(losses_of(model, first, y) - losses_of(model, x, y))
-            ratio[epoch] = spread(model, (moved - x)[effective], *others, batch=batch).fooled.sort().values
+            ratio[epoch] = spread(model, (adversarial - x)[effective], *others, batch=batch).fooled.sort().values
         progress("sharedness", done + 1, len(trail.epochs))
     future = torch.stack(later).mean(0) if later else torch.zeros(len(x))
     return Sharedness(

@@ -13,7 +13,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import SERIES, canvas, matrix, scatter
-from assay.diagnostics.trail import ProgressCallback, Trail, attacked, logits_of, no_progress, same_length
+from assay.diagnostics.trail import Trail, logits_of, perturb_images, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,8 +71,8 @@ class Stability:
             if not len(members):
                 place.set_axis_off()
             else:
-                wanted = (self.max_min - self.min_max)[members]
-                shown = members[wanted.argmax() if name == "oscillating" else 0]
+                gap = (self.max_min - self.min_max)[members]
+                shown = members[gap.argmax() if name == "oscillating" else 0]
                 matrix(
                     place, self.profile[shown], names, names, ("attacked at epoch", "network of epoch"), numbers=False
                 )
@@ -89,7 +90,7 @@ class Stability:
 
 @in_neutral_context
 def stability(
-    trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, progress: ProgressCallback = no_progress
+    trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, progress: StageCallback = no_progress
 ) -> Stability:
     """Profiles ``P[t1, t2](x) = p(y | x + ξ_t1; θ_t2)``.
 
@@ -108,7 +109,7 @@ def stability(
     count = len(trail.epochs)
     profile = torch.zeros(len(x), count, count)
     for first, (_, attacker) in enumerate(trail):
-        moved = attacked(attacker, x, y, attack, seed=seed)
+        moved = perturb_images(attacker, x, y, attack, seed=seed)
         for second, (_, model) in enumerate(trail):
             profile[:, first, second] = logits_of(model, moved).softmax(1).gather(1, y[:, None]).squeeze(1)
         progress("stability", first + 1, count)

@@ -16,7 +16,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.rng import Rng
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, canvas
-from assay.diagnostics.trail import ProgressCallback, loss_gradient, losses_of, no_progress, same_length
+from assay.diagnostics.trail import loss_gradient, losses_of, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,8 +41,8 @@ class Surface:
     def frame(self) -> list[dict[str, Any]]:
         """One record a place."""
         return [
-            {"model": name, "along gradient": a, "along noise": b, "loss": float(result[i, j])}
-            for name, result in self.loss.items()
+            {"model": name, "along gradient": a, "along noise": b, "loss": float(table[i, j])}
+            for name, table in self.loss.items()
             for i, a in enumerate(self.steps)
             for j, b in enumerate(self.steps)
         ]
@@ -76,7 +77,7 @@ def surface(
     eps: float,
     places: int = 11,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Surface:
     """The mean loss over a plane through each image.
 

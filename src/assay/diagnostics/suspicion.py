@@ -15,9 +15,10 @@ from assay.attacks import DualPerturbation
 from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import canvas, lines
-from assay.diagnostics.trail import ProgressCallback, no_progress, right_of, same_length
+from assay.diagnostics.trail import right_of, same_length
 from assay.engine.api import perturb
 from assay.masks import SpectralResidual, foreground_score
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import number, reject
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def suspicion(
     lambdas: Sequence[float] = LAMBDAS,
     salience: nn.Module | None = None,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Suspicion:
     """Dual-perturbation attacks with ever more weight on the salience of the foreground.
 
@@ -124,14 +125,14 @@ def suspicion(
         for j, lam in enumerate(lambdas):
             progress(f"{name}, λ = {lam:g}", i * len(lambdas) + j, len(models) * len(lambdas))
             attack = DualPerturbation(eps, eps_background, salience=model_of_salience, lam=lam)
-            new = torch.cat(
+            adversarial = torch.cat(
                 [
                     perturb(model, x[at], y[at], attack, mask=mask[at], seed=seed, ids=at)
                     for at in torch.arange(len(x)).split(256)
                 ]
             )
-            score[name].append(_scored(model_of_salience, new, mask))
-            accuracy[name].append(float(right_of(model, new, y).float().mean()))
+            score[name].append(_scored(model_of_salience, adversarial, mask))
+            accuracy[name].append(float(right_of(model, adversarial, y).float().mean()))
     progress("suspicion", len(models) * len(lambdas), len(models) * len(lambdas))
     return Suspicion(
         tuple(lambdas),

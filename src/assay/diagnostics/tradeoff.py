@@ -13,7 +13,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas
-from assay.diagnostics.trail import ProgressCallback, Trail, no_progress, refereed, same_length
+from assay.diagnostics.trail import Trail, run_attack_to_end, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ def tradeoff(
     attack: AnyAttack,
     *,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Tradeoff:
     """Clean and robust accuracy of each network.
 
@@ -98,15 +99,15 @@ def tradeoff(
         progress: progress.
     """
     same_length(x, y)
-    known = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
-    results = []
-    for done, model in enumerate(known.values()):
-        results.append(refereed(model, x, y, attack, seed=seed))
-        progress("trade-off", done + 1, len(known))
+    networks = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
+    outcomes = []
+    for done, model in enumerate(networks.values()):
+        outcomes.append(run_attack_to_end(model, x, y, attack, seed=seed))
+        progress("trade-off", done + 1, len(networks))
     return Tradeoff(
-        tuple(known),
-        tuple(o.clean_accuracy for o in results),
-        tuple(o.robust_accuracy for o in results),
+        tuple(networks),
+        tuple(o.clean_accuracy for o in outcomes),
+        tuple(o.robust_accuracy for o in outcomes),
         attack.describe(),
         len(x),
     )

@@ -1,7 +1,7 @@
 """A training trail: the weights of one network after several epochs."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class Trail:
         """The network after an epoch, in evaluation mode, its weights fixed."""
         if epoch not in self.source:
             reject("epoch", f"one of {', '.join(map(str, self.epochs))}", epoch)
-        result = self.source[epoch]
-        model = load_model(str(result)) if isinstance(result, Path) else result
+        source = self.source[epoch]
+        model = load_model(str(source)) if isinstance(source, Path) else source
         return model.eval().requires_grad_(False)
 
     def __iter__(self) -> Iterator[tuple[int, nn.Module]]:
@@ -70,17 +70,17 @@ def load_trail(folder: str | Path) -> Trail:
     """
     folder = Path(folder)
     inner = folder / "trail" if (folder / "trail").is_dir() else folder
-    results = {
+    files = {
         int(match[1]): path
         for path in sorted(inner.glob("epoch-*.safetensors"))
         if (match := re.fullmatch(r"epoch-(\d+)\.safetensors", path.name))
     }
-    if not results:
+    if not files:
         raise FileNotFoundError(
             f"trail: expected epoch-0000.safetensors and others (assay train --trail all), but "
             f"there are none in {folder}"
         )
-    return Trail(results)
+    return Trail(files)
 
 
 @in_neutral_context
@@ -122,7 +122,9 @@ def right_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor
 
 
 @in_neutral_context
-def attacked(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, batch: int = 256) -> Images:
+def perturb_images(
+    model: nn.Module, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, batch: int = 256
+) -> Images:
     """Adversarial images, every step of the attack, the last iterate: the perturbation as a training step meets it."""
     device = next((p.device for p in model.parameters()), x.device)
     parts = [
@@ -132,7 +134,7 @@ def attacked(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, *, seed:
     return torch.cat(parts) if parts else x
 
 
-def refereed(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, **more: Any) -> Outcome:
+def run_attack_to_end(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, **more: Any) -> Outcome:
     """An attack's outcome; Ctrl-C goes on through it, as half an outcome is no answer.
 
     Args:
@@ -152,11 +154,3 @@ def same_length(x: Images, y: Labels) -> None:
     """Refuse images and labels that do not belong together."""
     if len(x) != len(y) or not len(x):
         reject("y", f"a label for each of the {len(x)} images, at least one", described(f"{len(y)} labels"))
-
-
-ProgressCallback = Callable[[str, int, int], None]
-"""Progress: what is being done, how much of it is done, of how much."""
-
-
-def no_progress(what: str, done: int, of: int) -> None:
-    """Tell nobody."""

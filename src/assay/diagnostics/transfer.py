@@ -14,7 +14,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, matrix
-from assay.diagnostics.trail import ProgressCallback, Trail, attacked, no_progress, right_of, same_length
+from assay.diagnostics.trail import Trail, perturb_images, right_of, same_length
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +85,7 @@ def transfer(
     attack: AnyAttack,
     *,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Transfer:
     """Attack every network, and try its images on all of them.
 
@@ -97,12 +98,12 @@ def transfer(
         progress: progress.
     """
     same_length(x, y)
-    known = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
-    table = torch.zeros(len(known), len(known))
-    clean = torch.tensor([right_of(model, x, y).double().mean().item() for model in known.values()])
-    for i, model in enumerate(known.values()):
-        moved = attacked(model, x, y, attack, seed=seed)
-        for j, other in enumerate(known.values()):
+    networks = {f"epoch {e}": m for e, m in models} if isinstance(models, Trail) else dict(models)
+    table = torch.zeros(len(networks), len(networks))
+    clean = torch.tensor([right_of(model, x, y).double().mean().item() for model in networks.values()])
+    for i, model in enumerate(networks.values()):
+        moved = perturb_images(model, x, y, attack, seed=seed)
+        for j, other in enumerate(networks.values()):
             table[i, j] = right_of(other, moved, y).double().mean()
-        progress("transfer", i + 1, len(known))
-    return Transfer(tuple(known), table, clean, attack.describe())
+        progress("transfer", i + 1, len(networks))
+    return Transfer(tuple(networks), table, clean, attack.describe())

@@ -16,7 +16,8 @@ from assay.attacks.universal.perturbation import UniversalAttack, universal
 from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures
-from assay.diagnostics.trail import ProgressCallback, Trail, no_progress, right_of
+from assay.diagnostics.trail import Trail, right_of
+from assay.util.progress import StageCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +45,8 @@ class Universality:
     def frame(self) -> list[dict[str, Any]]:
         """One record for each data, epoch of making and epoch of trying."""
         return [
-            {"made on": part, "made at": a, "tried at": b, "accuracy": float(result[i, j])}
-            for part, result in self.accuracy.items()
+            {"made on": part, "made at": a, "tried at": b, "accuracy": float(table[i, j])}
+            for part, table in self.accuracy.items()
             for i, a in enumerate(self.epochs)
             for j, b in enumerate(self.epochs)
         ]
@@ -54,11 +55,11 @@ class Universality:
         """Accuracy by epoch: each epoch's own perturbation, and those of a few fixed epochs."""
         figure, (axes,) = canvas()
         curves: dict[str, Any] = {"clean": self.clean}
-        for part, result in self.accuracy.items():
-            curves[f"its own, made on {part}"] = result.diagonal().numpy()
-        part, result = next(iter(self.accuracy.items()))
+        for part, table in self.accuracy.items():
+            curves[f"its own, made on {part}"] = table.diagonal().numpy()
+        part, table = next(iter(self.accuracy.items()))
         for i in sorted({0, len(self.epochs) // 2, len(self.epochs) - 1}):
-            curves[f"of epoch {self.epochs[i]}"] = result[i].numpy()
+            curves[f"of epoch {self.epochs[i]}"] = table[i].numpy()
         lines(axes, self.epochs, curves, label="epoch", percent=True)
         return figure
 
@@ -91,7 +92,7 @@ def universality(
     attack: UniversalAttack,
     *,
     seed: int = 0,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Universality:
     """A universal perturbation for each epoch's network, tried on every epoch's.
 
@@ -108,15 +109,15 @@ def universality(
     clean = tuple(right_of(model, x, y).double().mean().item() for _, model in trail)
     deltas: dict[str, Tensor] = {}
     accuracy: dict[str, Tensor] = {}
-    for number_of, (part, data) in enumerate(parts.items()):
-        items = []
+    for part_index, (part, data) in enumerate(parts.items()):
+        perturbations = []
         for done, (_, model) in enumerate(trail):
-            items.append(universal(model, data.batches(seed=seed), attack, seed=seed).delta)
-            progress("universal perturbations", number_of * count + done + 1, len(parts) * count)
-        deltas[part] = torch.cat(items)
+            perturbations.append(universal(model, data.batches(seed=seed), attack, seed=seed).delta)
+            progress("universal perturbations", part_index * count + done + 1, len(parts) * count)
+        deltas[part] = torch.cat(perturbations)
         table = torch.zeros(count, count)
         for j, (_, model) in enumerate(trail):
             for i in range(count):
-                table[i, j] = right_of(model, (x + items[i]).clamp(0, 1), y).double().mean()
+                table[i, j] = right_of(model, (x + perturbations[i]).clamp(0, 1), y).double().mean()
         accuracy[part] = table
     return Universality(trail.epochs, clean, MappingProxyType(accuracy), MappingProxyType(deltas), attack.describe())

@@ -26,7 +26,7 @@ from assay.engine.preflight import inspect, no_gradient, warn_of
 from assay.engine.referee import Record
 from assay.engine.starts import nearest_starts
 from assay.util.memory import attempt, is_out_of_memory
-from assay.util.progress import Callback
+from assay.util.progress import ProgressCallback
 from assay.util.validate import described, one_of, reject, whole
 
 STOPS = ("hit", "never")
@@ -56,7 +56,7 @@ def attack(
     surrogate: Classifier | None = None,
     errors: str = "raise",
     preflight: bool = True,
-    progress: Callback | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Attack every sample that the model gets right, and measure what happened.
 
@@ -267,17 +267,20 @@ def _perturb(
     with preserve_state(model), seeded(drawn, {oracle.device}), channels_last(model) as oracle.layout:
         if any("reference" in stage.attack.needs or v.rank for stage, v in attempts):
             problem = replace(problem, reference=oracle.verify(problem.x).cpu())
-        image, value = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)
+        image, best_cost = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)
         for stage, variant in attempts:
             if stage.refines:
-                problem, value = replace(problem, start=image.cpu()), torch.full_like(value, torch.inf)
+                problem, best_cost = replace(problem, start=image.cpu()), torch.full_like(best_cost, torch.inf)
             last = single and keep == "last"
-            result, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
+            candidate, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
             if bool(oracle.nonfinite.any()) and oracle.discovers_masked(problem.x):
-                result, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
-            closer = cost < value
-            image, value = torch.where(expand_rows(closer, image), result, image), torch.where(closer, cost, value)
-            image = result if single else image
+                candidate, cost = _unrefereed(problem, stage.attack, variant, oracle, Rng(seed), last=last)
+            closer = cost < best_cost
+            image, best_cost = (
+                torch.where(expand_rows(closer, image), candidate, image),
+                torch.where(closer, cost, best_cost),
+            )
+            image = candidate if single else image
     return image.detach().to(x.device)
 
 

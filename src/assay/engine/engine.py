@@ -20,7 +20,7 @@ from assay.engine.active_rows import Active, Queue, admit, variants_of
 from assay.engine.batching import Splitter, error_text
 from assay.engine.referee import Record
 from assay.engine.row_scheduler import RowScheduler
-from assay.util.progress import Callback, Progress
+from assay.util.progress import Progress, ProgressCallback
 
 _SHARE = 4
 """Claims are measured when they fill this part of the slots; free slots are filled at half of it."""
@@ -45,7 +45,7 @@ class Settings:
     seed: int
     max_forwards: int | None
     errors: str
-    progress: Callback | None
+    progress: ProgressCallback | None
 
 
 class Engine:
@@ -138,23 +138,23 @@ class Engine:
             elif self._ends(sample, later):
                 self.over[sample] = True
 
-        judge = RowScheduler(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
+        scheduler = RowScheduler(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
         active: Active | None = None
         while True:
             active = self._refill(active, queue, stage)
             idle = active is None
             if active is not None:
-                active = self._affordable(active, stage, judge)
+                active = self._affordable(active, stage, scheduler)
             if active is not None:
-                active = self._advance(active, stage, judge, over)
-            if idle or judge.waiting() >= max(1, self.splitter.slots // _SHARE):
-                active = _together(active, judge.settle())
+                active = self._advance(active, stage, scheduler, over)
+            if idle or scheduler.waiting() >= max(1, self.splitter.slots // _SHARE):
+                active = _together(active, scheduler.settle())
             self._report()
             if idle and active is None and not queue.waiting:
                 break
         open_still = self.record.status != int(Status.BROKEN)
         self._note_unstarted(
-            stage, [i for i in last if open_still[i] and not judge.begun[i] and i not in self.record.errors]
+            stage, [i for i in last if open_still[i] and not scheduler.begun[i] and i not in self.record.errors]
         )
 
     def _todo(self, number: int, stage: Stage) -> list[int]:
@@ -197,7 +197,7 @@ class Engine:
         free = self.splitter.slots - (0 if active is None else len(active.sample))
         if not queue.waiting or free < max(1, self.splitter.slots // (2 * _SHARE)):
             return active
-        new = admit(
+        admitted = admit(
             self.record.problem,
             stage,
             queue.draw(free),
@@ -206,9 +206,9 @@ class Engine:
             self.rng,
             keep_sure=not self._stops_at_hit(stage),
         )
-        return _together(active, new)
+        return _together(active, admitted)
 
-    def _affordable(self, active: Active, stage: Stage, judge: RowScheduler) -> Active | None:
+    def _affordable(self, active: Active, stage: Stage, scheduler: RowScheduler) -> Active | None:
         """Those rows that max_forwards leaves a first step for; later steps are priced as they end."""
         if self.settings.max_forwards is None:
             return active
@@ -219,11 +219,13 @@ class Engine:
         if not bool(poor.any()):
             return active
         unpaid = take(active, poor.nonzero().squeeze(1))
-        judge.retire(unpaid._replace(unstarted=unpaid.spent == 0))
+        scheduler.retire(unpaid._replace(unstarted=unpaid.spent == 0))
         left = (~poor).nonzero().squeeze(1)
         return take(active, left) if len(left) else None
 
-    def _advance(self, active: Active, stage: Stage, judge: RowScheduler, over: Callable[[int], None]) -> Active | None:
+    def _advance(
+        self, active: Active, stage: Stage, scheduler: RowScheduler, over: Callable[[int], None]
+    ) -> Active | None:
         """One step of all rows; returns those that go on."""
 
         def fail(row: int, failure: Exception) -> None:
@@ -241,7 +243,7 @@ class Engine:
         before, step = parts[0][1]
         if len(parts) > 1:
             before, step = join(*(result[0] for _, result in parts)), join(*(result[1] for _, result in parts))
-        after = judge.judge(before, step)
+        after = scheduler.judge(before, step)
         return after if len(after.sample) else None
 
     def _step(self, active: Active, stage: Stage) -> tuple[Active, Step[Any]]:

@@ -116,10 +116,10 @@ def no_gradient(model: Classifier, x: Images, y: Labels) -> Finding | None:
         return [untargeted(y[: len(leaf)].to(logits.device)).margin(logits).sum()], None
 
     with preserve_state(model):
-        result, _ = attempt(lambda: gradients(margin, images)[0][0], lambda _: True)
-    if result is None or not len(images):
+        grad, _ = attempt(lambda: gradients(margin, images)[0][0], lambda _: True)
+    if grad is None or not len(images):
         return None
-    share = float((result == 0).flatten(1).all(1).float().mean())
+    share = float((grad == 0).flatten(1).all(1).float().mean())
     if share <= _FLAT:
         return None
     return Finding(
@@ -132,7 +132,7 @@ def no_gradient(model: Classifier, x: Images, y: Labels) -> Finding | None:
 
 def training_mode(model: Classifier) -> Finding | None:
     """Whether layers that behave otherwise in training are in training mode."""
-    named = [entry for root in modules_in(model) for entry in root.named_modules()]
+    named = [item for root in modules_in(model) for item in root.named_modules()]
     active = [name or "the model itself" for name, part in named if getattr(part, "training", False)]
     matters = (nn.Dropout, nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     if not any(isinstance(part, matters) and part.training for _, part in named):

@@ -141,26 +141,26 @@ class Record:
         ):
             total.index_add_(0, at, more.cpu())
 
-    def write(self, sample: Labels, result: Measurement, cost: PerRow, restart: Tensor, stage: int) -> None:
+    def write(self, sample: Labels, measurement: Measurement, cost: PerRow, restart: Tensor, stage: int) -> None:
         """Take over results that are better than what is known: hits before misses, then by cost or margin.
 
         A miss outside the threat model is not taken over: the clean image stands for it.
         """
         at = sample.cpu()
-        new = Measurement(*(t.detach().cpu() for t in result))
+        measured = Measurement(*(t.detach().cpu() for t in measurement))
         cost = cost.detach().double().cpu()
         broken = self.status[at] == int(Status.BROKEN)
-        cheaper = torch.where(new.hit, cost < self.cost[at], ~(new.margin <= self.margin[at]))
-        wins = (new.hit & ~broken) | ((new.hit == broken) & cheaper & new.inside)
+        cheaper = torch.where(measured.hit, cost < self.cost[at], ~(measured.margin <= self.margin[at]))
+        wins = (measured.hit & ~broken) | ((measured.hit == broken) & cheaper & measured.inside)
         won, rows = at[wins], wins.nonzero().squeeze(1)
-        self.images[won] = new.image[rows].to(self.images.dtype)
-        self.margin[won], self.size[won] = new.margin[rows], new.size[rows]
-        self.predicted[won] = new.predicted[rows]
+        self.images[won] = measured.image[rows].to(self.images.dtype)
+        self.margin[won], self.size[won] = measured.margin[rows], measured.size[rows]
+        self.predicted[won] = measured.predicted[rows]
         self.cost[won] = cost[rows]
-        hits = at[new.hit & wins]
+        hits = at[measured.hit & wins]
         self.status[hits] = int(Status.BROKEN)
         self.stage[hits] = stage
-        self.restart[hits] = restart.cpu()[new.hit & wins]
+        self.restart[hits] = restart.cpu()[measured.hit & wins]
 
     def close(self, finished: Flag) -> None:
         """Give samples that have met every attack their final status; what an attack could not begin on is not run."""

@@ -100,15 +100,15 @@ class RowScheduler:
         claims = join(*self.claims) if len(self.claims) > 1 else self.claims[0]
         self.claims = []
         rows = claims.rows._replace(checks=claims.rows.checks + 1)
-        result = self._measure(rows, rows.image)
-        self._write(rows, result, only=result.hit)
-        failed = torch.tensor([i in self.record.errors for i in rows.sample.tolist()], device=result.hit.device)
-        self._finish(take(rows, (result.hit | failed).nonzero().squeeze(1)))
+        measurement = self._measure(rows, rows.image)
+        self._write(rows, measurement, only=measurement.hit)
+        failed = torch.tensor([i in self.record.errors for i in rows.sample.tolist()], device=measurement.hit.device)
+        self._finish(take(rows, (measurement.hit | failed).nonzero().squeeze(1)))
         left = rows._replace(hit=torch.zeros_like(rows.hit))
-        at = (~result.hit & ~failed & claims.done).nonzero().squeeze(1)
+        at = (~measurement.hit & ~failed & claims.done).nonzero().squeeze(1)
         if len(at):
             self._retire(take(left, at), claims.pending[at])
-        at = (~result.hit & ~failed & ~claims.done).nonzero().squeeze(1)
+        at = (~measurement.hit & ~failed & ~claims.done).nonzero().squeeze(1)
         return take(left, at) if len(at) else None
 
     def _put_aside(self, active: Active, step: Step[Any], at: Tensor, done: Flag) -> None:
@@ -118,20 +118,20 @@ class RowScheduler:
 
     def _first_hits(self, active: Active, step: Step[Any], at: Tensor) -> tuple[Active, Flag]:
         """Verify the first hit of rows that go on after it, and store it."""
-        result = self._measure(take(active, at), step.candidate[at])
+        measurement = self._measure(take(active, at), step.candidate[at])
         checks = active.checks.index_add(0, at, torch.ones_like(at))
-        hit = step.hit.index_put((at,), result.hit)
-        active = active._replace(checks=checks, has_hit=active.has_hit.index_put((at,), result.hit))
+        hit = step.hit.index_put((at,), measurement.hit)
+        active = active._replace(checks=checks, has_hit=active.has_hit.index_put((at,), measurement.hit))
         if active.sure is not None:
-            kept = torch.where(expand_rows(result.hit, result.image), result.image, active.sure[at])
+            kept = torch.where(expand_rows(measurement.hit, measurement.image), measurement.image, active.sure[at])
             active = active._replace(sure=active.sure.index_put((at,), kept))
         return active, hit
 
     def _retire(self, rows: Active, pending: Images | None) -> None:
         """Measure what rows end with, and write it down."""
-        result, checks = self._last_look(rows, pending)
+        measurement, checks = self._last_look(rows, pending)
         rows = rows._replace(checks=rows.checks + checks)
-        self._write(rows, result, only=None)
+        self._write(rows, measurement, only=None)
         self._finish(rows)
 
     def _finish(self, rows: Active) -> None:
@@ -147,13 +147,13 @@ class RowScheduler:
         candidates = [] if self.stop_at_hit and pending is not None else [rows.image]
         if pending is not None:
             candidates.append(torch.where(expand_rows(rows.nonfinite, pending), rows.image, pending))
-        result = self._measure(rows, candidates[0])
+        best = self._measure(rows, candidates[0])
         for image in candidates[1:]:
-            result = better(result, self._measure(rows, image))
-        if rows.sure is not None and bool((rows.has_hit & ~result.hit).any()):
+            best = better(best, self._measure(rows, image))
+        if rows.sure is not None and bool((rows.has_hit & ~best.hit).any()):
             candidates.append(rows.sure)
-            result = choose(rows.has_hit & ~result.hit, self._measure(rows, rows.sure), result)
-        return result, len(candidates)
+            best = choose(rows.has_hit & ~best.hit, self._measure(rows, rows.sure), best)
+        return best, len(candidates)
 
     def _measure(self, rows: Active, image: Tensor) -> Measurement:
         """The referee's measurement; a row on which the model raises is written down as an error."""
@@ -167,22 +167,22 @@ class RowScheduler:
             return unmeasured(take(rows.rows, only), image[only])
 
         parts = self.splitter.run(torch.arange(len(image), device=image.device), work, fail)
-        value = join(*(result for _, result in parts)) if len(parts) > 1 else parts[0][1]
-        self.record.invalid[rows.sample[value.margin.isnan()].cpu()] = True  # logits that are not finite
-        cheats = int(value.broke_rules.sum())
+        measurement = join(*(result for _, result in parts)) if len(parts) > 1 else parts[0][1]
+        self.record.invalid[rows.sample[measurement.margin.isnan()].cpu()] = True  # logits that are not finite
+        cheats = int(measurement.broke_rules.sum())
         if cheats:
             name = self.stage.attack.describe()
             self.record.events.append(
                 f"{name}: {cheats} images that reached the goal outside the threat model discarded"
             )
-        return value
+        return measurement
 
-    def _write(self, rows: Active, result: Measurement, *, only: Flag | None) -> None:
+    def _write(self, rows: Active, measurement: Measurement, *, only: Flag | None) -> None:
         if only is not None:
             at = only.nonzero().squeeze(1)
-            rows, result = take(rows, at), take(result, at)
+            rows, measurement = take(rows, at), take(measurement, at)
         restart = [self.stage.variants[v].restart for v in rows.variant.tolist()]
-        self.record.write(rows.sample, result, rows.cost, torch.tensor(restart, dtype=torch.int64), self.number)
+        self.record.write(rows.sample, measurement, rows.cost, torch.tensor(restart, dtype=torch.int64), self.number)
 
 
 def _keep_best(active: Active, step: Step[Any], hit: Flag, *, image: bool) -> Active:

@@ -78,11 +78,11 @@ def folder_masks(folder: str | Path, names: Sequence[str], size: tuple[int, int]
         reject("folder", "a folder of mask images", str(folder))
     masks = []
     for name in names:
-        results = [p for s in (".png", ".bmp", ".jpg", ".gif") if (p := (root / f"{name}{s}").resolve()).is_file()]
-        if not results or not results[0].is_relative_to(root):
+        files = [p for s in (".png", ".bmp", ".jpg", ".gif") if (p := (root / f"{name}{s}").resolve()).is_file()]
+        if not files or not files[0].is_relative_to(root):
             reject("folder", f"a mask image for {name!r}", described(f"none in {folder}"))
         try:
-            with Image.open(results[0]) as image:
+            with Image.open(files[0]) as image:
                 pixels = torch.tensor(bytearray(image.convert("L").tobytes()), dtype=torch.uint8)
                 shape = (image.height, image.width)
         except Exception as error:  # Pillow raises many kinds for damaged files

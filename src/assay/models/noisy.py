@@ -48,7 +48,7 @@ def with_noise_layers(model: nn.Module, first: float = 0.2, inner: float = 0.1) 
         for name, child in parent.named_children()
         if isinstance(child, nn.Conv2d)
     ]
-    for number_of, (parent, name) in enumerate(sites):
-        sigma = first if number_of == 0 else inner
+    for index, (parent, name) in enumerate(sites):
+        sigma = first if index == 0 else inner
         setattr(parent, name, nn.Sequential(Noise(sigma), getattr(parent, name)))
     return noisy

@@ -28,17 +28,17 @@ def begin(like: Tensor, initial: float) -> Bracket:
     return Bracket(constant, torch.zeros_like(constant), torch.full_like(constant, torch.inf))
 
 
-def narrow(bracket: Bracket, success: Flag, growth: float = 10.0) -> Bracket:
+def narrow(bracket: Bracket, has_hit: Flag, growth: float = 10.0) -> Bracket:
     """The next constant after a round.
 
     Args:
         bracket: as it was.
-        success: whether the round found an adversarial example, ``(b,)``.
+        has_hit: whether the round found an adversarial example, ``(b,)``.
         growth: factor on the constant while nothing has been found.
 
     Source: Carlini & Wagner, S&P 2017, section V-C (modified binary search), row by row.
     """
-    high = torch.where(success, torch.minimum(bracket.high, bracket.constant), bracket.high)
-    low = torch.where(success, bracket.low, torch.maximum(bracket.low, bracket.constant))
+    high = torch.where(has_hit, torch.minimum(bracket.high, bracket.constant), bracket.high)
+    low = torch.where(has_hit, bracket.low, torch.maximum(bracket.low, bracket.constant))
     constant = torch.where(high.isfinite(), 0.5 * (low + high), low * growth)
     return Bracket(constant, low, high)

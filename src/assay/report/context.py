@@ -16,7 +16,7 @@ from assay.store.verdict import Verdict, by_budget, verdicts
 
 
 @dataclass(frozen=True)
-class Chapter:
+class StudyContext:
     """What a page tells of one study.
 
     Attributes:
@@ -26,7 +26,7 @@ class Chapter:
         study: the study, texts cleaned.
         n: how many samples.
         shape: of an image, ``(c, h, w)``.
-        judged: a verdict each model.
+        verdicts: a verdict each model.
         table: robust accuracy of each attack on each model.
         events: what the engine had to do besides, as model, attack and sentence.
         curves: accuracy against budget.
@@ -43,7 +43,7 @@ class Chapter:
     study: Study
     n: int
     shape: tuple[int, ...]
-    judged: list[dict[str, Any]]
+    verdicts: list[dict[str, Any]]
     table: dict[str, Any]
     events: list[tuple[str, str, str]]
     curves: list[dict[str, Any]]
@@ -54,7 +54,7 @@ class Chapter:
     plane: dict[str, Any] | None
 
 
-def chapters(studies: tuple[Study, ...], cards: int | None = None) -> list[Chapter]:
+def chapters(studies: tuple[Study, ...], cards: int | None = None) -> list[StudyContext]:
     """The studies of a page.
 
     Args:
@@ -67,85 +67,85 @@ def chapters(studies: tuple[Study, ...], cards: int | None = None) -> list[Chapt
     return [_chapter(study, i + 1, len(studies), cards) for i, study in enumerate(studies)]
 
 
-def _chapter(study: Study, number: int, total: int, cards: int | None) -> Chapter:
-    judged = verdicts(study)
+def _chapter(study: Study, number: int, total: int, cards: int | None) -> StudyContext:
+    model_verdicts = verdicts(study)
     prefix = f"chapter-{number}-" if total > 1 else ""
-    return Chapter(
+    return StudyContext(
         number=number,
         prefix=prefix,
         level=3 if total > 1 else 2,
         study=study,
         n=len(study),
         shape=tuple(study.x.shape[1:]),
-        judged=[_judged(study, v, i) for i, v in enumerate(judged)],
-        table=table(study, judged),
+        verdicts=[_verdict_context(study, v, i) for i, v in enumerate(model_verdicts)],
+        table=table(study, model_verdicts),
         events=[(cell.model, cell.attack, event) for cell in study.cells for event in cell.outcome.events],
-        curves=[_drawn(curve, f"{prefix}curve{i}") for i, curve in enumerate(curves(study))],
-        by_class=by_class(study, judged),
+        curves=[_curve_context(curve, f"{prefix}curve{i}") for i, curve in enumerate(curves(study))],
+        by_class=by_class(study, model_verdicts),
         distributions=distributions(study),
         gallery=gallery(study, cards, among=total),
-        board=leaderboard(study, judged),
+        board=leaderboard(study, model_verdicts),
         plane=plane(study, prefix),
     )
 
 
-def _judged(study: Study, result: Verdict, series: int) -> dict[str, Any]:
+def _verdict_context(study: Study, verdict: Verdict, series: int) -> dict[str, Any]:
     """One verdict, ready for the template."""
     total = len(study)
-    counts = [(slug(s), s.label, result.counts[s.label]) for s in Status]
+    counts = [(slug(s), s.label, verdict.counts[s.label]) for s in Status]
     starts = [sum(count for _, _, count in counts[:i]) for i in range(len(counts))]
-    low, high = result.robust.interval
+    low, high = verdict.robust.interval
     return {
-        "model": result.model,
+        "model": verdict.model,
         "series": series,
-        "sentence": _sentence(result),
-        "robust": result.robust.value,
+        "sentence": _sentence(verdict),
+        "robust": verdict.robust.value,
         "low": low,
         "high": high,
-        "n": result.robust.n,
-        "clean": result.clean.value,
-        "at": " and ".join(dict.fromkeys(cell.budget for cell in result.cells if cell.budget != "none")),
+        "n": verdict.robust.n,
+        "clean": verdict.clean.value,
+        "at": " and ".join(dict.fromkeys(cell.budget for cell in verdict.cells if cell.budget != "none")),
         "counts": [
             {"slug": kind, "label": label, "count": count}
             | {"start": 100 * start / max(total, 1), "width": 100 * count / max(total, 1)}
             for (kind, label, count), start in zip(counts, starts, strict=True)
         ],
-        "passes": result.passes,
-        "checks": result.checks,
-        "skipped": [cell.attack for cell in result.skipped],
-        "budgets": _budgets(study, result),
-        "checked": _checked(study, result.model),
+        "passes": verdict.passes,
+        "checks": verdict.checks,
+        "skipped": [cell.attack for cell in verdict.skipped],
+        "budgets": _budgets(study, verdict),
+        "evidence": _grade_context(study, verdict.model),
     }
 
 
-def _checked(study: Study, model: str) -> dict[str, Any] | None:
+def _grade_context(study: Study, model: str) -> dict[str, Any] | None:
     """Grade and answers of the checks, the worst first; None where nothing was checked."""
-    result = study.checked.get(model)
-    if result is None:
+    report = study.grades.get(model)
+    if report is None:
         return None
     order = ("issue", "warning", "open", "passed", "not applicable")
-    answers = sorted(result.answers, key=lambda a: order.index(a.level) if a.level in order else 0)
+    answers = sorted(report.answers, key=lambda a: order.index(a.level) if a.level in order else 0)
     counts = {level: sum(a.level == level for a in answers) for level in order}
     return {
-        "grade": result.grade,
-        "why": ", ".join(result.why),
+        "grade": report.grade,
+        "why": ", ".join(report.why),
         "counts": counts,
         "doubts": [a for a in answers if a.level in ("issue", "warning")],
         "rest": [a for a in answers if a.level not in ("issue", "warning")],
     }
 
 
-def _sentence(result: Verdict) -> str:
-    if not result.robust.n:
+def _sentence(verdict: Verdict) -> str:
+    if not verdict.robust.n:
         return "No sample was reached by every attack, so there is no verdict."
-    attacks = {1: "the attack", 2: "both attacks"}.get(len(result.cells), f"all {len(result.cells)} attacks")
-    clean = f" ({result.clean.part} clean)" if result.clean.n == result.robust.n else ""
-    return f"Correct on {result.robust.part} of {result.robust.n} images under {attacks}{clean}.{_unknown(result)}"
+    attacks = {1: "the attack", 2: "both attacks"}.get(len(verdict.cells), f"all {len(verdict.cells)} attacks")
+    clean = f" ({verdict.clean.count} clean)" if verdict.clean.n == verdict.robust.n else ""
+    return f"Correct on {verdict.robust.count} of {verdict.robust.n} images under {attacks}{clean}.{_unknown(verdict)}"
 
 
-def _unknown(result: Verdict) -> str:
+def _unknown(verdict: Verdict) -> str:
     """What the number would be if samples of which nobody knows were robust; empty where there are none."""
-    share, count = result.robust, result.robust.unknown
+    share, count = verdict.robust, verdict.robust.unknown
     if not count or share.most is None:
         return ""
     return (
@@ -154,27 +154,32 @@ def _unknown(result: Verdict) -> str:
     )
 
 
-def _budgets(study: Study, result: Verdict) -> list[dict[str, Any]]:
+def _budgets(study: Study, verdict: Verdict) -> list[dict[str, Any]]:
     """The worst case at each budget, where there are several."""
     rows = []
-    for budget, part in by_budget(study, result.model).items():
-        low, high = part.robust.interval
+    for budget, budget_verdict in by_budget(study, verdict.model).items():
+        low, high = budget_verdict.robust.interval
         rows.append(
-            {"budget": budget, "attacks": len(part.cells), "robust": part.robust.value, "n": part.robust.n}
+            {
+                "budget": budget,
+                "attacks": len(budget_verdict.cells),
+                "robust": budget_verdict.robust.value,
+                "n": budget_verdict.robust.n,
+            }
             | {"low": low, "high": high, "counts": budget in study.headline or not study.headline}
         )
     return rows if len(rows) > 1 else []
 
 
-def _drawn(curve: Curve, key: str) -> dict[str, Any]:
+def _curve_context(curve: Curve, key: str) -> dict[str, Any]:
     eps = sorted({eps for line in curve.lines for eps, _ in line.points})
-    tables = [(line.model, line.series, dict(line.points)) for line in curve.lines]
+    curve_lines = [(line.model, line.series, dict(line.points)) for line in curve.lines]
     return {
         "name": curve.name,
         "svg": Markup(draw(curve, key)),  # noqa: S704 (matplotlib's drawing of numbers; its label is escaped)
         "eps": eps,
         "lines": [
             {"model": model, "series": series, "shares": [points.get(e) for e in eps]}
-            for model, series, points in tables
+            for model, series, points in curve_lines
         ],
     }

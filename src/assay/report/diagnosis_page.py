@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from assay.report import svg
 from assay.report.findings import diagnostic_rows
-from assay.report.page import environment, part, policy
+from assay.report.page import environment, policy, read_template
 from assay.store.findings import DiagnosticResult
 from assay.util.files import atomic_write
 from assay.util.text import plain
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def embedded(figure: "Figure", key: str, label: str) -> str:
+def figure_to_svg(figure: "Figure", key: str, label: str) -> str:
     """A matplotlib figure as an ``<svg>`` element that follows the page's colours.
 
     Args:
@@ -39,7 +39,7 @@ def embedded(figure: "Figure", key: str, label: str) -> str:
 
 
 def render_diagnosis(
-    findings: Sequence[DiagnosticResult],
+    diagnostics: Sequence[DiagnosticResult],
     *,
     title: str,
     notes: Sequence[str] = (),
@@ -49,7 +49,7 @@ def render_diagnosis(
     """Make the page.
 
     Args:
-        findings: what was found, in order.
+        diagnostics: what was found, in order.
         title: heading; any text.
         notes: short facts under it.
         command: the command that makes the page again.
@@ -58,7 +58,7 @@ def render_diagnosis(
     Returns:
         One HTML document without references to anything outside it and without scripts.
     """
-    style = part("report.css")
+    style = read_template("report.css")
     return (
         environment()
         .get_template("diagnosis.html.j2")
@@ -67,13 +67,13 @@ def render_diagnosis(
             style=Markup(style),  # noqa: S704 (our own)
             title=plain(title),
             notes=[plain(note, 300) for note in notes],
-            findings=diagnostic_rows(findings),
+            findings=diagnostic_rows(diagnostics),
             command=plain(command, 4000),
             facts=dict(facts or {}),
         )
     )
 
 
-def write_diagnosis(findings: Sequence[DiagnosticResult], path: str | os.PathLike[str], **info: Any) -> Path:
+def write_diagnosis(diagnostics: Sequence[DiagnosticResult], path: str | os.PathLike[str], **info: Any) -> Path:
     """Write the page to a file, whole or not at all; see `render_diagnosis`."""
-    return atomic_write(Path(path), render_diagnosis(findings, **info))
+    return atomic_write(Path(path), render_diagnosis(diagnostics, **info))

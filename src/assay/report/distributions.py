@@ -8,7 +8,7 @@ from torch import Tensor
 from assay.core.outcome import Outcome, Status
 from assay.report.table import columns
 from assay.store.results import Study
-from assay.store.verdict import Share, Verdict, clean_right, standing
+from assay.store.verdict import Share, Verdict, clean_right, survived_share
 from assay.util.text import compact, levels, percent
 
 _BINS = 28
@@ -16,30 +16,30 @@ _CLASSES = 40
 _HEIGHT = 24
 
 
-def by_class(study: Study, judged: tuple[Verdict, ...]) -> dict[str, Any]:
+def by_class(study: Study, verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
     """Clean and worst-case accuracy of each class that occurs.
 
     Args:
         study: the study, texts cleaned.
-        judged: its verdicts.
+        verdicts: its verdicts.
 
     Returns:
         ``models``: their names; ``rows``: a class each, with its name, how many, and one point a model (``clean`` and
         ``robust`` in percent, None without samples); ``hidden``: how many classes in the middle are left out.
     """
     y = study.y.cpu()
-    result = torch.unique(y).tolist()
-    parts = [(*clean_right(v.cells, len(study)), v.status) for v in judged]
+    labels = torch.unique(y).tolist()
+    parts = [(*clean_right(v.cells, len(study)), v.status) for v in verdicts]
     rows = []
-    for label in result:
-        here = y == label
-        points = [_point(here, *part) for part in parts]
-        rows.append({"name": study.word(label), "n": int(here.sum()), "points": points})
+    for label in labels:
+        in_class = y == label
+        points = [_point(in_class, *part) for part in parts]
+        rows.append({"name": study.class_name(label), "n": int(in_class.sum()), "points": points})
     hidden = max(0, len(rows) - _CLASSES)
     if hidden:
         rows.sort(key=_strength)
         rows = rows[: _CLASSES // 2] + rows[-_CLASSES // 2 :]
-    return {"models": [v.model for v in judged], "rows": rows, "hidden": hidden}
+    return {"models": [v.model for v in verdicts], "rows": rows, "hidden": hidden}
 
 
 def _strength(row: dict[str, Any]) -> float:
@@ -49,15 +49,15 @@ def _strength(row: dict[str, Any]) -> float:
 
 def _point(here: Tensor, right: Tensor, known: Tensor, status: Tensor) -> dict[str, Any]:
     clean = Share(int((right & here).sum()), int((known & here).sum()))
-    robust = standing(status[here])
+    robust = survived_share(status[here])
     low, high = robust.interval
-    text = f"clean {percent(clean.value)}, worst case {percent(robust.value)}, {robust.part} of {robust.n}"
+    text = f"clean {percent(clean.value)}, worst case {percent(robust.value)}, {robust.count} of {robust.n}"
     return {
         "clean": None if clean.value is None else 100 * clean.value,
         "robust": None if robust.value is None else 100 * robust.value,
         "low": 100 * low,
         "high": 100 * high,
-        "told": text,
+        "tooltip": text,
     }
 
 
@@ -84,33 +84,35 @@ def distributions(study: Study) -> list[dict[str, Any]]:
 _MEASURES = (("ℓ∞", "linf"), ("ℓ2", "l2"), ("steps", "steps"), ("passes", "passes"))
 
 
-def _measure(name: str, what: str, chosen: list[tuple[int, Outcome]]) -> dict[str, Any]:
-    values = [(series, _values(outcome, what)) for series, outcome in chosen]
+def _measure(name: str, measure: str, chosen: list[tuple[int, Outcome]]) -> dict[str, Any]:
+    values = [(series, _values(outcome, measure)) for series, outcome in chosen]
     top = max((float(v.max()) for _, v in values if len(v)), default=0.0)
-    say = levels if what == "linf" else compact
+    format_value = levels if measure == "linf" else compact
     rows = []
     for series, v in values:
         median = float(v.median()) if len(v) else None
-        text = f"{len(v)} samples" + (f", median {say(median)}, largest {say(float(v.max()))}" if len(v) else "")
+        text = f"{len(v)} samples" + (
+            f", median {format_value(median)}, largest {format_value(float(v.max()))}" if len(v) else ""
+        )
         rows.append(
-            {"series": series, "n": len(v), "path": _steps(v, top), "told": text, "median": say(median)}
+            {"series": series, "n": len(v), "path": _steps(v, top), "tooltip": text, "median": format_value(median)}
             | {"at": 100 * median / top if median is not None and top > 0 else None}
         )
-    of = "broken samples" if what in ("linf", "l2") else "attacked samples"
-    return {"name": name, "of": of, "ends": ("0", say(top)), "rows": rows}
+    of = "broken samples" if measure in ("linf", "l2") else "attacked samples"
+    return {"name": name, "of": of, "ends": ("0", format_value(top)), "rows": rows}
 
 
-def _values(outcome: Outcome, what: str) -> Tensor:
+def _values(outcome: Outcome, measure: str) -> Tensor:
     broken = outcome.status == int(Status.BROKEN)
     attacked = broken | (outcome.status == int(Status.SURVIVED))
-    if what in ("linf", "l2"):
-        result = outcome.norm(what)[broken]
-    elif what == "steps":
-        result = outcome.steps[attacked].double()
+    if measure in ("linf", "l2"):
+        values = outcome.norm(measure)[broken]
+    elif measure == "steps":
+        values = outcome.steps[attacked].double()
     else:
-        result = (outcome.forwards + outcome.backwards)[attacked].double()
-    result = result.double().cpu()
-    return result[torch.isfinite(result)]
+        values = (outcome.forwards + outcome.backwards)[attacked].double()
+    values = values.double().cpu()
+    return values[torch.isfinite(values)]
 
 
 def _steps(values: Tensor, top: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from assay.report import svg
 from assay.report.svg_figure import percent_axis, sketch
 from assay.store.results import CellResult, Study
-from assay.store.verdict import Share, clean_right, standing, worst
+from assay.store.verdict import Share, clean_right, survived_share, worst_status
 from assay.util.text import levels
 
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
@@ -54,7 +54,7 @@ def curves(study: Study) -> tuple[Curve, ...]:
         together, worst case per sample.
     """
     names = dict.fromkeys(cell.curve for cell in study.cells if cell.curve is not None and cell.eps is not None)
-    results = []
+    figures = []
     for name in names:
         lines = []
         for i, model in enumerate(study.models):
@@ -63,17 +63,17 @@ def curves(study: Study) -> tuple[Curve, ...]:
             if len(points) > 1:
                 lines.append(Line(model, i, points))
         if lines:
-            results.append(Curve(name, tuple(lines)))
-    return tuple(results)
+            figures.append(Curve(name, tuple(lines)))
+    return tuple(figures)
 
 
 def _points(cells: tuple[CellResult, ...], n: int) -> tuple[tuple[float, Share], ...]:
     right, known = clean_right(cells, n)
     points = {0.0: Share(int(right.sum()), int(known.sum()))} if known.any() else {}
     for eps in sorted({float(cell.eps) for cell in cells if cell.eps is not None}):
-        status = worst(tuple(c.outcome for c in cells if c.eps == eps), n)
-        if (result := standing(status)).n:
-            points[eps] = result
+        status = worst_status(tuple(c.outcome for c in cells if c.eps == eps), n)
+        if (share := survived_share(status)).n:
+            points[eps] = share
     return tuple(points.items())
 
 
@@ -89,13 +89,13 @@ def draw(curve: Curve, key: str) -> str:
         which is escaped.
     """
 
-    def drawn(axes: Any) -> None:
+    def draw_lines(axes: Any) -> None:
         for line in curve.lines:
             _line(axes, line)
         _frame(axes, curve)
 
     models = ", ".join(line.model for line in curve.lines)
-    return sketch(drawn, key, f"Accuracy against budget, {curve.name}: {models}")
+    return sketch(draw_lines, key, f"Accuracy against budget, {curve.name}: {models}")
 
 
 def _line(axes: Any, line: Line) -> None:
@@ -110,12 +110,12 @@ def _line(axes: Any, line: Line) -> None:
 
 
 def _frame(axes: Any, curve: Curve) -> None:
-    results = sorted({eps for line in curve.lines for eps, _ in line.points})
+    budgets = sorted({eps for line in curve.lines for eps, _ in line.points})
     percent_axis(axes)
-    axes.set_xlim(-0.015 * results[-1], 1.03 * results[-1])
-    ticks = _ticks(results)
+    axes.set_xlim(-0.015 * budgets[-1], 1.03 * budgets[-1])
+    ticks = _ticks(budgets)
     axes.set_xticks(ticks)
-    axes.set_xticklabels([_tick(eps, results) for eps in ticks])
+    axes.set_xticklabels([_tick(eps, budgets) for eps in ticks])
     axes.set_xlabel("budget ε", color=svg.ink(), labelpad=9)
 
 

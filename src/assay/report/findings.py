@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from assay.report.svg import harmless
+from assay.report.svg import is_safe_svg
 from assay.store.claims import ClaimResult
 from assay.store.findings import DiagnosticResult
 from assay.util.text import plain
@@ -29,7 +29,7 @@ def claim_rows(claims: Sequence[ClaimResult]) -> list[dict[str, Any]]:
     ]
 
 
-def diagnostic_rows(findings: Sequence[DiagnosticResult]) -> list[dict[str, Any]]:
+def diagnostic_rows(diagnostics: Sequence[DiagnosticResult]) -> list[dict[str, Any]]:
     """Findings, ready for the template."""
     return [
         {
@@ -40,10 +40,10 @@ def diagnostic_rows(findings: Sequence[DiagnosticResult]) -> list[dict[str, Any]
             "count": len(f.frame),
             "kept": f.kept or f"{f.key}.json",
             "columns": [plain(str(c)) for c in f.frame[0]] if f.frame else [],
-            "figures": [Markup(figure) for figure in f.figures if harmless(figure)],  # noqa: S704 (looked through)
+            "figures": [Markup(figure) for figure in f.figures if is_safe_svg(figure)],  # noqa: S704 (looked through)
             "rows": [[_cell(v) for v in row.values()] for row in f.frame[:SHOWN]],
         }
-        for f in findings
+        for f in diagnostics
     ]
 
 

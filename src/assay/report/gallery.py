@@ -46,15 +46,15 @@ def gallery(study: Study, cards: int | None = None, *, among: int = 1) -> dict[s
     attacks = columns(study)
     place = {cell: i for i, column in enumerate(attacks) for cell in column.cells.values()}
     models = study.models
-    items = [_card(study, pick, models, place[pick.cell], attacks[place[pick.cell]].title) for pick in picks]
-    most = sorted(card["most"] for card in items if card["most"] > 0)
+    rendered = [_card(study, pick, models, place[pick.cell], attacks[place[pick.cell]].title) for pick in picks]
+    largest = sorted(card["most"] for card in rendered if card["most"] > 0)
     return {
-        "cards": items,
-        "models": _options(items, "model", "model_name"),
-        "attacks": _options(items, "attack", "attack_name"),
-        "classes": _options(items, "class", "true"),
-        "outcomes": [(slug(s), s.label) for s in Status if any(card["slug"] == slug(s) for card in items)],
-        "gain": _gain(most[len(most) // 2]) if most else 0,
+        "cards": rendered,
+        "models": _options(rendered, "model", "model_name"),
+        "attacks": _options(rendered, "attack", "attack_name"),
+        "classes": _options(rendered, "class", "true"),
+        "outcomes": [(slug(s), s.label) for s in Status if any(card["slug"] == slug(s) for card in rendered)],
+        "gain": _gain(largest[len(largest) // 2]) if largest else 0,
         "height": height,
         "width": width,
         "masks": study.masks is not None,
@@ -76,7 +76,7 @@ def _card(study: Study, pick: Pick, models: tuple[str, ...], attack: int, title:
     outcome = cell.outcome
     clean, attacked = study.image(i), cell.image(i)
     uri, most = difference(torch.zeros_like(clean) if attacked is None else attacked - clean)
-    saliency, label = study.salience(i), int(study.y[i])
+    saliency, label = study.saliency_map(i), int(study.y[i])
     return {
         "sample": i,
         "model": models.index(cell.model),
@@ -86,9 +86,9 @@ def _card(study: Study, pick: Pick, models: tuple[str, ...], attack: int, title:
         "class": label,
         "slug": slug(pick.status),
         "status": pick.status.label,
-        "true": study.word(label),
-        "read": study.word(int(outcome.predicted[i])),
-        "read_clean": study.word(int(outcome.predicted_clean[i])),
+        "true": study.class_name(label),
+        "predicted": study.class_name(int(outcome.predicted[i])),
+        "predicted_clean": study.class_name(int(outcome.predicted_clean[i])),
         "clean": picture(clean),
         "adversarial": picture(attacked) if attacked is not None and most > 0 else None,
         "kept": attacked is not None,

@@ -49,18 +49,18 @@ def choose(study: Study, cards: int | None = None, *, among: int = 1) -> tuple[P
         cards = _default(study, len(groups), whole("among", among, least=1))
     whole("cards", cards)
     labels = study.y.tolist()
-    used: dict[int, int] = {}
-    seen: dict[int, int] = {}
+    shown_per_sample: dict[int, int] = {}
+    shown_per_class: dict[int, int] = {}
     picks: list[Pick] = []
 
     def take(key: tuple[int, Status]) -> None:
-        left = groups[key]
-        if not left or len(picks) >= cards:
+        candidates = groups[key]
+        if not candidates or len(picks) >= cards:
             return
-        best = min(left, key=lambda i: (used.get(i, 0), seen.get(labels[i], 0), i))
-        left.remove(best)
-        used[best] = used.get(best, 0) + 1
-        seen[labels[best]] = seen.get(labels[best], 0) + 1
+        best = min(candidates, key=lambda i: (shown_per_sample.get(i, 0), shown_per_class.get(labels[i], 0), i))
+        candidates.remove(best)
+        shown_per_sample[best] = shown_per_sample.get(best, 0) + 1
+        shown_per_class[labels[best]] = shown_per_class.get(labels[best], 0) + 1
         picks.append(Pick(key[0], best, key[1]))
 
     for status in _ORDER:

@@ -91,15 +91,15 @@ def outline(mask: Tensor) -> str:
 
 def _runs(line: list[bool]) -> list[tuple[int, int]]:
     """Start and length of each run of True."""
-    results: list[tuple[int, int]] = []
+    runs: list[tuple[int, int]] = []
     for i, on in enumerate(line):
         if not on:
             continue
-        if results and sum(results[-1]) == i:
-            results[-1] = (results[-1][0], results[-1][1] + 1)
+        if runs and sum(runs[-1]) == i:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
         else:
-            results.append((i, 1))
-    return results
+            runs.append((i, 1))
+    return runs
 
 
 def _channels(x: Tensor) -> Tensor:

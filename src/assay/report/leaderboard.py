@@ -15,28 +15,28 @@ from assay.util.text import compact
 _MARKERS = "osD^vPX*<>hd"
 
 
-def leaderboard(study: Study, judged: tuple[Verdict, ...]) -> list[dict[str, Any]]:
+def leaderboard(study: Study, verdicts: tuple[Verdict, ...]) -> list[dict[str, Any]]:
     """The models of a study, the most robust first; those without a verdict last.
 
     Args:
         study: the study, texts cleaned.
-        judged: its verdicts.
+        verdicts: its verdicts.
 
     Returns:
         Rows for the template; nothing for a single model. Models whose intervals overlap share no rank by that: the
         order is that of the shares, the interval stands beside it.
     """
-    if len(judged) < 2:
+    if len(verdicts) < 2:
         return []
-    places = {v.model: i for i, v in enumerate(judged)}
-    order = sorted(judged, key=lambda v: (v.robust.value is None, -(v.robust.value or 0.0), -(v.clean.value or 0.0)))
+    places = {v.model: i for i, v in enumerate(verdicts)}
+    order = sorted(verdicts, key=lambda v: (v.robust.value is None, -(v.robust.value or 0.0), -(v.clean.value or 0.0)))
     rows = []
     for rank, v in enumerate(order):
         shares = [
             (share.value, cell.attack) for cell in v.cells if (share := robust_share(cell.outcome)).value is not None
         ]
         low, high = v.robust.interval
-        checked = study.checked.get(v.model)
+        report = study.grades.get(v.model)
         rows.append(
             {
                 "rank": rank + 1,
@@ -48,7 +48,7 @@ def leaderboard(study: Study, judged: tuple[Verdict, ...]) -> list[dict[str, Any
                 "high": high,
                 "n": v.robust.n,
                 "passes": v.passes,
-                "grade": None if checked is None else checked.grade,
+                "grade": None if report is None else report.grade,
                 "by": min(shares, key=lambda pair: pair[0] or 0.0)[1] if shares else "–",
             }
         )
@@ -89,7 +89,7 @@ def plane(study: Study, prefix: str) -> dict[str, Any] | None:
 
 
 def _draw(points: list[tuple[int, int, float, float]], prefix: str, label: str) -> str:
-    def drawn(axes: Any) -> None:
+    def draw_points(axes: Any) -> None:
         for attack, series, cost, share in points:
             axes.plot(
                 [cost],
@@ -102,7 +102,7 @@ def _draw(points: list[tuple[int, int, float, float]], prefix: str, label: str) 
             )
         _frame(axes, [cost for _, _, cost, _ in points])
 
-    return sketch(drawn, f"{prefix}plane", label)
+    return sketch(draw_points, f"{prefix}plane", label)
 
 
 def _frame(axes: Any, costs: list[float]) -> None:

@@ -31,18 +31,18 @@ def write_cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], mode
         ValueError: no such model, or a file of a card's name that is no card as this run has written it.
     """
     folder = Path(folder)
-    names = list(dict.fromkeys(entry["model"] for text in summaries for entry in text["models"]))
+    names = list(dict.fromkeys(entry["model"] for summary in summaries for entry in summary["models"]))
     if model is not None and model not in names:
         reject("model", "one of " + ", ".join(names), described(f"{model!r}{nearest(model, names)}"))
     with hold_run(folder), Ledger(folder, write=True) as ledger:
         digests: dict[str, dict[str, None]] = {}  # more than one where a model is trained for each data set
-        for entry, words in ledger.plan():
-            digests.setdefault(words.model, {})[entry.fields["model"]] = None
+        for entry, cell_names in ledger.plan():
+            digests.setdefault(cell_names.model, {})[entry.fields["model"]] = None
         chosen = [model] if model is not None else names
-        return _written(folder, ledger, names, chosen, summaries, digests)
+        return _write_all(folder, ledger, names, chosen, summaries, digests)
 
 
-def _written(
+def _write_all(
     folder: Path,
     ledger: Ledger,
     names: Sequence[str],
@@ -51,20 +51,23 @@ def _written(
     digests: Mapping[str, Mapping[str, None]],
 ) -> list[Path]:
     manifest = sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else "none: the run is not finished"
-    known, result = dict(ledger.meta("cards") or {}), []
+    digests_by_card, paths = dict(ledger.meta("cards") or {}), []
     for name in chosen:
         text = _card(name, summaries, ", ".join(digests.get(name, {})), manifest)
         alone = sum(file_name(other).lower() == file_name(name).lower() for other in names) == 1
         own = file_name(name) if alone else f"{file_name(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         path = folder / "cards" / f"{own}.md"
         place = path.relative_to(folder).as_posix()
-        if path.exists() and sha256(path) not in known.get(place, ()):
+        if path.exists() and sha256(path) not in digests_by_card.get(place, ()):
             reject("run", f"no other file of the name of a card, {place} (move it)", described("one"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        known[place] = [*known.get(place, [])[-1:], digest]  # after a kill the one before may be there
-        ledger.set_meta(cards=known)
-        result.append(atomic_write(path, text))
-    return result
+        digests_by_card[place] = [
+            *digests_by_card.get(place, [])[-1:],
+            digest,
+        ]  # after a kill the one before may be there
+        ledger.set_meta(cards=digests_by_card)
+        paths.append(atomic_write(path, text))
+    return paths
 
 
 def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experiment: str) -> int:
@@ -87,25 +90,25 @@ def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experi
         raise ImportError("export: expected MLflow for --to mlflow: pip install mlflow") from None
     mlflow.set_experiment(experiment)
     count = 0
-    for text in summaries:
-        for entry in text["models"]:
-            with mlflow.start_run(run_name=f"{entry['model']} on {text['dataset']}"):
+    for summary in summaries:
+        for entry in summary["models"]:
+            with mlflow.start_run(run_name=f"{entry['model']} on {summary['dataset']}"):
                 mlflow.log_params(
                     {
                         "model": entry["model"],
-                        "data": text["dataset"],
+                        "data": summary["dataset"],
                         "n": entry["n"],
                         "grade": (entry.get("grade") or {}).get("grade", "none"),
                         "attacks": "; ".join(entry["attacks"])[:500],
-                        "command": text["command"][:500],
+                        "command": summary["command"][:500],
                     }
                 )
-                shares = {
+                metrics = {
                     "clean_accuracy": entry["clean_accuracy"],
                     "robust_accuracy": entry["robust_accuracy"],
                     "passes_per_sample": entry["passes"],
                 }
-                mlflow.log_metrics({name: value for name, value in shares.items() if value is not None})
+                mlflow.log_metrics({name: value for name, value in metrics.items() if value is not None})
                 for name in ("samples.csv", "summary.json", "report.html", MANIFEST):
                     if (Path(folder) / name).is_file():
                         mlflow.log_artifact(str(Path(folder) / name))
@@ -114,41 +117,41 @@ def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experi
 
 
 def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manifest: str) -> str:
-    results, rows = [], []
-    for text in summaries:
-        for entry in text["models"]:
+    index, rows = [], []
+    for summary in summaries:
+        for entry in summary["models"]:
             if entry["model"] != model or entry["robust_accuracy"] is None:
                 continue
             low, high = entry["interval"]
             grade = (entry.get("grade") or {}).get("grade", "–")
-            results.append(_metadata(text, entry))
+            index.append(_metadata(summary, entry))
             rows.append(
-                f"| {_cell(text['dataset'])} | {_cell('; '.join(text['headline']))} | "
+                f"| {_cell(summary['dataset'])} | {_cell('; '.join(summary['headline']))} | "
                 f"{_percent(entry['clean_accuracy'])} | "
                 f"≤ {_percent(entry['robust_accuracy'])}{_unknown(entry)} | "
                 f"{_percent(low)} – {_percent(high)} | {entry['n']} | {grade} | "
                 f"{_cell(', '.join(entry['attacks']))} |"
             )
-    head = yaml.safe_dump(
-        {"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": results}]},
+    front_matter = yaml.safe_dump(
+        {"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": index}]},
         sort_keys=False,
         allow_unicode=True,
     )
-    text = summaries[0]
-    facts = "\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in text["facts"].items())
+    summary = summaries[0]
+    facts = "\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in summary["facts"].items())
     head_row = "| data | budget | clean | robust | 95 % interval | n | grade | attacks |"
     table = "\n".join((head_row, "|" + " --- |" * 8, *rows))
     return (
         "\n\n".join(
             (
-                f"---\n{head}---",
+                f"---\n{front_matter}---",
                 f"# Robustness of {_cell(model)}",
                 "An upper bound on robust accuracy: a sample counts only if it was right before and survived every "
                 "attack; a stronger attack can only lower it.",
                 table,
                 f"Weights SHA-256 over structure and bytes: `{digest}`. Manifest of the run: `{manifest}`.",
                 "Made by:",
-                f"```\n{text['command'].replace('```', '')}\n```",
+                f"```\n{summary['command'].replace('```', '')}\n```",
                 facts,
             )
         )
@@ -156,20 +159,20 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
     )
 
 
-def _metadata(info: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": {"type": "image-classification"},
-        "dataset": {"name": plain(info["dataset"]), "type": plain(info["dataset"])},
+        "dataset": {"name": plain(summary["dataset"]), "type": plain(summary["dataset"])},
         "metrics": [
             {"type": "accuracy", "name": "clean accuracy", "value": entry["clean_accuracy"]},
             *(
                 {
                     "type": "robust_accuracy",
-                    "value": at["robust_accuracy"],
-                    "name": f"robust accuracy at {plain(at['budget'])}, upper bound, n = {at['n']}",
+                    "value": budget["robust_accuracy"],
+                    "name": f"robust accuracy at {plain(budget['budget'])}, upper bound, n = {budget['n']}",
                 }
-                for at in entry["budgets"]
-                if at["robust_accuracy"] is not None
+                for budget in entry["budgets"]
+                if budget["robust_accuracy"] is not None
             ),
         ],
     }

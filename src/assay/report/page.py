@@ -44,17 +44,17 @@ def render(
         TypeError: something that is not a study.
         ValueError: no study, or ``cards`` below 0.
     """
-    text, extras = tuple(sanitise_study(study) for study in as_studies(studies)), extras or StudyExtras()
-    style, script = part("report.css"), part("report.js")
+    cleaned, extras = tuple(sanitise_study(study) for study in as_studies(studies)), extras or StudyExtras()
+    style, script = read_template("report.css"), read_template("report.js")
     page = environment().get_template("report.html.j2")
     return page.render(
         policy=policy(style, script),
         style=Markup(style),  # noqa: S704 (our own file)
         script=Markup(script),  # noqa: S704 (our own file)
-        title=_title(text, title),
-        chapters=chapters(text, cards),
-        attacks=sum(len(study.cells) for study in text),
-        summary=summarise(text[0] if len(text) == 1 else text),
+        title=_title(cleaned, title),
+        chapters=chapters(cleaned, cards),
+        attacks=sum(len(study.cells) for study in cleaned),
+        summary=summarise(cleaned[0] if len(cleaned) == 1 else cleaned),
         about=plain(extras.about, 2000) if extras.about else "",
         claims=claim_rows(extras.claims),
         findings=diagnostic_rows(extras.findings),
@@ -129,6 +129,6 @@ def environment() -> Environment:
     return environment
 
 
-def part(name: str) -> str:
+def read_template(name: str) -> str:
     """A file of the templates' folder, as text."""
     return files("assay.report").joinpath("templates", name).read_text(encoding="utf-8")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from assay.report.page import environment, part, policy
+from assay.report.page import environment, policy, read_template
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunRow:
     """One run.
 
     Attributes:
@@ -33,13 +33,13 @@ class Entry:
     pages: tuple[tuple[str, str], ...]
 
 
-def render_index(runs: Sequence[Entry]) -> str:
+def render_index(runs: Sequence[RunRow]) -> str:
     """Make the page: no script, nothing from outside.
 
     Args:
         runs: texts may hold anything; they are shown as text.
     """
-    style = part("report.css")
+    style = read_template("report.css")
     return (
         environment()
         .get_template("index.html.j2")

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from assay.core.outcome import Status
-from assay.report.run_index import Entry, render_index
+from assay.report.run_index import RunRow, render_index
 from assay.store.catalogue import Catalogue, ListedRun
 from assay.util.text import plain
 
@@ -92,12 +92,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._show(self.path.partition("?")[0].strip("/").split("/"))
 
-    def _show(self, words: list[str]) -> None:
+    def _show(self, path_parts: list[str]) -> None:
         runs = self.catalogue.runs()
-        if words == [""]:
+        if path_parts == [""]:
             self._send(HTTPStatus.OK, index(runs).encode(), "text/html; charset=utf-8")
             return
-        page = _page(runs, words)
+        page = _page(runs, path_parts)
         try:
             file = None if page is None else page.open("rb")
         except OSError:  # gone meanwhile
@@ -112,8 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(part)
                 left -= len(part)
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str = "text/plain") -> None:
-        self._begin(status, len(body), kind)
+    def _send(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain") -> None:
+        self._begin(status, len(body), content_type)
         self.wfile.write(body)
 
     def _begin(self, status: HTTPStatus, size: int, kind: str, more: Mapping[str, str] = _NONE) -> None:
@@ -139,20 +139,20 @@ def serve(root: Path, port: int) -> HTTPServer:
 
 def index(runs: list[ListedRun]) -> str:
     """The list of runs as a page."""
-    entries = []
+    rows = []
     for run in runs:
         status = run.status
         done = sum(cell.done for cell in status.cells) if status else 0
         total = sum(cell.n for cell in status.cells) if status else 0
         state = _state(run)
-        models = tuple(dict.fromkeys(cell.words.model for cell in status.cells)) if status else ()
+        models = tuple(dict.fromkeys(cell.names.model for cell in status.cells)) if status else ()
         survived = [
             cell.counts.get(Status.SURVIVED.label, 0) / cell.done
             for cell in (status.cells if status else ())
-            if cell.done and cell.words.curve is None
+            if cell.done and cell.names.curve is None
         ]
-        entries.append(
-            Entry(
+        rows.append(
+            RunRow(
                 name=plain(run.name),
                 title=plain(status.title) if status and status.title else "",
                 state=state,
@@ -163,7 +163,7 @@ def index(runs: list[ListedRun]) -> str:
                 pages=tuple((name, f"/{run.key}/{name}") for name in run.pages),
             )
         )
-    return render_index(entries)
+    return render_index(rows)
 
 
 def _state(run: ListedRun) -> str:
@@ -175,8 +175,8 @@ def _state(run: ListedRun) -> str:
     return "finished" if run.status.finished else "not finished"
 
 
-def _page(runs: list[ListedRun], words: list[str]) -> Path | None:
-    if len(words) != 2:
+def _page(runs: list[ListedRun], path_parts: list[str]) -> Path | None:
+    if len(path_parts) != 2:
         return None
-    run = next((run for run in runs if run.key == words[0]), None)
-    return None if run is None else run.pages.get(words[1])
+    run = next((run for run in runs if run.key == path_parts[0]), None)
+    return None if run is None else run.pages.get(path_parts[1])

@@ -101,7 +101,7 @@ _ELEMENTS = frozenset(
 )
 
 
-def harmless(text: str) -> bool:
+def is_safe_svg(text: str) -> bool:
     """Whether text is one drawing that loads, runs and links to nothing; a ledger may be somebody else's.
 
     Args:
@@ -124,10 +124,10 @@ def _is_drawing(element: ElementTree.Element) -> bool:
     if element.tag.removeprefix(_NAMESPACE) not in _ELEMENTS:
         return False
     for name, value in element.attrib.items():
-        plain = name.rpartition("}")[2].lower()
-        if plain.startswith("on") or plain == "style":
+        attribute = name.rpartition("}")[2].lower()
+        if attribute.startswith("on") or attribute == "style":
             return False
-        if plain in ("href", "src") and not value.startswith(("#", "data:image/png;base64,")):
+        if attribute in ("href", "src") and not value.startswith(("#", "data:image/png;base64,")):
             return False
         if "url(" in value and not value.startswith("url(#"):
             return False
@@ -136,11 +136,11 @@ def _is_drawing(element: ElementTree.Element) -> bool:
 
 def _presentation(style: str) -> dict[str, str]:
     """The declarations of a style attribute as attributes; of a font only the size stays."""
-    results = {}
+    attributes = {}
     for declaration in style.split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font":
-            results["font-size"] = next(word for word in value.split() if word.endswith("px"))
+            attributes["font-size"] = next(word for word in value.split() if word.endswith("px"))
         elif name == "font-size" or (name and value and not name.startswith("font-")):
-            results[name] = value
-    return results
+            attributes[name] = value
+    return attributes

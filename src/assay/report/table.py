@@ -41,33 +41,33 @@ def columns(study: Study) -> tuple[Column, ...]:
     Returns:
         Columns in the order of the families, then of the cells. The same attack twice on one model makes two.
     """
-    results: dict[tuple[str, str, int], dict[str, int]] = {}
+    cells_by_attack: dict[tuple[str, str, int], dict[str, int]] = {}
     families: dict[tuple[str, str, int], int] = {}
     order = {family: i for i, family in enumerate(dict.fromkeys(cell.family for cell in study.cells))}
     for i, cell in enumerate(study.cells):
-        turn = 0
-        while cell.model in results.get((cell.attack, cell.budget, turn), {}):
-            turn += 1
-        key = (cell.attack, cell.budget, turn)
-        results.setdefault(key, {})[cell.model] = i
+        repetition = 0
+        while cell.model in cells_by_attack.get((cell.attack, cell.budget, repetition), {}):
+            repetition += 1
+        key = (cell.attack, cell.budget, repetition)
+        cells_by_attack.setdefault(key, {})[cell.model] = i
         families.setdefault(key, order[cell.family])
-    keys = sorted(results, key=families.__getitem__)
-    return tuple(Column(key[0], _note(*key), results[key]) for key in keys)
+    keys = sorted(cells_by_attack, key=families.__getitem__)
+    return tuple(Column(key[0], _note(*key), cells_by_attack[key]) for key in keys)
 
 
 def _note(attack: str, budget: str, turn: int) -> str:
-    text = budget == "–" or re.search(rf"(?<!\w){re.escape(budget)}(?!\w)", attack)
-    return ", ".join(([] if text else [budget]) + ([f"run {turn + 1}"] if turn else []))
+    is_named = budget == "–" or re.search(rf"(?<!\w){re.escape(budget)}(?!\w)", attack)
+    return ", ".join(([] if is_named else [budget]) + ([f"run {turn + 1}"] if turn else []))
 
 
-def table(study: Study, judged: tuple[Verdict, ...]) -> dict[str, Any]:
+def table(study: Study, verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
     """The table of robust accuracies, ready for the template.
 
     The longer of models and attacks goes down the page.
 
     Args:
         study: the study, texts cleaned.
-        judged: its verdicts.
+        verdicts: its verdicts.
 
     Returns:
         ``down``: whether attacks are rows; ``heads``: column heads; ``rows``: a head and entries each.
@@ -82,14 +82,14 @@ def table(study: Study, judged: tuple[Verdict, ...]) -> dict[str, Any]:
             "kind": "worst",
         }
     ]
-    entries = [[_entry(v.clean, "right before any attack")] for v in judged]
-    for row, v in zip(entries, judged, strict=True):
+    entries = [[_entry(v.clean, "right before any attack")] for v in verdicts]
+    for row, v in zip(entries, verdicts, strict=True):
         row += [_attacked(study.cells[a.cells[v.model]]) if v.model in a.cells else _empty() for a in attacks]
         over = "attack" if len(v.cells) == 1 else "attacks"
         row += [_entry(v.robust, f"survived {len(v.cells)} {over}")]
     _mark(entries)
     models: list[dict[str, Any]] = [
-        {"label": v.model, "note": "", "kind": "model", "series": i} for i, v in enumerate(judged)
+        {"label": v.model, "note": "", "kind": "model", "series": i} for i, v in enumerate(verdicts)
     ]
     down = len(attacks) >= len(models)
     across, sides = (models, heads) if down else (heads, models)
@@ -103,12 +103,12 @@ def _entry(share: Share, what: str, more: str = "") -> dict[str, Any]:
     if value is None:
         return _empty("not run")
     low, high = share.interval
-    text = f"{share.part} of {share.n} {what}; 95 % interval {percent(low)} to {percent(high)}"
+    text = f"{share.count} of {share.n} {what}; 95 % interval {percent(low)} to {percent(high)}"
     return {
         "text": f"{100 * value:.1f}",
         "value": value,
         "heat": round(_HEATS * value),
-        "told": text + more,
+        "tooltip": text + more,
         "mark": "",
     }
 
@@ -117,12 +117,12 @@ def _attacked(cell: CellResult) -> dict[str, Any]:
     outcome = cell.outcome
     counts = ", ".join(f"{n} {label}" for label, n in outcome.counts.items() if n)
     entry = _entry(robust_share(outcome), "survived", f"; {counts}; {compact(passes(outcome))} passes per sample")
-    odd = sum(outcome.count(s) for s in (Status.INVALID, Status.ERROR, Status.NOT_RUN))
-    return {**entry, "odd": odd}
+    undecided = sum(outcome.count(s) for s in (Status.INVALID, Status.ERROR, Status.NOT_RUN))
+    return {**entry, "odd": undecided}
 
 
 def _empty(text: str = "–") -> dict[str, Any]:
-    return {"text": text, "value": None, "heat": None, "told": "not run", "mark": ""}
+    return {"text": text, "value": None, "heat": None, "tooltip": "not run", "mark": ""}
 
 
 def _mark(entries: list[list[dict[str, Any]]]) -> None:

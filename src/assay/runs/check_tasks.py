@@ -13,19 +13,18 @@ from assay.attacks.plan import Planned
 from assay.core.outcome import Status
 from assay.data import Dataset
 from assay.runs.plan import AttackedModel, PlannedCell
-from assay.runs.tasks import clear_caches as forget_parts
-from assay.runs.tasks import task_data, task_model
+from assay.runs.tasks import clear_caches, task_data, task_model
 from assay.store.columns import Cell, outcome_of
 from assay.store.image_store import image_reader
 from assay.store.ledger import Ledger
 from assay.store.model_source import ModelSource
-from assay.trust import CheckContext, CheckRequest, CheckResult, Result
+from assay.trust import AttackResult, CheckContext, CheckRequest, CheckResult
 from assay.trust.answer import failed
-from assay.util.progress import Callback
+from assay.util.progress import ProgressCallback
 
 _OTHERS = 256
 
-Cells = Sequence[tuple[PlannedCell, Cell]]
+PlannedCells = Sequence[tuple[PlannedCell, Cell]]
 """What was wanted, and where it is in the ledger."""
 
 
@@ -49,10 +48,10 @@ class Evidence:
     adapted: bool
     seed: int
 
-    def result(self, shape: Sequence[int]) -> Result:
+    def result(self, shape: Sequence[int]) -> AttackResult:
         """The result, of images of a shape ``(c, h, w)``, none of which is at hand."""
         outcome = outcome_of(self.columns, shape, name=self.name, stages=self.stages)
-        return Result(self.planned, outcome, lambda _: None, adapted=self.adapted, seed=self.seed)
+        return AttackResult(self.planned, outcome, lambda _: None, adapted=self.adapted, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -60,125 +59,133 @@ class CheckTask:
     """One check that attacks anew.
 
     Attributes:
-        exam: a name for what is examined: orders of the same name differ in what they ask alone.
+        context_key: a name for what is examined: orders of the same name differ in what they ask alone.
         model: the model, or where to get it.
         data: the data, or the file that holds them.
         evidence: the results whose budgets are claimed.
         identity: digest of the model that is meant.
         device: where it runs.
         samples: how many samples are looked at again.
-        asking: what is asked.
+        request: what is asked.
     """
 
-    exam: str
+    context_key: str
     model: ModelSource | nn.Module = field(compare=False)
     data: Path | Dataset = field(compare=False)
     evidence: tuple[Evidence, ...] = field(compare=False)
     identity: str
     device: str
     samples: int
-    asking: CheckRequest = field(compare=False)
+    request: CheckRequest = field(compare=False)
 
-    def run_task(self, progress: Callback | None = None) -> CheckResult:
+    def run_task(self, progress: ProgressCallback | None = None) -> CheckResult:
         """Ask it; what raises is told in the answer."""
         try:
-            exam = _exam(self)
+            context = _task_context(self)
         except Exception as error:  # as in `Asking.answer`
             return failed(f"{type(error).__name__}: {str(error)[:200]}")
-        return self.asking.answer(exam)
+        return self.request.answer(context)
 
 
 @lru_cache(maxsize=1)
-def _exam(order: CheckTask) -> CheckContext:
+def _task_context(task: CheckTask) -> CheckContext:
     """What an order is about; the last one is kept, as its checks come one after the other."""
-    model, data = task_model(order.model, order.device, order.identity), task_data(order.data)
-    results = tuple(evidence.result(data.x.shape[1:]) for evidence in order.evidence)
-    return CheckContext(model, data.x, data.y, results, masks=data.masks, samples=order.samples)
+    model, data = task_model(task.model, task.device, task.identity), task_data(task.data)
+    results = tuple(evidence.result(data.x.shape[1:]) for evidence in task.evidence)
+    return CheckContext(model, data.x, data.y, results, masks=data.masks, samples=task.samples)
 
 
 def clear_evidence() -> None:
     """Let go of what was examined last in this process, and of models and data that it was made from."""
-    _exam.cache_clear()
-    forget_parts()
+    _task_context.cache_clear()
+    clear_caches()
 
 
-def load_evidence(own: Cells, ledger: Ledger) -> tuple[Evidence, ...]:
+def load_evidence(own_cells: PlannedCells, ledger: Ledger) -> tuple[Evidence, ...]:
     """The results whose budgets are claimed, from the ledger."""
     return tuple(
         Evidence(
-            wanted.order.planned,
-            ledger.columns(entry),
-            entry.name,
-            entry.stages,
-            wanted.order.settings.adaptive,
-            wanted.words.seed,
+            planned_cell.task.planned,
+            ledger.columns(cell),
+            cell.name,
+            cell.stages,
+            planned_cell.task.settings.adaptive,
+            planned_cell.names.seed,
         )
-        for wanted, entry in own
-        if wanted.words.curve is None
+        for planned_cell, cell in own_cells
+        if planned_cell.names.curve is None
     )
 
 
 def build_context(
-    subject: AttackedModel, data: Dataset, own: Cells, others: Cells, ledger: Ledger, out: Path, samples: int
+    attacked_model: AttackedModel,
+    data: Dataset,
+    own_cells: PlannedCells,
+    other_cells: PlannedCells,
+    ledger: Ledger,
+    out: Path,
+    samples: int,
 ) -> CheckContext:
     """A model with all its results and their images.
 
     Args:
-        subject: the model.
+        attacked_model: the model.
         data: what was attacked.
-        own: attacks on it.
-        others: attacks on other models.
+        own_cells: attacks on it.
+        other_cells: attacks on other models.
         ledger: of the run.
         out: its folder.
         samples: how many samples are looked at again.
     """
-    settings = own[0][0].order.settings
-    parts, shape = ledger.shards(), tuple(data.x.shape[1:])
+    settings = own_cells[0][0].task.settings
+    shards, shape = ledger.shards(), tuple(data.x.shape[1:])
     results = []
-    for wanted, entry in own:
-        there = parts.get(entry.id, [])
+    for planned_cell, cell in own_cells:
+        cell_shards = shards.get(cell.id, [])
         outcome = outcome_of(
-            ledger.columns(entry),
+            ledger.columns(cell),
             shape,
-            name=entry.name,
-            stages=entry.stages,
-            seconds=sum(part.seconds for part in there),
-            errors=ledger.errors(entry),
+            name=cell.name,
+            stages=cell.stages,
+            seconds=sum(shard.seconds for shard in cell_shards),
+            errors=ledger.errors(cell),
         )
         results.append(
-            Result(
-                wanted.order.planned,
+            AttackResult(
+                planned_cell.task.planned,
                 outcome,
-                image_reader(out, there),
-                wanted.order.settings.adaptive,
-                wanted.words.seed,
-                wanted.words.curve is None,
+                image_reader(out, cell_shards),
+                planned_cell.task.settings.adaptive,
+                planned_cell.names.seed,
+                planned_cell.names.curve is None,
             )
         )
-    foreign = [(entry, parts.get(entry.id, [])) for wanted, entry in others if wanted.words.curve is None]
-    recorded = {**own[0][1].fields, "search": settings.search}
+    other_shards = [
+        (cell, shards.get(cell.id, [])) for planned_cell, cell in other_cells if planned_cell.names.curve is None
+    ]
+    recorded = {**own_cells[0][1].fields, "search": settings.search}
     return CheckContext(
-        task_model(subject.model, settings.device, subject.identity),
+        task_model(attacked_model.model, settings.device, attacked_model.identity),
         data.x,
         data.y,
         tuple(results),
         masks=data.masks,
-        others=_foreign(foreign, ledger, out),
-        reference=subject.reference,
+        transfer_images=_transfer_images(other_shards, ledger, out),
+        reference=attacked_model.reference,
         samples=samples,
         recorded=recorded,
     )
 
 
-def _foreign(cells: Sequence[tuple[Cell, Any]], ledger: Ledger, out: Path) -> list[tuple[int, Tensor]]:
+def _transfer_images(cells: Sequence[tuple[Cell, Any]], ledger: Ledger, out: Path) -> list[tuple[int, Tensor]]:
     """Adversarial images that were made on other models, `_OTHERS` in all at most, of each attack as many."""
-    results: list[tuple[int, Tensor]] = []
-    share = max(1, _OTHERS // max(len(cells), 1))
-    for entry, parts in cells[:_OTHERS]:
-        look = image_reader(out, parts)
-        status = ledger.columns(entry, ("status",))["status"]
-        for sample in (status == int(Status.BROKEN)).nonzero()[0].tolist()[:share]:
-            image = look(sample)
+    images: list[tuple[int, Tensor]] = []
+    per_attack = max(1, _OTHERS // max(len(cells), 1))
+    for cell, shards in cells[:_OTHERS]:
+        read_image = image_reader(out, shards)
+        status = ledger.columns(cell, ("status",))["status"]
+        for sample in (status == int(Status.BROKEN)).nonzero()[0].tolist()[:per_attack]:
+            image = read_image(sample)
             if image is not None:
-                results.append((sample, image))
-    return results
+                images.append((sample, image))
+    return images

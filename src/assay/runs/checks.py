@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from assay.runs.check_tasks import Cells, CheckTask, build_context, clear_evidence, load_evidence
+from assay.runs.check_tasks import CheckTask, PlannedCells, build_context, clear_evidence, load_evidence
 from assay.runs.executors import Executor
 from assay.runs.fault_injection import fault_point
 from assay.runs.interrupts import StopRequest
@@ -23,35 +23,34 @@ from assay.runs.scheduler import utc_now
 from assay.runs.settings import Settings
 from assay.store.ledger import Ledger
 from assay.trust import CheckRequest, CheckResult, Level, by_check, check_requests, grade
-from assay.trust.answer import LEFT_OUT, failed
+from assay.trust.answer import SKIPPED, failed
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
-
-Told = Callable[[str, int, int], None]
+from assay.util.progress import StageCallback, no_progress
 
 
 @dataclass(frozen=True, eq=False)
-class _Case:
+class _ModelChecks:
     """A model whose results are checked.
 
     Attributes:
-        subject: the model.
-        area: data.
-        own: attacks on it.
-        others: attacks on other models, on the same data.
+        model: the model.
+        workload: data.
+        own_cells: attacks on it.
+        other_cells: attacks on other models, on the same data.
         settings: how to run.
     """
 
-    subject: AttackedModel
-    area: Workload
-    own: Cells
-    others: Cells
+    model: AttackedModel
+    workload: Workload
+    own_cells: PlannedCells
+    other_cells: PlannedCells
     settings: Settings
 
     @property
     def name(self) -> str:
         """Data and model."""
-        return f"{self.area.name}/{self.subject.name}"
+        return f"{self.workload.name}/{self.model.name}"
 
     @property
     def fast(self) -> bool:
@@ -61,36 +60,36 @@ class _Case:
     @property
     def requests(self) -> tuple[CheckRequest, ...]:
         """All that is asked."""
-        return check_requests(sum(cell.words.curve is None for cell, _ in self.own), fast=self.fast)
+        return check_requests(sum(cell.names.curve is None for cell, _ in self.own_cells), fast=self.fast)
 
     def key(self, kind: str, *more: str) -> str:
         """A name for all that an answer depends on (the order of attacks, too), and ``more``."""
         parts = [
-            self.subject.identity,
-            self.area.digest,
-            str(self.settings.checked),
+            self.model.identity,
+            self.workload.digest,
+            str(self.settings.check_samples),
             code_digest("assay.trust.*", "assay.models", alone=(__name__,)),
             torch.__version__,
             *(package_version(name) for name in ("torchattacks", "foolbox")),
-            *(f"{entry.key} {cell.words.curve or ''}" for cell, entry in self.own),
+            *(f"{ledger_cell.key} {planned_cell.names.curve or ''}" for planned_cell, ledger_cell in self.own_cells),
             *more,
         ]
         return f"{kind}-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
-    def key_of(self, asking: CheckRequest) -> str:
+    def key_of(self, request: CheckRequest) -> str:
         """The name of one answer of a check that attacks anew: other models have no part in it."""
-        claims = [entry.key for cell, entry in self.own if cell.words.curve is None]
-        return self.key("check", asking.check, "" if asking.of is None else claims[asking.of])
+        claims = [entry.key for cell, entry in self.own_cells if cell.names.curve is None]
+        return self.key("check", request.check, "" if request.of is None else claims[request.of])
 
     @property
-    def surroundings(self) -> tuple[str, ...]:
+    def static_inputs(self) -> tuple[str, ...]:
         """What else decides the answers of those that only look: what is known, and other models' images."""
-        return str(self.subject.reference), *(f"{entry.key} {cell.words.curve or ''}" for cell, entry in self.others)
+        return str(self.model.reference), *(f"{entry.key} {cell.names.curve or ''}" for cell, entry in self.other_cells)
 
 
-def check(
-    areas: Sequence[Workload],
-    cells: Cells,
+def check_models(
+    workloads: Sequence[Workload],
+    cells: PlannedCells,
     ledger: Ledger,
     out: Path,
     settings: Settings,
@@ -98,12 +97,12 @@ def check(
     stop: StopRequest,
     *,
     notice: Callable[[str], None] = lambda _: None,
-    progress: Told = lambda _what, _done, _of: None,
+    progress: StageCallback = no_progress,
 ) -> dict[str, str]:
     """Examine every model of a run; what was asked before of the same results is kept.
 
     Args:
-        areas: data and models.
+        workloads: data and models.
         cells: what was wanted, and where it is in the ledger.
         ledger: of the run.
         out: its folder.
@@ -116,128 +115,144 @@ def check(
     Returns:
         The grade of each model, by ``data/model``; ``none`` for one that could not be checked.
     """
-    cases = list(_cases(areas, cells, settings)) if settings.checks != "none" else []
-    keys = {case: case.key("checks", *case.surroundings, settings.checks) for case in cases}
-    there = {case: kept for case, key in keys.items() if _whole(kept := ledger.answer(key))}
-    for case, kept in there.items():
-        _tell(case, kept, notice)
-    looked = _looked([case for case in cases if case not in there], ledger, out, stop, notice, progress)
+    cases = list(_cases(workloads, cells, settings)) if settings.checks != "none" else []
+    keys = {case: case.key("checks", *case.static_inputs, settings.checks) for case in cases}
+    reports = {case: kept for case, key in keys.items() if _is_complete(kept := ledger.answer(key))}
+    for case, kept in reports.items():
+        _report_grade(case, kept, notice)
+    static_results = _run_static_checks(
+        [case for case in cases if case not in reports], ledger, out, stop, notice, progress
+    )
     try:
-        for case, answers in _completed(looked, ledger, executor, stop, progress):
-            there[case] = _judged({asking: answers[asking] for asking in case.requests}, fast=case.fast)
-            ledger.add_answer(keys[case], "checks", there[case])
-            _tell(case, there[case], notice)
+        for case, answers in _run_attack_checks(static_results, ledger, executor, stop, progress):
+            reports[case] = _build_report({request: answers[request] for request in case.requests}, fast=case.fast)
+            ledger.add_answer(keys[case], "checks", reports[case])
+            _report_grade(case, reports[case], notice)
     finally:
         clear_evidence()
-    known = [case for case in cases if case in there]
-    ledger.set_meta(checks={case.name: keys[case] for case in known})
-    return {case.name: there[case]["grade"] if case in there else "none" for case in cases}
+    graded = [case for case in cases if case in reports]
+    ledger.set_meta(checks={case.name: keys[case] for case in graded})
+    return {case.name: reports[case]["grade"] if case in reports else "none" for case in cases}
 
 
-def _cases(areas: Sequence[Workload], cells: Cells, settings: Settings) -> Iterator[_Case]:
-    for area in areas:
-        mine = [(cell, entry) for cell, entry in cells if cell.words.data == area.name]
-        for subject in area.subjects:
-            own = [(cell, entry) for cell, entry in mine if cell.words.model == subject.name]
-            others = [(cell, entry) for cell, entry in mine if cell.words.model != subject.name]
+def _cases(workloads: Sequence[Workload], cells: PlannedCells, settings: Settings) -> Iterator[_ModelChecks]:
+    for workload in workloads:
+        data_cells = [(cell, entry) for cell, entry in cells if cell.names.data == workload.name]
+        for attacked_model in workload.models:
+            own = [(cell, entry) for cell, entry in data_cells if cell.names.model == attacked_model.name]
+            others = [(cell, entry) for cell, entry in data_cells if cell.names.model != attacked_model.name]
             if own:
-                yield _Case(subject, area, own, others, settings)
+                yield _ModelChecks(attacked_model, workload, own, others, settings)
 
 
-def _looked(
-    cases: Sequence[_Case], ledger: Ledger, out: Path, stop: StopRequest, notice: Callable[[str], None], progress: Told
-) -> dict[_Case, dict[CheckRequest, CheckResult]]:
+def _run_static_checks(
+    cases: Sequence[_ModelChecks],
+    ledger: Ledger,
+    out: Path,
+    stop: StopRequest,
+    notice: Callable[[str], None],
+    progress: StageCallback,
+) -> dict[_ModelChecks, dict[CheckRequest, CheckResult]]:
     """Static check results per model; models that fail to load are reported and skipped."""
-    results: dict[_Case, dict[CheckRequest, CheckResult]] = {}
+    results: dict[_ModelChecks, dict[CheckRequest, CheckResult]] = {}
     for number, case in enumerate(cases):
         if stop.signal:
             break
         progress(f"looking at {case.name}", number, len(cases))
-        key, quick = case.key("looked", *case.surroundings), [asking for asking in case.requests if not asking.slow]
-        kept = ledger.answer(key)
-        if kept is None:
+        key, static_requests = (
+            case.key("looked", *case.static_inputs),
+            [request for request in case.requests if not request.slow],
+        )
+        stored = ledger.answer(key)
+        if stored is None:
             try:
-                exam = build_context(
-                    case.subject, case.area.data, case.own, case.others, ledger, out, case.settings.checked
+                context = build_context(
+                    case.model,
+                    case.workload.data,
+                    case.own_cells,
+                    case.other_cells,
+                    ledger,
+                    out,
+                    case.settings.check_samples,
                 )
             except (OSError, sqlite3.Error):
                 raise
             except Exception as error:  # of the model: no reason to lose tables and report
-                notice(f"{case.subject.name} on {case.area.name}: cannot be checked: {type(error).__name__}: {error}")
+                notice(f"{case.model.name} on {case.workload.name}: cannot be checked: {type(error).__name__}: {error}")
                 continue
-            kept = [_plain(asking.answer(exam)) for asking in quick]
-            if not any(answer["failed"] for answer in kept):
-                ledger.add_answer(key, "looked", kept)
-        results[case] = {asking: _read(answer) for asking, answer in zip(quick, kept, strict=True)}
+            stored = [_to_json(request.answer(context)) for request in static_requests]
+            if not any(answer["failed"] for answer in stored):
+                ledger.add_answer(key, "looked", stored)
+        results[case] = {request: _from_json(answer) for request, answer in zip(static_requests, stored, strict=True)}
     progress("looked at all models", len(cases), len(cases))
     return results
 
 
-def _completed(
-    looked: Mapping[_Case, dict[CheckRequest, CheckResult]],
+def _run_attack_checks(
+    static_results: Mapping[_ModelChecks, dict[CheckRequest, CheckResult]],
     ledger: Ledger,
     executor: Executor,
     stop: StopRequest,
-    progress: Told,
-) -> Iterator[tuple[_Case, dict[CheckRequest, CheckResult]]]:
+    progress: StageCallback,
+) -> Iterator[tuple[_ModelChecks, dict[CheckRequest, CheckResult]]]:
     """Each case with all its answers, as soon as they are there."""
-    todo: deque[QueuedTask[_Case, CheckTask]] = deque()
-    left: dict[_Case, int] = {}
-    for case, answers in looked.items():
+    todo: deque[QueuedTask[_ModelChecks, CheckTask]] = deque()
+    unanswered: dict[_ModelChecks, int] = {}
+    for case, answers in static_results.items():
         missing = _missing(case, answers, ledger)
-        left[case] = len(missing)
-        todo.extend(QueuedTask(case, order) for order in _orders(case, missing, ledger))
+        unanswered[case] = len(missing)
+        todo.extend(QueuedTask(case, task) for task in _check_tasks(case, missing, ledger))
         if not missing:
             yield case, answers
     total = len(todo)
     if todo:
-        progress(f"{todo[0].job.name}, {todo[0].work.asking.title}", 0, total)
-    for ticket, result in run_queue(todo, executor, stop):
-        asking, case = ticket.work.asking, ticket.job
+        progress(f"{todo[0].owner.name}, {todo[0].task.request.title}", 0, total)
+    for queued, result in run_queue(todo, executor, stop):
+        request, case = queued.task.request, queued.owner
         if result is None:
-            ledger.add_event(utc_now(), f"{case.name}, {asking.title}: the worker was lost, time {ticket.lost}")
-            if not ticket.given_up:
+            ledger.add_event(utc_now(), f"{case.name}, {request.title}: the worker was lost, time {queued.losses}")
+            if not queued.is_exhausted:
                 continue
-        looked[case][asking] = answer = _answer(result)
+        static_results[case][request] = answer = _as_check_result(result)
         if not answer.failed:
-            ledger.add_answer(case.key_of(asking), "check", _plain(answer))
+            ledger.add_answer(case.key_of(request), "check", _to_json(answer))
             fault_point("check-committed")
-        left[case] -= 1
-        progress(f"{case.name}, {asking.title}", total - sum(left.values()), total)
-        if not left[case]:
-            yield case, looked[case]
+        unanswered[case] -= 1
+        progress(f"{case.name}, {request.title}", total - sum(unanswered.values()), total)
+        if not unanswered[case]:
+            yield case, static_results[case]
 
 
-def _missing(case: _Case, answers: dict[CheckRequest, CheckResult], ledger: Ledger) -> list[CheckRequest]:
+def _missing(case: _ModelChecks, answers: dict[CheckRequest, CheckResult], ledger: Ledger) -> list[CheckRequest]:
     """The checks that rerun attacks and have no result yet; stored results are added to the others."""
     missing = []
-    for asking in (asking for asking in case.requests if asking.slow):
-        kept = ledger.answer(case.key_of(asking))
-        if kept is None:
-            missing.append(asking)
+    for request in (request for request in case.requests if request.slow):
+        stored = ledger.answer(case.key_of(request))
+        if stored is None:
+            missing.append(request)
         else:
-            answers[asking] = _read(kept)
+            answers[request] = _from_json(stored)
     return missing
 
 
-def _orders(case: _Case, missing: Sequence[CheckRequest], ledger: Ledger) -> Iterator[CheckTask]:
+def _check_tasks(case: _ModelChecks, missing: Sequence[CheckRequest], ledger: Ledger) -> Iterator[CheckTask]:
     if not missing:
         return
-    evidence, first, exam = load_evidence(case.own, ledger), case.own[0][0].order, case.key("exam")
-    for asking in missing:
+    evidence, task, context_key = load_evidence(case.own_cells, ledger), case.own_cells[0][0].task, case.key("exam")
+    for request in missing:
         yield CheckTask(
-            exam,
-            first.model,
-            first.data,
+            context_key,
+            task.model,
+            task.data,
             evidence,
-            case.subject.identity,
+            case.model.identity,
             case.settings.device,
-            case.settings.checked,
-            asking,
+            case.settings.check_samples,
+            request,
         )
 
 
-def _answer(value: Any) -> CheckResult:
+def _as_check_result(value: Any) -> CheckResult:
     if value is None:
         return failed(f"its process ended {ATTEMPTS} times (killed, out of memory?)")
     if isinstance(value, Exception):
@@ -246,37 +261,39 @@ def _answer(value: Any) -> CheckResult:
     return answer
 
 
-def _judged(answers: Mapping[CheckRequest, CheckResult], *, fast: bool) -> dict[str, Any]:
+def _build_report(answers: Mapping[CheckRequest, CheckResult], *, fast: bool) -> dict[str, Any]:
     """Grade, reasons and answers, as the ledger keeps them."""
-    result = by_check(answers, fast=fast)
-    verdict = grade(result)
-    checks = [{"check": name, **_plain(answer)} for name, arguments in result.items() for answer in arguments]
+    by_name = by_check(answers, fast=fast)
+    verdict = grade(by_name)
+    checks = [
+        {"check": name, **_to_json(answer)} for name, check_results in by_name.items() for answer in check_results
+    ]
     return {"grade": verdict.grade, "why": list(verdict.why), "checks": checks}
 
 
-def _whole(value: Any) -> bool:
+def _is_complete(value: Any) -> bool:
     """Whether all answers are there: what could not be carried out is asked again."""
     return value is not None and not any(answer.get("failed") for answer in value["checks"])
 
 
-def _tell(case: _Case, results: Mapping[str, Any], notice: Callable[[str], None]) -> None:
-    why = f": {', '.join(results['why'])}" if results["why"] else ""
-    notice(f"{case.subject.name} on {case.area.name}: grade {results['grade']}{why}")
-    for text in _reasons(results):
+def _report_grade(case: _ModelChecks, report: Mapping[str, Any], notice: Callable[[str], None]) -> None:
+    why = f": {', '.join(report['why'])}" if report["why"] else ""
+    notice(f"{case.model.name} on {case.workload.name}: grade {report['grade']}{why}")
+    for text in _reasons(report):
         notice(f"  {text}")
 
 
-def _reasons(results: Mapping[str, Any]) -> list[str]:
+def _reasons(report: Mapping[str, Any]) -> list[str]:
     """Of each check that lowers a grade below standard the first of its worst answers; not what was to be left out."""
     worst: dict[str, str] = {}
     for level in ("issue", "warning", "open"):
-        for answer in results["checks"]:
-            if answer["level"] == level and answer["check"] in results["why"] and answer["text"] != LEFT_OUT:
+        for answer in report["checks"]:
+            if answer["level"] == level and answer["check"] in report["why"] and answer["text"] != SKIPPED:
                 worst.setdefault(answer["check"], f"{answer['check']}: {answer['text']}")
-    return list(worst.values()) if results["grade"] in ("unusable", "weak") else []
+    return list(worst.values()) if report["grade"] in ("unusable", "weak") else []
 
 
-def _plain(result: CheckResult) -> dict[str, Any]:
+def _to_json(result: CheckResult) -> dict[str, Any]:
     """An answer as JSON can hold it."""
     finite = result.value is None or abs(result.value) < float("inf")
     return {
@@ -287,5 +304,5 @@ def _plain(result: CheckResult) -> dict[str, Any]:
     }
 
 
-def _read(kept: Mapping[str, Any]) -> CheckResult:
+def _from_json(kept: Mapping[str, Any]) -> CheckResult:
     return CheckResult(**{**kept, "level": Level(kept["level"]), "samples": tuple(kept["samples"])})

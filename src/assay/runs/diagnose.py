@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from assay.core.call_context import in_neutral_context
-from assay.diagnostics.context import Case
+from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models import digest
-from assay.report.diagnosis_page import embedded, write_diagnosis
+from assay.report.diagnosis_page import figure_to_svg, write_diagnosis
 from assay.store.environment import facts
 from assay.store.findings import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write, is_as_written
-from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
+from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
 
 PAGE, COMMAND = "diagnosis.html", "diagnose"
 
@@ -38,7 +38,7 @@ class DiagnosisResult:
 
 @in_neutral_context
 def diagnose(
-    case: Case,
+    context: DiagnosticContext,
     names: Sequence[str],
     out: str | Path,
     *,
@@ -46,10 +46,10 @@ def diagnose(
     command: str = "",
     notice: Callable[[str], None] = lambda _: None,
 ) -> DiagnosisResult:
-    """Ask each diagnostic, or take its answer from an earlier call with the same case.
+    """Ask each diagnostic, or take its answer from an earlier call with the same context.
 
     Args:
-        case: models and data.
+        context: models and data.
         names: of `assay.diagnostics.registry.DIAGNOSTICS`.
         out: the folder: ``<name>.json`` each, and ``diagnosis.html``.
         title: heading of the page.
@@ -68,71 +68,84 @@ def diagnose(
     check_claim(folder, COMMAND, files, is_diagnosis)
     with locked(folder):
         claim(folder, COMMAND, files, is_diagnosis, remade=files)
-        return _diagnosed(case, names, folder, title, command, notice)
+        return _run_diagnostics(context, names, folder, title, command, notice)
 
 
 def is_diagnosis(folder: Path) -> bool:
     """Whether a folder without a record is one of diagnostics, from a version that kept none."""
     known = {PAGE, *(f"{name}.json" for name in DIAGNOSTICS)}
-    return (folder / PAGE).is_file() and set(foreign(folder)) <= known
+    return (folder / PAGE).is_file() and set(foreign_files(folder)) <= known
 
 
-def _diagnosed(
-    case: Case, names: Sequence[str], folder: Path, title: str, command: str, notice: Callable[[str], None]
+def _run_diagnostics(
+    context: DiagnosticContext,
+    names: Sequence[str],
+    folder: Path,
+    title: str,
+    command: str,
+    notice: Callable[[str], None],
 ) -> DiagnosisResult:
-    told_by, findings, failed = case_digest(case), [], list[str]()
+    identity, diagnostics, failed = context_digest(context), [], list[str]()
     for name in names:
-        entry, path = DIAGNOSTICS[name], folder / f"{name}.json"
+        diagnostic, path = DIAGNOSTICS[name], folder / f"{name}.json"
         try:
-            answer, text = _answer(name, case, path, told_by)
+            answer, suffix = _load_or_run(name, context, path, identity)
         except Exception as error:
             expected = isinstance(error, ImportError | ValueError)
             if len(names) == 1 and expected:
                 raise
             kind = "" if expected else f"{type(error).__name__}: "
-            answer, text = {"verdict": f"Not answered: {kind}{error}", "figures": (), "frame": ()}, ""
+            answer, suffix = {"verdict": f"Not answered: {kind}{error}", "figures": (), "frame": ()}, ""
             failed += [] if expected else [name]
-        notice(f"{name}: {answer['verdict']}{text}")
-        findings.append(
+        notice(f"{name}: {answer['verdict']}{suffix}")
+        diagnostics.append(
             DiagnosticResult(
-                name, entry.title, entry.question, answer["verdict"], tuple(answer["figures"]), tuple(answer["frame"])
+                name,
+                diagnostic.title,
+                diagnostic.question,
+                answer["verdict"],
+                tuple(answer["figures"]),
+                tuple(answer["frame"]),
             )
         )
-    epochs = () if case.trail is None else (f"epochs {', '.join(map(str, case.trail.epochs))}",)
-    notes = (case.test.name or "data", f"{len(case.test)} images attacked", *epochs, *case.models)
-    page = write_diagnosis(findings, folder / PAGE, title=title, notes=notes, command=command, facts=facts())
+    epochs = () if context.trail is None else (f"epochs {', '.join(map(str, context.trail.epochs))}",)
+    notes = (context.test.name or "data", f"{len(context.test)} images attacked", *epochs, *context.models)
+    page = write_diagnosis(diagnostics, folder / PAGE, title=title, notes=notes, command=command, facts=facts())
     return DiagnosisResult(page, tuple(failed))
 
 
-def _answer(name: str, case: Case, path: Path, told_by: str) -> tuple[dict[str, Any], str]:
-    """The answer of an earlier call with the same case, or a new one, which is kept."""
-    kept = _kept(path, told_by)
-    if kept is not None:
-        return kept, " (kept from before)"
-    result = run_diagnostic(name, case)
-    atomic_write(path, json.dumps({"identity": told_by, **result}, indent=1, allow_nan=False))
+def _load_or_run(name: str, context: DiagnosticContext, path: Path, identity: str) -> tuple[dict[str, Any], str]:
+    """The answer of an earlier call with the same context, or a new one, which is kept."""
+    stored = _read_stored(path, identity)
+    if stored is not None:
+        return stored, " (kept from before)"
+    result = run_diagnostic(name, context)
+    atomic_write(path, json.dumps({"identity": identity, **result}, indent=1, allow_nan=False))
     return result, ""
 
 
-def run_diagnostic(name: str, case: Case) -> dict[str, Any]:
+def run_diagnostic(name: str, context: DiagnosticContext) -> dict[str, Any]:
     """The answer of a diagnostic: verdict, frame and figures, as JSON can hold them."""
-    entry = DIAGNOSTICS[name]
-    answer = entry.ask(case)
-    figures = [answer.figure()] + ([entry.more(answer)] if entry.more else [])
-    drawn = [embedded(figure, f"{name}-{i}", f"{entry.title}: {entry.question}") for i, figure in enumerate(figures)]
-    return {"verdict": answer.verdict(), "frame": finite_rows(answer), "figures": drawn}
+    diagnostic = DIAGNOSTICS[name]
+    answer = diagnostic.ask(context)
+    figures = [answer.figure()] + ([diagnostic.more(answer)] if diagnostic.more else [])
+    svgs = [
+        figure_to_svg(figure, f"{name}-{i}", f"{diagnostic.title}: {diagnostic.question}")
+        for i, figure in enumerate(figures)
+    ]
+    return {"verdict": answer.verdict(), "frame": finite_rows(answer), "figures": svgs}
 
 
 _CODE = ("assay.diagnostics.*", "assay.corruptions.*", "assay.models", "assay.report.diagnosis_page")
 """The modules that decide an answer and its figures."""
 
 
-def case_digest(case: Case) -> str:
-    """SHA-256 over all that decides the answers of a case."""
-    models = {**case.models, **({} if case.trail is None else {str(e): m for e, m in case.trail})}
+def context_digest(context: DiagnosticContext) -> str:
+    """SHA-256 over all that decides the answers."""
+    models = {**context.models, **({} if context.trail is None else {str(e): m for e, m in context.trail})}
     lines = [f"{name} {digest(model)}" for name, model in models.items()]
-    lines += [case.train.digest, case.test.digest, repr(case.eps), repr(case.seed), repr(case.updates)]
-    lines.append(repr(case.search_steps))
+    lines += [context.train.digest, context.test.digest, repr(context.eps), repr(context.seed), repr(context.updates)]
+    lines.append(repr(context.search_steps))
     lines += [
         code_digest(*_CODE, alone=(__name__,)),
         torch.__version__,
@@ -140,11 +153,11 @@ def case_digest(case: Case) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _kept(path: Path, case_digest: str) -> dict[str, Any] | None:
+def _read_stored(path: Path, identity: str) -> dict[str, Any] | None:
     try:
-        results: dict[str, Any] = json.loads(path.read_text())
+        stored: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
     if not is_as_written(path):
         return None
-    return results if results.get("identity") == case_digest else None
+    return stored if stored.get("identity") == identity else None

@@ -24,7 +24,7 @@ from assay.store.model_source import ModelSource
 from assay.store.results import Study
 from assay.store.summary import summarise, with_errors
 from assay.util.output_folder import out_folder
-from assay.util.progress import Callback
+from assay.util.progress import ProgressCallback, StageCallback, no_progress
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ def evaluate(
     out: str | Path,
     *,
     settings: Settings | None = None,
-    progress: Callback | None = None,
+    progress: ProgressCallback | None = None,
     notice: Callable[[str], None] = lambda _: None,
     executor: Executor | None = None,
     sources: Mapping[str, ModelSource] | None = None,
     references: Mapping[str, float] | None = None,
-    check_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    check_progress: StageCallback = no_progress,
 ) -> Evaluation:
     """Attack each model with each attack; results are kept as they come, and reused by the same call.
 
@@ -114,12 +114,12 @@ def evaluate(
     """
     out, settings = out_folder(out), settings or Settings()
     require_own_folder(out)
-    known, references = sources or {}, references or {}
-    here = executor is None or isinstance(executor, Inline)
-    subjects = []
+    model_sources, references = sources or {}, references or {}
+    is_inline = executor is None or isinstance(executor, Inline)
+    attacked_models = []
     for name, model in models.items():
         network = as_module(name, model, question.data)
-        subject = inspect_model(
+        attacked_model = inspect_model(
             name,
             network,
             question.data,
@@ -127,26 +127,28 @@ def evaluate(
             device=settings.device,
             reference=references.get(name),
         )
-        source = known.get(name)
-        subjects.append(replace(subject, source=source, model=network if here or source is None else source))
-    said = report_findings(subjects, notice)
-    area = Workload(
+        source = model_sources.get(name)
+        attacked_models.append(
+            replace(attacked_model, source=source, model=network if is_inline or source is None else source)
+        )
+    notes = report_findings(attacked_models, notice)
+    workload = Workload(
         question.data.name,
         question.data,
-        subjects,
+        attacked_models,
         distinct(question.plans),
         question.curve,
         (settings.seed,),
         question.title,
     )
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
-    about = RunInfo(question.title, question.command, (*question.notes, *said), headline)
+    info = RunInfo(question.title, question.command, (*question.notes, *notes), headline)
     with hold_run(out), Ledger(out, write=True) as ledger:
-        _announce(ledger, about, notice)
+        _note_replaced_report(ledger, info, notice)
         mark_running(out, ledger)
-        done = run_session(
-            [area],
-            about,
+        session = run_session(
+            [workload],
+            info,
             out,
             settings,
             ledger,
@@ -154,33 +156,33 @@ def evaluate(
             progress=progress,
             notice=notice,
             strict=True,
-            told_checks=check_progress,
+            check_progress=check_progress,
         )
-        if done.failures:
-            raise done.failures[0].error
-        data = {area.digest: question.data}
-        published = publish(out, ledger, ended=True, known=data) if done.complete else None
+        if session.failures:
+            raise session.failures[0].error
+        data = {workload.digest: question.data}
+        published = publish(out, ledger, ended=True, known=data) if session.complete else None
         (study,) = studies_of(out, ledger, data) if published is None else published.studies
-    findings = {subject.name: subject.findings for subject in subjects}
+    findings = {attacked_model.name: attacked_model.findings for attacked_model in attacked_models}
     return Evaluation(
         study,
         None if published is None else published.report,
-        with_errors(summarise(study), done.errors, done.first_error) if published is None else published.summary,
-        done.complete,
+        with_errors(summarise(study), session.errors, session.first_error) if published is None else published.summary,
+        session.complete,
         findings,
-        done.reused,
-        done.signal,
-        {name.removeprefix(f"{area.name}/"): grade for name, grade in done.grades.items()},
-        done.errors,
-        done.first_error,
+        session.reused,
+        session.signal,
+        {name.removeprefix(f"{workload.name}/"): grade for name, grade in session.grades.items()},
+        session.errors,
+        session.first_error,
     )
 
 
-def _announce(ledger: Ledger, about: RunInfo, notice: Callable[[str], None]) -> None:
+def _note_replaced_report(ledger: Ledger, info: RunInfo, notice: Callable[[str], None]) -> None:
     """Say that a folder's report will be another one: results of other questions are kept, and used where they fit."""
-    before = ledger.meta("told") or {}
-    if before and (before.get("title"), before.get("command")) != (about.title, about.command):
+    previous = ledger.meta("told") or {}
+    if previous and (previous.get("title"), previous.get("command")) != (info.title, info.command):
         notice(
             f"out: the report in {ledger.path.parent} becomes that of this evaluation; the results of the earlier "
-            f"one are kept{': ' + before['command'] if before.get('command') else ''}"
+            f"one are kept{': ' + previous['command'] if previous.get('command') else ''}"
         )

@@ -15,15 +15,15 @@ from typing import Any, Protocol
 
 import torch
 
-from assay.runs.interrupts import HEEDED
+from assay.runs.interrupts import SIGNALS
 from assay.runs.tasks import Task, shift_progress
-from assay.util.progress import Callback, Progress
+from assay.util.progress import Progress, ProgressCallback
 from assay.util.validate import whole
 
 _PATIENCE = 5.0
 """Seconds that workers get to end by themselves."""
 
-Found = Any
+TaskOutcome = Any
 """What became of some work: what it found, the exception that it raised, or None: its worker was lost."""
 
 
@@ -31,15 +31,15 @@ class Executor(Protocol):
     """Carries out work."""
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How much work it takes at once."""
         ...
 
-    def submit(self, ticket: int, work: Task, before: Progress) -> None:
+    def submit(self, task_id: int, task: Task, before: Progress) -> None:
         """Take some work, which is a part of a whole, of which ``before`` is there already."""
         ...
 
-    def next(self) -> tuple[int, Found]:
+    def next(self) -> tuple[int, TaskOutcome]:
         """Wait until something has become of some work."""
         ...
 
@@ -55,23 +55,23 @@ class Inline:
         progress: called by the engine.
     """
 
-    room = 1
+    capacity = 1
 
-    def __init__(self, progress: Callback | None = None) -> None:
+    def __init__(self, progress: ProgressCallback | None = None) -> None:
         self.progress = progress
         self.waiting: deque[tuple[int, Task, Progress]] = deque()
 
-    def submit(self, ticket: int, work: Task, before: Progress) -> None:
+    def submit(self, task_id: int, task: Task, before: Progress) -> None:
         """See `Executor`."""
-        self.waiting.append((ticket, work, before))
+        self.waiting.append((task_id, task, before))
 
-    def next(self) -> tuple[int, Found]:
+    def next(self) -> tuple[int, TaskOutcome]:
         """See `Executor`."""
-        ticket, work, before = self.waiting.popleft()
+        task_id, task, before = self.waiting.popleft()
         try:
-            return ticket, work.run_task(shift_progress(self.progress, before))
+            return task_id, task.run_task(shift_progress(self.progress, before))
         except Exception as error:
-            return ticket, error
+            return task_id, error
 
     def close(self, *, now: bool = False) -> None:
         """See `Executor`."""
@@ -91,34 +91,34 @@ class Local:
     workers: int
     threads: int | None = None
     _pool: ProcessPoolExecutor | None = None
-    _under_way: dict[Future[Any], int] = field(default_factory=dict)
+    _running: dict[Future[Any], int] = field(default_factory=dict)
     _lost: deque[int] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         whole("workers", self.workers, least=1)
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, work: Task, before: Progress) -> None:
+    def submit(self, task_id: int, task: Task, before: Progress) -> None:
         """See `Executor`."""
         try:
-            future = self._started().submit(_carried_out, work)
+            future = self._started().submit(_run_task, task)
         except BrokenProcessPool:
             self._abandon()
-            future = self._started().submit(_carried_out, work)
-        self._under_way[future] = ticket
+            future = self._started().submit(_run_task, task)
+        self._running[future] = task_id
 
-    def next(self) -> tuple[int, Found]:
+    def next(self) -> tuple[int, TaskOutcome]:
         """See `Executor`."""
         if not self._lost:
-            closing, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
-            for future in closing:  # what was done before a worker died is done
+            finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in finished:  # what was done before a worker died is done
                 if _is_done(future):
-                    ticket, error = self._under_way.pop(future), future.exception()
-                    return ticket, future.result() if error is None else _plain(error)
+                    task_id, error = self._running.pop(future), future.exception()
+                    return task_id, future.result() if error is None else _as_exception(error)
             self._abandon()
         return self._lost.popleft(), None
 
@@ -144,14 +144,14 @@ class Local:
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             threads = self.threads or max(1, cpu_count() // self.workers)
-            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _begin, (threads, os.getpid()))
+            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), _init_worker, (threads, os.getpid()))
         return self._pool
 
     def _abandon(self) -> None:
         """Give up a pool that has lost a worker, with all that it had taken and not done."""
-        done = {future: ticket for future, ticket in self._under_way.items() if _is_done(future)}
-        self._lost.extend(ticket for future, ticket in self._under_way.items() if future not in done)
-        self._under_way = done
+        done = {future: task_id for future, task_id in self._running.items() if _is_done(future)}
+        self._lost.extend(task_id for future, task_id in self._running.items() if future not in done)
+        self._running = done
         self._end(0.0)
 
 
@@ -171,8 +171,8 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _carried_out(work: Task) -> Any:
-    return work.run_task()
+def _run_task(task: Task) -> Any:
+    return task.run_task()
 
 
 def _is_done(future: Future[Any]) -> bool:
@@ -180,19 +180,19 @@ def _is_done(future: Future[Any]) -> bool:
     return future.done() and not isinstance(future.exception(), BrokenProcessPool)
 
 
-def _plain(error: BaseException) -> Exception:
+def _as_exception(error: BaseException) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _begin(threads: int, parent: int) -> None:
+def _init_worker(threads: int, parent: int) -> None:
     """Set a worker up: signals are the driver's business, and a worker does not outlive it."""
-    for number in HEEDED:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    threading.Thread(target=_follow, args=(parent, os.getppid), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent, os.getppid), daemon=True).start()
 
 
-def _follow(parent: int, current: Callable[[], int]) -> None:
+def _exit_with_parent(parent: int, current: Callable[[], int]) -> None:
     while current() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-HEEDED = (signal.SIGINT, signal.SIGTERM)
-_WORDS = b"\nstopping when what is under way is done; once more to stop at once (it is then repeated)\n"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_MESSAGE = b"\nstopping when what is under way is done; once more to stop at once (it is then repeated)\n"
 
 
 @dataclass
@@ -36,17 +36,17 @@ def catch_signals() -> Iterator[StopRequest]:
         yield stop
         return
 
-    def take(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         if stop.signal:
             raise KeyboardInterrupt
         stop.signal = number
-        os.write(2, _WORDS)  # not through a buffer that the program may just be writing to
+        os.write(2, _STOP_MESSAGE)  # not through a buffer that the program may just be writing to
 
-    before: dict[int, Any] = {
-        number: signal.signal(number, take) for number in HEEDED if signal.getsignal(number) is not signal.SIG_IGN
+    previous_handlers: dict[int, Any] = {
+        number: signal.signal(number, handle) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

@@ -43,9 +43,9 @@ class AttackedModel:
         name: for tables.
         model: the model, or where a process gets it from.
         identity: digest of the model.
-        how: how its defence is attacked; None without one, or where attacks do not adapt.
-        label: what a table adds to the name of an attack on it.
-        said: a sentence about how its defence is attacked, or empty.
+        adaptation: how its defence is attacked; None without one, or where attacks do not adapt.
+        attack_suffix: what a table adds to the name of an attack on it.
+        defence_note: a sentence about how its defence is attacked, or empty.
         findings: what is odd about it.
         reference: clean accuracy that is known of it, as a share; None for none.
         adaptive: False where it has a defence that attacks ignore.
@@ -56,9 +56,9 @@ class AttackedModel:
     name: str
     model: ModelSource | nn.Module
     identity: str
-    how: Adaptation | None
-    label: str
-    said: str
+    adaptation: Adaptation | None
+    attack_suffix: str
+    defence_note: str
     findings: tuple[Finding, ...]
     reference: float | None = None
     adaptive: bool = True
@@ -87,21 +87,21 @@ def inspect_model(
     """
     network = (model if isinstance(model, nn.Module) else model.load()).to(device)
     identity = digest(network)  # before it answers: some models remember what they were asked
-    part = data.take(slice(0, 64))
-    declared, label, said = adaptation_of(network), "", ""
+    sample = data.take(slice(0, 64))
+    declared, label, note = adaptation_of(network), "", ""
     if declared is not None and adaptive:
-        label, said = " (adaptive)", f"{name}: attacked adaptively: {declared.how}"
+        label, note = " (adaptive)", f"{name}: attacked adaptively: {declared.how}"
     elif declared is not None:
         label = " (not adapted)"
-        said = f"{name}: not attacked adaptively, so the numbers flatter it. It asks for: {declared.how}"
-    findings = inspect(network, part.images(), part.y)
+        note = f"{name}: not attacked adaptively, so the numbers flatter it. It asks for: {declared.how}"
+    findings = inspect(network, sample.images(), sample.y)
     return AttackedModel(
         name,
         model,
         identity,
         declared if adaptive else None,
         label,
-        said,
+        note,
         findings,
         reference,
         declared is None or adaptive,
@@ -117,7 +117,7 @@ class Workload:
     Attributes:
         name: of the data.
         data: images and labels.
-        subjects: the models.
+        models: the models.
         plans: the attacks whose budgets are claimed.
         curve: attacks for accuracy–budget curves.
         seeds: of the attacks.
@@ -127,7 +127,7 @@ class Workload:
 
     name: str
     data: Dataset
-    subjects: Sequence[AttackedModel]
+    models: Sequence[AttackedModel]
     plans: Sequence[Planned]
     curve: Sequence[Planned] = ()
     seeds: Sequence[int] = (0,)
@@ -141,7 +141,7 @@ class Workload:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about the models on this data."""
-        return tuple(f"{s.name}: {finding.text}" for s in self.subjects for finding in s.findings)
+        return tuple(f"{model.name}: {finding.text}" for model in self.models for finding in model.findings)
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class PlannedCell:
         n: samples.
         name: what runs.
         stages: its parts.
-        order: what to do, for all of its samples.
-        words: what it is called.
+        task: what to do, for all of its samples.
+        names: what it is called.
     """
 
     key: str
@@ -165,59 +165,67 @@ class PlannedCell:
     n: int
     name: str
     stages: tuple[str, ...]
-    order: AttackTask
-    words: CellNames
+    task: AttackTask
+    names: CellNames
 
     @property
     def label(self) -> str:
         """Model and attack, for people."""
-        return f"{self.words.model}: {self.words.attack}"
+        return f"{self.names.model}: {self.names.attack}"
 
 
-def plan_cells(area: Workload, settings: Settings, file: Path | None = None) -> list[PlannedCell]:
+def plan_cells(workload: Workload, settings: Settings, file: Path | None = None) -> list[PlannedCell]:
     """The cells of one data set, in the order in which a report shows them.
 
     Args:
-        area: data, models and attacks.
+        workload: data, models and attacks.
         settings: how to run; the seed is that of each cell.
         file: where workers read the data; None if this process has them.
     """
-    data, n = area.digest, len(area.data)
-    results = []
-    for subject in area.subjects:
-        adaptive = settings.adaptive and subject.adaptive
-        for planned, on_curve in (*((p, False) for p in area.plans), *((p, True) for p in area.curve)):
-            what = planned.attack if subject.how is None else subject.how.adapt(planned.attack)
-            stages = tuple(stage.attack.describe() for stage in unfold(what))
-            parts = fingerprint((what, subject.how)).modules
-            code = code_digest("assay.engine.api", planned.source, *parts, *subject.code, alone=_ALONE)
-            for seed in area.seeds:
-                own = replace(settings, seed=seed, adaptive=adaptive)
+    data, n = workload.digest, len(workload.data)
+    cells = []
+    for attacked_model in workload.models:
+        adaptive = settings.adaptive and attacked_model.adaptive
+        for planned, on_curve in (*((p, False) for p in workload.plans), *((p, True) for p in workload.curve)):
+            attack = (
+                planned.attack if attacked_model.adaptation is None else attacked_model.adaptation.adapt(planned.attack)
+            )
+            stages = tuple(stage.attack.describe() for stage in unfold(attack))
+            parts = fingerprint((attack, attacked_model.adaptation)).modules
+            code = code_digest("assay.engine.api", planned.source, *parts, *attacked_model.code, alone=_ALONE)
+            for seed in workload.seeds:
+                cell_settings = replace(settings, seed=seed, adaptive=adaptive)
                 fields = fields_of(
-                    subject.identity,
+                    attacked_model.identity,
                     data,
                     code,
-                    what,
-                    how=subject.how,
-                    stop=own.stop,
-                    search=own.search,
+                    attack,
+                    adaptation=attacked_model.adaptation,
+                    stop=cell_settings.stop,
+                    search=cell_settings.search,
                     seed=seed,
-                    max_forwards=own.max_forwards,
-                    device=own.device,
-                    start=start_identity(own.start, what),
+                    max_forwards=cell_settings.max_forwards,
+                    device=cell_settings.device,
+                    start=start_identity(cell_settings.start, attack),
                 )
-                order = AttackTask(subject.model, file or area.data, planned, own, 0, n, subject.identity)
-                words = _words(subject, area, planned, seed, on_curve=on_curve)
-                results.append(PlannedCell(key_of(fields), fields, data, n, what.describe(), stages, order, words))
-    return results
+                task = AttackTask(
+                    attacked_model.model, file or workload.data, planned, cell_settings, 0, n, attacked_model.identity
+                )
+                names = _cell_names(attacked_model, workload, planned, seed, on_curve=on_curve)
+                cells.append(PlannedCell(key_of(fields), fields, data, n, attack.describe(), stages, task, names))
+    return cells
 
 
-def _words(subject: AttackedModel, area: Workload, planned: Planned, seed: int, *, on_curve: bool) -> CellNames:
+def _cell_names(
+    attacked_model: AttackedModel, workload: Workload, planned: Planned, seed: int, *, on_curve: bool
+) -> CellNames:
     return CellNames(
-        model=subject.name,
-        data=area.name,
-        attack=planned.attack.describe() + (f", seed {seed}" if len(area.seeds) > 1 else "") + subject.label,
-        family=planned.family + subject.label,
+        model=attacked_model.name,
+        data=workload.name,
+        attack=planned.attack.describe()
+        + (f", seed {seed}" if len(workload.seeds) > 1 else "")
+        + attacked_model.attack_suffix,
+        family=planned.family + attacked_model.attack_suffix,
         budget=planned.budget,
         eps=planned.eps,
         curve=planned.curve if on_curve else None,

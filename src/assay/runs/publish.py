@@ -11,7 +11,7 @@ from assay.report import write_report
 from assay.runs.fault_injection import fault_point
 from assay.store.edits import remove_row
 from assay.store.findings import StudyExtras, extras_of
-from assay.store.ledger import MADE, Ledger
+from assay.store.ledger import DERIVED_FILES, Ledger
 from assay.store.load_report import studies_of
 from assay.store.manifest import MANIFEST, listed_files, read_manifest, register_files, write_manifest
 from assay.store.results import Study
@@ -52,7 +52,7 @@ def mark_running(folder: Path, ledger: Ledger) -> None:
         remove_row(ledger, "meta", name.removeprefix("meta/"))
     if ledger.meta("files") is None:
         ledger.set_meta(files=listed_files(folder))
-    register_files(ledger, *(name for name in MADE if (folder / name).exists()))
+    register_files(ledger, *(name for name in DERIVED_FILES if (folder / name).exists()))
     (folder / MANIFEST).unlink(missing_ok=True)
     ledger.set_meta(ended=False)
 
@@ -70,11 +70,11 @@ def publish(
     """
     studies = studies_of(folder, ledger, known)
     extras = extras_of(ledger, studies)
-    text = summary_of(ledger, studies, extras)
+    summary = summary_of(ledger, studies, extras)
     register_files(ledger, "summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
-    before = {} if ended else read_manifest(folder)  # of files that are not made here: what is damaged stays told
+    previous = {} if ended else read_manifest(folder)  # of files that are not made here: what is damaged stays told
     (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
-    atomic_write(folder / "summary.json", to_json(text))
+    atomic_write(folder / "summary.json", to_json(summary))
     fault_point("summary-written")
     tables, parquet = [atomic_write(folder / "samples.csv", csv_text(ledger))], parquet_bytes(ledger)
     if parquet is not None:
@@ -84,10 +84,10 @@ def publish(
     fault_point("tables-written")
     report = _report(folder, ledger, studies, extras)
     fault_point("report-written")
-    write_manifest(folder, ledger, before)
+    write_manifest(folder, ledger, previous)
     if ended:
         ledger.set_meta(ended=True)
-    return Published(report, text, tuple(tables), studies)
+    return Published(report, summary, tuple(tables), studies)
 
 
 def _report(folder: Path, ledger: Ledger, studies: tuple[Study, ...], extras: StudyExtras) -> Path:

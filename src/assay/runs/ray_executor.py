@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from assay.data import Dataset
-from assay.runs.executors import Found
+from assay.runs.executors import TaskOutcome
 from assay.runs.tasks import Task, task_model
 from assay.store.image_store import load_data
 from assay.store.model_source import ModelSource
 from assay.util.progress import Progress
 from assay.util.validate import described, reject, whole
 
-_KEPT = 6
+_MAX_CACHED = 6
 """Models and data sets that stay in the object store: orders come model by model."""
 
 
@@ -48,53 +48,53 @@ class RayExecutor:
             raise ImportError("executor: expected Ray for --executor ray: pip install 'assay[ray]'") from None
         whole("threads", threads, least=1)
         self.ray, self.threads = ray, threads
-        self.started = not ray.is_initialized()
+        self.owns_connection = not ray.is_initialized()
         """Whether the connection is this executor's, to be ended with it."""
-        if self.started:
+        if self.owns_connection:
             _connect(ray, address, workers, threads)
         gpus = 0 if torch.device(device).type == "cpu" else 1
-        there = ray.cluster_resources()
-        most = int(there.get("GPU", 0)) if gpus else int(there.get("CPU", 1)) // threads
+        resources = ray.cluster_resources()
+        most = int(resources.get("GPU", 0)) if gpus else int(resources.get("CPU", 1)) // threads
         if not most and gpus:
             reject("device", "an accelerator in the Ray cluster", described("none"))
         if not most:
-            reject("threads", f"at most the {int(there.get('CPU', 0))} processors of the Ray cluster", threads)
+            reject("threads", f"at most the {int(resources.get('CPU', 0))} processors of the Ray cluster", threads)
         self.workers = min(workers or most, most)
         options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": 0}
-        self._carry_out = ray.remote(**options)(_carried_out)
-        self._kept: dict[Any, Any] = {}
+        self._carry_out = ray.remote(**options)(_run_task)
+        self._object_refs: dict[Any, Any] = {}
         self._under_way: dict[Any, int] = {}
         self._refused: deque[tuple[int, Exception]] = deque()
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """See `Executor`: one piece of work waits, so that no worker does."""
         return self.workers + 1
 
-    def submit(self, ticket: int, work: Task, before: Progress) -> None:
+    def submit(self, task_id: int, task: Task, before: Progress) -> None:
         """See `Executor`."""
         try:
-            model, data = self._put(work.model, work.identity), self._put(work.data)
+            model, data = self._put(task.model, task.identity), self._put(task.data)
         except Exception as error:
-            self._refused.append((ticket, error))
+            self._refused.append((task_id, error))
             return
-        bare = _with(work, ModelSource(""), Path())
-        self._under_way[self._carry_out.remote(bare, model, data, self.threads)] = ticket
+        stripped = _replace_inputs(task, ModelSource(""), Path())
+        self._under_way[self._carry_out.remote(stripped, model, data, self.threads)] = task_id
 
-    def next(self) -> tuple[int, Found]:
+    def next(self) -> tuple[int, TaskOutcome]:
         """See `Executor`."""
         if self._refused:
             return self._refused.popleft()
         (ready, *_), _ = self.ray.wait(list(self._under_way), num_returns=1)
-        ticket = self._under_way.pop(ready)
+        task_id = self._under_way.pop(ready)
         errors = self.ray.exceptions
         try:
-            return ticket, self.ray.get(ready)
+            return task_id, self.ray.get(ready)
         except errors.RayTaskError as error:
             cause = error.cause
-            return ticket, cause if isinstance(cause, Exception) else RuntimeError(str(error))
+            return task_id, cause if isinstance(cause, Exception) else RuntimeError(str(error))
         except errors.RayError:  # the worker or its node is gone
-            return ticket, None
+            return task_id, None
 
     def close(self, *, now: bool = False) -> None:
         """See `Executor`."""
@@ -102,26 +102,26 @@ class RayExecutor:
             for reference in self._under_way:
                 self.ray.cancel(reference, force=True)
         self._under_way.clear()
-        self._kept.clear()
-        if self.started:
+        self._object_refs.clear()
+        if self.owns_connection:
             self.ray.shutdown()
 
-    def _put(self, what: ModelSource | nn.Module | Path | Dataset, identity: str = "") -> Any:
+    def _put(self, source: ModelSource | nn.Module | Path | Dataset, identity: str = "") -> Any:
         """A model or data in the object store; the last few stay, and all that orders under way need.
 
         Raises:
             ValueError: a model has other weights now than those that are meant.
         """
-        key = what if isinstance(what, ModelSource | Path) else id(what)
-        if key not in self._kept:
-            if isinstance(what, ModelSource):
-                new: Any = task_model(what, "cpu", identity)
+        key = source if isinstance(source, ModelSource | Path) else id(source)
+        if key not in self._object_refs:
+            if isinstance(source, ModelSource):
+                value: Any = task_model(source, "cpu", identity)
             else:
-                new = load_data(what) if isinstance(what, Path) else what
-            while len(self._kept) >= _KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = self.ray.put(new)
-        return self._kept[key]
+                value = load_data(source) if isinstance(source, Path) else source
+            while len(self._object_refs) >= _MAX_CACHED:
+                del self._object_refs[next(iter(self._object_refs))]
+            self._object_refs[key] = self.ray.put(value)
+        return self._object_refs[key]
 
 
 def _connect(ray: Any, address: str | None, workers: int | None, threads: int) -> None:
@@ -134,12 +134,12 @@ def _connect(ray: Any, address: str | None, workers: int | None, threads: int) -
     ray.init(num_cpus=count, _node_ip_address="127.0.0.1", **plain)
 
 
-def _with(work: Task, model: ModelSource | nn.Module, data: Path | Dataset) -> Task:
-    exchanged: Any = replace(work, model=model, data=data)  # type: ignore[type-var]
+def _replace_inputs(task: Task, model: ModelSource | nn.Module, data: Path | Dataset) -> Task:
+    exchanged: Any = replace(task, model=model, data=data)  # type: ignore[type-var]
     result: Task = exchanged
     return result
 
 
-def _carried_out(work: Task, model: nn.Module, data: Dataset, threads: int) -> Any:
+def _run_task(task: Task, model: nn.Module, data: Dataset, threads: int) -> Any:
     torch.set_num_threads(threads)
-    return _with(work, model, data).run_task()
+    return _replace_inputs(task, model, data).run_task()

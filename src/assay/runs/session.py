@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.outcome import Status
-from assay.runs.checks import check
+from assay.runs.checks import check_models
 from assay.runs.executors import Executor, Inline, closing
 from assay.runs.interrupts import StopRequest, catch_signals
 from assay.runs.plan import AttackedModel, PlannedCell, Workload, plan_cells
 from assay.runs.scheduler import Failure, OpenCell, count_not_run, run_cells, unfinished_counter, utc_now
 from assay.runs.settings import Settings
-from assay.store.cell_key import MEANINGS, differences, made_by_other_versions
+from assay.store.cell_key import FIELD_LABELS, differences, made_by_other_versions
 from assay.store.columns import Cell, CellNames
 from assay.store.environment import facts
 from assay.store.image_store import store_data
 from assay.store.ledger import Ledger
-from assay.store.load_report import cell_of
+from assay.store.load_report import load_cell_result
 from assay.store.repair import repair
 from assay.store.sqlite import on_network
 from assay.store.summary import errors_of
-from assay.util.progress import Callback, Progress
+from assay.util.progress import Progress, ProgressCallback, StageCallback, no_progress
 
 Notice = Callable[[str], None]
 
@@ -68,23 +68,23 @@ class SessionResult:
 
 
 def run_session(
-    areas: Sequence[Workload],
+    workloads: Sequence[Workload],
     info: RunInfo,
     out: Path,
     settings: Settings,
     ledger: Ledger,
     *,
     executor: Executor | None = None,
-    progress: Callback | None = None,
+    progress: ProgressCallback | None = None,
     notice: Notice = lambda _: None,
     strict: bool = False,
     accept_stale: bool = False,
-    told_checks: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    check_progress: StageCallback = no_progress,
 ) -> SessionResult:
     """Complete a run's cells.
 
     Args:
-        areas: data, models and attacks.
+        workloads: data, models and attacks.
         info: what the report tells besides.
         out: the run's folder, which this process holds.
         settings: how to run.
@@ -94,66 +94,70 @@ def run_session(
         notice: called with sentences.
         strict: raise what makes a cell fail, instead of going on with the others.
         accept_stale: keep results that only another version of assay or torch tells from what is wanted.
-        told_checks: progress of the checks.
+        check_progress: progress of the checks.
 
     Raises:
         OSError: the folder cannot be written to; what was done is kept.
     """
     executor = executor or Inline(progress)
     repair_folder(ledger, out, notice)
-    for area in areas:
-        _describe(ledger, out, area)
-    _keep(ledger, info, settings)
+    for workload in workloads:
+        _register_data(ledger, out, workload)
+    _store_info(ledger, info, settings)
     ledger.set_meta(
         sources={
-            f"{area.name}/{subject.name}": subject.source.to_json(out)
-            for area in areas
-            for subject in area.subjects
-            if subject.source is not None
+            f"{workload.name}/{attacked_model.name}": attacked_model.source.to_json(out)
+            for workload in workloads
+            for attacked_model in workload.models
+            if attacked_model.source is not None
         }
     )
     here = isinstance(executor, Inline)
-    asked_for = [
+    planned_cells = [
         cell
-        for area in areas
-        for cell in plan_cells(area, settings, None if here else data_file(ledger, out, area.digest))
+        for workload in workloads
+        for cell in plan_cells(workload, settings, None if here else data_file(ledger, out, workload.digest))
     ]
-    known = {entry.key: entry for entry in ledger.cells()}
+    cells_by_key = {entry.key: entry for entry in ledger.cells()}
     if not accept_stale:
-        _report_stale(asked_for, known, notice)
-    cells = [_entered(ledger, cell, known, notice if accept_stale else None) for cell in asked_for]
+        _report_stale(planned_cells, cells_by_key, notice)
+    open_cells = [
+        _register_cell(ledger, cell, cells_by_key, notice if accept_stale else None) for cell in planned_cells
+    ]
     ledger.set_meta(checks={})  # grades of another plan are none of this one, should it be interrupted
-    ledger.set_plan((job.entry.id, words) for job, words in cells)
-    reused, failures, grades, ended_by_itself = 0, list[Failure](), dict[str, str](), False
+    ledger.set_plan((open_cell.cell.id, names) for open_cell, names in open_cells)
+    reused, failures, grades, ran_to_end = 0, list[Failure](), dict[str, str](), False
     with (
         catch_signals() as stop,
         suppress(KeyboardInterrupt),
         closing(executor),
     ):  # the second signal: what is there is kept
-        reused, failures = _completed(cells, ledger, out, executor, stop, progress, notice, strict=strict)
+        reused, failures = _run_open_cells(open_cells, ledger, out, executor, stop, progress, notice, strict=strict)
         if not stop.signal:
-            bad = {failure.label for failure in failures}  # what killed a worker is not tried here
-            suspect = {(cell.words.data, cell.words.model) for cell in asked_for if cell.label in bad}
-            entries = [
-                (cell, job.entry)
-                for cell, (job, _) in zip(asked_for, cells, strict=True)
-                if (cell.words.data, cell.words.model) not in suspect
+            failed_labels = {failure.label for failure in failures}  # what killed a worker is not tried here
+            suspect = {(cell.names.data, cell.names.model) for cell in planned_cells if cell.label in failed_labels}
+            checked_cells = [
+                (cell, open_cell.cell)
+                for cell, (open_cell, _) in zip(planned_cells, open_cells, strict=True)
+                if (cell.names.data, cell.names.model) not in suspect
             ]
-            grades = check(areas, entries, ledger, out, settings, executor, stop, notice=notice, progress=told_checks)
-        ended_by_itself = not stop.signal
-    complete = ended_by_itself and all(not count_not_run(ledger, job.entry) for job, _ in cells)
+            grades = check_models(
+                workloads, checked_cells, ledger, out, settings, executor, stop, notice=notice, progress=check_progress
+            )
+        ran_to_end = not stop.signal
+    complete = ran_to_end and all(not count_not_run(ledger, open_cell.cell) for open_cell, _ in open_cells)
     return SessionResult(complete, reused, tuple(failures), stop.signal, grades, *errors_of(ledger))
 
 
-def report_findings(subjects: Sequence[AttackedModel], notice: Notice) -> tuple[str, ...]:
+def report_findings(models: Sequence[AttackedModel], notice: Notice) -> tuple[str, ...]:
     """Say what is odd about models, and how their defences are attacked; the latter is returned."""
-    for subject in subjects:
-        for finding in subject.findings:
-            notice(f"{subject.name}: {finding.code}: {finding.text}")
-    said = tuple(subject.said for subject in subjects if subject.said)
-    for text in said:
+    for model in models:
+        for finding in model.findings:
+            notice(f"{model.name}: {finding.code}: {finding.text}")
+    notes = tuple(model.defence_note for model in models if model.defence_note)
+    for text in notes:
         notice(text)
-    return said
+    return notes
 
 
 def repair_folder(ledger: Ledger, out: Path, notice: Notice) -> None:
@@ -165,68 +169,85 @@ def repair_folder(ledger: Ledger, out: Path, notice: Notice) -> None:
         notice(text)
 
 
-def _completed(
+def _run_open_cells(
     cells: Sequence[tuple[OpenCell, CellNames]],
     ledger: Ledger,
     out: Path,
     executor: Executor,
     stop: StopRequest,
-    progress: Callback | None,
+    progress: ProgressCallback | None,
     notice: Notice,
     *,
     strict: bool,
 ) -> tuple[int, list[Failure]]:
     """Complete the cells, and say of each how it ended: how many were complete before, and those that failed."""
-    words = {job.entry.id: report for job, report in cells}
+    names_of = {open_cell.cell.id: report for open_cell, report in cells}
     shape = {digest: tuple(about["shape"]) for digest, about in ledger.data().items()}
 
-    def report(job: OpenCell, *, before: bool = False) -> None:
-        parts = ledger.shards(job.entry.id).get(job.entry.id, [])
-        cell = cell_of(out, ledger, job.entry, words[job.entry.id], parts, shape[job.entry.data])
+    def report(open_cell: OpenCell, *, before: bool = False) -> None:
+        shards = ledger.shards(open_cell.cell.id).get(open_cell.cell.id, [])
+        cell = load_cell_result(
+            out, ledger, open_cell.cell, names_of[open_cell.cell.id], shards, shape[open_cell.cell.data]
+        )
         failed = cell.outcome.count(Status.ERROR)
         if failed and failed == len(cell.outcome) - cell.outcome.count(Status.NOT_RUN):
             notice(f"{cell.model}: {cell.attack}: no result, as all {failed} samples raised an error")
         else:
             notice(f"{cell.model}: {cell.outcome}" + (" (kept from before)" if before else ""))
 
-    def progressed(utc_now: Progress) -> None:
+    def on_progress(update: Progress) -> None:
         if progress is not None and not isinstance(executor, Inline):
-            progress(utc_now)
+            progress(update)
 
-    left_of = unfinished_counter(ledger)
+    unfinished_samples = unfinished_counter(ledger)
     left: dict[int, OpenCell] = {}  # by cell: what is asked for twice, as on a curve, is done once
-    for job, _ in cells:
-        if left_of(job.entry):
-            left.setdefault(job.entry.id, job)
+    for open_cell, _ in cells:
+        if unfinished_samples(open_cell.cell):
+            left.setdefault(open_cell.cell.id, open_cell)
         else:
-            report(job, before=True)
+            report(open_cell, before=True)
     failures: list[Failure] = []
     if left:
         failures = run_cells(
-            list(left.values()), ledger, out, executor, stop, completed=report, progressed=progressed, strict=strict
+            list(left.values()), ledger, out, executor, stop, on_complete=report, on_progress=on_progress, strict=strict
         )
-    return sum(job.entry.id not in left for job, _ in cells), failures
+    return sum(open_cell.cell.id not in left for open_cell, _ in cells), failures
 
 
-def _entered(
-    ledger: Ledger, cell: PlannedCell, known: dict[str, Cell], accept: Notice | None
+def _register_cell(
+    ledger: Ledger, planned_cell: PlannedCell, cells_by_key: dict[str, Cell], accept: Notice | None
 ) -> tuple[OpenCell, CellNames]:
     """A cell's place in the ledger: its own, or with ``accept`` that of one which only versions tell from it.
 
-    ``known`` are the entries of the ledger by key; a new one is added.
+    ``cells_by_key`` are the entries of the ledger by key; a new one is added.
     """
-    entry = known.get(cell.key)
-    if entry is None and accept is not None:
-        entry = made_by_other_versions(cell.fields, known.values())
-        if entry is not None:
-            changed = " and ".join(MEANINGS[name] for name in differences(cell.fields, entry.fields))
-            text = f"{cell.label}: a result is kept that was made before {changed} changed"
+    ledger_cell = cells_by_key.get(planned_cell.key)
+    if ledger_cell is None and accept is not None:
+        ledger_cell = made_by_other_versions(planned_cell.fields, cells_by_key.values())
+        if ledger_cell is not None:
+            changed = " and ".join(FIELD_LABELS[name] for name in differences(planned_cell.fields, ledger_cell.fields))
+            text = f"{planned_cell.label}: a result is kept that was made before {changed} changed"
             ledger.add_event(utc_now(), text)
             accept(text)
-    if entry is None:
-        number = ledger.add_cell(cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
-        entry = known[cell.key] = Cell(number, cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
-    return OpenCell(entry, cell.order, cell.label), cell.words
+    if ledger_cell is None:
+        number = ledger.add_cell(
+            planned_cell.key,
+            planned_cell.data,
+            planned_cell.n,
+            planned_cell.fields,
+            planned_cell.name,
+            planned_cell.stages,
+        )
+        ledger_cell = cells_by_key[planned_cell.key] = Cell(
+            number,
+            planned_cell.key,
+            planned_cell.data,
+            planned_cell.n,
+            planned_cell.fields,
+            planned_cell.name,
+            planned_cell.stages,
+        )
+    return OpenCell(ledger_cell, planned_cell.task, planned_cell.label), planned_cell.names
 
 
 def _report_stale(cells: Sequence[PlannedCell], known: Mapping[str, Cell], notice: Notice) -> None:
@@ -236,7 +257,7 @@ def _report_stale(cells: Sequence[PlannedCell], known: Mapping[str, Cell], notic
     names = {name for cell, old in near if old is not None for name in differences(cell.fields, old.fields)}
     count = sum(old is not None for _, old in near)
     if count:
-        changed = " and ".join(MEANINGS[name] for name in MEANINGS if name in names)
+        changed = " and ".join(FIELD_LABELS[name] for name in FIELD_LABELS if name in names)
         which = "one result in this folder was" if count == 1 else f"{count} results in this folder were"
         notice(f"{which} made before {changed} changed: attacked anew")
 
@@ -246,24 +267,24 @@ def data_file(ledger: Ledger, out: Path, digest: str) -> Path:
     return out.resolve() / str(ledger.data()[digest]["file"])
 
 
-def _describe(ledger: Ledger, out: Path, area: Workload) -> None:
-    data = area.data
-    file = ledger.data().get(area.digest, {}).get("file")
+def _register_data(ledger: Ledger, out: Path, workload: Workload) -> None:
+    data = workload.data
+    file = ledger.data().get(workload.digest, {}).get("file")
     if file is not None and not (out / file).is_file():
         ledger.add_event(utc_now(), f"{file} was lost, and is written again")
-    about = {
-        "name": area.name,
-        "file": store_data(out, data, area.digest),
+    description = {
+        "name": workload.name,
+        "file": store_data(out, data, workload.digest),
         "n": len(data),
         "shape": list(data.x.shape[1:]),
-        "title": area.title,
-        "warnings": list(area.warnings),
+        "title": workload.title,
+        "warnings": list(workload.warnings),
     }
-    ledger.add_data(area.digest, about)
+    ledger.add_data(workload.digest, description)
 
 
-def _keep(ledger: Ledger, info: RunInfo, settings: Settings) -> None:
-    how: Mapping[str, Any] = {
+def _store_info(ledger: Ledger, info: RunInfo, settings: Settings) -> None:
+    settings_info: Mapping[str, Any] = {
         "seed": str(settings.seed),
         "search": settings.search,
         "stop": settings.stop,
@@ -275,7 +296,7 @@ def _keep(ledger: Ledger, info: RunInfo, settings: Settings) -> None:
             "command": info.command,
             "notes": list(info.notes),
             "facts": facts(),
-            "settings": how,
+            "settings": settings_info,
             "headline": list(info.headline),
         }
     )

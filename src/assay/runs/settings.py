@@ -10,11 +10,11 @@ from assay.util.validate import described, one_of, reject, whole
 
 _SHARD = {"cpu": 128}
 _ON_DEVICE = 1024
-CHECKING = ("full", "fast", "none")
+CHECK_LEVELS = ("full", "fast", "none")
 """How much is checked: everything; without what attacks anew; nothing."""
 
 
-_MOST = 2**31 - 1
+_LARGEST_COUNT = 2**31 - 1
 """No number of samples or passes is larger."""
 
 
@@ -55,7 +55,7 @@ class Settings:
         shard: samples that are attacked together and recorded together; after a kill at most so many are repeated for
             each worker. None for 128 on a processor, 1,024 on an accelerator.
         checks: how much is checked when all is done: ``"full"``, ``"fast"`` (without what attacks anew) or ``"none"``.
-        checked: samples that the checks look at again.
+        check_samples: samples that the checks look at again.
         start: what attacks by labels alone start from: ``"random"`` images, ``"data"`` (for each sample the nearest
             image of another class in the data), or a data set as `assay.data.load` takes it.
         images: which adversarial images are kept: ``"all"``, ``"broken"`` or ``"none"``.
@@ -73,23 +73,23 @@ class Settings:
     start: str = "random"
     images: str = "all"
     checks: str = "full"
-    checked: int = 64
+    check_samples: int = 64
 
     def __post_init__(self) -> None:
-        whole("slots", self.slots, least=1, most=_MOST)
+        whole("slots", self.slots, least=1, most=_LARGEST_COUNT)
         whole("seed", self.seed, most=2**63 - 1)
         one_of("search", self.search, ("float32", "bfloat16"))
         one_of("stop", self.stop, STOPS)
         one_of("images", self.images, KEEP)
-        one_of("checks", self.checks, CHECKING)
-        whole("checked", self.checked, least=1, most=_MOST)
+        one_of("checks", self.checks, CHECK_LEVELS)
+        whole("checked", self.check_samples, least=1, most=_LARGEST_COUNT)
         if not isinstance(self.start, str) or not self.start:
             reject("start", "random, data, or a data set such as npz:starts.npz", self.start)
         for name in ("max_forwards", "shard"):
             if getattr(self, name) is not None:
-                whole(name, getattr(self, name), least=1, most=_MOST)
+                whole(name, getattr(self, name), least=1, most=_LARGEST_COUNT)
 
     @property
-    def together(self) -> int:
+    def samples_per_shard(self) -> int:
         """Samples of a shard."""
         return self.shard or _SHARD.get(torch.device(self.device).type, _ON_DEVICE)

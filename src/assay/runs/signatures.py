@@ -12,9 +12,8 @@ from torch import nn
 from assay.core.call_context import in_neutral_context
 from assay.data import Dataset
 from assay.diagnostics import Answer
-from assay.diagnostics.trail import ProgressCallback, no_progress
 from assay.models import build
-from assay.report.diagnosis_page import embedded, write_diagnosis
+from assay.report.diagnosis_page import figure_to_svg, write_diagnosis
 from assay.signatures import (
     SCENARIOS,
     Examples,
@@ -25,15 +24,16 @@ from assay.signatures import (
     calibrate,
     confusion,
     make_examples,
-    recognised,
-    restored,
+    recognition_table,
+    restoration_table,
     train_recogniser,
 )
 from assay.store.environment import facts
 from assay.store.findings import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
-from assay.util.output_folder import check_claim, claim, foreign, locked, out_folder
+from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import described, reject
 
 COMMAND, REMADE = "signatures", ("identifier.safetensors", "tables.json", "signatures.html")
@@ -43,12 +43,12 @@ TABLES = {
     "ablation": ("What each loss adds", ("A", "B", "C", "redrl")),
 }
 
-LEARNED = (*TABLES, "restoration", "confusion")
+ANSWER_NAMES = (*TABLES, "restoration", "confusion")
 """The names of the answers, but for those about what was held out."""
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutSet:
     """Settings that the recogniser never saw, to be tried on.
 
     Attributes:
@@ -63,7 +63,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class SignatureTask:
+class SignatureConfig:
     """What is to be learned.
 
     Attributes:
@@ -75,7 +75,7 @@ class SignatureTask:
         extractor: the latter in words.
         plan: how to train.
         columns: names of ``SCENARIOS``.
-        held: what else to try it on.
+        held_out: what else to try it on.
         refused: share of known examples that may be called unknown.
         seed: of the attacks.
         device: where attacks are made and recognisers trained.
@@ -89,7 +89,7 @@ class SignatureTask:
     extractor: str
     plan: Plan
     columns: Sequence[str] = tuple(SCENARIOS)
-    held: Sequence[Held] = ()
+    held_out: Sequence[HeldOutSet] = ()
     refused: float = 0.05
     seed: int = 0
     device: str = "cpu"
@@ -105,17 +105,17 @@ class SignatureTask:
 
 @in_neutral_context
 def learn_signatures(
-    lesson: SignatureTask,
+    config: SignatureConfig,
     out: str | Path,
     *,
     command: str = "",
     notice: Callable[[str], None] = lambda _: None,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Path:
     """Make the attack data set, train a recogniser for each column, try them all, and write the page.
 
     Args:
-        lesson: what and how.
+        config: what and how.
         out: the folder: ``examples/``, ``recogniser-<column>.pt``, ``identifier.safetensors``, ``tables.json``,
             ``signatures.html``.
         command: the command that makes it again.
@@ -126,16 +126,16 @@ def learn_signatures(
         The page. After an interrupt the same call goes on.
     """
     folder = out_folder(out)
-    check_claim(folder, COMMAND, _files(lesson), is_signatures)
+    check_claim(folder, COMMAND, _files(config), is_signatures)
     with locked(folder):
-        return _learned_page(lesson, folder, command, notice, progress)
+        return _write_page(config, folder, command, notice, progress)
 
 
-def _learned_page(
-    lesson: SignatureTask, folder: Path, command: str, notice: Callable[[str], None], progress: ProgressCallback
+def _write_page(
+    config: SignatureConfig, folder: Path, command: str, notice: Callable[[str], None], progress: StageCallback
 ) -> Path:
-    result = learn_answers(lesson, folder, notice=notice, progress=progress)
-    findings = [
+    answers = learn_answers(config, folder, notice=notice, progress=progress)
+    diagnostics = [
         DiagnosticResult(
             key,
             answer["title"],
@@ -144,68 +144,73 @@ def _learned_page(
             tuple(answer["figures"]),
             tuple(answer["frame"]),
         )
-        for key, answer in result
+        for key, answer in answers
     ]
-    tables = {key: {"verdict": answer["verdict"], "frame": answer["frame"]} for key, answer in result}
+    tables = {key: {"verdict": answer["verdict"], "frame": answer["frame"]} for key, answer in answers}
     atomic_write(folder / "tables.json", json.dumps(tables, indent=1, allow_nan=False))
     notes = (
-        lesson.train.name or "data",
-        f"{len(lesson.train)} images to learn from",
-        f"{len(lesson.test)} to be tried on",
-        f"victims {', '.join(lesson.victims)}",
-        f"features of {lesson.extractor}",
+        config.train.name or "data",
+        f"{len(config.train)} images to learn from",
+        f"{len(config.test)} to be tried on",
+        f"victims {', '.join(config.victims)}",
+        f"features of {config.extractor}",
     )
     return write_diagnosis(
-        findings, folder / "signatures.html", title="Signatures of attacks", notes=notes, command=command, facts=facts()
+        diagnostics,
+        folder / "signatures.html",
+        title="Signatures of attacks",
+        notes=notes,
+        command=command,
+        facts=facts(),
     )
 
 
 def learn_answers(
-    lesson: SignatureTask,
+    config: SignatureConfig,
     folder: Path,
     *,
     notice: Callable[[str], None] = lambda _: None,
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> list[tuple[str, dict[str, Any]]]:
     """As `learn_signatures`, without the page: each answer with its key, as JSON can hold it."""
-    claim(folder, COMMAND, _files(lesson), is_signatures, remade=REMADE)
+    claim(folder, COMMAND, _files(config), is_signatures, remade=REMADE)
 
-    def new(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
-        kinds = tuple(dict.fromkeys([s.kind for s in (*lesson.settings, *settings)]))
+    def build_examples(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
+        kinds = tuple(dict.fromkeys([s.kind for s in (*config.settings, *settings)]))
         for model in victims.values():
-            model.to(lesson.device)
+            model.to(config.device)
         return make_examples(
             victims,
             data,
             settings,
             out=folder / "examples",
             salt=code_digest("assay.signatures.examples", "assay.models", alone=(__name__,)),
-            seed=lesson.seed,
+            seed=config.seed,
             kinds=kinds,
             progress=progress,
         )
 
-    train, test = (new(lesson.victims, part, lesson.settings) for part in (lesson.train, lesson.test))
-    held = [new(part.victims, lesson.test, part.settings) for part in lesson.held]
-    fooled = 100 * test.fooled[test.kind > 0].float().mean()
+    train, test = (build_examples(config.victims, part, config.settings) for part in (config.train, config.test))
+    held_out = [build_examples(part.victims, config.test, part.settings) for part in config.held_out]
+    fooled_percent = 100 * test.fooled[test.kind > 0].float().mean()
     notice(f"{len(train)} examples to learn from, {len(test)} to be tried on")
-    notice(f"of attacked images, {fooled:.0f} % fool their victim after rounding to 8 bits")
-    by = {}
-    for column in lesson.columns:
-        plan = replace(lesson.plan, **SCENARIOS[column])  # type: ignore[arg-type]
-        by[column] = train_recogniser(
+    notice(f"of attacked images, {fooled_percent:.0f} % fool their victim after rounding to 8 bits")
+    recognitions = {}
+    for column in config.columns:
+        plan = replace(config.plan, **SCENARIOS[column])  # type: ignore[arg-type]
+        recognitions[column] = train_recogniser(
             train,
             plan,
-            lesson.helpers,
+            config.helpers,
             out=folder / f"recogniser-{column}.pt",
             progress=_progress(column, progress),
-            device=lesson.device,
+            device=config.device,
         )
-    results = []
-    for key, (title, question, answer) in _answers(lesson, by, train, test, held, folder).items():
+    answers = []
+    for key, (title, question, answer) in _answers(config, recognitions, train, test, held_out, folder).items():
         notice(f"{key}: {answer.verdict()}")
-        drawn = embedded(answer.figure(), key, f"{title}: {question}")
-        results.append(
+        svg = figure_to_svg(answer.figure(), key, f"{title}: {question}")
+        answers.append(
             (
                 key,
                 {
@@ -213,56 +218,60 @@ def learn_answers(
                     "title": title,
                     "question": question,
                     "verdict": answer.verdict(),
-                    "figures": [drawn],
+                    "figures": [svg],
                     "frame": finite_rows(answer),
                 },
             )
         )
-    return results
+    return answers
 
 
-def _files(lesson: SignatureTask) -> tuple[str, ...]:
+def _files(config: SignatureConfig) -> tuple[str, ...]:
     """What is written to the folder of signatures."""
-    return (*REMADE, "examples/*.safetensors", *(f"recogniser-{column}.pt" for column in lesson.columns))
+    return (*REMADE, "examples/*.safetensors", *(f"recogniser-{column}.pt" for column in config.columns))
 
 
 def is_signatures(folder: Path) -> bool:
     """Whether a folder without a record is one of signatures, from a version that kept none."""
     known = ("examples", "tables.json", "signatures.html", "identifier.safetensors")
     return (folder / "examples").is_dir() and all(
-        name in known or name.startswith("recogniser-") for name in foreign(folder)
+        name in known or name.startswith("recogniser-") for name in foreign_files(folder)
     )
 
 
 def _answers(
-    lesson: SignatureTask,
-    by: Mapping[str, Recognition],
+    config: SignatureConfig,
+    recognitions: Mapping[str, Recognition],
     train: Examples,
     test: Examples,
-    held: Sequence[Examples],
+    held_out: Sequence[Examples],
     folder: Path,
 ) -> dict[str, tuple[str, str, Answer]]:
     """The tables, by key: title, question, answer."""
-    results: dict[str, tuple[str, str, Answer]] = {}
+    answers: dict[str, tuple[str, str, Answer]] = {}
     for key, (title, columns) in TABLES.items():
-        chosen = {column: by[column] for column in columns if column in by}
+        chosen = {column: recognitions[column] for column in columns if column in recognitions}
         if len(chosen) > 1:
-            results[key] = (title, "Which attack made an image?", recognised(chosen, test))
-    if "redrl" in by:
+            answers[key] = (title, "Which attack made an image?", recognition_table(chosen, test))
+    if "redrl" in recognitions:
         question = "Does taking the perturbation away restore accuracy?"
-        results["restoration"] = ("Reconstruction", question, restored(by["redrl"], lesson.victims, test))
-    deployed = by.get("redrl") or by.get("image")
+        answers["restoration"] = (
+            "Reconstruction",
+            question,
+            restoration_table(recognitions["redrl"], config.victims, test),
+        )
+    deployed = recognitions.get("redrl") or recognitions.get("image")
     if deployed is None:
-        return results
-    identifier = calibrate(deployed, train, test, refused=lesson.refused, extractor=lesson.extractor, seed=lesson.seed)
+        return answers
+    identifier = calibrate(deployed, train, test, refused=config.refused, extractor=config.extractor, seed=config.seed)
     identifier.save(folder / "identifier.safetensors")
-    results["confusion"] = ("Identification", "What is said of attacks it knows?", confusion(identifier))
-    for i, (part, examples) in enumerate(zip(lesson.held, held, strict=True)):
+    answers["confusion"] = ("Identification", "What is said of attacks it knows?", confusion(identifier))
+    for i, (part, examples) in enumerate(zip(config.held_out, held_out, strict=True)):
         attacked = examples.take((examples.kind > 0).nonzero().squeeze(1))
         answer = confusion(identifier, attacked, part.about)
-        results[f"held-{i + 1}"] = (part.about, "And of what it has never seen?", answer)
-    return results
+        answers[f"held-{i + 1}"] = (part.about, "And of what it has never seen?", answer)
+    return answers
 
 
-def _progress(column: str, progress: ProgressCallback) -> Callable[[int, int, float], None]:
+def _progress(column: str, progress: StageCallback) -> Callable[[int, int, float], None]:
     return lambda done, of, loss: progress(f"{column}: loss {loss:.3f}", done, of)

@@ -16,21 +16,21 @@ MOST = 1000
 RANDOM, DATA = "random", "data"
 
 
-def reads_start(what: AnyAttack) -> bool:
+def reads_start(attack: AnyAttack) -> bool:
     """Whether an attack begins from an adversarial image that it has to have."""
-    return any("start" in stage.attack.needs and not stage.refines for stage in unfold(what))
+    return any("start" in stage.attack.needs and not stage.refines for stage in unfold(attack))
 
 
-def starts_for(start: str, what: AnyAttack, data: Dataset, part: slice | Tensor) -> Tensor | None:
+def starts_for(start: str, attack: AnyAttack, data: Dataset, index: slice | Tensor) -> Tensor | None:
     """The images that some samples start from: for each the nearest of another class.
 
     The choice depends on the whole data set and not on the part that is attacked together.
 
     Args:
         start: ``"random"``, ``"data"`` for the data itself, or a data set as `assay.data.load` takes it.
-        what: the attack.
+        attack: the attack.
         data: all samples.
-        part: those to be attacked.
+        index: those to be attacked.
 
     Returns:
         ``(m, c, h, w)``; None where the attack needs none, or draws its own.
@@ -38,11 +38,11 @@ def starts_for(start: str, what: AnyAttack, data: Dataset, part: slice | Tensor)
     Raises:
         ValueError: images of another shape than the data's.
     """
-    if start == RANDOM or not reads_start(what):
+    if start == RANDOM or not reads_start(attack):
         return None
     pool = data if start == DATA else _pool(start)
     at = torch.linspace(0, len(pool) - 1, min(MOST, len(pool))).round().long()
-    return nearest_starts(data.images(part), data.y[part], pool.images(at), pool.y[at])
+    return nearest_starts(data.images(index), data.y[index], pool.images(at), pool.y[at])
 
 
 def check_start(start: str, data: Dataset | None = None) -> None:
@@ -62,9 +62,9 @@ def check_start(start: str, data: Dataset | None = None) -> None:
         )
 
 
-def start_identity(start: str, what: AnyAttack) -> str:
+def start_identity(start: str, attack: AnyAttack) -> str:
     """What of the start decides a verdict; empty where nothing does (the data have an identity of their own)."""
-    if start == RANDOM or not reads_start(what):
+    if start == RANDOM or not reads_start(attack):
         return ""
     return start if start == DATA else f"{start} {_pool(start).digest}"
 

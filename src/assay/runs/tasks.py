@@ -25,7 +25,7 @@ from assay.runs.starts import starts_for
 from assay.store.columns import columns_of
 from assay.store.image_store import load_data, select_kept
 from assay.store.model_source import ModelSource
-from assay.util.progress import Callback, Progress
+from assay.util.progress import Progress, ProgressCallback
 from assay.util.validate import described, reject
 
 
@@ -47,7 +47,7 @@ class Task(Protocol):
         """Digest of the model that is meant."""
         ...
 
-    def run_task(self, progress: Callback | None = None) -> Any:
+    def run_task(self, progress: ProgressCallback | None = None) -> Any:
         """Do it: what was found, which a worker can send back."""
         ...
 
@@ -76,7 +76,7 @@ class AttackTask:
     identity: str = ""
     only: tuple[int, ...] = ()
 
-    def run_task(self, progress: Callback | None = None) -> "TaskResult":
+    def run_task(self, progress: ProgressCallback | None = None) -> "TaskResult":
         """Attack the samples; a random model draws alike in every process.
 
         Args:
@@ -90,27 +90,27 @@ class AttackTask:
         """
         settings = self.settings
         model, data = task_model(self.model, settings.device, self.identity), task_data(self.data)
-        part = torch.tensor(self.only) if self.only else slice(self.first, self.first + self.count)
-        x, y = data.images(part), data.y[part]
-        how = adaptation_of(model) if settings.adaptive else None
-        what = self.planned.attack if how is None else how.adapt(self.planned.attack)
+        index = torch.tensor(self.only) if self.only else slice(self.first, self.first + self.count)
+        x, y = data.images(index), data.y[index]
+        adaptation = adaptation_of(model) if settings.adaptive else None
+        adapted_attack = self.planned.attack if adaptation is None else adaptation.adapt(self.planned.attack)
         needs = {need for stage in unfold(self.planned.attack) for need in stage.attack.needs}
         with seeded(settings.seed + self.first, {torch.device(settings.device)}):  # what a random model draws
             outcome = attack(
                 model,
                 x,
                 y,
-                what,
-                mask=data.masks[part] if data.masks is not None and "mask" in needs else None,
-                start=starts_for(settings.start, what, data, part),
+                adapted_attack,
+                mask=data.masks[index] if data.masks is not None and "mask" in needs else None,
+                start=starts_for(settings.start, adapted_attack, data, index),
                 stop=settings.stop,
                 slots=settings.slots,
                 search=settings.search,
                 seed=settings.seed,
                 ids=content_keys(x, y),
                 max_forwards=settings.max_forwards,
-                surrogate=None if how is None else how.surrogate,
-                test=None if how is None else how.test,
+                surrogate=None if adaptation is None else adaptation.surrogate,
+                test=None if adaptation is None else adaptation.test,
                 errors=settings.errors,
                 preflight=False,
                 progress=progress,
@@ -152,7 +152,7 @@ class TaskResult:
     worker: str
 
 
-def shift_progress(progress: Callback | None, before: Progress) -> Callback | None:
+def shift_progress(progress: ProgressCallback | None, before: Progress) -> ProgressCallback | None:
     """A callback for a part of a whole, of which some was done before."""
     if progress is None:
         return None
@@ -170,23 +170,23 @@ def task_model(model: ModelSource | nn.Module, device: str, identity: str) -> nn
     Raises:
         ValueError: the source has other weights now than those that are meant.
     """
-    result = model if isinstance(model, nn.Module) else _made(model, device, identity)
-    return result.to(device)
+    loaded = model if isinstance(model, nn.Module) else _load_model(model, device, identity)
+    return loaded.to(device)
 
 
 def task_data(data: Path | Dataset) -> Dataset:
     """The data that an order is about; the last two that were read are kept."""
-    return data if isinstance(data, Dataset) else _read(data)
+    return data if isinstance(data, Dataset) else _read_data(data)
 
 
 def clear_caches() -> None:
     """Clear the model and data caches of this process."""
-    _made.cache_clear()
-    _read.cache_clear()
+    _load_model.cache_clear()
+    _read_data.cache_clear()
 
 
 @lru_cache(maxsize=2)
-def _made(source: ModelSource, device: str, identity: str) -> nn.Module:
+def _load_model(source: ModelSource, device: str, identity: str) -> nn.Module:
     """The model that is meant: a file that has changed since would be recorded under another's name."""
     model = source.load()
     if digest(model) != identity:
@@ -195,5 +195,5 @@ def _made(source: ModelSource, device: str, identity: str) -> nn.Module:
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path) -> Dataset:
+def _read_data(path: Path) -> Dataset:
     return load_data(path)

@@ -8,7 +8,14 @@ from assay.signatures.networks import Recogniser, Reconstructor
 from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.recognition import Recognition
 from assay.signatures.settings import KINDS, Grid, Setting, settings
-from assay.signatures.tables import Confusion, Recognised, Restored, confusion, recognised, restored
+from assay.signatures.tables import (
+    Confusion,
+    RecognitionTable,
+    RestorationTable,
+    confusion,
+    recognition_table,
+    restoration_table,
+)
 from assay.signatures.training import train_recogniser
 
 __all__ = [
@@ -21,18 +28,18 @@ __all__ = [
     "Helpers",
     "Identifier",
     "Plan",
-    "Recognised",
     "Recogniser",
     "Recognition",
+    "RecognitionTable",
     "Reconstructor",
-    "Restored",
+    "RestorationTable",
     "Setting",
     "calibrate",
     "confusion",
     "load_identifier",
     "make_examples",
-    "recognised",
-    "restored",
+    "recognition_table",
+    "restoration_table",
     "settings",
     "train_recogniser",
 ]

@@ -17,7 +17,7 @@ from assay.util.validate import described, number, reject
 def calibrate(
     recognition: Recognition,
     train: Examples,
-    held: Examples,
+    held_out: Examples,
     *,
     refused: float = 0.05,
     extractor: str = "",
@@ -25,12 +25,13 @@ def calibrate(
 ) -> Identifier:
     """Fit temperature and threshold on examples that the recogniser was not trained on.
 
-    Half of ``held`` sets them, the other half gives the confusion matrix; what was made of one image is in one half.
+    Half of ``held_out`` sets them, the other half gives the confusion matrix; all that was made of one image is in
+    one half.
 
     Args:
         recognition: trained, without the true perturbation, which nobody has who asks.
         train: what it was trained on.
-        held: known attacks on other images.
+        held_out: known attacks on other images.
         refused: share of known examples that may be called unknown.
         extractor: in words, for the record.
         seed: which half, and which features are kept.
@@ -41,19 +42,19 @@ def calibrate(
     number("refused", refused, least=0, most=0.5)
     if recognition.plan.sees == "truth":
         reject("recognition", "one that sees images alone, or REDRL", "one that needs the true perturbation")
-    if len(held) < 4:
-        reject("held", "at least 4 examples", described(f"{len(held)}"))
-    tuning, judging = _halves(held, seed)
+    if len(held_out) < 4:
+        reject("held", "at least 4 examples", described(f"{len(held_out)}"))
+    tuning, judging = _halves(held_out, seed)
     kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
     bank = _features(recognition, train.take(kept))
-    away = distance(_features(recognition, tuning), bank)
+    distances = distance(_features(recognition, tuning), bank)
     channels, height, width = train.images.shape[1:]
-    new = Identifier(
+    identifier = Identifier(
         recognition=recognition,
         kinds=train.kinds,
         temperature=fitted_temperature(recognition.logits(tuning), tuning.kind),
         bank=bank,
-        threshold=float(away.quantile(1 - refused)),
+        threshold=float(distances.quantile(1 - refused)),
         refused=refused,
         confusion=torch.zeros(len(train.kinds), len(train.kinds) + 1, dtype=torch.int64),
         settings=train.settings,
@@ -61,7 +62,7 @@ def calibrate(
         extractor=extractor,
         shape=(channels, height, width),
     )
-    return replace(new, confusion=new.confusion_of(judging))
+    return replace(identifier, confusion=identifier.confusion_of(judging))
 
 
 def _halves(held: Examples, seed: int) -> tuple[Examples, Examples]:

@@ -12,10 +12,11 @@ from assay.core.call_context import in_neutral_context
 from assay.core.outcome import Status
 from assay.core.types import Images
 from assay.data import Dataset
-from assay.diagnostics.trail import ProgressCallback, logits_of, no_progress, refereed
+from assay.diagnostics.trail import logits_of, run_attack_to_end
 from assay.models import digest
 from assay.signatures.settings import CLEAN, Setting
 from assay.util.files import atomic_write
+from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import described, reject
 
 
@@ -74,7 +75,7 @@ def make_examples(
     salt: str = "",
     seed: int = 0,
     kinds: Sequence[str] = (),
-    progress: ProgressCallback = no_progress,
+    progress: StageCallback = no_progress,
 ) -> Examples:
     """Attack every image by every kind of attack, each in one of its settings and on one of the victims, in turn.
 
@@ -106,23 +107,23 @@ def make_examples(
     base = _eight_bits(data.images())
     n = len(base)
     parts = [_clean(base, data.y)]
-    cells = [(v, s) for s in range(len(settings)) for v in range(len(victims))]
+    combinations = [(v, s) for s in range(len(settings)) for v in range(len(victims))]
     models, labels = list(victims.values()), tuple(victims)
-    for done, (v, s) in enumerate(cells):
-        progress(f"{settings[s].attack.describe()} on {labels[v]}", done, len(cells))
+    for done, (v, s) in enumerate(combinations):
+        progress(f"{settings[s].attack.describe()} on {labels[v]}", done, len(combinations))
         own = [i for i, other in enumerate(settings) if other.kind == settings[s].kind]
         turn = own.index(s) * len(victims) + v
         at = torch.arange(n)[turn :: len(own) * len(victims)]
-        result = _cell(models[v], base[at], data.y[at], settings[s], out, salt, seed)
+        attacked = _attack_part(models[v], base[at], data.y[at], settings[s], out, salt, seed)
         parts.append(
             {
-                **result,
-                "kind": torch.full_like(result["y"], names.index(settings[s].kind)),
-                "setting": torch.full_like(result["y"], s),
-                "victim": torch.full_like(result["y"], v),
+                **attacked,
+                "kind": torch.full_like(attacked["y"], names.index(settings[s].kind)),
+                "setting": torch.full_like(attacked["y"], s),
+                "victim": torch.full_like(attacked["y"], v),
             }
         )
-    progress("attacks", len(cells), len(cells))
+    progress("attacks", len(combinations), len(combinations))
     joined = {name: torch.cat([part[name] for part in parts]) for name in _TENSORS}
     return Examples(**joined, kinds=names, settings=tuple(s.words for s in settings), victims=labels)
 
@@ -144,24 +145,24 @@ def _clean(base: Tensor, y: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _cell(
+def _attack_part(
     model: nn.Module, base: Tensor, y: Tensor, setting: Setting, out: str | Path | None, salt: str, seed: int
 ) -> dict[str, Tensor]:
     """The images of one setting on one victim: from disk, or made."""
     from safetensors.torch import load_file, save
 
-    words = [digest(model), repr(setting.attack), str(seed), salt, torch.__version__]
-    key = hashlib.sha256("\n".join(words).encode() + base.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:32]
+    key_parts = [digest(model), repr(setting.attack), str(seed), salt, torch.__version__]
+    key = hashlib.sha256("\n".join(key_parts).encode() + base.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:32]
     path = None if out is None else Path(out) / f"{key}.safetensors"
     if path is not None and path.is_file():
         return load_file(path)
     x = base.float() / 255
-    outcome = refereed(model, x, y, setting.attack, stop="never", seed=seed, errors="raise")
+    outcome = run_attack_to_end(model, x, y, setting.attack, stop="never", seed=seed, errors="raise")
     images = _eight_bits(outcome.images)
     fooled = logits_of(model, images.float() / 255).argmax(1) != y
     moved = (images != base).flatten(1).any(1) & (outcome.status != int(Status.MISCLASSIFIED))
-    results = {"images": images[moved], "clean": base[moved].clone(), "y": y[moved], "fooled": fooled[moved]}
+    tensors = {"images": images[moved], "clean": base[moved].clone(), "y": y[moved], "fooled": fooled[moved]}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, save({name: t.contiguous() for name, t in results.items()}))
-    return results
+        atomic_write(path, save({name: t.contiguous() for name, t in tensors.items()}))
+    return tensors

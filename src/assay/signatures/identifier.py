@@ -110,20 +110,20 @@ class Identifier:
         """Calibrated probabilities ``(n, kinds)`` and distances ``(n,)``."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             reject("images", f"(n, {', '.join(map(str, self.shape))}), what it was trained on", tuple(images.shape))
-        result, away = [], []
+        probabilities, away = [], []
         with torch.no_grad():
             for part in images.split(batch):
                 seen = self.recognition.inputs(part)
-                result.append((self.recognition.recogniser(*seen) / self.temperature).softmax(1))
+                probabilities.append((self.recognition.recogniser(*seen) / self.temperature).softmax(1))
                 away.append(distance(self.recognition.recogniser.features(*seen), self.bank))
-        return torch.cat(result), torch.cat(away)
+        return torch.cat(probabilities), torch.cat(away)
 
     def confusion_of(self, examples: Examples) -> Tensor:
         """Counts, ``(kinds of the examples, kinds + 1)``; the last column is unknown."""
         probability, away = self.scores(examples.images.float() / 255)
-        said = torch.where(away <= self.threshold, probability.argmax(1), len(self.kinds))
+        predicted = torch.where(away <= self.threshold, probability.argmax(1), len(self.kinds))
         counts = torch.zeros(len(examples.kinds), len(self.kinds) + 1, dtype=torch.int64)
-        counts.index_put_((examples.kind, said), torch.ones_like(said), accumulate=True)
+        counts.index_put_((examples.kind, predicted), torch.ones_like(predicted), accumulate=True)
         return counts
 
     def save(self, path: str | Path) -> Path:

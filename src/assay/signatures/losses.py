@@ -37,29 +37,29 @@ class Losses:
         self.extractor = copy.deepcopy(helpers.extractor).eval().requires_grad_(False).to(device)
         self.layer = layer_of(self.extractor, plan.layer) if plan.uses_features else None
 
-    def __call__(self, result: Recognition, examples: Examples, at: Tensor) -> Tensor:
+    def __call__(self, recognition: Recognition, examples: Examples, at: Tensor) -> Tensor:
         """The loss of some of the examples."""
         plan, (images, clean) = self.plan, examples.pair(at, self.device)
-        seen, residual = result.inputs(images, clean)
-        logits = result.recogniser(seen, residual)
+        seen, residual = recognition.inputs(images, clean)
+        logits = recognition.recogniser(seen, residual)
         loss: Tensor = F.cross_entropy(logits, examples.kind[at].to(self.device), label_smoothing=plan.smoothing)
-        if result.reconstructor is None:
+        if recognition.reconstructor is None:
             return loss
-        new = images - residual
-        loss = loss + plan.reconstruction * (clean - new).abs().flatten(1).sum(1).mean()
+        reconstructed = images - residual
+        loss = loss + plan.reconstruction * (clean - reconstructed).abs().flatten(1).sum(1).mean()
         if self.layer is not None:
-            loss = loss + plan.feature * self.feature_distance(self.layer, clean, new)
+            loss = loss + plan.feature * self.feature_distance(self.layer, clean, reconstructed)
         if plan.classification:
-            loss = loss + plan.classification * self.cross_entropy(clean, new)
+            loss = loss + plan.classification * self.cross_entropy(clean, reconstructed)
         return loss
 
     def feature_distance(self, layer: nn.Module, clean: Images, adversarial: Images) -> Tensor:
         """Equation 2, mean over images."""
         with torch.no_grad():
-            wanted = features_at(self.extractor, layer, clean)
-        away = features_at(self.extractor, layer, adversarial) - wanted
-        result: Tensor = away.flatten(1).norm(dim=1).mean()
-        return result
+            clean_features = features_at(self.extractor, layer, clean)
+        away = features_at(self.extractor, layer, adversarial) - clean_features
+        distance: Tensor = away.flatten(1).norm(dim=1).mean()
+        return distance
 
     def cross_entropy(self, clean: Images, adversarial: Images) -> Tensor:
         """Equation 3: of the class that the classifier gives the clean image."""

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from assay.core.model_calls import call
 from assay.core.types import Images, Logits
-from assay.diagnostics.saliency import kept_outputs
+from assay.diagnostics.saliency import record_outputs
 from assay.models import build
 from assay.util.validate import reject, whole
 
@@ -107,16 +107,16 @@ def layer_of(model: nn.Module, place: int) -> nn.Module:
     Raises:
         ValueError: it has fewer.
     """
-    results: Sequence[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    if not results:
+    convolutions: Sequence[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if not convolutions:
         reject("extractor", "a network with convolutions", type(model))
-    if not 1 <= place <= len(results):
-        reject("layer", f"a convolution between 1 and {len(results)}", place)
-    return results[place - 1]
+    if not 1 <= place <= len(convolutions):
+        reject("layer", f"a convolution between 1 and {len(convolutions)}", place)
+    return convolutions[place - 1]
 
 
 def features_at(model: nn.Module, layer: nn.Module, x: Images) -> Tensor:
     """What a layer gives for images ``(n, c, h, w)``, of the layer's shape; gradients flow through."""
-    with kept_outputs(layer) as result:
+    with record_outputs(layer) as outputs:
         call(model, x)
-    return result[0]
+    return outputs[0]

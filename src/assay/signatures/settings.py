@@ -135,13 +135,13 @@ def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(K
     inside the ball, on which the constant has no effect. C&W l2 ends a search early where its loss no longer falls, as
     its authors' code does; the step of the patch, which is not stated, is that of PGD.
     """
-    grid, result = grid or Grid(), []
+    grid, grid_settings = grid or Grid(), []
     for kind in kinds:
         if kind not in KINDS:
             reject("kinds", "some of " + ", ".join(KINDS), described(f"{kind!r}{nearest(kind, KINDS)}"))
-        new = KINDS[kind](grid, whole("size", size, least=4))
-        if not new:
+        attacks = KINDS[kind](grid, whole("size", size, least=4))
+        if not attacks:
             reject("sides", f"a patch smaller than the images, which have {size} pixels", grid.sides)
-        more = [f"c = {c:g}" for c in grid.constants] if kind == "cw-l2" else [""] * len(new)
-        result += [Setting(kind, attack, words) for attack, words in zip(new, more, strict=True)]
-    return tuple(result)
+        more = [f"c = {c:g}" for c in grid.constants] if kind == "cw-l2" else [""] * len(attacks)
+        grid_settings += [Setting(kind, attack, suffix) for attack, suffix in zip(attacks, more, strict=True)]
+    return tuple(grid_settings)

@@ -21,7 +21,7 @@ COLUMNS = {"image": "image alone", "truth": "with the true perturbation", "redrl
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RecognitionTable:
     """Share recognised, by column (what the recogniser saw, or which losses its reconstructor had) and kind.
 
     Attributes:
@@ -40,7 +40,7 @@ class Recognised:
             {
                 "made by": name,
                 "n": sizes[name],
-                **{COLUMNS.get(c, c): 100 * result[name] for c, result in self.share.items()},
+                **{COLUMNS.get(c, c): 100 * shares[name] for c, shares in self.share.items()},
             }
             for name in names
         ]
@@ -60,11 +60,11 @@ class Recognised:
 
 
 @in_neutral_context
-def recognised(by: Mapping[str, Recognition], examples: Examples) -> Recognised:
+def recognition_table(recognitions: Mapping[str, Recognition], examples: Examples) -> RecognitionTable:
     """Try recognisers on examples.
 
     Args:
-        by: recognisers by column, such as ``"image"`` or ``"redrl"``.
+        recognitions: recognisers by column, such as ``"image"`` or ``"redrl"``.
         examples: known attacks on images that none of them has seen.
 
     Returns:
@@ -75,17 +75,17 @@ def recognised(by: Mapping[str, Recognition], examples: Examples) -> Recognised:
     share: dict[str, dict[str, float]] = {}
     counts = {name: int((examples.kind == i).sum()) for i, name in enumerate(examples.kinds)}
     counts = {name: count for name, count in counts.items() if count}
-    for column, recognition in by.items():
+    for column, recognition in recognitions.items():
         right = recognition.logits(examples).argmax(1) == examples.kind
         share[column] = {
             name: right[examples.kind == examples.kinds.index(name)].float().mean().item() for name in counts
         }
         share[column]["total"] = right.float().mean().item()
-    return Recognised(share, counts)
+    return RecognitionTable(share, counts)
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestorationTable:
     """Accuracy of classifiers on images before and after the reconstructor.
 
     Attributes:
@@ -132,7 +132,9 @@ class Restored:
 
 
 @in_neutral_context
-def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], examples: Examples) -> Restored:
+def restoration_table(
+    recognition: Recognition, classifiers: Mapping[str, nn.Module], examples: Examples
+) -> RestorationTable:
     """Try classifiers on images and on what the reconstructor makes of them; each on what was made on it.
 
     Args:
@@ -149,18 +151,20 @@ def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], exa
     Source: paper 004, table 4 and figure 4. Deviation: the paper counts whole test sets, with those that are wrong
     before any attack.
     """
-    new = recognition.restored(examples.images)
+    reconstructed = recognition.restored(examples.images)
     before = torch.full((len(classifiers), len(examples.kinds)), torch.nan)
     after = before.clone()
     for i, (name, model) in enumerate(classifiers.items()):
-        own = examples.victims.index(name) if name in examples.victims else -2
+        victim_index = examples.victims.index(name) if name in examples.victims else -2
         for j in range(len(examples.kinds)):
-            at = (examples.kind == j) & ((examples.victim == own) | (examples.victim < 0) | (own < -1))
+            at = (examples.kind == j) & (
+                (examples.victim == victim_index) | (examples.victim < 0) | (victim_index < -1)
+            )
             if not bool(at.any()):
                 continue
             y = examples.y[at]
             right = logits_of(model, examples.images[at].float() / 255).argmax(1) == y
-            back = logits_of(model, new[at]).argmax(1) == y
+            back = logits_of(model, reconstructed[at]).argmax(1) == y
             if not j:
                 back, right = back[right], right[right]
             before[i, j], after[i, j] = right.float().mean(), back.float().mean()
@@ -168,9 +172,9 @@ def restored(recognition: Recognition, classifiers: Mapping[str, nn.Module], exa
     for j, kind in enumerate(examples.kinds):
         at = (examples.kind == j).nonzero().squeeze(1)
         if j and len(at):
-            image, back = examples.images[at[0]].float() / 255, new[at[0]]
+            image, back = examples.images[at[0]].float() / 255, reconstructed[at[0]]
             shown += [(kind, image), ("G", back), ("residual × 8", 0.5 + 8 * (image - back))]
-    return Restored(tuple(classifiers), examples.kinds, before, after, tuple(shown))
+    return RestorationTable(tuple(classifiers), examples.kinds, before, after, tuple(shown))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from assay.signatures.recognition import Recognition
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
 
-Progress = Callable[[int, int, float], None]
+EpochCallback = Callable[[int, int, float], None]
 VERSION = "1"
 """Of what a plan means: raised where networks, losses or the order of training change, so that no old one is taken."""
 
@@ -33,7 +33,7 @@ def train_recogniser(
     helpers: Helpers,
     *,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: EpochCallback | None = None,
     device: str = "cpu",
 ) -> Recognition:
     """Train by a plan, or go on where an earlier call with the same arguments stopped.
@@ -56,18 +56,18 @@ def train_recogniser(
         torch.manual_seed(plan.seed)
         recogniser = Recogniser(channels, len(examples.kinds), size, plan.arch, alone=plan.sees == "image")
         reconstructor = Reconstructor(channels, plan.width, plan.blocks) if plan.sees == "redrl" else None
-    result = Recognition(recogniser, reconstructor, plan)
-    parts = nn.ModuleList([recogniser] + ([] if reconstructor is None else [reconstructor]))
-    parts.to(device)
-    parts.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU, and on a GPU
-    optimiser = torch.optim.Adam(parts.parameters(), lr=plan.rate)
+    recognition = Recognition(recogniser, reconstructor, plan)
+    networks = nn.ModuleList([recogniser] + ([] if reconstructor is None else [reconstructor]))
+    networks.to(device)
+    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU, and on a GPU
+    optimiser = torch.optim.Adam(networks.parameters(), lr=plan.rate)
     path = None if out is None else Path(out)
     identity = _identity(examples, plan, helpers)
-    done = _resumed(path, identity, parts, optimiser)
+    done = _load_checkpoint(path, identity, networks, optimiser)
     losses = Losses(plan, helpers, device)
     steps = -(-len(examples) // plan.batch)
     for epoch in range(done, plan.epochs):
-        parts.train()
+        networks.train()
         order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(plan.seed * 100_003 + epoch))
         total = 0.0
         with torch.random.fork_rng():
@@ -77,7 +77,7 @@ def train_recogniser(
                     continue  # batch normalisation needs two
                 for group in optimiser.param_groups:
                     group["lr"] = plan.rate * _pace(epoch + i / steps, plan)
-                loss = losses(result, examples, at)
+                loss = losses(recognition, examples, at)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -88,14 +88,14 @@ def train_recogniser(
                 {
                     "identity": identity,
                     "done": epoch + 1,
-                    "parts": parts.state_dict(),
+                    "parts": networks.state_dict(),
                     "optimiser": optimiser.state_dict(),
                 },
             )
         if progress is not None:
             progress(epoch + 1, plan.epochs, total / len(examples))
-    parts.cpu().eval().requires_grad_(False)
-    return result
+    networks.cpu().eval().requires_grad_(False)
+    return recognition
 
 
 def _pace(epoch: float, plan: Plan) -> float:
@@ -106,15 +106,15 @@ def _pace(epoch: float, plan: Plan) -> float:
 
 
 def _identity(examples: Examples, plan: Plan, helpers: Helpers) -> str:
-    info = [json.dumps(asdict(plan), sort_keys=True), digest(helpers.classifier), digest(helpers.extractor)]
-    info += [VERSION, torch.__version__, code_digest(__name__, "assay.models")]
-    result = hashlib.sha256("\n".join((*info, *examples.kinds)).encode())
+    lines = [json.dumps(asdict(plan), sort_keys=True), digest(helpers.classifier), digest(helpers.extractor)]
+    lines += [VERSION, torch.__version__, code_digest(__name__, "assay.models")]
+    hasher = hashlib.sha256("\n".join((*lines, *examples.kinds)).encode())
     for tensor in (examples.images, examples.clean, examples.kind):
-        result.update(tensor.contiguous().numpy().tobytes())
-    return result.hexdigest()
+        hasher.update(tensor.contiguous().numpy().tobytes())
+    return hasher.hexdigest()
 
 
-def _resumed(path: Path | None, identity: str, parts: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def _load_checkpoint(path: Path | None, identity: str, parts: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     if path is None or not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)

@@ -18,7 +18,7 @@ _INNER = frozenset({"images", "data", "examples", "trail", "cards"})
 """Folders inside a run's that hold no runs."""
 _FRESH = 1.0
 """Seconds for which a list is shown as it is."""
-_SHARE = 10.0
+_CACHE_FACTOR = 10.0
 """How many times as long as a ledger took to be read what was read is shown, while the run goes on."""
 
 Stamp = tuple[tuple[int, int], ...]
@@ -49,7 +49,7 @@ class ListedRun:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _CachedStatus:
     """What was read of a ledger.
 
     Attributes:
@@ -75,7 +75,7 @@ class Catalogue:
 
     root: Path
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _read: dict[Path, _Read] = field(default_factory=dict)
+    _read: dict[Path, _CachedStatus] = field(default_factory=dict)
     _runs: list[ListedRun] = field(default_factory=list)
     _until: float = 0.0
 
@@ -88,24 +88,26 @@ class Catalogue:
             return self._runs
 
     def _shown(self, folder: Path) -> ListedRun | None:
-        pages = {name: folder / file for name, file in PAGES.items() if _own(folder / file, self.root)}
-        status, unreadable = self._status(folder) if _own(folder / NAME, self.root) else (None, "")
+        pages = {name: folder / file for name, file in PAGES.items() if _is_inside(folder / file, self.root)}
+        status, unreadable = self._status(folder) if _is_inside(folder / NAME, self.root) else (None, "")
         if not (pages or unreadable or status is not None):
             return None
         return ListedRun(folder, folder.relative_to(self.root).as_posix(), status, pages, unreadable)
 
     def _status(self, folder: Path) -> tuple[RunStatus | None, str]:
-        known, stamp, now = self._read.get(folder), _stamp(folder), time.monotonic()
-        if known is not None and ((known.stamp == stamp and not known.unreadable) or now < known.until):
-            return known.status, known.unreadable
+        cached, stamp, now = self._read.get(folder), _stamp(folder), time.monotonic()
+        if cached is not None and ((cached.stamp == stamp and not cached.unreadable) or now < cached.until):
+            return cached.status, cached.unreadable
         status, unreadable = None, ""
         try:
             status = read_status(folder)
         except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:  # the other runs are shown
             unreadable = f"ledger unreadable: {type(error).__name__}: {error}"
         took = time.monotonic() - now
-        wait = max(_SHARE * took, _FRESH if unreadable else 0)  # what could not be read is tried again after that
-        self._read[folder] = _Read(stamp, status, unreadable, time.monotonic() + wait)
+        wait = max(
+            _CACHE_FACTOR * took, _FRESH if unreadable else 0
+        )  # what could not be read is tried again after that
+        self._read[folder] = _CachedStatus(stamp, status, unreadable, time.monotonic() + wait)
         return status, unreadable
 
 
@@ -119,11 +121,11 @@ def _stamp(folder: Path) -> Stamp:
     stamps = []
     for name in (NAME, f"{NAME}-wal", MANIFEST, ".holder"):
         try:
-            about = (folder / name).stat()
+            info = (folder / name).stat()
         except OSError:
             stamps.append((0, 0))
         else:
-            stamps.append((about.st_mtime_ns, about.st_size))
+            stamps.append((info.st_mtime_ns, info.st_size))
     return tuple(stamps)
 
 
@@ -137,6 +139,6 @@ def _folders(root: Path, depth: int) -> list[Path]:
     return [root, *(folder for path in inner for folder in _folders(path, depth - 1))]
 
 
-def _own(path: Path, root: Path) -> bool:
+def _is_inside(path: Path, root: Path) -> bool:
     """Whether a file is there, and really below the folder."""
     return path.is_file() and path.resolve().is_relative_to(root)

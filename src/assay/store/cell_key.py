@@ -16,7 +16,7 @@ from assay.store.columns import Cell
 
 FORMAT = 2
 
-MEANINGS = {
+FIELD_LABELS = {
     "model": "the model's structure or weights",
     "data": "images, labels, classes or masks",
     "attack": "the attack or its parameters",
@@ -43,9 +43,9 @@ def fields_of(
     model: str,
     data: str,
     code: str,
-    what: AnyAttack,
+    attack: AnyAttack,
     *,
-    how: Adaptation | None,
+    adaptation: Adaptation | None,
     stop: str,
     search: str,
     seed: int,
@@ -59,8 +59,8 @@ def fields_of(
         model: digest of the model.
         data: digest of the data.
         code: digest of the code that decides a verdict.
-        what: the attack, adapted to the model's defence.
-        how: how a defence is attacked; None without one, or where the attack does not adapt.
+        attack: the attack, adapted to the model's defence.
+        adaptation: how a defence is attacked; None without one, or where the attack does not adapt.
         stop: ``"hit"`` or ``"never"``.
         search: precision of the search.
         seed: of the draws.
@@ -71,14 +71,14 @@ def fields_of(
     Returns:
         Text by name, of `MEANINGS`.
     """
-    made_of = fingerprint(what)
-    results = {
+    made_of = fingerprint(attack)
+    fields = {
         "model": model,
         "data": data,
         "attack": made_of.text,
         "parts": " ".join(digest(network) for network in made_of.networks),
-        "attack_code": fingerprint((what, how)).code,
-        "adaptation": "" if how is None else how.how,
+        "attack_code": fingerprint((attack, adaptation)).code,
+        "adaptation": "" if adaptation is None else adaptation.how,
         "stop": stop,
         "search": search,
         "seed": str(seed),
@@ -88,7 +88,7 @@ def fields_of(
         "torch": torch.__version__,
         "device": torch.device(device).type,
     }
-    return {name: results[name] for name in MEANINGS}
+    return {name: fields[name] for name in FIELD_LABELS}
 
 
 def key_of(fields: Mapping[str, Any]) -> str:

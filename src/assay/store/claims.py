@@ -15,7 +15,7 @@ from assay.store.verdict import verdict
 from assay.util.fields import Name, Number, Strict, Written
 from assay.util.text import percent
 
-_TAKEN: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
+_AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType(
     {"mean": fmean, "first": lambda v: v[0], "last": lambda v: v[-1], "least": min, "most": max}
 )
 
@@ -94,10 +94,10 @@ def judge_claims(
         studies: by name of the data.
         answers: of the diagnostics, with ``name`` and ``frame``.
     """
-    return tuple(_judged(Claim.model_validate(claim), studies, answers) for claim in claims)
+    return tuple(_judge(Claim.model_validate(claim), studies, answers) for claim in claims)
 
 
-def _judged(claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]) -> ClaimResult:
+def _judge(claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]]) -> ClaimResult:
     value = _value(claim.ours, studies, answers)
     for other, sign in ((claim.less, "-"), (claim.over, "/")):
         if other is None or value is None:
@@ -110,10 +110,10 @@ def _judged(claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mappin
     holds = None
     if value is not None and (claim.least is not None or claim.most is not None):
         holds = (claim.least is None or value >= claim.least) and (claim.most is None or value <= claim.most)
-    return ClaimResult(claim.says, claim.source, claim.theirs, _words(value, claim.unit), holds, claim.note)
+    return ClaimResult(claim.says, claim.source, claim.theirs, _format_value(value, claim.unit), holds, claim.note)
 
 
-def _words(value: float | None, unit: str) -> str:
+def _format_value(value: float | None, unit: str) -> str:
     if value is None:
         return "not measured"
     if unit == "share":
@@ -133,10 +133,10 @@ def _value(quantity: Quantity, studies: Mapping[str, Study], answers: Sequence[M
         cells = tuple(cell for cell in study.of(model) if _chosen(cell, quantity, study.headline))
         if not cells:
             return None
-        result = verdict(model, cells, len(study))
+        model_verdict = verdict(model, cells, len(study))
         if quantity.size is not None:
             return _size(cells, quantity.size)
-        return (result.clean if quantity.clean is not None else result.robust).value
+        return (model_verdict.clean if quantity.clean is not None else model_verdict.robust).value
     return None
 
 
@@ -144,9 +144,9 @@ def _chosen(cell: CellResult, quantity: Quantity, headline: Sequence[str]) -> bo
     """Whether an attack counts: as asked for, else as in the verdict."""
     if quantity.attack is None and quantity.budget is None and headline and cell.budget not in headline:
         return False
-    wanted = quantity.attack is None or quantity.attack.lower() in cell.attack.lower()
+    matches_attack = quantity.attack is None or quantity.attack.lower() in cell.attack.lower()
     on_curve = cell.curve is not None and quantity.budget is None
-    return wanted and not on_curve and (quantity.budget is None or is_budget(quantity.budget, cell.budget))
+    return matches_attack and not on_curve and (quantity.budget is None or is_budget(quantity.budget, cell.budget))
 
 
 def _size(cells: Sequence[CellResult], norm: str) -> float | None:
@@ -158,7 +158,7 @@ def _of_answer(quantity: Quantity, answers: Sequence[Mapping[str, Any]]) -> floa
     rows = [row for answer in answers if answer["name"] == quantity.answer for row in answer["frame"]]
     rows = [row for row in rows if all(_same(row.get(key), value) for key, value in quantity.where.items())]
     values = [float(row[quantity.column]) for row in rows if isinstance(row.get(quantity.column or ""), int | float)]
-    return float(_TAKEN[quantity.take](values)) if values else None
+    return float(_AGGREGATES[quantity.take](values)) if values else None
 
 
 def _same(value: Any, wanted: Any) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from assay.core.outcome import MEASURES, Outcome, Status
 
-WHOLE = (
+INTEGER_COLUMNS = (
     "status",
     "y",
     "target",
@@ -24,8 +24,10 @@ WHOLE = (
     "restart",
     "stage",
 )
-REAL = ("margin", "size", *MEASURES)
-COLUMNS: Mapping[str, type] = MappingProxyType({**dict.fromkeys(WHOLE, int), **dict.fromkeys(REAL, float)})
+FLOAT_COLUMNS = ("margin", "size", *MEASURES)
+COLUMNS: Mapping[str, type] = MappingProxyType(
+    {**dict.fromkeys(INTEGER_COLUMNS, int), **dict.fromkeys(FLOAT_COLUMNS, float)}
+)
 """The columns of a record and their types, in the order of the ledger."""
 
 Columns = Mapping[str, NDArray[Any]]
@@ -106,9 +108,9 @@ class CellNames:
 
 def columns_of(outcome: Outcome) -> dict[str, NDArray[Any]]:
     """The numbers of an outcome, one array a column of `COLUMNS`."""
-    results = {name: getattr(outcome, name).cpu().numpy() for name in WHOLE}
-    results |= {name: getattr(outcome, name).double().cpu().numpy() for name in ("margin", "size")}
-    return results | {name: outcome.norm(name).double().cpu().numpy() for name in MEASURES}
+    columns = {name: getattr(outcome, name).cpu().numpy() for name in INTEGER_COLUMNS}
+    columns |= {name: getattr(outcome, name).double().cpu().numpy() for name in ("margin", "size")}
+    return columns | {name: outcome.norm(name).double().cpu().numpy() for name in MEASURES}
 
 
 def outcome_of(
@@ -134,7 +136,7 @@ def outcome_of(
     """
     n = len(columns["status"])
     blank = torch.zeros(()).expand(n, *shape)
-    tensors = {key: torch.from_numpy(np.array(columns[key])) for key in (*WHOLE, "margin", "size")}
+    tensors = {key: torch.from_numpy(np.array(columns[key])) for key in (*INTEGER_COLUMNS, "margin", "size")}
     return Outcome(
         clean=blank,
         images=blank,
@@ -148,10 +150,10 @@ def outcome_of(
     )
 
 
-def not_run(n: int) -> dict[str, NDArray[Any]]:
+def not_run_columns(n: int) -> dict[str, NDArray[Any]]:
     """The columns of ``n`` samples that nothing has been done to."""
-    results: dict[str, NDArray[Any]] = {name: np.zeros(n, np.int64) for name in WHOLE}
+    columns: dict[str, NDArray[Any]] = {name: np.zeros(n, np.int64) for name in INTEGER_COLUMNS}
     for name in ("target", "predicted_clean", "predicted", "restart", "stage"):
-        results[name] -= 1
-    results["status"] += int(Status.NOT_RUN)
-    return results | {name: np.full(n, np.nan) for name in REAL}
+        columns[name] -= 1
+    columns["status"] += int(Status.NOT_RUN)
+    return columns | {name: np.full(n, np.nan) for name in FLOAT_COLUMNS}

@@ -125,11 +125,11 @@ def pair_samples(a: ComparedModel, b: ComparedModel) -> PairedComparison:
 def _places(keys: np.ndarray[Any, Any]) -> dict[tuple[int, int], int]:
     """Where each sample stands; the same image for the second time is another sample."""
     times: dict[int, int] = {}
-    results = {}
+    positions = {}
     for place, key in enumerate(keys.tolist()):
         times[key] = times.get(key, 0) + 1
-        results[key, times[key]] = place
-    return results
+        positions[key, times[key]] = place
+    return positions
 
 
 def compare(one: str | Path, other: str | Path | None = None, models: Sequence[str] = ()) -> list[PairedComparison]:
@@ -153,13 +153,13 @@ def compare(one: str | Path, other: str | Path | None = None, models: Sequence[s
     for name in models:
         if name not in names:
             reject("model", "one of " + ", ".join(names), described(f"{name!r}{nearest(name, names)}"))
-    wanted = _asked(models, names, across=other is not None)
-    alone = len({data for _, data, _ in mine}) == 1 == len({data for _, data, _ in theirs})
+    selected = _select_pairs(models, names, across=other is not None)
+    single_data = len({data for _, data, _ in mine}) == 1 == len({data for _, data, _ in theirs})
     pairs = []
     for (model, data, budget), side in mine.items():
-        for (second, theirs_of, under), against in theirs.items():
-            same_question = budget == under and (data == theirs_of or alone)
-            if same_question and (model, second) in wanted:
+        for (second, other_data, other_budget), against in theirs.items():
+            same_question = budget == other_budget and (data == other_data or single_data)
+            if same_question and (model, second) in selected:
                 pairs.append(pair_samples(side, against))
     if not pairs:
         budgets = ", ".join(dict.fromkeys(budget for _, _, budget in (*mine, *theirs)))
@@ -168,7 +168,7 @@ def compare(one: str | Path, other: str | Path | None = None, models: Sequence[s
     return pairs
 
 
-def _asked(models: Sequence[str], names: Sequence[str], *, across: bool) -> set[tuple[str, str]]:
+def _select_pairs(models: Sequence[str], names: Sequence[str], *, across: bool) -> set[tuple[str, str]]:
     """Which pairs are asked for: the same model in two runs, or each with each later one."""
     if across and len(models) < 2:
         return {(name, name) for name in models or names}
@@ -178,27 +178,27 @@ def _asked(models: Sequence[str], names: Sequence[str], *, across: bool) -> set[
 
 def _sides(folder: Path) -> Mapping[tuple[str, str, str], ComparedModel]:
     """Each model on each data set under each budget that is claimed."""
-    results = {}
+    sides = {}
     with Ledger(folder) as ledger:
-        text = ledger.data()
+        data_info = ledger.data()
         studies = studies_of(folder, ledger)
-        used = [digest for digest in text if any(entry.data == digest for entry, _ in ledger.plan())]
+        used = [digest for digest in data_info if any(entry.data == digest for entry, _ in ledger.plan())]
     for digest, study in zip(used, studies, strict=True):
-        data = run_data(folder, digest, text[digest])
+        data = run_data(folder, digest, data_info[digest])
         keys = content_keys(data.images(), data.y).numpy()
         for model in study.models:
             for budget in study.headline or dict.fromkeys(cell.budget for cell in study.cells):
                 cells = tuple(c for c in study.of(model) if c.budget == budget and c.curve is None)
                 if not cells:
                     continue
-                stands = verdict(model, cells, len(study))
+                model_verdict = verdict(model, cells, len(study))
                 side = ComparedModel(
                     f"{folder.name}: {model}",
-                    tuple(c.attack for c in stands.cells),
+                    tuple(c.attack for c in model_verdict.cells),
                     budget,
                     keys,
-                    (stands.status == int(Status.SURVIVED)).numpy(),
-                    (stands.status != int(Status.NOT_RUN)).numpy(),
+                    (model_verdict.status == int(Status.SURVIVED)).numpy(),
+                    (model_verdict.status != int(Status.NOT_RUN)).numpy(),
                 )
-                results[model, text[digest]["name"], budget] = side
-    return results
+                sides[model, data_info[digest]["name"], budget] = side
+    return sides

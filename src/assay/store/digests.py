@@ -55,11 +55,13 @@ def write_digest(connection: sqlite3.Connection, name: str, *values: Any) -> Non
 
 def write_shard_digest(connection: sqlite3.Connection, cell: int, first: int) -> None:
     """Write the digest of a shard and its samples, inside the transaction that writes them."""
-    about = connection.execute(_SHARD, (cell, first)).fetchone()
+    shard_row = connection.execute(_SHARD, (cell, first)).fetchone()
     rows = connection.execute(
-        f"{_SAMPLES} AND sample >= ? AND sample < ? ORDER BY sample", (cell, first, first + about[1])
+        f"{_SAMPLES} AND sample >= ? AND sample < ? ORDER BY sample", (cell, first, first + shard_row[1])
     ).fetchall()
-    connection.execute("INSERT OR REPLACE INTO seal VALUES (?, ?)", (f"shard/{cell}/{first}", _of_shard(about, rows)))
+    connection.execute(
+        "INSERT OR REPLACE INTO seal VALUES (?, ?)", (f"shard/{cell}/{first}", _of_shard(shard_row, rows))
+    )
 
 
 def write_plan_digest(connection: sqlite3.Connection) -> None:
@@ -87,33 +89,35 @@ def write_all_digests(connection: sqlite3.Connection) -> None:
         write_shard_digest(connection, cell, first)
 
 
-def damage(connection: sqlite3.Connection, tables: Sequence[str] = (*_PLAIN, "plan", "shard")) -> Damage:
+def find_damage(connection: sqlite3.Connection, tables: Sequence[str] = (*_PLAIN, "plan", "shard")) -> Damage:
     """Compare everything with its digest.
 
     Args:
         connection: of a ledger of format 2.
         tables: what is compared.
     """
-    own = not connection.in_transaction
-    if own:  # one state of a ledger that another process may be writing to
+    owns_transaction = not connection.in_transaction
+    if owns_transaction:  # one state of a ledger that another process may be writing to
         connection.execute("BEGIN")
     try:
         return _compared(connection, tables)
     finally:
-        if own:
+        if owns_transaction:
             connection.execute("ROLLBACK")
 
 
 def _compared(connection: sqlite3.Connection, tables: Sequence[str]) -> Damage:
-    sealed = dict(connection.execute("SELECT name, sha256 FROM seal"))
+    stored = dict(connection.execute("SELECT name, sha256 FROM seal"))
     names, texts = [], []
-    for name, digest in _actual(connection, tables):
-        wanted = sealed.pop(name, None)
-        if digest != wanted:
+    for name, digest in _current_digests(connection, tables):
+        expected = stored.pop(name, None)
+        if digest != expected:
             names.append(name)
-            texts.append(f"{_words(name)} changed since written" if wanted else f"{_words(name)}: added by hand")
-    gone = [name for name in sealed if not is_digest_name(name) or name.split("/")[0] in tables]
-    return Damage((*names, *gone), (*texts, *(f"{_words(name)} is missing" for name in gone)))
+            texts.append(
+                f"{_describe(name)} changed since written" if expected else f"{_describe(name)}: added by hand"
+            )
+    gone = [name for name in stored if not is_digest_name(name) or name.split("/")[0] in tables]
+    return Damage((*names, *gone), (*texts, *(f"{_describe(name)} is missing" for name in gone)))
 
 
 def visible_damage(connection: sqlite3.Connection, damage: Damage) -> list[str]:
@@ -146,7 +150,7 @@ def stray_rows(connection: sqlite3.Connection) -> dict[int, int]:
     return dict(connection.execute(_STRAYS))
 
 
-def _actual(connection: sqlite3.Connection, tables: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _current_digests(connection: sqlite3.Connection, tables: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Names and digests of what is there."""
     for table, query in _PLAIN.items():
         if table in tables:
@@ -159,34 +163,34 @@ def _actual(connection: sqlite3.Connection, tables: Sequence[str]) -> Iterator[t
 
 
 def _shards(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    parts: dict[int, list[Any]] = {}
-    for cell, *about in connection.execute(_SHARDS):
-        parts.setdefault(cell, []).append(about)
-    for cell, abouts in parts.items():
+    shard_rows: dict[int, list[Any]] = {}
+    for cell, *shard_row in connection.execute(_SHARDS):
+        shard_rows.setdefault(cell, []).append(shard_row)
+    for cell, abouts in shard_rows.items():
         rows = connection.execute(f"{_SAMPLES} ORDER BY sample", (cell,)).fetchall()
         at = np.array([row[0] for row in rows], dtype=np.int64)
-        for about in abouts:
-            begin, end = np.searchsorted(at, [about[0], about[0] + about[1]])
-            yield f"shard/{cell}/{about[0]}", _of_shard(about, rows[begin:end])
+        for shard_row in abouts:
+            begin, end = np.searchsorted(at, [shard_row[0], shard_row[0] + shard_row[1]])
+            yield f"shard/{cell}/{shard_row[0]}", _of_shard(shard_row, rows[begin:end])
 
 
-def _of_shard(about: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+def _of_shard(shard_row: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     samples, *columns, errors = zip(*rows, strict=True) if rows else ((), *(() for _ in COLUMNS), ())
-    result = hashlib.sha256(json.dumps([list(about), list(samples)]).encode())
+    hasher = hashlib.sha256(json.dumps([list(shard_row), list(samples)]).encode())
     for (name, kind), values in zip(COLUMNS.items(), columns, strict=True):
         array = np.array(values, dtype=np.float64 if kind is float else np.int64)
         if kind is float:
             array = np.where(np.isnan(array), np.nan, array + 0.0)
-        result.update(name.encode() + b"\0" + array.tobytes())
-    result.update(json.dumps({str(i): text for i, text in zip(samples, errors, strict=True) if text}).encode())
-    return result.hexdigest()
+        hasher.update(name.encode() + b"\0" + array.tobytes())
+    hasher.update(json.dumps({str(i): text for i, text in zip(samples, errors, strict=True) if text}).encode())
+    return hasher.hexdigest()
 
 
 def _digest(values: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()
 
 
-def _words(name: str) -> str:
+def _describe(name: str) -> str:
     table, *rest = name.split("/")
     if not is_digest_name(name):
         return f"the row that the digest {name!r} is of"

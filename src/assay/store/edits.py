@@ -12,24 +12,24 @@ from assay.store.ledger import Ledger
 
 def read_shard(ledger: Ledger, cell: int, first: int) -> tuple[Shard, dict[str, Any], dict[int, str]]:
     """A part that is there: what is known of it, its numbers, its errors by sample of the data set."""
-    (part,) = (part for part in ledger.shards(cell)[cell] if part.first == first)
+    (shard,) = (shard for shard in ledger.shards(cell)[cell] if shard.first == first)
     query = f"SELECT {', '.join(COLUMNS)}, error FROM sample WHERE cell = ? AND sample >= ? AND sample < ?"  # noqa: S608
-    rows = ledger.connection.execute(f"{query} ORDER BY sample", (cell, first, first + part.count)).fetchall()
+    rows = ledger.connection.execute(f"{query} ORDER BY sample", (cell, first, first + shard.count)).fetchall()
     *columns, errors = zip(*rows, strict=True)
     arrays = {
         name: np.array(values, dtype=np.float64 if kind is float else np.int64)
         for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)
     }
-    return part, arrays, {first + i: text for i, text in enumerate(errors) if text is not None}
+    return shard, arrays, {first + i: text for i, text in enumerate(errors) if text is not None}
 
 
 def samples_with_status(ledger: Ledger, status: int) -> dict[int, list[int]]:
     """The samples that have ended in a status, by cell."""
-    results: dict[int, list[int]] = {}
+    samples: dict[int, list[int]] = {}
     query = "SELECT cell, sample FROM sample WHERE status = ? ORDER BY cell, sample"
     for cell, sample in ledger.connection.execute(query, (status,)):
-        results.setdefault(cell, []).append(sample)
-    return results
+        samples.setdefault(cell, []).append(sample)
+    return samples
 
 
 def broken_and_passes(ledger: Ledger) -> dict[int, tuple[int, int]]:

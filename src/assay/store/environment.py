@@ -10,7 +10,7 @@ from assay.util.packages import package_version
 
 def facts() -> dict[str, str]:
     """Versions, hardware and date, as words for a report."""
-    results = {
+    info = {
         "assay": package_version("assay"),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -18,8 +18,8 @@ def facts() -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     if torch.cuda.is_available():
-        results["accelerator"] = torch.cuda.get_device_name()
-    return results
+        info["accelerator"] = torch.cuda.get_device_name()
+    return info
 
 
 def processor() -> str:

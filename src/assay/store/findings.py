@@ -52,7 +52,7 @@ class StudyExtras:
 def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
     """What a study tells besides its attacks."""
     answers = [result for key in ledger.meta("answers") or () if (result := ledger.answer(key)) is not None]
-    used = {entry.data for entry, _ in ledger.plan()}
+    used = {cell.data for cell, _ in ledger.plan()}
     names = [about["name"] for digest, about in ledger.data().items() if digest in used]
     by_data = dict(zip(names, studies, strict=True))
     findings = tuple(

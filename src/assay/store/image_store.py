@@ -83,26 +83,26 @@ def is_of_run(path: Path, run: str, *, unnumbered: bool = False) -> bool:
     return about.get("run") == run if "run" in about else unnumbered and "count" in about
 
 
-def image_reader(folder: Path, parts: list[Shard]) -> Callable[[int], Tensor | None]:
+def image_reader(folder: Path, shards: list[Shard]) -> Callable[[int], Tensor | None]:
     """A function from a sample to its image, or None where none was kept.
 
     Files are read when they are asked for, and compared with their SHA-256 the first time.
     """
-    whole: dict[str, bool] = {}
+    is_intact: dict[str, bool] = {}
 
-    def look(sample: int) -> Tensor | None:
-        for part in parts:
-            if part.images is not None and part.first <= sample < part.first + part.count:
-                path = resolve_inside(folder, part.images)
-                if part.images not in whole:
-                    whole[part.images] = path.is_file() and sha256(path) == part.sha256
-                return _from(path, sample - part.first) if whole[part.images] else None
+    def read(sample: int) -> Tensor | None:
+        for shard in shards:
+            if shard.images is not None and shard.first <= sample < shard.first + shard.count:
+                path = resolve_inside(folder, shard.images)
+                if shard.images not in is_intact:
+                    is_intact[shard.images] = path.is_file() and sha256(path) == shard.sha256
+                return _read_row(path, sample - shard.first) if is_intact[shard.images] else None
         return None
 
-    return look
+    return read
 
 
-def _from(path: Path, row: int) -> Tensor | None:
+def _read_row(path: Path, row: int) -> Tensor | None:
     from safetensors import SafetensorError, safe_open
 
     try:

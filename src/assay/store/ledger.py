@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from assay.core.outcome import Status
-from assay.store.columns import COLUMNS, Cell, CellNames, Columns, Shard, not_run
+from assay.store.columns import COLUMNS, Cell, CellNames, Columns, Shard, not_run_columns
 from assay.store.digests import (
     Damage,
-    damage,
+    find_damage,
     remove_digest,
     visible_damage,
     write_all_digests,
@@ -32,7 +32,7 @@ from assay.store.sqlite import NAME, connect, convert, format_of
 from assay.util.output_folder import Owned, read_record, write_record
 from assay.util.validate import described, reject
 
-MADE = ("study.json", "summary.json", "samples.csv", "samples.parquet", "report.html", "manifest.json")
+DERIVED_FILES = ("study.json", "summary.json", "samples.csv", "samples.parquet", "report.html", "manifest.json")
 """The files that are made from a ledger."""
 
 
@@ -50,18 +50,18 @@ class Ledger:
 
     def __init__(self, folder: Path, *, write: bool = False) -> None:
         self.path = Path(folder) / NAME
-        new = write and not self.path.exists()
-        if new:
+        is_new = write and not self.path.exists()
+        if is_new:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            known = read_record(Path(folder))
-            run = known.run if known is not None else secrets.token_hex(8)
-            write_record(Path(folder), Owned(run, COMMAND, known.files if known is not None else ()))
+            record = read_record(Path(folder))
+            run = record.run if record is not None else secrets.token_hex(8)
+            write_record(Path(folder), Owned(run, COMMAND, record.files if record is not None else ()))
         self.connection = connect(self.path, write=write)
-        self.sealed = format_of(self.connection) > 1
+        self.has_digests = format_of(self.connection) > 1
         """Whether rows have digests; a ledger of format 1 gets them when it is opened to be written."""
-        self.compared = new
+        self.is_verified = is_new
         """Whether all results have been compared with their digests since the ledger was opened."""
-        if new:
+        if is_new:
             self.set_meta(run=run, files=[])
         elif write:
             self._prepare()
@@ -69,21 +69,21 @@ class Ledger:
     def _prepare(self) -> None:
         """Bring an old ledger to the present format, and see that the folder's record is that of this ledger."""
         folder = self.path.parent
-        if not self.sealed:
-            there = [name for name in MADE if (folder / name).is_file()]
+        if not self.has_digests:
+            existing = [name for name in DERIVED_FILES if (folder / name).is_file()]
             with self.transaction() as db:
                 convert(db)
-                own = {"run": secrets.token_hex(8), "files": there}
+                own = {"run": secrets.token_hex(8), "files": existing}
                 db.executemany(
                     "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                     [(name, json.dumps(value)) for name, value in own.items()],
                 )
                 write_all_digests(db)
-            self.sealed = True
+            self.has_digests = True
         if self.meta("run") is None:
             self.set_meta(run=secrets.token_hex(8))
-        run, known = str(self.meta("run")), read_record(folder)
-        if known is None or (known.run, known.command) != (run, COMMAND):
+        run, record = str(self.meta("run")), read_record(folder)
+        if record is None or (record.run, record.command) != (run, COMMAND):
             write_record(folder, Owned(run, COMMAND, ()))
 
     def __enter__(self) -> "Ledger":
@@ -145,13 +145,13 @@ class Ledger:
                 (key, data, n, json.dumps(dict(fields), sort_keys=True), about),
             )
             query = "SELECT id, key, data, n, fields, about FROM cell WHERE key = ?"
-            result, *rest = db.execute(query, (key,)).fetchone()
-            write_digest(db, f"cell/{result}", result, *rest)
-        return int(result)
+            cell_id, *rest = db.execute(query, (key,)).fetchone()
+            write_digest(db, f"cell/{cell_id}", cell_id, *rest)
+        return int(cell_id)
 
     def set_plan(self, cells: Iterable[tuple[int, CellNames]]) -> None:
         """Say which cells the run now consists of, in order, and what they are called."""
-        rows = [(i, cell, json.dumps(asdict(words))) for i, (cell, words) in enumerate(cells)]
+        rows = [(i, cell_id, json.dumps(asdict(names))) for i, (cell_id, names) in enumerate(cells)]
         with self.transaction() as db:
             db.execute("DELETE FROM plan")
             db.executemany("INSERT INTO plan VALUES (?, ?, ?)", rows)
@@ -159,14 +159,14 @@ class Ledger:
 
     def plan(self) -> list[tuple[Cell, CellNames]]:
         """The cells that the run consists of, in order."""
-        entries = {entry.id: entry for entry in self.cells()}
-        result = self.connection.execute("SELECT cell, words FROM plan ORDER BY place").fetchall()
-        missing = sorted({cell for cell, _ in result} - set(entries))
+        cells_by_id = {cell.id: cell for cell in self.cells()}
+        rows = self.connection.execute("SELECT cell, words FROM plan ORDER BY place").fetchall()
+        missing = sorted({cell_id for cell_id, _ in rows} - set(cells_by_id))
         if missing:
             expected = "a ledger with all cells of its plan (the run's own command makes them again)"
             reject("run", expected, described(f"none of number {', '.join(map(str, missing))} in {self.path}"))
         try:
-            return [(entries[cell], CellNames(**json.loads(words))) for cell, words in result]
+            return [(cells_by_id[cell_id], CellNames(**json.loads(words))) for cell_id, words in rows]
         except (TypeError, ValueError) as error:
             return reject("run", f"a ledger written by assay at {self.path}", described(f"a damaged plan: {error}"))
 
@@ -178,37 +178,37 @@ class Ledger:
             results.append(Cell(number, key, data, n, json.loads(fields), info["name"], tuple(info["stages"])))
         return results
 
-    def add_shard(self, cell: int, part: Shard, columns: Columns, errors: Mapping[int, str] | None = None) -> None:
+    def add_shard(self, cell_id: int, shard: Shard, columns: Columns, errors: Mapping[int, str] | None = None) -> None:
         """Add the results of some samples, all or none.
 
         Args:
-            cell: as returned by `add_cell`.
-            part: which samples.
+            cell_id: as returned by `add_cell`.
+            shard: which samples.
             columns: their numbers, one array a column.
             errors: messages by sample of the data set.
         """
-        text = errors or {}
-        numbers = range(part.first, part.first + part.count)
+        messages = errors or {}
+        numbers = range(shard.first, shard.first + shard.count)
         lists = [_plain(columns[name], kind) for name, kind in COLUMNS.items()]
-        rows = zip([cell] * part.count, numbers, *lists, [text.get(i) for i in numbers], strict=True)
+        rows = zip([cell_id] * shard.count, numbers, *lists, [messages.get(i) for i in numbers], strict=True)
         marks = ", ".join("?" * (len(COLUMNS) + 3))
         with self.transaction() as db:
             db.executemany(f"INSERT OR REPLACE INTO sample VALUES ({marks})", rows)  # noqa: S608 (only marks)
             db.execute(
                 "INSERT OR REPLACE INTO shard VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    cell,
-                    part.first,
-                    part.count,
-                    part.seconds,
-                    part.worker,
-                    part.images,
-                    part.sha256,
-                    json.dumps(part.events),
-                    part.keep,
+                    cell_id,
+                    shard.first,
+                    shard.count,
+                    shard.seconds,
+                    shard.worker,
+                    shard.images,
+                    shard.sha256,
+                    json.dumps(shard.events),
+                    shard.keep,
                 ),
             )
-            write_shard_digest(db, cell, part.first)
+            write_shard_digest(db, cell_id, shard.first)
 
     def drop_shard(self, cell: int, first: int) -> None:
         """Take a part out again: its images are lost or damaged."""
@@ -227,17 +227,17 @@ class Ledger:
         results: dict[int, list[Shard]] = {}
         query = self.connection.execute(f"SELECT * FROM shard {where} ORDER BY cell, first", values)  # noqa: S608
         for number, first, count, seconds, worker, images, sha256, events, *keep in query:
-            part = Shard(first, count, seconds, worker, images, sha256, tuple(json.loads(events)), *keep)
-            results.setdefault(number, []).append(part)
+            shard = Shard(first, count, seconds, worker, images, sha256, tuple(json.loads(events)), *keep)
+            results.setdefault(number, []).append(shard)
         return results
 
-    def columns(self, entry: Cell, names: Sequence[str] = tuple(COLUMNS)) -> dict[str, Any]:
+    def columns(self, cell: Cell, names: Sequence[str] = tuple(COLUMNS)) -> dict[str, Any]:
         """The numbers of a cell, one array a column, samples that are not there as not run."""
-        blank = not_run(entry.n)
+        blank = not_run_columns(cell.n)
         chosen = ", ".join(name for name in COLUMNS if name in names)
         kept = tuple(name for name in COLUMNS if name in names)
         query = f"SELECT sample, {chosen} FROM sample WHERE cell = ? AND sample >= 0 AND sample < ?"  # noqa: S608
-        rows = self.connection.execute(query, (entry.id, entry.n)).fetchall()
+        rows = self.connection.execute(query, (cell.id, cell.n)).fetchall()
         if not rows:
             return {name: blank[name] for name in kept}
         at, *values = zip(*rows, strict=True)
@@ -264,9 +264,9 @@ class Ledger:
         Args:
             tables: what is compared; by default everything.
         """
-        if not self.sealed:
+        if not self.has_digests:
             return Damage()
-        return damage(self.connection, tables) if tables else damage(self.connection)
+        return find_damage(self.connection, tables) if tables else find_damage(self.connection)
 
     def require_rows(self) -> None:
         """Refuse a ledger whose results are not as they were written; each ledger that is opened is compared once.
@@ -274,18 +274,18 @@ class Ledger:
         Raises:
             ValueError: one row at least has changed.
         """
-        if self.compared:
+        if self.is_verified:
             return
         texts = visible_damage(self.connection, self.find_damage())
         if texts:
             expected = "results as they were written (assay verify lists the damage; the run's own command repairs it)"
             reject("run", expected, described(f"{len(texts)} changed parts in {self.path}, the first: {texts[0]}"))
-        self.compared = True
+        self.is_verified = True
 
-    def errors(self, entry: Cell) -> dict[int, str]:
+    def errors(self, cell: Cell) -> dict[int, str]:
         """Messages by sample of a cell."""
         query = "SELECT sample, error FROM sample WHERE cell = ? AND sample < ? AND error IS NOT NULL"
-        return dict(self.connection.execute(query, (entry.id, entry.n)))
+        return dict(self.connection.execute(query, (cell.id, cell.n)))
 
     def error_texts(self, cell: int) -> list[str]:
         """Messages of the samples of a cell that raised an error, in order."""
@@ -308,6 +308,6 @@ class Ledger:
 def _plain(values: Any, kind: type) -> list[Any]:
     """An array as SQLite takes it: what is no number becomes NULL."""
     if kind is int:
-        results: list[Any] = values.tolist()
-        return results
+        integers: list[Any] = values.tolist()
+        return integers
     return [None if v != v else v for v in values.tolist()]

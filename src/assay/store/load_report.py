@@ -34,36 +34,36 @@ def studies_of(folder: Path, ledger: Ledger, known: Mapping[str, Dataset] = Mapp
         ValueError: results, or the copy of the data, are not as they were written.
     """
     ledger.require_rows()
-    plan, parts = ledger.plan(), ledger.shards()
+    plan, shards = ledger.plan(), ledger.shards()
     return tuple(
-        _study(folder, ledger, digest, about, known.get(digest), [(e, w) for e, w in plan if e.data == digest], parts)
+        _study(folder, ledger, digest, about, known.get(digest), [(e, w) for e, w in plan if e.data == digest], shards)
         for digest, about in ledger.data().items()
-        if any(entry.data == digest for entry, _ in plan)
+        if any(cell.data == digest for cell, _ in plan)
     )
 
 
-def cell_of(
-    folder: Path, ledger: Ledger, entry: Cell, words: CellNames, parts: Sequence[Shard], shape: Sequence[int]
+def load_cell_result(
+    folder: Path, ledger: Ledger, cell: Cell, names: CellNames, shards: Sequence[Shard], shape: Sequence[int]
 ) -> CellResult:
     """One cell, its numbers from the ledger, its images when they are asked for."""
     outcome = outcome_of(
-        ledger.columns(entry),
+        ledger.columns(cell),
         shape,
-        name=entry.name,
-        stages=entry.stages,
-        seconds=sum(part.seconds for part in parts),
-        events=[event for part in parts for event in part.events],
-        errors=ledger.errors(entry),
+        name=cell.name,
+        stages=cell.stages,
+        seconds=sum(part.seconds for part in shards),
+        events=[event for part in shards for event in part.events],
+        errors=ledger.errors(cell),
     )
     return CellResult(
-        model=words.model,
-        attack=words.attack,
-        family=words.family,
-        budget=words.budget,
+        model=names.model,
+        attack=names.attack,
+        family=names.family,
+        budget=names.budget,
         outcome=outcome,
-        eps=words.eps,
-        curve=words.curve,
-        attacked=image_reader(folder, list(parts)),
+        eps=names.eps,
+        curve=names.curve,
+        read_image=image_reader(folder, list(shards)),
     )
 
 
@@ -74,13 +74,13 @@ def _study(
     about: Mapping[str, Any],
     known: Dataset | None,
     plan: Sequence[tuple[Cell, CellNames]],
-    parts: Mapping[int, list[Shard]],
+    shards: Mapping[int, list[Shard]],
 ) -> Study:
     data = run_data(folder, digest, about) if known is None else known
     shape = tuple(data.x.shape[1:])
     cells = [
-        _with_labels(cell_of(folder, ledger, entry, words, parts.get(entry.id, []), shape), data.y)
-        for entry, words in plan
+        _with_labels(load_cell_result(folder, ledger, entry, names, shards.get(entry.id, []), shape), data.y)
+        for entry, names in plan
     ]
     info: Mapping[str, Any] = ledger.meta("told") or {}
     present = {cell.budget for cell in cells}
@@ -104,15 +104,15 @@ def _study(
             *dict.fromkeys(text for _, text in ledger.events()),
         ),
         headline=tuple(b for b in info.get("headline", ()) if b in present),
-        checked=_checked(ledger, about["name"], tuple(dict.fromkeys(cell.model for cell in cells))),
+        grades=_grade_reports(ledger, about["name"], tuple(dict.fromkeys(cell.model for cell in cells))),
     )
 
 
-def _checked(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str, GradeReport]:
-    keys, result = ledger.meta("checks") or {}, {}
+def _grade_reports(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str, GradeReport]:
+    keys, reports = ledger.meta("checks") or {}, {}
     for model in models:
-        text = ledger.answer(keys.get(f"{data}/{model}", ""))
-        if text is not None:
+        record = ledger.answer(keys.get(f"{data}/{model}", ""))
+        if record is not None:
             answers = tuple(
                 CheckAnswer(
                     a["check"],
@@ -121,10 +121,10 @@ def _checked(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str, Grad
                     a["text"],
                     a["about"],
                 )
-                for a in text["checks"]
+                for a in record["checks"]
             )
-            result[model] = GradeReport(text["grade"], tuple(text["why"]), answers)
-    return result
+            reports[model] = GradeReport(record["grade"], tuple(record["why"]), answers)
+    return reports
 
 
 def _with_labels(cell: CellResult, y: Tensor) -> CellResult:

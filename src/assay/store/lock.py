@@ -11,7 +11,7 @@ from assay.util.output_folder import (
     LEDGER,
     LOCK,
     Owned,
-    foreign,
+    foreign_files,
     holder_named,
     locked,
     read_record,
@@ -53,14 +53,14 @@ def require_own_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         reject("out", "a folder, such as runs/new", described(f"{folder}, which is a file"))
     if not (folder / LEDGER).exists():
-        known = read_record(folder)
-        if known is not None and known.command != COMMAND:
+        record = read_record(folder)
+        if record is not None and record.command != COMMAND:
             reject(
                 "out",
                 "a new or empty folder, or that of an earlier run (choose another with -o)",
-                described(f"{folder}, a folder of assay {known.command}"),
+                described(f"{folder}, a folder of assay {record.command}"),
             )
-        if known is None or {name.partition("/")[0] for name in known.files}.isdisjoint(foreign(folder)):
+        if record is None or {name.partition("/")[0] for name in record.files}.isdisjoint(foreign_files(folder)):
             require_empty(folder)
 
 
@@ -80,7 +80,7 @@ def holder(folder: Path) -> str:
     try:
         import fcntl
     except ImportError:  # elsewhere than on POSIX systems there is no shared lock
-        return _probed(folder)
+        return _probe_holder(folder)
     try:
         with (folder / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number may look at once
@@ -91,7 +91,7 @@ def holder(folder: Path) -> str:
     return ""
 
 
-def _probed(folder: Path) -> str:
+def _probe_holder(folder: Path) -> str:
     from filelock import FileLock, Timeout
 
     if not (folder / LOCK).is_file() or not os.access(folder / LOCK, os.W_OK):

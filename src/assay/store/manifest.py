@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from assay.store.ledger import MADE, Ledger
+from assay.store.ledger import DERIVED_FILES, Ledger
 from assay.util.files import atomic_write, sha256
 from assay.util.validate import described, reject
 
 MANIFEST = "manifest.json"
-INNER = (
+WEIGHT_FILES = (
     "models/*/model.safetensors",
     "models/*/history.json",
     "models/*/trail/*.safetensors",
@@ -24,8 +24,8 @@ _REMADE = ("summary.json", "samples.csv", "samples.parquet", "report.html")
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the manifest says of each file; nothing where there is none that can be read."""
     try:
-        files: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return dict(files)
+        entries: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return dict(entries)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -36,30 +36,30 @@ def listed_files(folder: Path) -> list[str]:
         kept = [name for name, about in read_manifest(folder).items() if sha256(folder / name) == about["sha256"]]
     except (OSError, KeyError, TypeError):
         return []
-    return [*(name for name in MADE if name in kept), MANIFEST] if kept else []
+    return [*(name for name in DERIVED_FILES if name in kept), MANIFEST] if kept else []
 
 
-def write_manifest(folder: Path, ledger: Ledger, before: Mapping[str, Any]) -> Path:
+def write_manifest(folder: Path, ledger: Ledger, previous: Mapping[str, Any]) -> Path:
     """SHA-256 and size of every file of a run but the ledger, which goes on changing.
 
     Args:
         folder: the run's.
         ledger: its ledger.
-        before: what the manifest has said of files that have not been made since.
+        previous: what the manifest has said of files that have not been made since.
     """
-    items = [folder / name for name in files(ledger) if name != MANIFEST]
-    inner = [path for pattern in INNER for path in folder.glob(pattern)]
-    kept = sorted({path for path in (*items, *inner) if path.is_file()})
+    registered = [folder / name for name in registered_files(ledger) if name != MANIFEST]
+    inner = [path for pattern in WEIGHT_FILES for path in folder.glob(pattern)]
+    kept = sorted({path for path in (*registered, *inner) if path.is_file()})
     lines = {
         path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in kept
     }
-    lines |= {name: about for name, about in before.items() if name in lines and name not in _REMADE}
+    lines |= {name: about for name, about in previous.items() if name in lines and name not in _REMADE}
     text = json.dumps({"format": 1, "files": lines}, indent=1)
     ledger.set_meta(manifest=[*(ledger.meta("manifest") or [])[-1:], hashlib.sha256(text.encode()).hexdigest()])
     return atomic_write(folder / MANIFEST, text)
 
 
-def files(ledger: Ledger) -> tuple[str, ...]:
+def registered_files(ledger: Ledger) -> tuple[str, ...]:
     """The files of the run's folder that this ledger names, relative to it."""
     images = [row[0] for row in ledger.connection.execute("SELECT images FROM shard WHERE images IS NOT NULL")]
     data = [str(about["file"]) for about in ledger.data().values()]
@@ -72,8 +72,8 @@ def register_files(ledger: Ledger, *names: str) -> None:
     Raises:
         ValueError: one is there already and is not the run's.
     """
-    known = list(ledger.meta("files") or ())
-    new = [name for name in names if name not in known]
+    registered = list(ledger.meta("files") or ())
+    new = [name for name in names if name not in registered]
     strange = [name for name in new if (ledger.path.parent / name).exists()]
     if strange:
         got = f"{', '.join(strange)} in {ledger.path.parent}, which this run did not write"
@@ -83,4 +83,4 @@ def register_files(ledger: Ledger, *names: str) -> None:
             described(got),
         )
     if new:
-        ledger.set_meta(files=[*known, *new])
+        ledger.set_meta(files=[*registered, *new])

@@ -31,7 +31,7 @@ _DECIDED = (int(Status.MISCLASSIFIED), int(Status.BROKEN), int(Status.SURVIVED))
 
 
 @dataclass(frozen=True)
-class CleanAnswers:
+class CleanPredictions:
     """A model and what it says of the clean images.
 
     Attributes:
@@ -52,16 +52,16 @@ class RecheckResult:
         faults: what is wrong, as sentences.
         measured: adversarial images that were measured anew.
         flipped: those within rounding of the boundary that the model takes for the true class now.
-        unseen: broken samples whose image was not kept, so that nothing can be measured.
+        without_image: broken samples whose image was not kept, so that nothing can be measured.
     """
 
     faults: list[str] = field(default_factory=list)
     measured: int = 0
     flipped: int = 0
-    unseen: int = 0
+    without_image: int = 0
 
 
-def clean_answers_of(model: nn.Module, data: Dataset) -> CleanAnswers:
+def predict_clean(model: nn.Module, data: Dataset) -> CleanPredictions:
     """A model with its classes for the clean images.
 
     Raises:
@@ -70,21 +70,21 @@ def clean_answers_of(model: nn.Module, data: Dataset) -> CleanAnswers:
     logits = _logits(model, data.images())
     again = _logits(model, data.images(slice(0, _BATCH)), seed=1)
     if not torch.allclose(logits[:_BATCH], again, rtol=1e-4, atol=1e-6, equal_nan=True):
-        return CleanAnswers(model, None)
+        return CleanPredictions(model, None)
     best = logits.topk(2, 1).values
-    near = best[:, 0] - best[:, 1] <= _clear(logits)
-    return CleanAnswers(model, torch.where(near | ~logits.isfinite().all(1), -1, logits.argmax(1)))
+    near = best[:, 0] - best[:, 1] <= _rounding_margin(logits)
+    return CleanPredictions(model, torch.where(near | ~logits.isfinite().all(1), -1, logits.argmax(1)))
 
 
 def recheck_cell(
     folder: Path,
     label: str,
-    entry: Cell,
+    cell: Cell,
     columns: Mapping[str, Any],
     errors: Mapping[int, str],
-    parts: Sequence[Shard],
+    shards: Sequence[Shard],
     data: Dataset,
-    known: CleanAnswers | None,
+    clean_predictions: CleanPredictions | None,
     *,
     adapted: bool,
     complete: bool,
@@ -94,41 +94,45 @@ def recheck_cell(
     Args:
         folder: the run's.
         label: model and attack, for sentences.
-        entry: the cell.
+        cell: the cell.
         columns: its numbers.
         errors: its messages by sample.
-        parts: what is there of it.
+        shards: what is there of it.
         data: what was attacked.
-        known: the model; None where it cannot be had.
+        clean_predictions: the model; None where it cannot be had.
         adapted: whether a defence was attacked in the way that it declares.
         complete: whether the run has come to its end: then every sample has a result.
     """
-    if entry.n != len(data):
-        return RecheckResult([f"{label}: {entry.n} samples, where the data have {len(data)}"])
-    if any(part.first < 0 or part.first + part.count > entry.n for part in parts):
-        return RecheckResult([f"{label}: a shard reaches beyond the {entry.n} samples"])
-    result = RecheckResult([f"{label}: {text}" for text in _numbers(entry, columns, errors, data, complete=complete)])
-    if known is not None and known.clean is not None:
-        result.faults += [f"{label}: {text}" for text in _clean(columns, known.clean)]
-    for part in parts:
-        result.faults += [f"{label}: {text}" for text in _unkept(folder, part, columns)]
-        at, images = _images(folder, part)
-        if part.keep in (None, "none"):  # None: a ledger of the first version, which may have kept them for all that
-            status = columns["status"][part.first : part.first + part.count]
-            result.unseen += int((np.delete(status, at.numpy()) == int(Status.BROKEN)).sum())
+    if cell.n != len(data):
+        return RecheckResult([f"{label}: {cell.n} samples, where the data have {len(data)}"])
+    if any(shard.first < 0 or shard.first + shard.count > cell.n for shard in shards):
+        return RecheckResult([f"{label}: a shard reaches beyond the {cell.n} samples"])
+    result = RecheckResult(
+        [f"{label}: {text}" for text in _check_columns(cell, columns, errors, data, complete=complete)]
+    )
+    if clean_predictions is not None and clean_predictions.clean is not None:
+        result.faults += [f"{label}: {text}" for text in _check_clean_predictions(columns, clean_predictions.clean)]
+    for shard in shards:
+        result.faults += [f"{label}: {text}" for text in _check_image_presence(folder, shard, columns)]
+        at, images = _images(folder, shard)
+        if shard.keep in (None, "none"):  # None: a ledger of the first version, which may have kept them for all that
+            status = columns["status"][shard.first : shard.first + shard.count]
+            result.without_image += int((np.delete(status, at.numpy()) == int(Status.BROKEN)).sum())
         if len(at):
-            index = at + part.first
-            result.faults += [f"{label}: {text}" for text in _sizes(images, index, columns, data)]
+            index = at + shard.first
+            result.faults += [f"{label}: {text}" for text in _check_norms(images, index, columns, data)]
             result.measured += int((torch.from_numpy(columns["status"])[index] == int(Status.BROKEN)).sum())
-            if known is not None:
-                doubts, flipped = _shown(images, index, columns, data, known.model, adapted=adapted)
-                result.faults += [f"{label}: {text}" for text in doubts]
+            if clean_predictions is not None:
+                image_faults, flipped = _check_predictions(
+                    images, index, columns, data, clean_predictions.model, adapted=adapted
+                )
+                result.faults += [f"{label}: {text}" for text in image_faults]
                 result.flipped += flipped
     return result
 
 
-def _numbers(
-    entry: Cell, columns: Mapping[str, Any], errors: Mapping[int, str], data: Dataset, *, complete: bool
+def _check_columns(
+    cell: Cell, columns: Mapping[str, Any], errors: Mapping[int, str], data: Dataset, *, complete: bool
 ) -> Iterator[str]:
     """What numbers say against each other, and against the data."""
     status, y, size = columns["status"], data.y.numpy(), columns["size"]
@@ -136,7 +140,7 @@ def _numbers(
     decided = np.isin(status, _DECIDED)
     right = columns["predicted_clean"] == y
     broken, survived = status == int(Status.BROKEN), status == int(Status.SURVIVED)
-    stages = len(entry.stages)
+    stages = len(cell.stages)
     rules = {
         "has a status that there is not": there & ~np.isin(status, [int(s) for s in Status]),
         "has a label other than that of the data": there & (columns["y"] != y),
@@ -165,47 +169,47 @@ def _numbers(
         yield from (f"sample {i} {text}" for i in np.flatnonzero(wrong))
 
 
-def _clean(columns: Mapping[str, Any], clean: Tensor) -> Iterator[str]:
+def _check_clean_predictions(columns: Mapping[str, Any], clean: Tensor) -> Iterator[str]:
     """Clean predictions that the model does not make."""
-    said, now = columns["predicted_clean"], clean.numpy()
-    for i in np.flatnonzero((said >= 0) & (now >= 0) & (said != now)):
-        yield f"the model takes clean sample {i} for class {now[i]}, the ledger says {said[i]}"
+    recorded, now = columns["predicted_clean"], clean.numpy()
+    for i in np.flatnonzero((recorded >= 0) & (now >= 0) & (recorded != now)):
+        yield f"the model takes clean sample {i} for class {now[i]}, the ledger says {recorded[i]}"
 
 
-def _unkept(folder: Path, part: Shard, columns: Mapping[str, Any]) -> Iterator[str]:
+def _check_image_presence(folder: Path, shard: Shard, columns: Mapping[str, Any]) -> Iterator[str]:
     """Samples whose image ought to have been kept, and was not, or the other way round."""
-    status = columns["status"][part.first : part.first + part.count]
-    wanted = np.isin(status, _ATTACKED) if part.keep == "all" else status == int(Status.BROKEN)
-    at, _ = _images(folder, part)
-    there = np.zeros(part.count, bool)
+    status = columns["status"][shard.first : shard.first + shard.count]
+    expected = np.isin(status, _ATTACKED) if shard.keep == "all" else status == int(Status.BROKEN)
+    at, _ = _images(folder, shard)
+    there = np.zeros(shard.count, bool)
     there[at.numpy()] = True
     for i in np.flatnonzero(there & ~np.isin(status, _ATTACKED)):
-        yield f"sample {part.first + i} is said not to have been attacked, and has an image"
-    if part.keep in (None, "none"):
+        yield f"sample {shard.first + i} is said not to have been attacked, and has an image"
+    if shard.keep in (None, "none"):
         return
-    for i in np.flatnonzero(wanted & ~there):
-        yield f"sample {part.first + i} has no image, though images were kept"
+    for i in np.flatnonzero(expected & ~there):
+        yield f"sample {shard.first + i} has no image, though images were kept"
 
 
-def _images(folder: Path, part: Shard) -> tuple[Tensor, Tensor]:
+def _images(folder: Path, shard: Shard) -> tuple[Tensor, Tensor]:
     """The kept images of a part, and which samples of it they belong to; none where the file has changed."""
     nothing = torch.zeros(0, dtype=torch.long), torch.zeros(0)
-    path = None if part.images is None else resolve_inside(folder, part.images)
-    if path is None or not path.is_file() or sha256(path) != part.sha256:
+    path = None if shard.images is None else resolve_inside(folder, shard.images)
+    if path is None or not path.is_file() or sha256(path) != shard.sha256:
         return nothing
     try:
         _, tensors = read_tensors(path, "assay-images", "images")
     except ValueError:
         return nothing
     at = tensors["sample"]
-    return (at, tensors["images"]) if len(at) and int(at.max()) < part.count and int(at.min()) >= 0 else nothing
+    return (at, tensors["images"]) if len(at) and int(at.max()) < shard.count and int(at.min()) >= 0 else nothing
 
 
-def _sizes(images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset) -> Iterator[str]:
+def _check_norms(images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset) -> Iterator[str]:
     """Images outside the box, and norms that are not those in the ledger."""
     delta = (images.double() - data.images(index).double()).abs()
     changed = delta > 0
-    sizes = {
+    norms = {
         "linf": delta.flatten(1).amax(1),
         "l2": delta.flatten(1).norm(dim=1),
         "l1": delta.flatten(1).sum(1),
@@ -219,15 +223,15 @@ def _sizes(images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Data
             continue
         if outside[place]:
             yield f"the image of sample {sample} leaves [0, 1]"
-        for norm, result in sizes.items():
-            if not np.isclose(float(result[place]), columns[norm][sample], rtol=1e-5, atol=1e-6):
+        for norm, computed in norms.items():
+            if not np.isclose(float(computed[place]), columns[norm][sample], rtol=1e-5, atol=1e-6):
                 yield (
-                    f"the {norm} norm of sample {sample} is {float(result[place]):.6g}, "
+                    f"the {norm} norm of sample {sample} is {float(computed[place]):.6g}, "
                     f"the ledger says {columns[norm][sample]:.6g}"
                 )
 
 
-def _shown(
+def _check_predictions(
     images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset, model: nn.Module, *, adapted: bool
 ) -> tuple[list[str], int]:
     """What is wrong when the model sees the images again, and how many do not fool it for all that."""
@@ -236,44 +240,44 @@ def _shown(
         return [], 0
     images = images.nan_to_num(0, 0, 0)  # of a sample that is invalid
     target = torch.from_numpy(columns["target"][index.numpy()])
-    how = adaptation_of(model) if adapted else None
+    adaptation = adaptation_of(model) if adapted else None
 
     def once(seed: int) -> tuple[Tensor, Tensor]:
         logits = _logits(model, images, seed)
         fooled = torch.where(target < 0, logits.argmax(1) != data.y[index], logits.argmax(1) == target)
-        if how is not None and how.test is not None:  # a refused image is no success
-            fooled = fooled & how.test(logits, images)
+        if adaptation is not None and adaptation.test is not None:  # a refused image is no success
+            fooled = fooled & adaptation.test(logits, images)
         return logits, fooled
 
     broken = status == int(Status.BROKEN)
     (logits, fooled), (again, _) = once(0), once(1)
     if not torch.allclose(logits, again, rtol=1e-4, atol=1e-6, equal_nan=True):
-        return _by_chance(lambda seed: once(seed)[1][broken], fooled[broken])
-    clear, best = _clear(logits), logits.topk(2, 1).values
+        return _check_random_model(lambda seed: once(seed)[1][broken], fooled[broken])
+    clear, best = _rounding_margin(logits), logits.topk(2, 1).values
     margin = torch.from_numpy(columns["margin"][index.numpy()])
-    missed, sure = (broken & ~fooled).nonzero().squeeze(1).tolist(), best[:, 0] - best[:, 1] > clear
+    missed, is_clear = (broken & ~fooled).nonzero().squeeze(1).tolist(), best[:, 0] - best[:, 1] > clear
     faults = [f"the image of sample {int(index[i])} does not fool the model" for i in missed if margin[i] > clear]
     flipped = len(missed) - len(faults)
     size = torch.from_numpy(columns["size"][index.numpy()])
     missing = torch.isin(status, torch.tensor([int(s) for s in (Status.SURVIVED, Status.INVALID, Status.ERROR)]))
-    hidden = (missing & fooled & sure & ~(size > 1 + TOLERANCE)).nonzero().squeeze(1).tolist()
+    hidden = (missing & fooled & is_clear & ~(size > 1 + TOLERANCE)).nonzero().squeeze(1).tolist()
     faults += [
         f"sample {int(index[i])} is called {Status(int(status[i])).label}, and its image fools the model"
         for i in hidden
     ]
-    said = torch.from_numpy(columns["predicted"][index.numpy()])
+    recorded = torch.from_numpy(columns["predicted"][index.numpy()])
     decided = broken | (status == int(Status.SURVIVED))
-    other = ((said != logits.argmax(1)) & sure & decided).nonzero().squeeze(1).tolist()
+    changed = ((recorded != logits.argmax(1)) & is_clear & decided).nonzero().squeeze(1).tolist()
     faults += [
         f"the model takes the image of sample {int(index[i])} for class {int(logits[i].argmax())}, the ledger "
-        f"says {int(said[i])}"
-        for i in other
+        f"says {int(recorded[i])}"
+        for i in changed
         if i not in missed
     ]
     return faults, flipped
 
 
-def _by_chance(draw: Callable[[int], Tensor], first: Tensor) -> tuple[list[str], int]:
+def _check_random_model(draw: Callable[[int], Tensor], first: Tensor) -> tuple[list[str], int]:
     """What is wrong with images that ought to fool a random model, and how many of them seldom do."""
     if not len(first):
         return [], 0
@@ -288,6 +292,6 @@ def _logits(model: nn.Module, images: Tensor, seed: int = 0) -> Tensor:
         return torch.cat([classify(model, part) for part in images.split(_BATCH)])
 
 
-def _clear(logits: Tensor) -> float:
+def _rounding_margin(logits: Tensor) -> float:
     """A difference between logits that is more than rounding."""
     return 1e-3 * float(logits.std(1).median())

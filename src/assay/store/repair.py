@@ -26,28 +26,28 @@ def repair(ledger: Ledger, folder: Path) -> list[str]:
     for place in (folder, folder / FOLDER, folder / DATA):
         if place.is_dir():
             sweep(place)
-    broken = ledger.integrity_errors()
-    if broken:
+    errors = ledger.integrity_errors()
+    if errors:
         reject(
             "run",
             f"a whole ledger at {ledger.path} (restore it from a copy, or start a new run with another -o)",
-            described(f"a damaged one: {broken[0]}"),
+            described(f"a damaged one: {errors[0]}"),
         )
     query = "SELECT key, first, images FROM shard JOIN cell ON cell.id = shard.cell WHERE images IS NOT NULL"
     named = {(name, f"{key}-{first}") for key, first, name in ledger.connection.execute(query)}
-    text = list(_rows(ledger))
-    left = {part.images for parts in ledger.shards().values() for part in parts if part.images is not None}
-    for name, own in named:
-        if name not in left:
-            _remove(folder, str(name), own)
-    ledger.compared = True
-    return [*text, *_images(ledger, folder)]
+    messages = list(_drop_damaged_rows(ledger))
+    remaining = {shard.images for parts in ledger.shards().values() for shard in parts if shard.images is not None}
+    for name, stem in named:
+        if name not in remaining:
+            _remove(folder, str(name), stem)
+    ledger.is_verified = True
+    return [*messages, *_drop_damaged_images(ledger, folder)]
 
 
-def _rows(ledger: Ledger) -> Iterator[str]:
+def _drop_damaged_rows(ledger: Ledger) -> Iterator[str]:
     """Drop rows that are not as they were written."""
-    wrong = ledger.find_damage()
-    for name, text in zip(wrong.names, wrong.texts, strict=True):
+    damage = ledger.find_damage()
+    for name, text in zip(damage.names, damage.texts, strict=True):
         table, _, key = name.partition("/")
         remove_row(ledger, table, *(key.split("/") if table == "shard" else (key,) if key else ()))
         if table == "cell":
@@ -56,34 +56,34 @@ def _rows(ledger: Ledger) -> Iterator[str]:
             yield f"{text}: they are attacked again"
         elif table == "answer":
             yield f"{text}: it is computed again"
-    for entry in ledger.cells():
-        if entry.key != key_of(entry.fields):
-            remove_row(ledger, "cell", str(entry.id))
-            yield f"cell {entry.id} is not what its key says: its samples are attacked again"
-    known = {entry.id for entry in ledger.cells()}
-    for cell in {*ledger.shards(), *stray_rows(ledger.connection)} - known:
-        remove_row(ledger, "cell", str(cell))
-    for cell, count in stray_rows(ledger.connection).items():
-        remove_stray_samples(ledger, cell)
-        yield f"cell {cell}: {count} rows that belong to no shard are dropped"
+    for cell in ledger.cells():
+        if cell.key != key_of(cell.fields):
+            remove_row(ledger, "cell", str(cell.id))
+            yield f"cell {cell.id} is not what its key says: its samples are attacked again"
+    known = {cell.id for cell in ledger.cells()}
+    for cell_id in {*ledger.shards(), *stray_rows(ledger.connection)} - known:
+        remove_row(ledger, "cell", str(cell_id))
+    for cell_id, count in stray_rows(ledger.connection).items():
+        remove_stray_samples(ledger, cell_id)
+        yield f"cell {cell_id}: {count} rows that belong to no shard are dropped"
 
 
-def _images(ledger: Ledger, folder: Path) -> Iterator[str]:
+def _drop_damaged_images(ledger: Ledger, folder: Path) -> Iterator[str]:
     """Drop parts whose images are lost or damaged, and images of this run that no part names."""
     named: set[str] = set()
-    keys = {entry.id: entry.key for entry in ledger.cells()}
-    for cell, parts in ledger.shards().items():
-        for part in parts:
-            if part.images is None:
+    keys = {cell.id: cell.key for cell in ledger.cells()}
+    for cell_id, shards in ledger.shards().items():
+        for shard in shards:
+            if shard.images is None:
                 continue
-            path = resolve_inside(folder, part.images)
-            if path.is_file() and sha256(path) == part.sha256:
+            path = resolve_inside(folder, shard.images)
+            if path.is_file() and sha256(path) == shard.sha256:
                 named.add(path.name)
                 continue
-            ledger.drop_shard(cell, part.first)
-            _remove(folder, part.images, f"{keys.get(cell, '')}-{part.first}")
+            ledger.drop_shard(cell_id, shard.first)
+            _remove(folder, shard.images, f"{keys.get(cell_id, '')}-{shard.first}")
             yield (
-                f"{part.images} is lost or damaged: samples {part.first} to {part.first + part.count - 1} "
+                f"{shard.images} is lost or damaged: samples {shard.first} to {shard.first + shard.count - 1} "
                 "are attacked again"
             )
     run = run_of(folder)

@@ -25,7 +25,7 @@ class CellResult:
         outcome: what it did to each sample.
         eps: the budget as a number in input units, where it is one.
         curve: cells of one model with the same name here and different ``eps`` form one accuracy–budget curve.
-        attacked: the image of a sample, where the outcome does not hold them; None for one that was not kept.
+        read_image: the image of a sample, where the outcome does not hold them; None for one that was not kept.
     """
 
     model: str
@@ -35,7 +35,7 @@ class CellResult:
     outcome: Outcome
     eps: float | None = None
     curve: str | None = None
-    attacked: Callable[[int], Tensor | None] | None = None
+    read_image: Callable[[int], Tensor | None] | None = None
 
     def __post_init__(self) -> None:
         if self.eps is not None:
@@ -43,7 +43,7 @@ class CellResult:
 
     def image(self, sample: int) -> Tensor | None:
         """The image after the attack, ``(c, h, w)``; None if it was not kept."""
-        result = self.outcome.images[sample] if self.attacked is None else self.attacked(sample)
+        result = self.outcome.images[sample] if self.read_image is None else self.read_image(sample)
         return None if result is None else result.detach().cpu().float()
 
 
@@ -100,7 +100,7 @@ class Study:
         warnings: findings about a model, each a sentence.
         headline: the budgets whose cells make the verdict; empty for all of them. Curves reach budgets that nobody
             claims to resist: name the budgets of the claim here.
-        checked: what the checks have said of each model, by name.
+        grades: what the checks have said of each model, by name.
 
     Raises:
         ValueError: shapes that do not agree, or a cell over other samples.
@@ -118,16 +118,16 @@ class Study:
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     headline: tuple[str, ...] = ()
-    checked: Mapping[str, GradeReport] = field(default_factory=dict)
+    grades: Mapping[str, GradeReport] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4:
             reject("x", "images of shape (n, c, h, w)", described(f"shape {tuple(self.x.shape)}"))
         n, _, h, w = self.x.shape
-        _shaped("y", self.y, (n,))
+        _check_shape("y", self.y, (n,))
         for name, extra in (("masks", self.masks), ("saliency", self.saliency)):
             if isinstance(extra, Tensor):
-                _shaped(name, extra, (n, 1, h, w))
+                _check_shape(name, extra, (n, 1, h, w))
         for i, cell in enumerate(self.cells):
             same = cell.outcome.clean.shape == self.x.shape and torch.equal(cell.outcome.y.cpu(), self.y.cpu())
             if not same:
@@ -158,13 +158,13 @@ class Study:
         result = self.x[sample].detach().cpu()
         return result.float() / 255 if result.dtype == torch.uint8 else result.float()
 
-    def salience(self, sample: int) -> Tensor | None:
+    def saliency_map(self, sample: int) -> Tensor | None:
         """The saliency map of a sample, ``(1, h, w)``; None without."""
         if self.saliency is None or isinstance(self.saliency, Tensor):
             return None if self.saliency is None else self.saliency[sample]
         return self.saliency(self.image(sample)[None])[0]
 
-    def word(self, label: int) -> str:
+    def class_name(self, label: int) -> str:
         """The name of a class; ``class 7`` beyond the names, ``none`` below zero."""
         if label < 0:
             return "none"
@@ -237,18 +237,18 @@ def sanitise_study(study: Study) -> Study:
         facts={plain(name, _NAME): plain(value, _SENTENCE) for name, value in study.facts.items()},
         warnings=tuple(plain(text, _SENTENCE) for text in study.warnings),
         headline=tuple(budgets[budget] for budget in study.headline),
-        checked={models[name]: _told(result) for name, result in study.checked.items() if name in models},
+        grades={models[name]: _sanitise_report(report) for name, report in study.grades.items() if name in models},
     )
 
 
-def _told(result: GradeReport) -> GradeReport:
+def _sanitise_report(report: GradeReport) -> GradeReport:
     answers = tuple(
         replace(a, title=plain(a.title), text=plain(a.text, _SENTENCE), about=plain(a.about) if a.about else "")
-        for a in result.answers
+        for a in report.answers
     )
-    return replace(result, grade=plain(result.grade), answers=answers)
+    return replace(report, grade=plain(report.grade), answers=answers)
 
 
-def _shaped(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(value.shape) != shape:
         reject(name, f"shape {shape}, to go with `x`", described(f"shape {tuple(value.shape)}"))

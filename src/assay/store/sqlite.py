@@ -49,7 +49,7 @@ CREATE TABLE answer(key TEXT PRIMARY KEY, kind TEXT NOT NULL, content TEXT NOT N
 CREATE TABLE event(at TEXT NOT NULL, text TEXT NOT NULL) STRICT;
 CREATE TABLE seal(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
-_ADDED = """
+_FORMAT_2 = """
 ALTER TABLE shard ADD COLUMN keep TEXT;
 CREATE TABLE seal(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
@@ -79,8 +79,8 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
     else:
         # A read-only folder has no room for the files that a reader of a write-ahead log needs.
-        fixed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-        connection = sqlite3.connect(f"{where}?mode=ro" + ("&immutable=1" if fixed else ""), uri=True, timeout=30)
+        immutable = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+        connection = sqlite3.connect(f"{where}?mode=ro" + ("&immutable=1" if immutable else ""), uri=True, timeout=30)
     connection.text_factory = _text
     try:
         _check_format(connection, path)
@@ -106,7 +106,7 @@ def format_of(connection: sqlite3.Connection) -> int:
 
 def convert(connection: sqlite3.Connection) -> None:
     """Give a ledger of format 1 the tables of format 2, inside a transaction."""
-    for statement in _ADDED.split(";"):
+    for statement in _FORMAT_2.split(";"):
         if statement.strip():
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {FORMAT}")
@@ -121,23 +121,23 @@ def _create(path: Path) -> None:
 
 def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     expected = f"a ledger written by assay at {path}"
-    way_out = "restore it from a copy, or start a new run with another -o"
+    advice = "restore it from a copy, or start a new run with another -o"
     try:
         version = format_of(connection)
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
-        reject("run", f"{expected} ({way_out})", described(str(error)))
+        reject("run", f"{expected} ({advice})", described(str(error)))
     if path.stat().st_size == 0:
-        reject("run", f"{expected} ({way_out})", described("an empty file"))
+        reject("run", f"{expected} ({advice})", described("an empty file"))
     if version > FORMAT:
         reject("run", f"a ledger of format {FORMAT} or earlier (a later assay wrote this one)", version)
     if version < 1 or not tables & _TABLES:
         reject("run", expected, described("another SQLite file"))
     if version == 1 and "seal" in tables:
-        reject("run", f"{expected} ({way_out})", described("one of format 1 with the digests of format 2"))
+        reject("run", f"{expected} ({advice})", described("one of format 1 with the digests of format 2"))
     missing = sorted((_TABLES | ({"seal"} if version > 1 else set())) - tables)
     if missing:
-        reject("run", f"{expected} ({way_out})", described(f"one without its table {', '.join(missing)}"))
+        reject("run", f"{expected} ({advice})", described(f"one without its table {', '.join(missing)}"))
 
 
 def on_network(folder: Path) -> bool:

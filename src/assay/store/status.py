@@ -15,13 +15,13 @@ class CellStatus:
     """How far one cell is.
 
     Attributes:
-        words: what it is called.
+        names: what it is called.
         n: samples.
         counts: how many samples have ended in which way, by label.
         seconds: spent on it.
     """
 
-    words: CellNames
+    names: CellNames
     n: int
     counts: dict[str, int]
     seconds: float
@@ -65,21 +65,21 @@ def read_status(folder: str | Path) -> RunStatus:
     """
     folder = Path(folder)
     with Ledger(folder) as ledger:
-        text, parts, counts = ledger.meta("told") or {}, ledger.shards(), ledger.counts()
+        info, shards, counts = ledger.meta("told") or {}, ledger.shards(), ledger.counts()
         cells = tuple(
             CellStatus(
-                words,
-                entry.n,
-                {Status(code).label: n for code, n in counts.get(entry.id, {}).items()},
-                sum(part.seconds for part in parts.get(entry.id, [])),
+                names,
+                cell.n,
+                {Status(code).label: n for code, n in counts.get(cell.id, {}).items()},
+                sum(part.seconds for part in shards.get(cell.id, [])),
             )
-            for entry, words in ledger.plan()
+            for cell, names in ledger.plan()
         )
         events = tuple(ledger.events())
         ended = ledger.meta("ended") is not False  # ledgers of the first version do not say
     return RunStatus(
-        text.get("title", ""),
-        text.get("command", ""),
+        info.get("title", ""),
+        info.get("command", ""),
         holder(folder),
         ended and (folder / MANIFEST).is_file(),
         cells,

@@ -86,15 +86,15 @@ def _budgets(study: Study, model: str) -> list[dict[str, Any]]:
 
 
 def _grade(study: Study, model: str) -> dict[str, Any]:
-    result = study.checked.get(model)
-    if result is None:
+    report = study.grades.get(model)
+    if report is None:
         return {"grade": None}
     doubts = [
         {"check": a.check, "level": a.level, "text": a.text, "about": a.about}
-        for a in result.answers
+        for a in report.answers
         if a.level in ("issue", "warning")
     ]
-    return {"grade": {"grade": result.grade, "why": list(result.why), "doubts": doubts}}
+    return {"grade": {"grade": report.grade, "why": list(report.why), "doubts": doubts}}
 
 
 def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: float | None) -> dict[str, Any]:
@@ -109,9 +109,9 @@ def _numbers(robust: Share, counts: dict[str, int], clean: float | None, cost: f
     }
 
 
-def with_errors(info: dict[str, Any], errors: int, first: str) -> dict[str, Any]:
+def with_errors(summary: dict[str, Any], errors: int, first: str) -> dict[str, Any]:
     """A summary that says on how many samples a model raised an exception, where it did on any."""
-    return info | {"errors": {"samples": errors, "first": first}} if errors else info
+    return summary | {"errors": {"samples": errors, "first": first}} if errors else summary
 
 
 def summary_text(folder: Path, ledger: Ledger) -> str:
@@ -122,18 +122,18 @@ def summary_text(folder: Path, ledger: Ledger) -> str:
 
 def summary_of(ledger: Ledger, studies: tuple[Study, ...], extras: StudyExtras) -> dict[str, Any]:
     """The content of ``summary.json`` as plain data."""
-    text = summarise(studies[0] if len(studies) == 1 else studies)
-    text |= {"claims": [asdict(claim) for claim in extras.claims]} if extras.claims else {}
-    return with_errors(text, *errors_of(ledger))
+    summary = summarise(studies[0] if len(studies) == 1 else studies)
+    summary |= {"claims": [asdict(claim) for claim in extras.claims]} if extras.claims else {}
+    return with_errors(summary, *errors_of(ledger))
 
 
 def errors_of(ledger: Ledger) -> tuple[int, str]:
     """How many samples of the plan raised an exception, and the text of the first of them."""
-    cells = dict.fromkeys(entry.id for entry, _ in ledger.plan())
-    texts = [text for cell in cells for text in ledger.error_texts(cell)]
+    cell_ids = dict.fromkeys(cell.id for cell, _ in ledger.plan())
+    texts = [text for cell_id in cell_ids for text in ledger.error_texts(cell_id)]
     return len(texts), texts[0] if texts else ""
 
 
-def to_json(info: dict[str, Any]) -> str:
+def to_json(summary: dict[str, Any]) -> str:
     """Strict JSON: no NaN, no infinity."""
-    return json.dumps(info, indent=1, allow_nan=False)
+    return json.dumps(summary, indent=1, allow_nan=False)

@@ -27,29 +27,29 @@ class Share:
     """So many of ``n``, with its exact interval.
 
     Attributes:
-        part: how many.
+        count: how many.
         n: of how many.
         unknown: of how many others nobody knows: they came out invalid or raised an error.
     """
 
-    part: int
+    count: int
     n: int
     unknown: int = 0
 
     @property
     def value(self) -> float | None:
         """The share; None when ``n`` is 0."""
-        return self.part / self.n if self.n else None
+        return self.count / self.n if self.n else None
 
     @property
     def most(self) -> float | None:
         """The share with what is unknown counted in; None when ``n`` is 0."""
-        return (self.part + self.unknown) / self.n if self.n else None
+        return (self.count + self.unknown) / self.n if self.n else None
 
     @property
     def interval(self) -> tuple[float, float]:
         """Exact 95 % interval, over both readings of what is unknown."""
-        return exact_interval(self.part, self.n, unknown=self.unknown)
+        return exact_interval(self.count, self.n, unknown=self.unknown)
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Verdict:
     @property
     def passes(self) -> float | None:
         """Forward and backward passes of all attacks together, per sample; None when nothing was run."""
-        results = [p for p in (passes(cell.outcome) for cell in self.cells) if p is not None]
-        return sum(results) if results else None
+        counts_per_attack = [p for p in (passes(cell.outcome) for cell in self.cells) if p is not None]
+        return sum(counts_per_attack) if counts_per_attack else None
 
     @property
     def checks(self) -> float | None:
@@ -90,7 +90,7 @@ class Verdict:
         return sum(results) if results else None
 
 
-def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
+def worst_status(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
     """The worst of each sample over several attacks.
 
     Args:
@@ -112,7 +112,7 @@ def worst(outcomes: tuple[Outcome, ...], n: int) -> Tensor:
     return result
 
 
-def standing(status: Tensor) -> Share:
+def survived_share(status: Tensor) -> Share:
     """The share that survived, of the samples that were reached; those that are unknown counted apart.
 
     Args:
@@ -137,9 +137,9 @@ def verdict(model: str, cells: tuple[CellResult, ...], n: int) -> Verdict:
     """
     ran = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) < n)
     skipped = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) >= n)
-    status = worst(tuple(cell.outcome for cell in ran), n)
+    status = worst_status(tuple(cell.outcome for cell in ran), n)
     right, known = clean_right(ran, n)
-    return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), standing(status))
+    return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), survived_share(status))
 
 
 def verdicts(study: Study) -> tuple[Verdict, ...]:
@@ -161,13 +161,13 @@ def clean_right(cells: tuple[CellResult, ...], n: int) -> tuple[Tensor, Tensor]:
     Returns:
         Boolean ``(n,)``: right, and whether any of the attacks predicted the sample at all.
     """
-    right, known = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+    is_correct, known = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
     for cell in cells:
         predicted = cell.outcome.predicted_clean.cpu()
-        new = (predicted >= 0) & ~known
-        right |= new & (predicted == cell.outcome.y.cpu())
-        known |= new
-    return right, known
+        is_first = (predicted >= 0) & ~known
+        is_correct |= is_first & (predicted == cell.outcome.y.cpu())
+        known |= is_first
+    return is_correct, known
 
 
 def passes(outcome: Outcome) -> float | None:

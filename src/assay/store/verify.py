@@ -20,7 +20,7 @@ from assay.store.image_store import FOLDER, is_of_run, resolve_inside, run_data
 from assay.store.ledger import Ledger
 from assay.store.manifest import MANIFEST
 from assay.store.model_source import ModelSource
-from assay.store.recheck import CleanAnswers, RecheckResult, clean_answers_of, recheck_cell
+from assay.store.recheck import CleanPredictions, RecheckResult, predict_clean, recheck_cell
 from assay.store.summary import summary_text
 from assay.store.tables import csv_text, parquet_bytes
 from assay.util.files import run_of, sha256
@@ -74,22 +74,22 @@ def verify(
             return VerifyResult(tuple(faults), 0, 0, 0, ())
         changed = [f"ledger: {text}" for text in ledger.find_damage().texts]
         try:
-            return _whole(folder, ledger, [*faults, *changed], notice, models=models, trust=trust)
+            return _verify_all(folder, ledger, [*faults, *changed], notice, models=models, trust=trust)
         except (ValueError, KeyError, TypeError, IndexError, MemoryError, sqlite3.Error) as error:
             reason = " ".join(str(error).split())[:200]
             rest = f"the rest cannot be read and was not checked ({type(error).__name__}: {reason})"
             return VerifyResult((*faults, *changed, f"ledger: {rest}"), 0, 0, 0, ())
 
 
-def _whole(
+def _verify_all(
     folder: Path, ledger: Ledger, faults: list[str], notice: Callable[[str], None], *, models: bool, trust: bool
 ) -> VerifyResult:
     """All that can be checked in a ledger whose structure is whole; ``faults`` are known already."""
-    faults += [f"ledger: {text}" for text in _rows(ledger)]
+    faults += [f"ledger: {text}" for text in _check_rows(ledger)]
     notice("files")
-    more, files, skipped = _hashes(folder, ledger)
+    more, files, skipped = _check_files(folder, ledger)
     faults += more
-    if not ledger.sealed:
+    if not ledger.has_digests:
         skipped.append("digests of rows: a ledger of the first version has none; the run's own command adds them")
     measured, flipped, unseen = 0, 0, 0
     try:
@@ -99,33 +99,33 @@ def _whole(
         by_model = {}
     for (model, data), cells in by_model.items():
         notice(f"{model} on {data}")
-        for result in _results(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
+        for result in _recheck_cells(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
             faults += result.faults
             measured, flipped = measured + result.measured, flipped + result.flipped
-            unseen += result.unseen
+            unseen += result.without_image
     if unseen:
         skipped.append(f"{unseen} broken samples: their images were not kept, so no model can be shown them again")
     notice("tables")
-    faults += _tables(folder, ledger)
+    faults += _check_tables(folder, ledger)
     return VerifyResult(tuple(faults), files, measured, flipped, tuple(skipped))
 
 
-def _rows(ledger: Ledger) -> Iterator[str]:
+def _check_rows(ledger: Ledger) -> Iterator[str]:
     """What the ledger's rows say against their digests, and against each other."""
-    for entry in ledger.cells():
-        if entry.key != key_of(entry.fields):
-            yield f"cell {entry.id} is not what its key says"
-    for cell, count in stray_rows(ledger.connection).items():
-        yield f"cell {cell}: {count} samples belong to no shard"
-    for entry, words in ledger.plan():
-        if str(words.seed) != str(entry.fields.get("seed", words.seed)):
-            yield f"the plan says seed {words.seed} for {words.attack}, its results are of {entry.fields['seed']}"
+    for cell in ledger.cells():
+        if cell.key != key_of(cell.fields):
+            yield f"cell {cell.id} is not what its key says"
+    for cell_id, count in stray_rows(ledger.connection).items():
+        yield f"cell {cell_id}: {count} samples belong to no shard"
+    for cell, names in ledger.plan():
+        if str(names.seed) != str(cell.fields.get("seed", names.seed)):
+            yield f"the plan says seed {names.seed} for {names.attack}, its results are of {cell.fields['seed']}"
     planned = ledger.connection.execute("SELECT count(*) FROM plan").fetchone()[0]
     if ledger.meta("ended") is True and not planned:
         yield "the run is finished, and its plan is empty"
 
 
-def _tables(folder: Path, ledger: Ledger) -> list[str]:
+def _check_tables(folder: Path, ledger: Ledger) -> list[str]:
     """Tables that are not what the ledger says; a run that is not finished may have older ones, or none."""
     if not (folder / MANIFEST).is_file():
         missing = ledger.meta("ended") is True
@@ -159,7 +159,7 @@ def _parquet(path: Path, ledger: Ledger) -> list[str]:
     return [] if same else [f"{path.name}: not what the ledger says"]
 
 
-def _results(
+def _recheck_cells(
     folder: Path,
     ledger: Ledger,
     model: str,
@@ -187,59 +187,59 @@ def _results(
         faults.append(f"{name}: {error}")
         return
     network = _model(folder, model, data, sources, cells, faults, skipped, trust=trust) if models else None
-    known = None if network is None else _known(model, network, images, skipped)
-    ended, parts = ledger.meta("ended") is True, ledger.shards()
-    for entry, words in cells:
+    clean_predictions = None if network is None else _clean_predictions(model, network, images, skipped)
+    ended, shards = ledger.meta("ended") is True, ledger.shards()
+    for cell, names in cells:
         yield recheck_cell(
             folder,
-            f"{words.model}, {words.attack}",
-            entry,
-            ledger.columns(entry),
-            ledger.errors(entry),
-            parts.get(entry.id, []),
+            f"{names.model}, {names.attack}",
+            cell,
+            ledger.columns(cell),
+            ledger.errors(cell),
+            shards.get(cell.id, []),
             images,
-            known,
-            adapted=bool(entry.fields["adaptation"]),
+            clean_predictions,
+            adapted=bool(cell.fields["adaptation"]),
             complete=ended,
         )
 
 
-def _known(name: str, network: nn.Module, images: Dataset, skipped: list[str]) -> CleanAnswers | None:
+def _clean_predictions(name: str, network: nn.Module, images: Dataset, skipped: list[str]) -> CleanPredictions | None:
     """The model with its answers; None, and a sentence, where it raises an error on some image."""
     try:
-        return clean_answers_of(network, images)
+        return predict_clean(network, images)
     except Exception as error:  # of the model: a run records it, and so does this
         text = " ".join(str(error).split())[:200]
         skipped.append(f"{name}: raises {type(error).__name__} ({text}), so its images are not shown to it again")
         return None
 
 
-def _hashes(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
-    faults, right, skipped = [], 0, list[str]()
-    expected = {part.images: part.sha256 for parts in ledger.shards().values() for part in parts if part.images}
+def _check_files(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
+    faults, matching, skipped = [], 0, list[str]()
+    expected = {shard.images: shard.sha256 for shards in ledger.shards().values() for shard in shards if shard.images}
     try:
-        info = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         digests = ledger.meta("manifest")
         if digests is not None and sha256(folder / MANIFEST) not in digests:
             faults.append(f"{MANIFEST}: changed since it was written")
-        expected = {**{name: entry["sha256"] for name, entry in info.items()}, **expected}
+        expected = {**{name: listed_file["sha256"] for name, listed_file in listed.items()}, **expected}
     except FileNotFoundError:
         skipped.append("tables and report: the run is not finished, so there is no manifest")
     except (ValueError, KeyError, TypeError):
         faults.append(f"{MANIFEST}: not a manifest")
     root = folder.resolve()
-    for name, wanted in expected.items():
+    for name, expected_digest in expected.items():
         path = (folder / name).resolve()
         if not path.is_relative_to(root):
             faults.append(f"{name}: outside the run's folder")
         elif not path.is_file():
             (skipped if name.startswith("models/") else faults).append(f"{name}: missing")
-        elif sha256(path) != wanted:
+        elif sha256(path) != expected_digest:
             faults.append(f"{name}: changed since it was written")
         else:
-            right += 1
+            matching += 1
     faults += [f"{FOLDER}/{name}: an image file of this run that no part names" for name in _orphans(folder, expected)]
-    return faults, right, skipped
+    return faults, matching, skipped
 
 
 def _orphans(folder: Path, named: Mapping[str, str | None]) -> list[str]:
@@ -255,10 +255,10 @@ def _orphans(folder: Path, named: Mapping[str, str | None]) -> list[str]:
 
 
 def _by_model(ledger: Ledger) -> dict[tuple[str, str], list[tuple[Cell, CellNames]]]:
-    results: dict[tuple[str, str], list[tuple[Cell, CellNames]]] = {}
-    for entry, words in ledger.plan():
-        results.setdefault((words.model, words.data), []).append((entry, words))
-    return results
+    cells: dict[tuple[str, str], list[tuple[Cell, CellNames]]] = {}
+    for cell, names in ledger.plan():
+        cells.setdefault((names.model, names.data), []).append((cell, names))
+    return cells
 
 
 def _model(
@@ -273,26 +273,26 @@ def _model(
     trust: bool,
 ) -> nn.Module | None:
     """The model that a run attacked, if it can be had and is still the same."""
-    message = sources.get(f"{data}/{name}")
-    if message is not None and not trust and _runs_code(message):
-        what = f"--arch {dict(message['recipe'])['arch']}" if is_weights_file(str(message["spec"])) else message["spec"]
+    source = sources.get(f"{data}/{name}")
+    if source is not None and not trust and _runs_code(source):
+        what = f"--arch {dict(source['recipe'])['arch']}" if is_weights_file(str(source["spec"])) else source["spec"]
         skipped.append(f"{name}: {what} is code or a download; --trust gets it and shows it its images again")
         return None
-    if message is None:
+    if source is None:
         skipped.append(f"{name}: it was handed over in memory, so its images are not shown to it again")
         return None
     try:
-        model = ModelSource.from_json(message, folder).load()
+        model = ModelSource.from_json(source, folder).load()
     except FileNotFoundError as error:
         skipped.append(f"{name}: cannot be loaded, so its images are not shown to it again: {error}")
         return None
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError) as error:
         text = f"{name}: cannot be loaded, so its images are not shown to it again: {error}"
-        (faults if message["inside"] else skipped).append(text)
+        (faults if source["inside"] else skipped).append(text)
         return None
     if digest(model) != cells[0][0].fields["model"]:
         text = f"{name}: its weights are others now, so its images are not shown to it again"
-        (faults if message["inside"] else skipped).append(text)
+        (faults if source["inside"] else skipped).append(text)
         return None
     return model
 

@@ -19,12 +19,12 @@ def plans(config: Config) -> list[Planned]:
 
 def curve_plans(config: Config) -> list[Planned]:
     """The attacks of a study's accuracy–budget curves, about its first budget."""
-    threat, result = config.budgets[0], []
+    threat, planned = config.budgets[0], []
     wide = 5 * threat.eps if threat.background is None else threat.background
     for vary, own in (("eps", threat.eps), ("background", wide), ("foreground", threat.eps)):
         budgets = getattr(config.curve, vary)
         if budgets:
-            result += curve_of(
+            planned += curve_of(
                 [*budgets, own], vary, eps=threat.eps, norm=threat.norm, eps_background=threat.background
             )
-    return result
+    return planned

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from assay.attacks.plan import Planned
 from assay.attacks.registry import make
-from assay.runs.signatures import LEARNED
+from assay.runs.signatures import ANSWER_NAMES
 from assay.store.claims import Quantity, is_budget
 from assay.study.attack_plan import curve_plans, plans
 from assay.study.schema import Config
@@ -52,21 +52,21 @@ def cross_check(config: Config) -> Iterator[StudyFault]:
 def _check_models(config: Config) -> Iterator[StudyFault]:
     trained: list[str] = []
     for name, model in config.models.items():
-        own: Path = ("models", name)
+        path: Path = ("models", name)
         for used in model.data or ():
-            yield from _unknown(f"models.{name}.data", used, config.data, own, ("data", used))
+            yield from _unknown(f"models.{name}.data", used, config.data, path, ("data", used))
         if model.train is not None:
             yield from _unknown(
-                f"models.{name}.train.data", model.train.data, config.data, own, ("data", model.train.data or "")
+                f"models.{name}.train.data", model.train.data, config.data, path, ("data", model.train.data or "")
             )
             for field in ("start", "teacher"):
                 used = getattr(model.train, field)
                 place, other = f"models.{name}.train.{field}", ("models", used)
                 if used is not None and used not in trained:
-                    yield StudyFault(place, f"expected a model trained before, got {used!r}", (own, other))
+                    yield StudyFault(place, f"expected a model trained before, got {used!r}", (path, other))
                 elif used is not None and not _data_of(config, name) <= _data_of(config, used):
                     text = f"expected a model on the same data, got {used!r}"
-                    yield StudyFault(place, text, (own, other, ("data",)))
+                    yield StudyFault(place, text, (path, other, ("data",)))
             trained.append(name)
 
 
@@ -83,9 +83,9 @@ def _check_attacks(config: Config) -> Iterator[StudyFault]:
             except ValueError as error:
                 faulty = True
                 yield StudyFault(f"attacks[{i}] with budgets[{j}]", str(error), ATTACKS)
-    for place, planned in () if faulty else (("budgets", plans), ("curve", curve_plans)):
+    for place, make_plans in () if faulty else (("budgets", plans), ("curve", curve_plans)):
         try:
-            planned(config)
+            make_plans(config)
         except ValueError as error:
             yield StudyFault(place, str(error), ATTACKS)
 
@@ -113,30 +113,30 @@ def _check_diagnostics(config: Config) -> Iterator[StudyFault]:
 def _check_claims(config: Config, attacks: Sequence[Planned]) -> Iterator[StudyFault]:
     """Check the names that claims use; ``attacks`` are those of the study, none if these are wrong themselves."""
     answers = [name for diagnosis in config.diagnostics for name in diagnosis.ask]
-    answers += LEARNED if config.signatures is not None else ()
+    answers += ANSWER_NAMES if config.signatures is not None else ()
     for i, claim in enumerate(config.claims):
         place, own = f"claims[{i}]", ("claims", i)
-        for part in (claim.ours, claim.less, claim.over):
-            if part is None:
+        for quantity in (claim.ours, claim.less, claim.over):
+            if quantity is None:
                 continue
-            model, several = part.clean or part.robust, len(config.data) > 1
+            model, several = quantity.clean or quantity.robust, len(config.data) > 1
             yield from _unknown(place, model, config.models, own, ("models", model or ""))
-            yield from _unknown(place, part.data, config.data, own, ("data", part.data or ""))
-            if part.answer is None and part.data is None and several:
+            yield from _unknown(place, quantity.data, config.data, own, ("data", quantity.data or ""))
+            if quantity.answer is None and quantity.data is None and several:
                 yield StudyFault(place, f"expected data, one of {', '.join(config.data)}, as there are several", (own,))
-            yield from _unknown(f"{place} (answer)", part.answer, answers, own, *_ANSWERS)
+            yield from _unknown(f"{place} (answer)", quantity.answer, answers, own, *_ANSWERS)
             if attacks:
-                yield from _check_attack_names(place, part, attacks, own)
+                yield from _check_attack_names(place, quantity, attacks, own)
 
 
-def _check_attack_names(place: str, part: Quantity, attacks: Sequence[Planned], own: Path) -> Iterator[StudyFault]:
+def _check_attack_names(place: str, quantity: Quantity, attacks: Sequence[Planned], own: Path) -> Iterator[StudyFault]:
     """Check the attacks and budgets that a number names."""
     budgets = list(dict.fromkeys(planned.budget for planned in attacks))
-    if part.budget is not None and not any(is_budget(part.budget, budget) for budget in budgets):
-        yield from _unknown(f"{place} (budget)", part.budget, budgets, own, *ATTACKS)
+    if quantity.budget is not None and not any(is_budget(quantity.budget, budget) for budget in budgets):
+        yield from _unknown(f"{place} (budget)", quantity.budget, budgets, own, *ATTACKS)
     names = list(dict.fromkeys(planned.attack.describe() for planned in attacks))
-    if part.attack is not None and not any(part.attack.lower() in name.lower() for name in names):
-        text = f"expected one of {', '.join(names)}, or a part of its name, got {part.attack!r}"
+    if quantity.attack is not None and not any(quantity.attack.lower() in name.lower() for name in names):
+        text = f"expected one of {', '.join(names)}, or a part of its name, got {quantity.attack!r}"
         yield StudyFault(f"{place} (attack)", text, (own, *ATTACKS))
 
 

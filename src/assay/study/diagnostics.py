@@ -10,9 +10,9 @@ from torch import nn
 from assay.data import Dataset
 from assay.data import load as load_data
 from assay.diagnostics import Trail, load_trail
-from assay.diagnostics.context import Case
+from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.runs.diagnose import case_digest, run_diagnostic
+from assay.runs.diagnose import context_digest, run_diagnostic
 from assay.runs.settings import device_of
 from assay.runs.signatures import learn_answers
 from assay.store.ledger import Ledger
@@ -20,13 +20,13 @@ from assay.study.models import StudyModel
 from assay.study.schema import Config, Diagnosis
 from assay.study.signature_task import signature_task
 
-Where = Mapping[tuple[str, str], StudyModel]
+StudyModels = Mapping[tuple[str, str], StudyModel]
 
 
 def answer_questions(
     config: Config,
-    parts: Mapping[str, Dataset],
-    where: Where,
+    datasets: Mapping[str, Dataset],
+    models: StudyModels,
     ledger: Ledger,
     out: Path,
     notice: Callable[[str], None],
@@ -35,8 +35,8 @@ def answer_questions(
 
     Args:
         config: the study.
-        parts: the test images of each data set.
-        where: the models.
+        datasets: the test images of each data set.
+        models: the models.
         ledger: where answers go.
         out: the run's folder.
         notice: called with a line for each answer.
@@ -45,72 +45,74 @@ def answer_questions(
         By the name of what has no answer, whether it raised an exception that is neither wrong input nor a missing
         package. Its section of the report says so, and the next call tries it again.
     """
-    shown: list[str] = []
+    answer_keys: list[str] = []
     failed: dict[str, bool] = {}
     for i, question in enumerate(config.diagnostics):
         try:
-            case = _case(config, question, parts, where)
+            context = _context(config, question, datasets, models)
         except Exception as error:
             for name in question.ask:
-                shown.append(_kept(ledger, f"failed-{i}-{name}", "diagnostic", _failed(name, error), notice))
+                answer_keys.append(
+                    _store_answer(ledger, f"failed-{i}-{name}", "diagnostic", _failed_answer(name, error), notice)
+                )
                 failed[name] = _is_unexpected(error)
             continue
         for name in question.ask:
-            key = hashlib.sha256(f"{case_digest(case)}\n{name}".encode()).hexdigest()[:24]
-            result, text = ledger.answer(key), " (kept from before)"
-            if result is None or result.get("failed"):  # the cause may be gone
-                result, text = _answered(name, case), ""
-                ledger.add_answer(key, "diagnostic", result)
-            notice(f"{name}: {result['verdict']}{text}")
-            shown.append(key)
-            failed |= {name: result["unexpected"]} if result.get("failed") else {}
+            key = hashlib.sha256(f"{context_digest(context)}\n{name}".encode()).hexdigest()[:24]
+            answer, suffix = ledger.answer(key), " (kept from before)"
+            if answer is None or answer.get("failed"):  # the cause may be gone
+                answer, suffix = _run_or_fail(name, context), ""
+                ledger.add_answer(key, "diagnostic", answer)
+            notice(f"{name}: {answer['verdict']}{suffix}")
+            answer_keys.append(key)
+            failed |= {name: answer["unexpected"]} if answer.get("failed") else {}
     if config.signatures is not None:
-        learned_now, wrong = _learned(config, where, ledger, out, notice)
-        shown += learned_now
-        failed |= wrong
-    ledger.set_meta(answers=shown)
+        learned_now, signature_failures = _learn_signatures(config, models, ledger, out, notice)
+        answer_keys += learned_now
+        failed |= signature_failures
+    ledger.set_meta(answers=answer_keys)
     return failed
 
 
-def _learned(
-    config: Config, where: Where, ledger: Ledger, out: Path, notice: Callable[[str], None]
+def _learn_signatures(
+    config: Config, where: StudyModels, ledger: Ledger, out: Path, notice: Callable[[str], None]
 ) -> tuple[list[str], dict[str, bool]]:
     """The keys of the answers about signatures, and what raised an exception."""
     try:
-        result = learn_answers(signature_task(config, where), out / "signatures", notice=notice)
+        answers = learn_answers(signature_task(config, where), out / "signatures", notice=notice)
     except Exception as error:
-        key = _kept(ledger, "failed-signatures", "signatures", _failed("signatures", error), notice)
+        key = _store_answer(ledger, "failed-signatures", "signatures", _failed_answer("signatures", error), notice)
         return [key], {"signatures": _is_unexpected(error)}
-    for key, answer in result:
+    for key, answer in answers:
         ledger.add_answer(f"signatures-{key}", "signatures", answer)
-    return [f"signatures-{key}" for key, _ in result], {}
+    return [f"signatures-{key}" for key, _ in answers], {}
 
 
 def _is_unexpected(error: Exception) -> bool:
     return not isinstance(error, ImportError | ValueError)
 
 
-def _kept(ledger: Ledger, key: str, kind: str, answer: dict[str, Any], notice: Callable[[str], None]) -> str:
+def _store_answer(ledger: Ledger, key: str, kind: str, answer: dict[str, Any], notice: Callable[[str], None]) -> str:
     ledger.add_answer(key, kind, answer)
     notice(f"{answer['name']}: {answer['verdict']}")
     return key
 
 
-def _answered(name: str, case: Case) -> dict[str, Any]:
-    entry = DIAGNOSTICS[name]
+def _run_or_fail(name: str, context: DiagnosticContext) -> dict[str, Any]:
+    diagnostic = DIAGNOSTICS[name]
     try:
-        result = run_diagnostic(name, case)
+        result = run_diagnostic(name, context)
     except Exception as error:
-        return _failed(name, error)
-    return {"name": name, "title": entry.title, "question": entry.question, **result}
+        return _failed_answer(name, error)
+    return {"name": name, "title": diagnostic.title, "question": diagnostic.question, **result}
 
 
-def _failed(name: str, error: Exception) -> dict[str, Any]:
+def _failed_answer(name: str, error: Exception) -> dict[str, Any]:
     """The answer of what raised an exception."""
-    entry = DIAGNOSTICS.get(name)
+    diagnostic = DIAGNOSTICS.get(name)
     title, question = ("Signatures of attacks", "Which attack made an image?")
-    if entry is not None:
-        title, question = entry.title, entry.question
+    if diagnostic is not None:
+        title, question = diagnostic.title, diagnostic.question
     kind = f"{type(error).__name__}: " if _is_unexpected(error) else ""
     text = f"Not answered: {kind}{' '.join(str(error).split())[:300]}"
     return {
@@ -125,7 +127,9 @@ def _failed(name: str, error: Exception) -> dict[str, Any]:
     }
 
 
-def _case(config: Config, question: Diagnosis, parts: Mapping[str, Dataset], where: Where) -> Case:
+def _context(
+    config: Config, question: Diagnosis, parts: Mapping[str, Dataset], where: StudyModels
+) -> DiagnosticContext:
     data = question.data or next(iter(config.data))
     source = config.data[data]
     models: dict[str, nn.Module] = {}
@@ -141,7 +145,7 @@ def _case(config: Config, question: Diagnosis, parts: Mapping[str, Dataset], whe
         models = {name: where[name, data].source.load().to(device) for name in names}
     limit = min(question.train_limit, source.train_limit or question.train_limit)
     train = load_data(source.load, split="train", limit=limit, seed=source.seed)
-    return Case(
+    return DiagnosticContext(
         trail,
         models,
         train=train,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assay.runs.plan import PlannedCell, plan_cells
 from assay.runs.scheduler import unfinished_counter
-from assay.store.cell_key import MEANINGS, differences, made_by_other_versions
+from assay.store.cell_key import FIELD_LABELS, differences, made_by_other_versions
 from assay.store.columns import Cell, CellNames
 from assay.store.ledger import Ledger
 from assay.store.lock import claim_run_folder, hold_run, require_own_folder
@@ -17,7 +17,7 @@ from assay.study.run import require_packages, settings_of, workloads_of
 from assay.study.schema import Config
 from assay.util.output_folder import out_folder
 
-_TRIED = 4
+_TRIAL_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class CellForecast:
     """One cell of a study.
 
     Attributes:
-        words: what it is called.
+        names: what it is called.
         n: samples.
         done: samples that are there.
         state: ``kept``, ``new``, or why an earlier result is not kept.
@@ -33,7 +33,7 @@ class CellForecast:
         seconds: the same in time, in one process.
     """
 
-    words: CellNames
+    names: CellNames
     n: int
     done: int
     state: str
@@ -66,12 +66,12 @@ def forecast(
     with hold_run(out) if trains else nullcontext():
         if trains:
             claim_run_folder(out, "models/*")
-        areas = workloads_of(config, out, notice)
+        workloads = workloads_of(config, out, notice)
     known, completed = _known(out)
     return [
-        _foreseen(cell, known, completed, costs=costs, accept_stale=accept_stale)
-        for area in areas
-        for cell in plan_cells(area, settings)
+        _forecast_cell(cell, known, completed, costs=costs, accept_stale=accept_stale)
+        for workload in workloads
+        for cell in plan_cells(workload, settings)
     ]
 
 
@@ -85,26 +85,34 @@ def _known(out: Path) -> tuple[dict[str, Cell], dict[int, int]]:
         return {entry.key: entry for entry in ledger.cells()}, {e.id: e.n - left(e) for e in ledger.cells()}
 
 
-def _foreseen(
+def _forecast_cell(
     cell: PlannedCell, known: Mapping[str, Cell], completed: Mapping[int, int], *, costs: bool, accept_stale: bool
 ) -> CellForecast:
-    entry = known.get(cell.key)
-    if entry is None and accept_stale:
-        entry = made_by_other_versions(cell.fields, known.values())
-    done = 0 if entry is None else completed.get(entry.id, 0)
-    state = _why(cell, known) if entry is None else "kept" if done == cell.n else "begun" if done else "not begun"
+    stored = known.get(cell.key)
+    if stored is None and accept_stale:
+        stored = made_by_other_versions(cell.fields, known.values())
+    done = 0 if stored is None else completed.get(stored.id, 0)
+    state = (
+        _explain_state(cell, known)
+        if stored is None
+        else "kept"
+        if done == cell.n
+        else "begun"
+        if done
+        else "not begun"
+    )
     if done == cell.n or not costs:
-        return CellForecast(cell.words, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)
-    tried = replace(cell.order, count=min(_TRIED, cell.n)).run_task()
-    share = (cell.n - done) / max(len(tried.columns["status"]), 1)
-    passes = float(tried.columns["forwards"].sum() + tried.columns["backwards"].sum())
-    return CellForecast(cell.words, cell.n, done, state, share * passes, share * tried.seconds)
+        return CellForecast(cell.names, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)
+    trial = replace(cell.task, count=min(_TRIAL_SAMPLES, cell.n)).run_task()
+    share = (cell.n - done) / max(len(trial.columns["status"]), 1)
+    passes = float(trial.columns["forwards"].sum() + trial.columns["backwards"].sum())
+    return CellForecast(cell.names, cell.n, done, state, share * passes, share * trial.seconds)
 
 
-def _why(cell: PlannedCell, known: Mapping[str, Cell]) -> str:
+def _explain_state(cell: PlannedCell, known: Mapping[str, Cell]) -> str:
     """Why nothing that is there can be kept: the fields in which the most similar result differs."""
     if not known:
         return "new"
-    near = min((differences(cell.fields, entry.fields) for entry in reversed(list(known.values()))), key=len)
-    alike = "model" not in near or "attack" not in near
-    return "changed: " + ", ".join(MEANINGS.get(name, name) for name in near) if alike else "new"
+    differing = min((differences(cell.fields, stored.fields) for stored in reversed(list(known.values()))), key=len)
+    alike = "model" not in differing or "attack" not in differing
+    return "changed: " + ", ".join(FIELD_LABELS.get(name, name) for name in differing) if alike else "new"

@@ -32,51 +32,53 @@ class StudyModel:
 
 
 def prepare_models(
-    config: Config, parts: Mapping[str, Dataset], out: Path, notice: Callable[[str], None]
+    config: Config, datasets: Mapping[str, Dataset], out: Path, notice: Callable[[str], None]
 ) -> dict[tuple[str, str], StudyModel]:
     """Where every model is, for every data set that it is attacked on; those to be trained are trained.
 
     Args:
         config: the study.
-        parts: the test images of each data set.
+        datasets: the test images of each data set.
         out: the run's folder.
         notice: told what is trained.
 
     Returns:
         Origins by name of the model and of the data.
     """
-    results: dict[tuple[str, str], StudyModel] = {}
+    study_models: dict[tuple[str, str], StudyModel] = {}
     for name, model in config.models.items():
         for data in model.data or tuple(config.data):
             if model.train is None:
-                results[name, data] = StudyModel(_loaded(model, parts[data]))
+                study_models[name, data] = StudyModel(_model_source(model, datasets[data]))
                 continue
             folder = _train(
                 config,
                 name,
                 model.train.data or data,
-                {n: results[n, data] for n, d in results if d == data},
+                {n: study_models[n, data] for n, d in study_models if d == data},
                 out,
                 notice,
             )
-            results[name, data] = StudyModel(ModelSource(str(folder / "model.safetensors"), (), model.defence), folder)
-    return results
+            study_models[name, data] = StudyModel(
+                ModelSource(str(folder / "model.safetensors"), (), model.defence), folder
+            )
+    return study_models
 
 
-def _loaded(model: Model, data: Dataset) -> ModelSource:
+def _model_source(model: Model, data: Dataset) -> ModelSource:
     recipe = {"arch": model.arch, "channels": data.x.shape[1], "classes": len(data.classes), "size": data.x.shape[2]}
     return ModelSource(model.load or "", tuple(recipe.items()) if model.arch else (), model.defence)
 
 
 def _train(
-    config: Config, name: str, data: str, before: Mapping[str, StudyModel], out: Path, notice: Callable[[str], None]
+    config: Config, name: str, data: str, trained: Mapping[str, StudyModel], out: Path, notice: Callable[[str], None]
 ) -> Path:
     """Train a model in a folder named after all that decides it, or take it from there."""
     training, source = config.models[name].train, config.data[data]
     if training is None:
         raise ValueError(f"models.{name}: expected `train`")
     used = {
-        field: before[getattr(training, field)].source.spec
+        field: trained[getattr(training, field)].source.spec
         for field in ("start", "teacher")
         if getattr(training, field) is not None
     }
@@ -85,8 +87,8 @@ def _train(
     if "mask" in recipe.needs:
         images = with_foreground(images, source.foreground)
     named = {field: Path(spec).parent.name for field, spec in used.items()}  # the folder may be moved
-    decided = "\n".join((replace(training.recipe(), start=None).canonical(), *named.values(), images.digest))
-    folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(decided.encode()).hexdigest()[:8]}"
+    identity = "\n".join((replace(training.recipe(), start=None).canonical(), *named.values(), images.digest))
+    folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
     if not (folder / "model.safetensors").is_file():
         notice(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epochs")

@@ -116,9 +116,9 @@ _EXPECTED = {
     "too_short": "a list of at least {min_length}",
 }
 """Kinds of errors of the library that checks studies, in our words."""
-_SURPRISES = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+_REPLACED_TAGS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
 _PLAIN = {
-    first: [(tag, pattern) for tag, pattern in known if tag not in _SURPRISES]
+    first: [(tag, pattern) for tag, pattern in known if tag not in _REPLACED_TAGS]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -133,9 +133,9 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """As usual, but for references and depth."""
-        here: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        mark: Any = here.start_mark
-        if isinstance(here, yaml.AliasEvent):
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark: Any = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.constructor.ConstructorError(None, None, "references (*name) are not read", mark)
         self.deep = getattr(self, "deep", 0) + 1
         if self.deep > _DEPTH:
@@ -154,16 +154,16 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         """As usual, but a key may stand there only once."""
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if key.value in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands there twice", key.start_mark)
-            seen.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-_Loader.add_implicit_resolver(_SURPRISES[0], re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(_REPLACED_TAGS[0], re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def _yaml(text: str, name: str) -> Any:
@@ -204,35 +204,35 @@ def _set(content: dict[str, Any], change: str) -> None:
 
 def _field_faults(error: ValidationError) -> Iterable[StudyFault]:
     """The errors of single fields, in our words."""
-    items = error.errors(include_url=False)
-    places = [item["loc"] for item in items]
-    for item in items:
-        where = _place(item["loc"])
-        kind, got = item["type"], _short(item.get("input"))
+    errors = error.errors(include_url=False)
+    places = [detail["loc"] for detail in errors]
+    for detail in errors:
+        where = _place(detail["loc"])
+        kind, got = detail["type"], _short(detail.get("input"))
         if kind == "extra_forbidden":
-            fields = _fields_at(item["loc"][:-1])
-            yield StudyFault(where, f"no such field{nearest(str(item['loc'][-1]), fields)}")
+            fields = _fields_at(detail["loc"][:-1])
+            yield StudyFault(where, f"no such field{nearest(str(detail['loc'][-1]), fields)}")
         elif kind == "missing":
             yield StudyFault(where, "expected a value, which is needed, got none")
         elif kind == "value_error":
-            yield StudyFault(where, plain(item["ctx"]["error"], 500))
+            yield StudyFault(where, plain(detail["ctx"]["error"], 500))
         elif kind in ("model_type", "model_attributes_type"):
-            fields = _fields_at(item["loc"])
+            fields = _fields_at(detail["loc"])
             yield StudyFault(
                 where, f"expected fields ({', '.join(fields[:4])} …), such as {{{fields[0]}: …}}, got {got}"
             )
         elif kind in ("literal_error", "enum"):
-            allowed = item["ctx"]["expected"]
-            hint = nearest(str(item.get("input")), re.findall("'([^']*)'", allowed))
+            allowed = detail["ctx"]["expected"]
+            hint = nearest(str(detail.get("input")), re.findall("'([^']*)'", allowed))
             yield StudyFault(where, f"expected {allowed}, got {got}{hint}")
         elif kind == "too_short" and any(
-            other[: len(item["loc"])] == item["loc"] for other in places if len(other) > len(item["loc"])
+            other[: len(detail["loc"])] == detail["loc"] for other in places if len(other) > len(detail["loc"])
         ):
             continue  # what was too short is what was left without the wrong ones
         elif kind in _EXPECTED:
-            yield StudyFault(where, f"expected {_EXPECTED[kind].format(**item.get('ctx', {}))}, got {got}")
+            yield StudyFault(where, f"expected {_EXPECTED[kind].format(**detail.get('ctx', {}))}, got {got}")
         else:
-            text = item["msg"].removeprefix("Input should be ").replace("Input should be ", "")
+            text = detail["msg"].removeprefix("Input should be ").replace("Input should be ", "")
             yield StudyFault(where, f"expected {text[0].lower() + text[1:]}, got {got}")
 
 

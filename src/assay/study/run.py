@@ -31,7 +31,7 @@ from assay.study.schema import Config, Data
 from assay.training.trainer import require_accelerate
 from assay.util.files import atomic_write
 from assay.util.output_folder import out_folder
-from assay.util.progress import Callback
+from assay.util.progress import ProgressCallback
 from assay.util.validate import described, reject
 
 STUDY = "study.json"
@@ -42,19 +42,19 @@ _PACKAGES = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class StudyRun:
+class StudyResult:
     """How a study ended.
 
     Attributes:
         report: the page; None if it was interrupted.
-        conducted: how its cells ended.
+        session: how its cells ended.
         summary: as in ``summary.json``.
         unanswered: names of the diagnostics and signatures without an answer; the same call tries them again.
         raised: those of them that raised an exception which is no answer: neither wrong input nor a missing package.
     """
 
     report: Path | None
-    conducted: SessionResult
+    session: SessionResult
     summary: dict[str, Any]
     unanswered: tuple[str, ...] = ()
     raised: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class StudyRun:
     @property
     def failed(self) -> bool:
         """Whether a cell, a sample or a question could not be completed."""
-        return bool(self.conducted.failures or self.conducted.errors or self.unanswered) or not self.conducted.complete
+        return bool(self.session.failures or self.session.errors or self.unanswered) or not self.session.complete
 
 
 @in_neutral_context
@@ -72,11 +72,11 @@ def run_study(
     *,
     command: str = "",
     executor: Executor | None = None,
-    progress: Callback | None = None,
+    progress: ProgressCallback | None = None,
     notice: Callable[[str], None] = lambda _: None,
     accept_stale: bool = False,
     check_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
-) -> StudyRun:
+) -> StudyResult:
     """Run a study, or go on with it: what is there and still the same is kept.
 
     Args:
@@ -96,20 +96,22 @@ def run_study(
     require_own_folder(out)
     require_packages(config)
     check_start(config.run.start)
-    parts = _parts(config)
+    datasets = _load_test_data(config)
     with hold_run(out), Ledger(out, write=True) as ledger:
         mark_running(out, ledger)
         register_files(ledger, STUDY)
         atomic_write(out / STUDY, canonical_json(config))
-        where = prepare_models(config, parts, out, notice)
-        _compare_models(ledger, where)
-        areas = [_area(config, name, data, where) for name, data in parts.items()]
-        said = tuple(dict.fromkeys(text for area in areas for text in report_findings(area.subjects, notice)))
+        models = prepare_models(config, datasets, out, notice)
+        _compare_models(ledger, models)
+        workloads = [_build_workload(config, name, data, models) for name, data in datasets.items()]
+        notes = tuple(
+            dict.fromkeys(text for workload in workloads for text in report_findings(workload.models, notice))
+        )
         headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
-        about = RunInfo(config.title, command, said, headline)
-        done = run_session(
-            areas,
-            about,
+        info = RunInfo(config.title, command, notes, headline)
+        session = run_session(
+            workloads,
+            info,
             out,
             settings,
             ledger,
@@ -117,39 +119,39 @@ def run_study(
             progress=progress,
             notice=notice,
             accept_stale=accept_stale,
-            told_checks=check_progress,
+            check_progress=check_progress,
         )
-        for failure in done.failures:
+        for failure in session.failures:
             notice(f"{failure.label}: failed: {failure.error}")
-        if done.signal:
-            return StudyRun(None, done, {})
-        unanswered = answer_questions(config, parts, where, ledger, out, notice)
+        if session.signal:
+            return StudyResult(None, session, {})
+        unanswered = answer_questions(config, datasets, models, ledger, out, notice)
         ledger.set_meta(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
-        finished = publish(out, ledger, ended=True, known={area.digest: area.data for area in areas})
-        for claim in finished.summary.get("claims", ()):
+        published = publish(out, ledger, ended=True, known={workload.digest: workload.data for workload in workloads})
+        for claim in published.summary.get("claims", ()):
             if claim["ours"] == "not measured":
                 notice(f"claim not measured: {claim['says']}")
-        return StudyRun(
-            finished.report,
-            done,
-            finished.summary,
+        return StudyResult(
+            published.report,
+            session,
+            published.summary,
             tuple(unanswered),
             tuple(name for name, unexpected in unanswered.items() if unexpected),
         )
 
 
-def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], StudyModel]) -> None:
+def _compare_models(ledger: Ledger, models: Mapping[tuple[str, str], StudyModel]) -> None:
     """Compare the weights of the models that the study has trained with those that it began with.
 
     Raises:
         ValueError: they are others.
     """
     known = dict(ledger.meta("trained") or {})
-    for origin in where.values():
-        if origin.folder is None:
+    for study_model in models.values():
+        if study_model.folder is None:
             continue
-        name, now = origin.folder.name, digest(load_model(str(origin.folder / "model.safetensors")))
-        if known.setdefault(name, now) != now:
+        name, current = study_model.folder.name, digest(load_model(str(study_model.folder / "model.safetensors")))
+        if known.setdefault(name, current) != current:
             expected = f"the weights in models/{name} with which this run began (restore them, or choose another -o)"
             reject("models", expected, described("other weights"))
     ledger.set_meta(trained=known)
@@ -157,9 +159,9 @@ def _compare_models(ledger: Ledger, where: Mapping[tuple[str, str], StudyModel])
 
 def workloads_of(config: Config, out: Path, notice: Callable[[str], None]) -> list[Workload]:
     """The data of a study with the models and attacks on each; models that are to be trained are trained."""
-    parts = _parts(config)
-    where = prepare_models(config, parts, out, notice)
-    return [_area(config, name, data, where) for name, data in parts.items()]
+    datasets = _load_test_data(config)
+    models = prepare_models(config, datasets, out, notice)
+    return [_build_workload(config, name, data, models) for name, data in datasets.items()]
 
 
 def require_packages(config: Config) -> None:
@@ -178,14 +180,14 @@ def require_packages(config: Config) -> None:
             )
 
 
-def _parts(config: Config) -> dict[str, Dataset]:
+def _load_test_data(config: Config) -> dict[str, Dataset]:
     """The test images of each data set."""
-    parts = {name: test_part(config, source) for name, source in config.data.items()}
+    datasets = {name: load_test_images(config, source) for name, source in config.data.items()}
     known: dict[str, str] = {}
-    for name, data in parts.items():
+    for name, data in datasets.items():
         if known.setdefault(data.digest, name) != name:
             reject(f"data.{name}", f"images other than those of {known[data.digest]}", described("the same ones"))
-    return parts
+    return datasets
 
 
 def refuse_code(config: Config) -> None:
@@ -231,36 +233,44 @@ def settings_of(config: Config) -> Settings:
         start=run.start,
         images=run.images,
         checks=run.checks,
-        checked=run.checked,
+        check_samples=run.checked,
     )
 
 
-def test_part(config: Config, source: Data) -> Dataset:
+def load_test_images(config: Config, source: Data) -> Dataset:
     """The images of a data set that are attacked, with masks where an attack needs them."""
     folder = source.foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
     loaded = load_data(source.load, split="test", limit=None if folder else source.limit, seed=source.seed)
     if any(
-        "mask" in stage.attack.needs for part in (*plans(config), *curve_plans(config)) for stage in unfold(part.attack)
+        "mask" in stage.attack.needs
+        for planned in (*plans(config), *curve_plans(config))
+        for stage in unfold(planned.attack)
     ):
         loaded = with_foreground(loaded, source.foreground)
     return loaded.head(source.limit, source.seed)
 
 
-def _area(config: Config, name: str, data: Dataset, where: dict[tuple[str, str], StudyModel]) -> Workload:
+def _build_workload(config: Config, name: str, data: Dataset, models: dict[tuple[str, str], StudyModel]) -> Workload:
     device = device_of(config.run.device)
-    chosen: dict[str, Any] = {model: origin for (model, used), origin in where.items() if used == name}
-    subjects = [
+    chosen: dict[str, Any] = {model: study_model for (model, used), study_model in models.items() if used == name}
+    attacked_models = [
         inspect_model(
             model,
-            origin.source,
+            study_model.source,
             data,
             adaptive=config.models[model].adaptive,
             device=device,
             reference=config.models[model].accuracy,
         )
-        for model, origin in chosen.items()
+        for model, study_model in chosen.items()
     ]
     title = config.title if len(config.data) == 1 else name
     return Workload(
-        name, replace(data, name=data.name or name), subjects, plans(config), curve_plans(config), config.seeds, title
+        name,
+        replace(data, name=data.name or name),
+        attacked_models,
+        plans(config),
+        curve_plans(config),
+        config.seeds,
+        title,
     )

@@ -4,36 +4,36 @@ from collections.abc import Mapping
 
 from assay.data import load as load_data
 from assay.runs.settings import device_of
-from assay.runs.signatures import SignatureTask
+from assay.runs.signatures import SignatureConfig
 from assay.signatures import Helpers, settings
 from assay.study.models import StudyModel
 from assay.study.schema import Config
 
 
-def signature_task(config: Config, where: Mapping[tuple[str, str], StudyModel]) -> SignatureTask:
+def signature_task(config: Config, where: Mapping[tuple[str, str], StudyModel]) -> SignatureConfig:
     """The lesson of a study that has ``signatures``.
 
     Raises:
         ValueError: it has none.
     """
-    schema = config.signatures
-    if schema is None:
+    section = config.signatures
+    if section is None:
         raise ValueError("signatures: expected a section of that name in the study")
-    data = schema.data or next(iter(config.data))
+    data = section.data or next(iter(config.data))
     source = config.data[data]
-    victims = {name: where[name, data].source.load() for name in schema.victims}
-    train = load_data(source.load, split="train", limit=schema.limit, seed=schema.seed)
-    test = load_data(source.load, split="test", limit=schema.test_limit, seed=schema.seed)
-    first, last = schema.victims[0], schema.victims[-1]
-    return SignatureTask(
+    victims = {name: where[name, data].source.load() for name in section.victims}
+    train = load_data(source.load, split="train", limit=section.limit, seed=section.seed)
+    test = load_data(source.load, split="test", limit=section.test_limit, seed=section.seed)
+    first, last = section.victims[0], section.victims[-1]
+    return SignatureConfig(
         victims,
         train,
         test,
-        settings(min(train.x.shape[2:]), schema.grid(), schema.kinds),
+        settings(min(train.x.shape[2:]), section.grid(), section.kinds),
         helpers=Helpers(victims[first], victims[last]),
-        extractor=f"{last}, trained on such images, convolution {schema.layer}",
-        plan=schema.plan(),
-        columns=schema.columns,
-        seed=schema.seed,
+        extractor=f"{last}, trained on such images, convolution {section.layer}",
+        plan=section.plan(),
+        columns=section.columns,
+        seed=section.seed,
         device=device_of(config.run.device),
     )

@@ -16,34 +16,34 @@ def shrink_study(config: Config) -> Config:
         config: a study.
     """
     models = {
-        name: model if model.train is None else model.model_copy(update={"train": _trained(model.train)})
+        name: model if model.train is None else model.model_copy(update={"train": _shrink_training(model.train)})
         for name, model in config.models.items()
     }
     return limit_images(config, IMAGES).model_copy(
         update={
             "models": models,
-            "diagnostics": tuple(_asked(question) for question in config.diagnostics),
-            "signatures": None if config.signatures is None else _learned(config.signatures),
+            "diagnostics": tuple(_shrink_diagnosis(question) for question in config.diagnostics),
+            "signatures": None if config.signatures is None else _shrink_signatures(config.signatures),
         }
     )
 
 
-def _trained(training: Training) -> Training:
+def _shrink_training(training: Training) -> Training:
     changes = {"epochs": min(1, training.epochs), "limit": _TRAINING, "milestones": ()}
     return training.model_copy(update=changes)
 
 
-def _asked(question: Diagnosis) -> Diagnosis:
+def _shrink_diagnosis(diagnosis: Diagnosis) -> Diagnosis:
     changes = {
-        "limit": min(question.limit, IMAGES),
-        "train_limit": min(question.train_limit, _TRAINING),
+        "limit": min(diagnosis.limit, IMAGES),
+        "train_limit": min(diagnosis.train_limit, _TRAINING),
         "updates": 1,
-        "search_steps": min(question.search_steps, 20),
+        "search_steps": min(diagnosis.search_steps, 20),
     }
-    return question.model_copy(update=changes)
+    return diagnosis.model_copy(update=changes)
 
 
-def _learned(signatures: Signatures) -> Signatures:
+def _shrink_signatures(signatures: Signatures) -> Signatures:
     changes = {
         "limit": 2 * IMAGES,
         "test_limit": IMAGES,

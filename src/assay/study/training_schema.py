@@ -47,8 +47,8 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _named_teacher(self) -> "Training":
-        arguments = self.objective.partition(":")[2].split(",")
-        if any(part.partition("=")[0].strip() == "teacher" for part in arguments):
+        options = self.objective.partition(":")[2].split(",")
+        if any(part.partition("=")[0].strip() == "teacher" for part in options):
             raise ValueError("expected no file in objective: `teacher` names a model of the study, trained before")
         return self
 
@@ -77,13 +77,13 @@ class Training(Strict):
             start: where the weights are that it begins from.
             teacher: where those of the teacher are.
         """
-        arguments = self.model_dump(by_alias=True, exclude={"data", "limit", "start", "trail", "teacher"})
+        fields = self.model_dump(by_alias=True, exclude={"data", "limit", "start", "trail", "teacher"})
         if teacher is not None:
-            arguments["objective"] += (",teacher=" if ":" in self.objective else ":teacher=") + teacher
-        return Recipe(**arguments, start=start)
+            fields["objective"] += (",teacher=" if ":" in self.objective else ":teacher=") + teacher
+        return Recipe(**fields, start=start)
 
 
-def _arch(value: str) -> str:
+def _check_arch(value: str) -> str:
     parted(value)
     return value
 
@@ -103,7 +103,7 @@ class Signatures(Strict):
     steps: Whole = 20
     carlini_steps: Whole = 100
     columns: tuple[Annotated[str, AfterValidator(lambda v: known(v, SCENARIOS))], ...] = ("image", "redrl", "truth")
-    arch: Annotated[str, AfterValidator(_arch)] = "tiny-cnn"
+    arch: Annotated[str, AfterValidator(_check_arch)] = "tiny-cnn"
     width: Whole = 16
     blocks: Whole = 4
     layer: Whole = 3

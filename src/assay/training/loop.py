@@ -21,7 +21,7 @@ from assay.training.objectives import Batch, TrainingObjective
 from assay.training.objectives.batch import updates
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
-from assay.training.sampling import batches, flipped, seed_of
+from assay.training.sampling import batches, flip_randomly, seed_of
 from assay.training.transfer import begin_from
 from assay.training.validation import best_epoch, collapse, hold_out
 from assay.util.code_digest import code_digest, warn_of_other_code
@@ -72,7 +72,7 @@ class TrainingRun:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             model = build(**self.plan)  # type: ignore[arg-type]
-        began = "" if recipe.start is None else begin_from(model, recipe.start)
+        start_digest = "" if recipe.start is None else begin_from(model, recipe.start)
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
         # Buffers stay each process's own: an objective may pass several times before it goes back.
         settings = DistributedDataParallelKwargs(broadcast_buffers=False)
@@ -92,7 +92,11 @@ class TrainingRun:
         self.best: dict[str, Tensor] | None = None
         teacher = getattr(objective, "teacher", None)
         self.code = _code_of(objective)
-        self.identity = {"data": data.digest, "start": began, "teacher": "" if teacher is None else digest(teacher)}
+        self.identity = {
+            "data": data.digest,
+            "start": start_digest,
+            "teacher": "" if teacher is None else digest(teacher),
+        }
 
     @property
     def main(self) -> bool:
@@ -128,13 +132,13 @@ class TrainingRun:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        recorder, tally, carry, text = Recorder(self.model), Tally(), {}, began  # type: ignore[var-annotated]
+        recorder, tally, carry, last_update = Recorder(self.model), Tally(), {}, began  # type: ignore[var-annotated]
         with torch.random.fork_rng():
             for step, index in enumerate(batches(len(self.data), recipe, done)):
                 self._step(recorder, tally, index, step, carry)
                 now = time.monotonic()
-                if live is not None and self.main and (now - text > 0.3 or tally.seen == len(self.data)):
-                    text, speed = now, recorder.passes / max(now - began, 1e-9)
+                if live is not None and self.main and (now - last_update > 0.3 or tally.seen == len(self.data)):
+                    last_update, speed = now, recorder.passes / max(now - began, 1e-9)
                     live(Moment(done + 1, recipe.epochs, tally.seen, len(self.data), *tally.means(), speed))
         seconds = time.monotonic() - began
         loss, accuracy = tally.means()
@@ -163,7 +167,7 @@ class TrainingRun:
         x, y = self.data.images(index).to(device), self.data.y[index].to(device)
         mask = None if self.data.masks is None else self.data.masks[index].to(device)
         batch = Batch(x, y, index, seed, mask, carry)
-        batch = flipped(batch) if self.recipe.flip else batch
+        batch = flip_randomly(batch) if self.recipe.flip else batch
         share = world * len(index) / max(total, 1)  # so that the mean over processes is the mean over the batch
         loss = torch.zeros((), device=device)
         for update in updates(self.objective, recorder, batch):

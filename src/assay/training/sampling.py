@@ -19,11 +19,11 @@ def batches(count: int, recipe: Recipe, epoch: int) -> Iterator[Tensor]:
 
 def seed_of(seed: int, epoch: int, step: int) -> int:
     """A seed of its own for each (seed, epoch, step)."""
-    result = hashlib.blake2b(f"{seed}/{epoch}/{step}".encode(), digest_size=7).digest()
-    return int.from_bytes(result, "little")
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{step}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "little")
 
 
-def flipped(batch: Batch) -> Batch:
+def flip_randomly(batch: Batch) -> Batch:
     """Images and masks, mirrored at random."""
     turned = batch.uniform("flip", (1, 1, 1)) < 0.5
     mask = None if batch.mask is None else torch.where(turned, batch.mask.flip(3), batch.mask)

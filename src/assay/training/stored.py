@@ -43,14 +43,14 @@ def with_stored(
     chosen = torch.arange(len(data))
     if share < 1:
         chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[: round(share * len(data))]
-    items = []
+    adversarial = []
     for at in chosen.split(256):
         mask = data.masks[at] if data.masks is not None and "mask" in needs_of(attack) else None
         x = data.images(at)
-        items.append(perturb(model, x, data.y[at], attack, mask=mask, keep="best", seed=seed, ids=at))
+        adversarial.append(perturb(model, x, data.y[at], attack, mask=mask, keep="best", seed=seed, ids=at))
         if progress is not None:
-            progress(sum(map(len, items)), len(chosen))
-    images = torch.cat([data.images(), *items])
+            progress(sum(map(len, adversarial)), len(chosen))
+    images = torch.cat([data.images(), *adversarial])
     masks = None if data.masks is None else torch.cat([data.masks, data.masks[chosen]])
     name = f"{data.name} and {len(chosen)} stored examples of {attack.describe()}"
     return replace(data, x=images, y=torch.cat([data.y, data.y[chosen]]), masks=masks, name=name)

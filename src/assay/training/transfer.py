@@ -22,11 +22,11 @@ def begin_from(model: nn.Module, start: str) -> str:
     Source: Tong et al., 2020, section 5.1 (networks pre-trained on ImageNet with a new last layer).
     """
     with name_argument("start", inner="model"):
-        result, own = start_weights(start, model), model.state_dict()
-    fitting = {name: t for name, t in result.items() if name in own and own[name].shape == t.shape}
+        loaded, own = start_weights(start, model), model.state_dict()
+    fitting = {name: t for name, t in loaded.items() if name in own and own[name].shape == t.shape}
     if 2 * len(fitting) < len(own):
         fresh = sorted(set(own) - set(fitting))
         got = described(f"one in which {len(fitting)} of {len(own)} tensors fit; {fresh[0]} does not")
         reject("start", "weights of the same architecture", got)
     model.load_state_dict(fitting, strict=False)
-    return weights_digest(result)
+    return weights_digest(loaded)

@@ -19,7 +19,7 @@ LARGEST = 1000
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """What is held out of training.
 
     Attributes:
@@ -47,18 +47,18 @@ class Held:
         return clean / count, None if self.eps is None else robust / count
 
 
-def hold_out(data: Dataset, recipe: Recipe) -> tuple[Dataset, Held | None]:
+def hold_out(data: Dataset, recipe: Recipe) -> tuple[Dataset, HeldOut | None]:
     """The images to train on, and those to measure (none without ``validate``)."""
     if not recipe.validate:
         return data, None
     rest, held = data.split(1 - recipe.validate, seed=recipe.seed)
-    return rest, Held(held.head(LARGEST), recipe.eps, recipe.norm)
+    return rest, HeldOut(held.head(LARGEST), recipe.eps, recipe.norm)
 
 
 def score(epoch: Epoch) -> float:
     """What early stopping goes by: robust accuracy, or clean where there is no budget."""
-    result = epoch.clean if epoch.robust is None else epoch.robust
-    return -1.0 if result is None else result
+    accuracy = epoch.clean if epoch.robust is None else epoch.robust
+    return -1.0 if accuracy is None else accuracy
 
 
 def best_epoch(history: Sequence[Epoch]) -> int:

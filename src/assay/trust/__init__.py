@@ -1,20 +1,20 @@
 """The checks that make a robust accuracy believable, and the grade that they give it."""
 
 from assay.trust.answer import CheckResult, Level
-from assay.trust.context import CheckContext, Result
+from assay.trust.context import AttackResult, CheckContext
 from assay.trust.grade import GRADES, Grade, grade
 from assay.trust.registry import CHECKS, Check, CheckRequest, by_check, check_requests, run_checks
 
 __all__ = [
     "CHECKS",
     "GRADES",
+    "AttackResult",
     "Check",
     "CheckContext",
     "CheckRequest",
     "CheckResult",
     "Grade",
     "Level",
-    "Result",
     "by_check",
     "check_requests",
     "grade",

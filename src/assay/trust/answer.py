@@ -19,7 +19,7 @@ class Level(StrEnum):
     """There is nothing to be asked here."""
 
 
-LEFT_OUT = "left out: it attacks anew"
+SKIPPED = "left out: it attacks anew"
 """What is said of a check that attacks anew, where that was not wanted."""
 
 
@@ -91,4 +91,4 @@ def not_applicable(text: str) -> CheckResult:
 def worst_result(results: tuple[CheckResult, ...]) -> CheckResult:
     """The worst of several answers of one check; of equal ones the first."""
     order = [Level.ISSUE, Level.WARNING, Level.OPEN, Level.PASSED, Level.NOT_APPLICABLE]
-    return min(results, key=lambda answer: order.index(answer.level))
+    return min(results, key=lambda result: order.index(result.level))

@@ -18,7 +18,7 @@ from assay.parts.balls import Ball
 from assay.parts.unmeasured_set import UnmeasuredSet
 from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import members, within
-from assay.trust.context import CheckContext, Result
+from assay.trust.context import AttackResult, CheckContext
 from assay.trust.results import GAIN
 
 _DRAWS = 500
@@ -26,31 +26,31 @@ _QUERIES = 300
 
 
 @dataclass(frozen=True)
-class Rival:
+class Baseline:
     """What is held against the attacks of an evaluation.
 
     Attributes:
         make: the rival within a budget; None where there is none of its kind.
-        is_one: whether an attack is of its kind.
+        matches: whether an attack is of its kind.
         better: whether an attack ought to find all that it finds.
-        words: what it is, before the number of samples that it breaks.
+        phrase: what it is, before the number of samples that it breaks.
         kind: the same for attacks of its kind that the evaluation has.
         why: what it means if it finds more.
     """
 
     make: Callable[[Geometry], AnyAttack | None]
-    is_one: Callable[[Attack[Any]], bool]
+    matches: Callable[[Attack[Any]], bool]
     better: Callable[[Attack[Any]], bool]
-    words: str
+    phrase: str
     kind: str
     why: str
 
 
-def beats_one_step(exam: CheckContext) -> CheckResult:
+def beats_one_step(context: CheckContext) -> CheckResult:
     """C4: one gradient step finds nothing that the attacks have missed."""
-    if not exam.differentiable:
+    if not context.differentiable:
         return not_applicable("the model has no gradient")
-    rival = Rival(
+    rival = Baseline(
         lambda budget: FGSM(budget) if not isinstance(budget, UnmeasuredSet) else None,
         _one_step,
         lambda attack: attack.traits.access == "gradient" and not _one_step(attack),
@@ -59,12 +59,12 @@ def beats_one_step(exam: CheckContext) -> CheckResult:
         "an iterated attack that does worse than its first step goes the wrong way: look at its loss, its targets and "
         "its step size",
     )
-    return _held(exam, rival)
+    return _compare_budgets(context, rival)
 
 
-def beats_queries(exam: CheckContext) -> CheckResult:
+def beats_queries(context: CheckContext) -> CheckResult:
     """C5: a search without gradients finds nothing that attacks with gradients have missed."""
-    rival = Rival(
+    rival = Baseline(
         lambda budget: (
             Square(budget.eps, norm=budget.norm, queries=_QUERIES)
             if isinstance(budget, Ball) and budget.norm in ("linf", "l2")
@@ -76,12 +76,12 @@ def beats_queries(exam: CheckContext) -> CheckResult:
         "attacks by queries alone",
         "gradients that know less than queries are masked, or the attacks by them are weak",
     )
-    return _held(exam, rival)
+    return _compare_budgets(context, rival)
 
 
-def beats_noise(exam: CheckContext) -> CheckResult:
+def beats_noise(context: CheckContext) -> CheckResult:
     """C6: random noise of the same size finds nothing that the attacks have missed."""
-    rival = Rival(
+    rival = Baseline(
         lambda budget: Noise(budget, _DRAWS) if _can_be_drawn(budget) else None,
         lambda attack: attack.traits.access == "none",
         lambda attack: attack.traits.access != "none",
@@ -89,16 +89,16 @@ def beats_noise(exam: CheckContext) -> CheckResult:
         "attacks by noise",
         "an attack that does worse than noise does not attack",
     )
-    blank = [budget for budget in exam.budgets if not _can_be_drawn(budget) and not _drawn_alone(exam, budget)]
+    blank = [budget for budget in context.budgets if not _can_be_drawn(budget) and not _drawn_alone(context, budget)]
     alone = [inconclusive(f"within {budget.describe()} there is no noise to compare with") for budget in blank]
-    return worst_result((_held(exam, rival), *alone))
+    return worst_result((_compare_budgets(context, rival), *alone))
 
 
-def beats_transfer(exam: CheckContext) -> CheckResult:
+def beats_transfer(context: CheckContext) -> CheckResult:
     """C7: images made on other models, within the budgets here, find nothing that the attacks have missed."""
-    if not exam.others:
+    if not context.transfer_images:
         return not_applicable("no other model was attacked on the same images")
-    answers = [_transferred(exam, budget) for budget in exam.budgets if not isinstance(budget, UnmeasuredSet)]
+    answers = [_transferred(context, budget) for budget in context.budgets if not isinstance(budget, UnmeasuredSet)]
     return (
         worst_result(tuple(answers))
         if answers
@@ -106,47 +106,50 @@ def beats_transfer(exam: CheckContext) -> CheckResult:
     )
 
 
-def _transferred(exam: CheckContext, budget: Geometry) -> CheckResult:
-    left = set(exam.survivors(torch.arange(len(exam.x)), budget).tolist())
+def _transferred(context: CheckContext, budget: Geometry) -> CheckResult:
+    survivors = set(context.survivors(torch.arange(len(context.x)), budget).tolist())
     pairs = list(
-        islice((pair for pair in exam.others if pair[0] in left and _inside(exam, budget, *pair)), 4 * exam.samples)
+        islice(
+            (pair for pair in context.transfer_images if pair[0] in survivors and _inside(context, budget, *pair)),
+            4 * context.samples,
+        )
     )
     if not pairs:
         return passed(
             f"no image made on another model lies within {budget.describe()} of a sample that survives here", 0.0, GAIN
         )
     index = torch.tensor([sample for sample, _ in pairs])
-    new = index[exam.fools(index, torch.stack([image for _, image in pairs]))].unique()
+    newly_broken = index[context.fools(index, torch.stack([image for _, image in pairs]))].unique()
     tried = len(index.unique())
-    share, threshold = len(new) / max(tried, 1), max(GAIN, 1 / max(tried, 1))
+    share, threshold = len(newly_broken) / max(tried, 1), max(GAIN, 1 / max(tried, 1))
     if share > threshold:
         return warning(
-            f"images made on other models break {len(new)} of {tried} samples within {budget.describe()} "
+            f"images made on other models break {len(newly_broken)} of {tried} samples within {budget.describe()} "
             "that every attack on this one had left: its gradients mislead",
             share,
             threshold,
-            tuple(new.tolist()),
+            tuple(newly_broken.tolist()),
         )
     return passed(
-        f"images made on other models break {len(new)} of {tried} survivors within {budget.describe()}",
+        f"images made on other models break {len(newly_broken)} of {tried} survivors within {budget.describe()}",
         share,
         threshold,
     )
 
 
-def _inside(exam: CheckContext, budget: Geometry, sample: int, image: Tensor) -> bool:
+def _inside(context: CheckContext, budget: Geometry, sample: int, image: Tensor) -> bool:
     at = torch.tensor([sample])
-    mask = None if exam.masks is None else exam.masks[at]
-    return bool(members(budget, exam.at(at), image[None].to(torch.float32), mask))
+    mask = None if context.masks is None else context.masks[at]
+    return bool(members(budget, context.at(at), image[None].to(torch.float32), mask))
 
 
 def _can_be_drawn(budget: Geometry) -> bool:
     return not isinstance(budget, UnmeasuredSet) or budget.drawn is not None
 
 
-def _drawn_alone(exam: CheckContext, budget: Geometry) -> bool:
+def _drawn_alone(context: CheckContext, budget: Geometry) -> bool:
     """Whether all that is claimed of a budget comes from random draws: those are the noise."""
-    claims = [result for result in exam.claims if result.budget == budget]
+    claims = [result for result in context.claims if result.budget == budget]
     return all(stage.attack.traits.access == "none" for result in claims for stage in result.stages)
 
 
@@ -154,72 +157,75 @@ def _one_step(attack: Attack[Any]) -> bool:
     return attack.traits.access == "gradient" and attack.traits.steps == 1
 
 
-def _held(exam: CheckContext, rival: Rival) -> CheckResult:
+def _compare_budgets(context: CheckContext, rival: Baseline) -> CheckResult:
     """The worst answer over the budgets that are claimed."""
-    answers = [
-        _against(exam, budget, new, rival)
-        for budget in exam.budgets
-        for new in (rival.make(budget),)
-        if new is not None
+    results = [
+        _compare(context, budget, attack, rival)
+        for budget in context.budgets
+        for attack in (rival.make(budget),)
+        if attack is not None
     ]
     return (
-        worst_result(tuple(answers))
-        if answers
+        worst_result(tuple(results))
+        if results
         else not_applicable("no attack has a budget in which it could be compared")
     )
 
 
-def _against(exam: CheckContext, budget: Geometry, attack: AnyAttack, rival: Rival) -> CheckResult:
-    alone, text = _by_its_kind_alone(exam, budget, rival), budget.describe()
-    n = len(exam.x)
+def _compare(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: Baseline) -> CheckResult:
+    alone, budget_text = _by_its_kind_alone(context, budget, rival), budget.describe()
+    n = len(context.x)
     if alone is not None and len(alone) / n > max(GAIN, 1.5 / n):
         return warning(
-            f"{rival.kind} break {len(alone)} of {n} samples within {text} that no better informed attack "
+            f"{rival.kind} break {len(alone)} of {n} samples within {budget_text} that no better informed attack "
             f"broke: {rival.why}",
             len(alone) / n,
             max(GAIN, 1.5 / n),
             tuple(alone.tolist()[:100]),
         )
-    index, n = exam.survivors(budget=budget), len(exam.chosen)
+    index, n = context.survivors(budget=budget), len(context.chosen)
     threshold = max(GAIN, 1.5 / max(n, 1))
     if not len(index):
-        return passed(f"no sample survives within {text} that it could break", 0.0, threshold)
-    outcome = exam.attacked(attack, index)
-    new = index[outcome.status == int(Status.BROKEN)]
-    share = len(new) / n
+        return passed(f"no sample survives within {budget_text} that it could break", 0.0, threshold)
+    outcome = context.attacked(attack, index)
+    newly_broken = index[outcome.status == int(Status.BROKEN)]
+    share = len(newly_broken) / n
     if share > threshold:
         return warning(
-            f"{rival.words} {len(new)} of {n} samples within {text} that every attack had left: {rival.why}",
+            f"{rival.phrase} {len(newly_broken)} of {n} samples within {budget_text} that every attack had left: "
+            f"{rival.why}",
             share,
             threshold,
-            tuple(new.tolist()),
+            tuple(newly_broken.tolist()),
         )
-    return passed(f"{rival.words} {len(new)} of {len(index)} survivors within {text}", share, threshold)
+    return passed(
+        f"{rival.phrase} {len(newly_broken)} of {len(index)} survivors within {budget_text}", share, threshold
+    )
 
 
-def _by_its_kind_alone(exam: CheckContext, budget: Geometry, rival: Rival) -> Tensor | None:
+def _by_its_kind_alone(context: CheckContext, budget: Geometry, rival: Baseline) -> Tensor | None:
     """Samples that attacks of the rival's kind broke in the evaluation, and none that ought to be better.
 
     Of a cascade, whose later parts see only what the earlier ones left, a part counts where all better ones went before
     it. None where there is nothing to compare.
     """
-    inside = [r for r in exam.claims if within(r.budget, budget)]
+    inside = [r for r in context.claims if within(r.budget, budget)]
     whole = [r for r in inside if r.budget == budget and any(rival.better(s.attack) for s in r.stages)]
     if not whole:
         return None
-    by_rival, by_better = (torch.zeros(len(exam.x), dtype=torch.bool) for _ in range(2))
+    by_rival, by_better = (torch.zeros(len(context.x), dtype=torch.bool) for _ in range(2))
     for result in inside:
         better = [rival.better(stage.attack) for stage in result.stages]
         last = max((i for i, value in enumerate(better) if value), default=-1)
         by_better |= _broken_by(result, lambda i, better=better: better[i])  # type: ignore[misc]
-        by_rival |= _broken_by(result, lambda i, r=result, last=last: i > last and rival.is_one(r.stages[i].attack))  # type: ignore[misc]
+        by_rival |= _broken_by(result, lambda i, r=result, last=last: i > last and rival.matches(r.stages[i].attack))  # type: ignore[misc]
     return (by_rival & ~by_better).nonzero().squeeze(1)
 
 
-def _broken_by(result: Result, chosen: Callable[[int], bool]) -> Tensor:
+def _broken_by(result: AttackResult, chosen: Callable[[int], bool]) -> Tensor:
     """Which samples were broken by the chosen parts of an attack."""
     outcome: Any = result.outcome
-    parts = torch.tensor([chosen(i) for i in range(len(result.stages))] + [False])
+    is_chosen = torch.tensor([chosen(i) for i in range(len(result.stages))] + [False])
     stage = outcome.stage.clamp(-1, len(result.stages) - 1)
-    value: Tensor = (outcome.status == int(Status.BROKEN)) & parts[stage]
-    return value
+    is_broken: Tensor = (outcome.status == int(Status.BROKEN)) & is_chosen[stage]
+    return is_broken

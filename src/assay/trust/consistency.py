@@ -7,7 +7,7 @@ from torch import Tensor
 
 from assay.core.outcome import Status
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
-from assay.trust.context import CheckContext, Result, broken
+from assay.trust.context import AttackResult, CheckContext, broken
 from assay.trust.vary import with_budget, with_radius
 
 _FEW, _SMALL, _WIDE = 8, 32, 64
@@ -15,34 +15,34 @@ _ANY = 0.1
 """Share of samples that may survive where any image is allowed: an attack need not find its way across the box."""
 
 
-def no_budget(exam: CheckContext, result: Result) -> CheckResult:
+def no_budget(context: CheckContext, result: AttackResult) -> CheckResult:
     """C1: with a budget of 0 nothing is broken."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
-    none = with_budget(result.planned.attack, 0.0)
-    if none is None and result.ball is not None and result.ball.eps == 0:
-        none = result.planned.attack
-    if none is None:
+    zero_attack = with_budget(result.planned.attack, 0.0)
+    if zero_attack is None and result.ball is not None and result.ball.eps == 0:
+        zero_attack = result.planned.attack
+    if zero_attack is None:
         return inconclusive("its budget cannot be changed from outside", result.label)
-    index = exam.chosen[:: max(1, len(exam.chosen) // _FEW)]
-    count = exam.attacked(none, index).count(Status.BROKEN)
+    index = context.chosen[:: max(1, len(context.chosen) // _FEW)]
+    count = context.attacked(zero_attack, index).count(Status.BROKEN)
     text = f"with a budget of 0 it breaks {count} of {len(index)} samples"
-    if count and not exam.random:
+    if count and not context.is_random:
         return issue(text, float(count), 0.0, about=result.label)
     return passed(text + (" (the model is random)" if count else ""), float(count), 0.0, about=result.label)
 
 
-def monotone(exam: CheckContext, result: Result) -> CheckResult:
+def monotone(context: CheckContext, result: AttackResult) -> CheckResult:
     """C2: a larger budget breaks what a smaller one broke, and the budget has an effect."""
     if result.budget is None or (result.ball is not None and result.ball.eps <= 0):
         return not_applicable("the attack has no budget")
-    index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
+    index = context.chosen[:: max(1, len(context.chosen) // _SMALL)]
     less, more, most = (with_budget(result.planned.attack, factor) for factor in (0.5, 4, _WIDE))
     if less is None or more is None or most is None:
         return inconclusive("its budget cannot be changed from outside", result.label)
-    half = broken(exam.attacked(less, index))
+    half = broken(context.attacked(less, index))
     full = broken(result.outcome)[index]
-    left = torch.isin(index, exam.survivors(index, result.budget))
+    left = torch.isin(index, context.survivors(index, result.budget))
     lost, few = index[half & left], max(1, 0.03 * len(index))
     if len(lost) > few:
         return issue(
@@ -53,10 +53,10 @@ def monotone(exam: CheckContext, result: Result) -> CheckResult:
             tuple(lost.tolist()),
             result.label,
         )
-    wide = broken(exam.attacked(more, index))
+    wide = broken(context.attacked(more, index))
     right = int((result.outcome.status[index] != int(Status.MISCLASSIFIED)).sum())
     if right >= _FEW and int(half.sum()) == int(full.sum()) == int(wide.sum()) < right - few:
-        widest = broken(exam.attacked(most, index))
+        widest = broken(context.attacked(most, index))
         if int(widest.sum()) <= int(full.sum()):
             return warning(
                 f"half, all, four and {_WIDE} times the budget break the same {int(full.sum())} of {right} "
@@ -72,22 +72,22 @@ def monotone(exam: CheckContext, result: Result) -> CheckResult:
     )
 
 
-def unbounded(exam: CheckContext) -> CheckResult:
+def unbounded(context: CheckContext) -> CheckResult:
     """C3: where a grey image is allowed no more survive than by chance, where any image is next to nothing."""
     balls = [
         result
-        for result in exam.claims
+        for result in context.claims
         if result.ball is not None and with_radius(result.planned.attack, 2 * result.ball.eps + 1) is not None
     ]
-    index = exam.chosen[:: max(1, len(exam.chosen) // _SMALL)]
-    index = index[exam.y[index] == exam.clean.argmax(1).cpu()[torch.isin(exam.chosen, index)]]
-    n, classes = len(index), exam.clean.shape[1]
+    index = context.chosen[:: max(1, len(context.chosen) // _SMALL)]
+    index = index[context.y[index] == context.clean_logits.argmax(1).cpu()[torch.isin(context.chosen, index)]]
+    n, classes = len(index), context.clean_logits.shape[1]
     if not balls:
         return not_applicable("no attack has a budget that can be changed")
     if n < _FEW:
         return inconclusive(f"{n} samples that were right before are too few")
-    refuses = exam.adaptation is not None and exam.adaptation.test is not None
-    grey = index if refuses else _left(exam, balls, index, 0.5)  # a detector may well refuse a grey image
+    refuses = context.adaptation is not None and context.adaptation.test is not None
+    grey = index if refuses else _survivors_with(context, balls, index, 0.5)  # a detector may well refuse a grey image
     chance = 1 / classes + 2 * math.sqrt((1 - 1 / classes) / (classes * n))
     if len(grey) / n > chance and not refuses:
         return issue(
@@ -97,7 +97,7 @@ def unbounded(exam: CheckContext) -> CheckResult:
             chance,
             tuple(grey.tolist()),
         )
-    free = _left(exam, balls, grey, 1.0)
+    free = _survivors_with(context, balls, grey, 1.0)
     if len(free) / n > _ANY:
         return warning(
             f"even with a budget that allows any image {len(free)} of {n} samples survive every attack: "
@@ -116,37 +116,37 @@ def unbounded(exam: CheckContext) -> CheckResult:
     )
 
 
-def _left(exam: CheckContext, results: list[Result], index: Tensor, share: float) -> Tensor:
+def _survivors_with(context: CheckContext, results: list[AttackResult], index: Tensor, share: float) -> Tensor:
     """Samples that survive every attack with a budget of this share of the box."""
-    size = math.prod(exam.x.shape[1:])
+    size = math.prod(context.x.shape[1:])
     for result in results:
         if result.ball is None or not len(index):
             continue
-        wide = share * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[result.ball.norm]
-        widened = with_radius(result.planned.attack, max(wide, result.ball.eps))
-        outcome = exam.attacked(result.planned.attack if widened is None else widened, index)
+        radius = share * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[result.ball.norm]
+        widened = with_radius(result.planned.attack, max(radius, result.ball.eps))
+        outcome = context.attacked(result.planned.attack if widened is None else widened, index)
         index = index[outcome.status == int(Status.SURVIVED)]
     return index
 
 
-def all_targets(exam: CheckContext) -> CheckResult:
+def all_targets(context: CheckContext) -> CheckResult:
     """C8: whether targets were tried one by one. For information."""
-    tried = [
+    targeted = [
         result.label
-        for result in exam.claims
+        for result in context.claims
         for stage in result.stages
         if any(variant.rank for variant in stage.variants)
     ]
-    if not exam.claims:
+    if not context.claims:
         return not_applicable("nothing was attacked")
-    return passed("wrong classes were also tried one by one" if tried else "wrong classes were not tried one by one")
+    return passed("wrong classes were also tried one by one" if targeted else "wrong classes were not tried one by one")
 
 
-def per_sample(exam: CheckContext) -> CheckResult:
+def per_sample(context: CheckContext) -> CheckResult:
     """C9: the worst case is taken sample by sample. Holds by construction; says what the other reading would be."""
-    if len(exam.counted) < 2:
+    if len(context.counted) < 2:
         return not_applicable("one attack alone has no worst case over attacks")
-    survived = torch.stack([result.outcome.status == int(Status.SURVIVED) for result in exam.counted])
+    survived = torch.stack([result.outcome.status == int(Status.SURVIVED) for result in context.counted])
     worst, least = float(survived.all(0).float().mean()), float(survived.float().mean(1).min())
     return passed(
         f"robust accuracy counts samples that survive every attack ({100 * worst:.1f} %), not the lowest "
@@ -156,19 +156,19 @@ def per_sample(exam: CheckContext) -> CheckResult:
     )
 
 
-def diverse(exam: CheckContext) -> CheckResult:
+def diverse(context: CheckContext) -> CheckResult:
     """C10: attacks by gradients and attacks without."""
-    if not exam.claims:
+    if not context.claims:
         return not_applicable("nothing was attacked")
-    kinds = {stage.attack.traits.access for result in exam.claims for stage in result.stages}
-    stages = sum(len(result.stages) for result in exam.claims)
+    kinds = {stage.attack.traits.access for result in context.claims for stage in result.stages}
+    stages = sum(len(result.stages) for result in context.claims)
     if "gradient" in kinds and kinds & {"scores", "labels"}:
         return passed(
             f"{stages} attacks: by gradients, and by {' and '.join(sorted(kinds & {'scores', 'labels'}))} alone",
             float(len(kinds)),
             2.0,
         )
-    if not exam.differentiable and kinds & {"scores", "labels"}:
+    if not context.differentiable and kinds & {"scores", "labels"}:
         return passed("the model has no gradients; attacked by queries", float(len(kinds)), 1.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"
     return warning(f"all attacks are of one kind; add an {lacking}", float(len(kinds)), 2.0)

@@ -26,15 +26,15 @@ from assay.util.memory import attempt, is_out_of_memory
 SAMPLES = 64
 """How many samples are looked at again."""
 
-Looker = Callable[[int], Tensor | None]
+ImageReader = Callable[[int], Tensor | None]
 
 
-class NoNumbers(ArithmeticError):
+class NonFiniteOutput(ArithmeticError):
     """The model gave NaN or infinity where it was attacked anew."""
 
 
 @dataclass(frozen=True)
-class Result:
+class AttackResult:
     """What an attack did to all samples.
 
     Attributes:
@@ -48,7 +48,7 @@ class Result:
 
     planned: Planned
     outcome: Outcome
-    image: Looker
+    image: ImageReader
     adapted: bool = True
     seed: int = 0
     claimed: bool = True
@@ -84,7 +84,7 @@ class CheckContext:
         y: their labels.
         results: of attacks on all of them.
         masks: foreground masks, where an attack needs them.
-        others: images that attacks on other models made of the same samples: pairs of sample and image.
+        transfer_images: images that attacks on other models made of the same samples: pairs of sample and image.
         reference: clean accuracy that is known of this model, as a share.
         samples: how many samples are looked at again.
         seed: of the draws.
@@ -94,9 +94,9 @@ class CheckContext:
     model: nn.Module
     x: Tensor
     y: Labels
-    results: tuple[Result, ...] = ()
+    results: tuple[AttackResult, ...] = ()
     masks: Tensor | None = None
-    others: Sequence[tuple[int, Tensor]] = ()
+    transfer_images: Sequence[tuple[int, Tensor]] = ()
     reference: float | None = None
     samples: int = SAMPLES
     seed: int = 0
@@ -133,39 +133,41 @@ class CheckContext:
         return adaptation_of(self.model)
 
     @cached_property
-    def seen(self) -> nn.Module:
+    def attack_model(self) -> nn.Module:
         """What attacks see: a defence's surrogate, or the model."""
-        result = self.adaptation.surrogate if self.adaptation is not None else None
-        return result if isinstance(result, nn.Module) else self.model
+        surrogate = self.adaptation.surrogate if self.adaptation is not None else None
+        return surrogate if isinstance(surrogate, nn.Module) else self.model
 
     @property
     def in_expectation(self) -> bool:
         """Whether attacks average over the model's randomness."""
-        return isinstance(self.seen, Expectation) or (self.adaptation is not None and "EOT" in self.adaptation.methods)
+        return isinstance(self.attack_model, Expectation) or (
+            self.adaptation is not None and "EOT" in self.adaptation.methods
+        )
 
     @property
     def differentiable(self) -> bool:
         """Whether the model claims to have gradients."""
-        return bool(getattr(self.seen, "differentiable", True))
+        return bool(getattr(self.attack_model, "differentiable", True))
 
     @cached_property
-    def clean(self) -> Logits:
+    def clean_logits(self) -> Logits:
         """Logits of the chosen images; of a random model those of one draw, whatever was asked before."""
         with seeded(self.seed, {self.device}):
             return self.logits(self.images)
 
     @cached_property
-    def right(self) -> Tensor:
+    def is_correct(self) -> Tensor:
         """Which of the chosen images are classified as labelled."""
-        return (self.clean.argmax(1) == self.labels).cpu()
+        return (self.clean_logits.argmax(1) == self.labels).cpu()
 
     @property
-    def claims(self) -> tuple[Result, ...]:
+    def claims(self) -> tuple[AttackResult, ...]:
         """The results whose budgets are claimed."""
         return tuple(result for result in self.results if result.claimed)
 
     @property
-    def counted(self) -> tuple[Result, ...]:
+    def counted(self) -> tuple[AttackResult, ...]:
         """What the robust accuracy is made of: claims about a budget; those at any distance only where all are."""
         return tuple(result for result in self.claims if result.budget is not None) or self.claims
 
@@ -196,7 +198,7 @@ class CheckContext:
         return torch.cat([self._answers(half) for half in x.chunk(2)])
 
     @property
-    def adapted(self) -> bool:
+    def is_adapted(self) -> bool:
         """Whether every attack knew of the defence."""
         return all(result.adapted for result in self.results)
 
@@ -211,15 +213,15 @@ class CheckContext:
         """
         logits = self.logits(images, batch).cpu()
         predicted = logits.argmax(1)
-        done = predicted != self.y[index]
+        is_adversarial = predicted != self.y[index]
         if target is not None:
-            done = torch.where(target < 0, done, predicted == target)
-        test = self.adaptation.test if self.adaptation is not None and self.adapted else None
-        fooled: Tensor = done if test is None else done & test(logits, images.cpu())
+            is_adversarial = torch.where(target < 0, is_adversarial, predicted == target)
+        test = self.adaptation.test if self.adaptation is not None and self.is_adapted else None
+        fooled: Tensor = is_adversarial if test is None else is_adversarial & test(logits, images.cpu())
         return fooled
 
     @cached_property
-    def random(self) -> bool:
+    def is_random(self) -> bool:
         """Whether answers change from pass to pass."""
         with seeded(self.seed, {self.device}):
             first, *more = self.passes(3)
@@ -242,18 +244,18 @@ class CheckContext:
 
     def attacked(
         self,
-        what: AnyAttack,
+        adapted: AnyAttack,
         index: Tensor,
         *,
-        through: Callable[[Classifier], Classifier] = lambda model: model,
+        wrap: Callable[[Classifier], Classifier] = lambda model: model,
         **more: Any,
     ) -> Outcome:
         """Attack some samples as the evaluation did: adaptively where the defence declares how.
 
         Args:
-            what: the attack.
+            adapted: the attack.
             index: the samples, ``(m,)``.
-            through: changes the model, and the surrogate that attacks see.
+            wrap: changes the model, and the surrogate that attacks see.
             more: as `assay.attack` takes it.
 
         Raises:
@@ -261,32 +263,32 @@ class CheckContext:
             NoNumbers: it gave no numbers on one: whether that one survives is not known.
             KeyboardInterrupt: it was interrupted.
         """
-        how = self.adaptation if self.adapted else None
-        what = what if how is None else how.adapt(what)
-        arguments: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
+        adaptation = self.adaptation if self.is_adapted else None
+        adapted = adapted if adaptation is None else adaptation.adapt(adapted)
+        options: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
         outcome = attack(
-            through(self.model),
+            wrap(self.model),
             self.at(index),
             self.y[index],
-            what,
+            adapted,
             mask=None if self.masks is None else self.masks[index],
-            surrogate=None if how is None or how.surrogate is None else through(how.surrogate),
-            test=None if how is None else how.test,
-            **arguments,
+            surrogate=None if adaptation is None or adaptation.surrogate is None else wrap(adaptation.surrogate),
+            test=None if adaptation is None else adaptation.test,
+            **options,
         )
-        uninterrupted(outcome)
+        require_finished(outcome)
         if outcome.errors:
             first = next(iter(outcome.errors.values()))
             raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
         if outcome.count(Status.INVALID):
-            raise NoNumbers(
+            raise NonFiniteOutput(
                 f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked anew "
                 "the model gave no numbers"
             )
         return outcome
 
 
-def uninterrupted(outcome: Outcome) -> Outcome:
+def require_finished(outcome: Outcome) -> Outcome:
     """The record of an attack that went to its end.
 
     Raises:

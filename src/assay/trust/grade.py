@@ -13,9 +13,9 @@ STANDARD = tuple(
     name for name in CHECKS if name[0] in "AB" or name in ("C1", "C2", "C3", "C4", "C5", "C6", "C9", "C10")
 )
 STRONG = ("C7", "C11", "C12", "D1", "D1b", "D2", "D3", "D4", "D5", "E3", "E6")
-RIVALS = ("C4", "C5", "C6")
+BASELINES = ("C4", "C5", "C6")
 """Of these at least one must have had something to compare: attacks without a budget are compared with nothing."""
-FOUND = ("C11", "C12")
+MUST_PASS = ("C11", "C12")
 """Of these nothing less than a pass is strong: there has to be something that was found."""
 
 
@@ -55,14 +55,14 @@ def grade(results: Mapping[str, tuple[CheckResult, ...]]) -> Grade:
         return Grade("unusable", issues)
     doubts = tuple(name for name, answer in verdicts.items() if answer.level is Level.WARNING)
     unasked = tuple(name for name in STANDARD if _is_open(verdicts.get(name)))
-    rivals = [verdicts[name] for name in RIVALS if name in verdicts]
-    alone = RIVALS if all(answer.level in (Level.NOT_APPLICABLE, Level.OPEN) for answer in rivals) else ()
+    baselines = [verdicts[name] for name in BASELINES if name in verdicts]
+    alone = BASELINES if all(answer.level in (Level.NOT_APPLICABLE, Level.OPEN) for answer in baselines) else ()
     if doubts or unasked or alone:
         return Grade("weak", tuple(dict.fromkeys((*doubts, *unasked, *alone))))
     short = tuple(
         name
         for name in STRONG
-        if _is_open(verdicts.get(name)) or (name in FOUND and verdicts[name].level is not Level.PASSED)
+        if _is_open(verdicts.get(name)) or (name in MUST_PASS and verdicts[name].level is not Level.PASSED)
     )
     return Grade("standard", short) if short else Grade("strong", ())
 

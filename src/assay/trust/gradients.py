@@ -18,7 +18,7 @@ from assay.engine.outputs import describe_squeeze
 from assay.parts.losses import DLR, CrossEntropy, Margin, PlainCrossEntropy
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
 from assay.trust.context import CheckContext
-from assay.trust.model_state import calls
+from assay.trust.model_state import record_calls
 
 _STEP = 0.25 / 255
 _DIRECTIONS = 16
@@ -29,37 +29,39 @@ _ROUGH = 0.5
 _AT_ONCE = 16
 
 
-def differentiable(exam: CheckContext) -> CheckResult:
+def differentiable(context: CheckContext) -> CheckResult:
     """A5: a gradient from the output to the image."""
-    if not exam.differentiable:
-        return _without(exam, "the model can only be asked: it has no gradients")
+    if not context.differentiable:
+        return _without(context, "the model can only be asked: it has no gradients")
     try:
-        grad = _gradients(exam, exam.images[:8], exam.labels[:8])
+        grad = _gradients(context, context.images[:8], context.labels[:8])
     except RuntimeError as error:
-        return _without(exam, f"the gradient cannot be taken: {str(error)[:120]}")
+        return _without(context, f"the gradient cannot be taken: {str(error)[:120]}")
     if grad is None:
-        return _without(exam, "no gradient reaches the image: something in the model cuts it off")
+        return _without(context, "no gradient reaches the image: something in the model cuts it off")
     if not bool(grad.isfinite().all()):
         return issue("the gradient by the image is not finite")
-    flat = sorted(set(calls(exam.seen, exam.images[:2]).flat))
+    flat = sorted(set(record_calls(context.attack_model, context.images[:2]).without_gradient))
     if flat:
-        return _without(exam, f"the forward pass goes through {', '.join(flat)}, which lets no gradient through")
+        return _without(context, f"the forward pass goes through {', '.join(flat)}, which lets no gradient through")
     return passed("a finite gradient reaches the image")
 
 
-def vanishing(exam: CheckContext) -> CheckResult:
+def vanishing(context: CheckContext) -> CheckResult:
     """A6: gradients that are zero leave an attack where it began."""
-    if not exam.differentiable or not len(exam.chosen) or not bool(exam.right.any()):
+    if not context.differentiable or not len(context.chosen) or not bool(context.is_correct.any()):
         return not_applicable("there is no gradient to vanish")
-    part = exam.right.nonzero().squeeze(1)
-    x, y = exam.images[part.to(exam.device)], exam.labels[part.to(exam.device)]
-    followed = _used(exam)
-    shares = {name: _zero_share(exam, loss, x, y) for name, loss in {**_LOSSES, **followed}.items()}
+    part = context.is_correct.nonzero().squeeze(1)
+    x, y = context.images[part.to(context.device)], context.labels[part.to(context.device)]
+    attack_losses = _attack_losses(context)
+    shares = {name: _zero_share(context, loss, x, y) for name, loss in {**_LOSSES, **attack_losses}.items()}
     text = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
-    if exam.claims and not followed:
+    if context.claims and not attack_losses:
         return not_applicable(f"no attack here uses a gradient (share of images with a zero one: {text})")
     used = [
-        (share, name) for name, share in shares.items() if share is not None and name in (followed or {"cross-entropy"})
+        (share, name)
+        for name, share in shares.items()
+        if share is not None and name in (attack_losses or {"cross-entropy"})
     ]
     if not used:
         return inconclusive(f"the losses that the attacks use cannot be computed here ({text})")
@@ -75,7 +77,7 @@ def vanishing(exam: CheckContext) -> CheckResult:
         return warning(
             f"the gradient is exactly zero on {100 * share:.0f} % of images for {best} ({text})", share, 0.01
         )
-    what = describe_squeeze(exam.clean)
+    what = describe_squeeze(context.clean_logits)
     if what:
         return warning(
             f"the outputs seem to pass through {what}: where it saturates, gradients vanish ({text}). "
@@ -86,58 +88,58 @@ def vanishing(exam: CheckContext) -> CheckResult:
     return passed(f"share of images with a zero gradient: {text}", share, 0.01)
 
 
-def correct(exam: CheckContext) -> CheckResult:
+def correct(context: CheckContext) -> CheckResult:
     """A7: the gradient is the slope that is measured by going a little way."""
-    if not exam.differentiable or len(exam.chosen) < 4:
+    if not context.differentiable or len(context.chosen) < 4:
         return not_applicable("there is no gradient to compare")
-    if exam.random or isinstance(exam.model, Expectation):
+    if context.is_random or isinstance(context.model, Expectation):
         return not_applicable("the model is random: its slope cannot be measured by two passes")
-    how = exam.adaptation
-    if how is not None and how.surrogate is not None and exam.adapted:
+    how = context.adaptation
+    if how is not None and how.surrogate is not None and context.is_adapted:
         return not_applicable(f"the gradient is a stand-in, as the defence declares: {how.how}")
-    model, dtype, how_measured = _doubled(exam)
-    x, y = exam.images[:16].to(dtype), exam.labels[:16]
-    generator = torch.Generator().manual_seed(exam.seed)
+    model, dtype, precision_note = _in_float64(context)
+    x, y = context.images[:16].to(dtype), context.labels[:16]
+    generator = torch.Generator().manual_seed(context.seed)
     with preserve_state(model):
         grad = _margin_gradient(model, x, y)
         if grad is None:
             return not_applicable("no gradient reaches the image")
-        slopes, text = [], []
+        slopes, predicted = [], []
         for _ in range(_DIRECTIONS):
             way = (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).to(x)
             with torch.no_grad():
                 rise = _margin(model, x + _STEP * way, y) - _margin(model, x - _STEP * way, y)
             slopes.append(rise / (2 * _STEP))
-            text.append((grad * way).flatten(1).sum(1))
-    measured, expected = torch.stack(slopes), torch.stack(text)
-    agreement = torch.nn.functional.cosine_similarity(measured, expected, dim=0)
-    flat = (measured.abs().sum(0) < 1e-9) & (expected.abs().sum(0) < 1e-9)
+            predicted.append((grad * way).flatten(1).sum(1))
+    measured_slopes, predicted_slopes = torch.stack(slopes), torch.stack(predicted)
+    agreement = torch.nn.functional.cosine_similarity(measured_slopes, predicted_slopes, dim=0)
+    flat = (measured_slopes.abs().sum(0) < 1e-9) & (predicted_slopes.abs().sum(0) < 1e-9)
     value = float(torch.where(flat, 1.0, agreement).median())
     if value < _AGREE:
         return warning(
             f"over {_DIRECTIONS} directions the gradient and the slope measured over ±{_STEP * 255:g}/255 "
-            f"have a cosine of {value:.2f} ({how_measured}): the gradient does not show where the loss "
+            f"have a cosine of {value:.2f} ({precision_note}): the gradient does not show where the loss "
             "rises (masking, or a wrong backward pass)",
             value,
             _AGREE,
         )
-    return passed(f"the gradient is the slope that is measured (cosine {value:.3f}, {how_measured})", value, _AGREE)
+    return passed(f"the gradient is the slope that is measured (cosine {value:.3f}, {precision_note})", value, _AGREE)
 
 
-def rough(exam: CheckContext) -> CheckResult:
+def rough(context: CheckContext) -> CheckResult:
     """A8: how much the output jumps within 4/255 of an image."""
-    if not len(exam.chosen):
+    if not len(context.chosen):
         return not_applicable("there are no images")
-    if exam.random:
+    if context.is_random:
         return not_applicable("the model is random, so jumps cannot be told from noise")
-    x, y = exam.images[:16], exam.labels[:16]
-    generator = torch.Generator().manual_seed(exam.seed)
-    here = _margins(exam.logits(x), y)
-    spread = exam.clean.std(1).median().clamp_min(1e-9)
+    x, y = context.images[:16], context.labels[:16]
+    generator = torch.Generator().manual_seed(context.seed)
+    here = _margins(context.logits(x), y)
+    spread = context.clean_logits.std(1).median().clamp_min(1e-9)
     jumps = []
     for _ in range(_DRAWS):
         noise = (torch.rand(x.shape, generator=generator).to(x) * 2 - 1) * _NOISE
-        there = _margins(exam.logits((x + noise).clamp(0, 1)), y)
+        there = _margins(context.logits((x + noise).clamp(0, 1)), y)
         jumps.append(((there - here).abs() / spread).clamp(max=1))
     value = float(torch.stack(jumps).mean())
     if value > _ROUGH:
@@ -154,11 +156,11 @@ _LOSSES = MappingProxyType({loss.describe(): loss for loss in (CrossEntropy(), M
 """The losses whose gradients are always looked at, by name."""
 
 
-def _used(exam: CheckContext) -> dict[str, Objective]:
+def _attack_losses(context: CheckContext) -> dict[str, Objective]:
     """The losses that the claimed attacks follow the gradient of, term by term, by name."""
     losses = [
         stage.attack.traits.objective
-        for result in exam.claims
+        for result in context.claims
         for stage in result.stages
         if stage.attack.traits.access == "gradient"
     ]
@@ -166,27 +168,27 @@ def _used(exam: CheckContext) -> dict[str, Objective]:
     return {term.describe(): Objective(((1.0, term),)) for term in terms if not term.needs}
 
 
-def _without(exam: CheckContext, text: str) -> CheckResult:
-    how = exam.adaptation
-    if how is not None and how.surrogate is not None and exam.adapted:
+def _without(context: CheckContext, text: str) -> CheckResult:
+    how = context.adaptation
+    if how is not None and how.surrogate is not None and context.is_adapted:
         return passed(f"{text}; attacked as the defence declares: {how.how}")
     queried = any(
-        stage.attack.traits.access in ("scores", "labels") for result in exam.claims for stage in result.stages
+        stage.attack.traits.access in ("scores", "labels") for result in context.claims for stage in result.stages
     )
     more = "" if queried else ", and by an attack that needs no gradient (square, hopskipjump)"
     return warning(f"{text}. Attack it past that (BPDA: assay.defences.Transformed){more}")
 
 
-def _zero_share(exam: CheckContext, objective: Objective, x: Tensor, y: Tensor) -> float | None:
+def _zero_share(context: CheckContext, objective: Objective, x: Tensor, y: Tensor) -> float | None:
     """Share of images whose gradient is exactly zero at the image or at a random point within 8/255 of it.
 
     None where the loss cannot be computed, as with too few classes.
     """
-    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(exam.seed)).to(x)
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(context.seed)).to(x)
     zeros = []
-    oracle = Oracle(exam.seen, device=exam.device)
+    oracle = Oracle(context.attack_model, device=context.device)
     try:
-        with preserve_state(exam.seen):
+        with preserve_state(context.attack_model):
             for whole in (x, (x + 8 / 255 * (2 * noise - 1)).clamp(0, 1)):
                 for images, labels in zip(whole.split(_AT_ONCE), y.split(_AT_ONCE), strict=True):
                     rows = Rows(images, untargeted(labels), content_keys(images, labels).to(images.device))
@@ -198,25 +200,25 @@ def _zero_share(exam: CheckContext, objective: Objective, x: Tensor, y: Tensor) 
     return float(torch.cat(zeros).float().mean())
 
 
-def _gradients(exam: CheckContext, x: Tensor, y: Tensor) -> Tensor | None:
+def _gradients(context: CheckContext, x: Tensor, y: Tensor) -> Tensor | None:
     def logit(leaf: Images) -> tuple[list[Tensor], bool]:
-        out = classify(exam.seen, leaf)
+        out = classify(context.attack_model, leaf)
         return [out.gather(1, y[:, None]).sum()], out.requires_grad
 
-    with preserve_state(exam.seen):
-        (grad,), reached = gradients(logit, x.to(model_dtype(exam.seen)))
+    with preserve_state(context.attack_model):
+        (grad,), reached = gradients(logit, x.to(model_dtype(context.attack_model)))
     return grad if reached else None
 
 
-def _doubled(exam: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
+def _in_float64(context: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
     """The model in float64, where it can be had; else as it is. And words for the answer: which of the two, and why."""
     try:
-        model = copy.deepcopy(exam.model).double()
+        model = copy.deepcopy(context.model).double()
         with torch.no_grad():
-            classify(model.eval(), exam.images[:2].double())
+            classify(model.eval(), context.images[:2].double())
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        kind = str(exam.images.dtype).removeprefix("torch.")
-        return exam.model, exam.images.dtype, f"in {kind}, as float64 cannot be had: {str(error)[:80]}"
+        kind = str(context.images.dtype).removeprefix("torch.")
+        return context.model, context.images.dtype, f"in {kind}, as float64 cannot be had: {str(error)[:80]}"
     return model, torch.float64, "in float64"
 
 

@@ -11,7 +11,7 @@ from assay.engine.api import attack
 from assay.parts.balls import Ball, Split
 from assay.parts.sparse_sets import Support
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
-from assay.trust.context import CheckContext, Result, broken, uninterrupted
+from assay.trust.context import AttackResult, CheckContext, broken, require_finished
 
 _KNOWN, _TURNS = 32, 20
 _ROOM = 1.1
@@ -20,7 +20,7 @@ _NEEDED, _FAILED = 0.9, 0.5
 _SIDE = 12
 
 
-def known_model(exam: CheckContext, result: Result) -> CheckResult:
+def known_model(context: CheckContext, result: AttackResult) -> CheckResult:
     """C12: on a linear model, where the best perturbation is known, it breaks what can be broken, and nothing else.
 
     The model has the shape of the images, at most 12 pixels a side, two classes and a third that is never reached. The
@@ -32,8 +32,8 @@ def known_model(exam: CheckContext, result: Result) -> CheckResult:
         return not_applicable("the attack has no budget")
     if not isinstance(budget, Ball | Split | Support):
         return inconclusive(f"no answer is known within {budget.describe()}", result.label)
-    channels, *sides = exam.x.shape[1:]
-    x, weight = _known(budget, (channels, *(min(side, _SIDE) for side in sides)), exam.seed)
+    channels, *sides = context.x.shape[1:]
+    x, weight = _linear_problem(budget, (channels, *(min(side, _SIDE) for side in sides)), context.seed)
     margin, reach = x.flatten(1) @ weight, _reach(budget, x, weight)
     must, cannot = (margin > 0) & (margin < reach / 1.05), margin > reach * 1.0005
     if not int(must.sum()):
@@ -42,7 +42,7 @@ def known_model(exam: CheckContext, result: Result) -> CheckResult:
     with torch.no_grad():
         layer.weight.copy_(torch.stack([weight / 2, -weight / 2, 0 * weight]))
         layer.bias.copy_(torch.tensor([0.0, 0.0, -10 * float(margin.abs().max())]))
-    outcome = uninterrupted(
+    outcome = require_finished(
         attack(
             nn.Sequential(nn.Flatten(), layer).eval(),
             x,
@@ -50,8 +50,8 @@ def known_model(exam: CheckContext, result: Result) -> CheckResult:
             result.planned.attack,
             preflight=False,
             errors="record",
-            seed=exam.seed,
-            mask=None if exam.masks is None else _front(x),
+            seed=context.seed,
+            mask=None if context.masks is None else _front(x),
         )
     )
     if outcome.count(Status.ERROR):
@@ -59,7 +59,7 @@ def known_model(exam: CheckContext, result: Result) -> CheckResult:
     return _as_known(result, broken(outcome), must, cannot)
 
 
-def _as_known(result: Result, hit: Tensor, must: Tensor, cannot: Tensor) -> CheckResult:
+def _as_known(result: AttackResult, hit: Tensor, must: Tensor, cannot: Tensor) -> CheckResult:
     """Whether what was broken is what could be."""
     traits, impossible = result.stages[0].attack.traits, int((hit & cannot).sum())
     share = int((hit & must).sum()) / int(must.sum())
@@ -92,7 +92,7 @@ def _as_known(result: Result, hit: Tensor, must: Tensor, cannot: Tensor) -> Chec
     return passed(f"{text}what can be broken and nothing else", share, _NEEDED, about=result.label)
 
 
-def _known(budget: Known, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
+def _linear_problem(budget: Known, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
     """Images and the weight of a linear model whose boundary is, by turns, a tenth nearer and further than the best."""
     generator = torch.Generator().manual_seed(seed)
     x = 0.3 + 0.4 * torch.rand(_KNOWN, *shape, generator=generator)
@@ -142,17 +142,17 @@ def _within(ball: Ball, room: Tensor, size: Tensor) -> Tensor:
     return torch.minimum(room, low * size) @ size
 
 
-def other_library(exam: CheckContext) -> CheckResult:
+def other_library(context: CheckContext) -> CheckResult:
     """C13: another library's PGD finds nothing that the attacks have missed, in any norm that is claimed."""
-    balls = [ball for ball in exam.budgets if isinstance(ball, Ball) and ball.norm in ("linf", "l2")]
+    balls = [ball for ball in context.budgets if isinstance(ball, Ball) and ball.norm in ("linf", "l2")]
     library = next((name for name in ("torchattacks", "foolbox") if importlib.util.find_spec(name)), None)
-    if library is None or not balls or not exam.differentiable:
+    if library is None or not balls or not context.differentiable:
         return not_applicable("no other library (foolbox, torchattacks) is installed, or there is no budget")
-    return worst_result(tuple(_by(library, ball, exam) for ball in balls))
+    return worst_result(tuple(_attack_with(library, ball, context) for ball in balls))
 
 
-def _by(library: str, ball: Ball, exam: CheckContext) -> CheckResult:
-    left = exam.survivors(budget=ball)
+def _attack_with(library: str, ball: Ball, context: CheckContext) -> CheckResult:
+    left = context.survivors(budget=ball)
     if not len(left):
         return passed(f"no sample survives in {ball.norm} that it could break")
     names = {
@@ -162,17 +162,19 @@ def _by(library: str, ball: Ball, exam: CheckContext) -> CheckResult:
         ("foolbox", "l2"): "L2PGD",
     }
     try:
-        theirs = peer(f"{library}:{names[library, ball.norm]}", eps=ball.eps, norm=ball.norm, steps=40)
+        peer_attack = peer(f"{library}:{names[library, ball.norm]}", eps=ball.eps, norm=ball.norm, steps=40)
     except ImportError as error:
         return not_applicable(f"{library} is installed, but cannot be used: {str(error)[:120]}")
-    new = left[broken(exam.attacked(theirs, left))]
-    if len(new) > 1:
+    newly_broken = left[broken(context.attacked(peer_attack, left))]
+    if len(newly_broken) > 1:
         return warning(
-            f"PGD-40 of {library} breaks {len(new)} samples that every attack here had left",
-            float(len(new)),
+            f"PGD-40 of {library} breaks {len(newly_broken)} samples that every attack here had left",
+            float(len(newly_broken)),
             1.0,
-            tuple(new.tolist()),
+            tuple(newly_broken.tolist()),
         )
     return passed(
-        f"PGD-40 of {library} breaks {len(new)} of {len(left)} survivors in {ball.norm}", float(len(new)), 1.0
+        f"PGD-40 of {library} breaks {len(newly_broken)} of {len(left)} survivors in {ball.norm}",
+        float(len(newly_broken)),
+        1.0,
     )

@@ -17,21 +17,21 @@ _CLOSE = 1e-3
 _TIE = 1e-2
 
 
-def frozen(exam: CheckContext) -> CheckResult:
+def frozen(context: CheckContext) -> CheckResult:
     """A1: evaluation mode, and a state that a forward pass does not change."""
-    model = exam.model
+    model = context.model
     with lock_model(model):
-        result = training_mode(model)
+        finding = training_mode(model)
         before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
         with preserve_state(model), torch.no_grad():
-            classify(model, exam.images[:8])
-            again = [name for name, part in model.named_modules() if getattr(part, "training", False)]
+            classify(model, context.images[:8])
+            training_modules = [name for name, part in model.named_modules() if getattr(part, "training", False)]
             changed = [name for name, buffer in model.named_buffers() if not _same(buffer, before.get(name))]
-    if again:
+    if training_modules:
         return issue(
-            f"in evaluation mode a forward pass puts {len(again)} modules back into training mode (first: "
-            f"{again[0] or 'the model itself'}), so answers depend on the batch",
-            float(len(again)),
+            f"in evaluation mode a forward pass puts {len(training_modules)} modules back into training mode (first: "
+            f"{training_modules[0] or 'the model itself'}), so answers depend on the batch",
+            float(len(training_modules)),
             0.0,
         )
     if changed:
@@ -41,71 +41,75 @@ def frozen(exam: CheckContext) -> CheckResult:
             float(len(changed)),
             0.0,
         )
-    return passed("in evaluation mode, and no forward pass changes it") if result is None else issue(result.text)
+    return passed("in evaluation mode, and no forward pass changes it") if finding is None else issue(finding.text)
 
 
 def _same(now: Tensor, before: Tensor | None) -> bool:
     return before is not None and now.shape == before.shape and torch.equal(now, before)
 
 
-def deterministic(exam: CheckContext) -> CheckResult:
+def deterministic(context: CheckContext) -> CheckResult:
     """A2: the same answer every time, or attacked in expectation."""
-    passes = exam.passes(_PASSES)
-    result = randomness(exam.model, passes)
-    if result is None:
-        return passed(f"{_PASSES} passes over {len(exam.chosen)} images give the same logits")
-    if exam.in_expectation and exam.adapted:
-        return passed(f"random, and attacked in expectation: {exam.adaptation.how if exam.adaptation else 'EOT'}")
-    return warning(result.text)
+    passes = context.passes(_PASSES)
+    finding = randomness(context.model, passes)
+    if finding is None:
+        return passed(f"{_PASSES} passes over {len(context.chosen)} images give the same logits")
+    if context.in_expectation and context.is_adapted:
+        return passed(f"random, and attacked in expectation: {context.adaptation.how if context.adaptation else 'EOT'}")
+    return warning(finding.text)
 
 
-def batch_invariant(exam: CheckContext) -> CheckResult:
+def batch_invariant(context: CheckContext) -> CheckResult:
     """A3: the same answer alone, among seven and among all."""
-    if exam.random:
+    if context.is_random:
         return not_applicable("the model is random, so that batches cannot be compared")
-    images, n = exam.images, len(exam.images)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(exam.seed))
+    images, n = context.images, len(context.images)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(context.seed))
     back = order.argsort()
     ways = {
-        "alone": torch.cat([exam.logits(images[i : i + 1]) for i in range(n)]) if n else exam.clean,
-        "in batches of seven": exam.logits(images, batch=7),
-        "shuffled": exam.logits(images[order])[back],
+        "alone": torch.cat([context.logits(images[i : i + 1]) for i in range(n)]) if n else context.clean_logits,
+        "in batches of seven": context.logits(images, batch=7),
+        "shuffled": context.logits(images[order])[back],
     }
-    scale = exam.clean.abs().amax(1, keepdim=True).clamp_min(1e-6)
-    top = exam.clean.topk(2, dim=1).values if exam.clean.shape[1] > 1 else exam.clean.repeat(1, 2)
+    scale = context.clean_logits.abs().amax(1, keepdim=True).clamp_min(1e-6)
+    top = (
+        context.clean_logits.topk(2, dim=1).values
+        if context.clean_logits.shape[1] > 1
+        else context.clean_logits.repeat(1, 2)
+    )
     sure = (top[:, 0] - top[:, 1]) > _TIE * scale.squeeze(1)
-    for words, logits in ways.items():
-        flips = ((logits.argmax(1) != exam.clean.argmax(1)) & sure).nonzero().squeeze(1)
+    for batching, logits in ways.items():
+        flips = ((logits.argmax(1) != context.clean_logits.argmax(1)) & sure).nonzero().squeeze(1)
         if len(flips):
-            at = tuple(exam.chosen[flips.cpu()].tolist())
+            at = tuple(context.chosen[flips.cpu()].tolist())
             return issue(
-                f"{len(flips)} of {n} images get another class {words} than among {n}: the answer to an image "
+                f"{len(flips)} of {n} images get another class {batching} than among {n}: the answer to an image "
                 "depends on the batch it is in",
                 float(len(flips)),
                 0.0,
                 at,
             )
-    most = max(float(((logits - exam.clean).abs() / scale).max()) for logits in ways.values()) if n else 0.0
+    most = max(float(((logits - context.clean_logits).abs() / scale).max()) for logits in ways.values()) if n else 0.0
     if most > _CLOSE:
         return warning(f"logits change by {most:.2g} of their size with the batch an image is in", most, _CLOSE)
     return passed("an image gets the same logits alone, in batches of seven, and shuffled", most, _CLOSE)
 
 
-class Seen(TorchFunctionMode):
+class CallRecorder(TorchFunctionMode):
     """Notes which functions a forward pass calls, and which of them let no gradient through."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.optimising: list[str] = []
-        self.flat: list[str] = []
+        self.autograd_calls: list[str] = []
+        self.without_gradient: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call, and note."""
         name = getattr(func, "__name__", "")
         if name in ("grad", "backward"):
-            self.optimising.append(name)
+            self.autograd_calls.append(name)
         if name in _FLAT and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            self.flat.append(name.rstrip("_"))
+            self.without_gradient.append(name.rstrip("_"))
         return func(*args, **(kwargs or {}))
 
 
@@ -129,23 +133,25 @@ _FLAT = frozenset(
 )
 
 
-def calls(model: nn.Module, x: Tensor) -> Seen:
+def record_calls(model: nn.Module, x: Tensor) -> CallRecorder:
     """What a forward pass of a model calls, with a gradient asked for."""
-    seen = Seen()
+    recorder = CallRecorder()
     leaf = x.detach().clone().to(model_dtype(model)).requires_grad_()
-    with preserve_state(model), torch.enable_grad(), seen:
+    with preserve_state(model), torch.enable_grad(), recorder:
         call(model, leaf)
-    return seen
+    return recorder
 
 
-def no_optimisation(exam: CheckContext) -> CheckResult:
+def no_optimisation(context: CheckContext) -> CheckResult:
     """A9: no optimisation in the forward pass."""
-    seen = calls(exam.model, exam.images[:2])
-    if not seen.optimising:
+    recorder = record_calls(context.model, context.images[:2])
+    if not recorder.autograd_calls:
         return passed("the forward pass calls no automatic differentiation")
-    text = f"the forward pass differentiates {len(seen.optimising)} times: it optimises something at inference"
-    if exam.adaptation is not None and exam.adapted:
-        return passed(f"{text}; attacked as the defence declares: {exam.adaptation.how}")
+    text = f"the forward pass differentiates {len(recorder.autograd_calls)} times: it optimises something at inference"
+    if context.adaptation is not None and context.is_adapted:
+        return passed(f"{text}; attacked as the defence declares: {context.adaptation.how}")
     return warning(
-        f"{text}. Attack it through that (unrolled, or by BPDA), and by queries", float(len(seen.optimising)), 0.0
+        f"{text}. Attack it through that (unrolled, or by BPDA), and by queries",
+        float(len(recorder.autograd_calls)),
+        0.0,
     )

@@ -15,18 +15,18 @@ _ENOUGH = 16
 _RARE = 0.01
 
 
-def logits(exam: CheckContext) -> CheckResult:
+def logits(context: CheckContext) -> CheckResult:
     """A4: logits, not probabilities, and all of them numbers."""
-    result = non_finite(exam.clean, exam.at(exam.chosen))
-    if result is not None:
-        return issue(result.text)
-    if not exam.differentiable:
+    finding = non_finite(context.clean_logits, context.at(context.chosen))
+    if finding is not None:
+        return issue(finding.text)
+    if not context.differentiable:
         return not_applicable("the model can only be asked: nothing is lost if its scores are probabilities")
-    text = squeezed(exam.clean)
+    text = squeezed(context.clean_logits)
     if text is not None:
         return issue(text.text)
-    low, high = float(exam.clean.min()), float(exam.clean.max())
-    if len(exam.clean) >= _ENOUGH and low >= 0 and high <= 1:
+    low, high = float(context.clean_logits.min()), float(context.clean_logits.max())
+    if len(context.clean_logits) >= _ENOUGH and low >= 0 and high <= 1:
         return warning(
             f"all outputs lie between {low:.3g} and {high:.3g}: a sigmoid, whose gradient "
             "vanishes where it is confident? Attacks need what goes into it",
@@ -36,22 +36,22 @@ def logits(exam: CheckContext) -> CheckResult:
     return passed("outputs are unbounded scores")
 
 
-def pixels(exam: CheckContext) -> CheckResult:
+def pixels(context: CheckContext) -> CheckResult:
     """A10: pixels in [0, 1], in the order and scale that the model was made for."""
-    ends = pixels_of(torch.stack([exam.x.min(), exam.x.max()])) if exam.x.numel() else torch.tensor([0.0, 1.0])
+    ends = pixels_of(torch.stack([context.x.min(), context.x.max()])) if context.x.numel() else torch.tensor([0.0, 1.0])
     low, high = ends.tolist()
     if low < 0 or high > 1:
         return issue(f"pixels from {low:.4g} to {high:.4g}, expected [0, 1]", high, 1.0)
-    if len(exam.chosen) < _ENOUGH:
-        return inconclusive(f"{len(exam.chosen)} images are too few to compare input ranges")
-    with preserve_state(exam.model), torch.no_grad():
-        result = input_range(exam.model, exam.images, exam.labels, exam.clean)
-    if result is not None:
-        return issue(result.text)
+    if len(context.chosen) < _ENOUGH:
+        return inconclusive(f"{len(context.chosen)} images are too few to compare input ranges")
+    with preserve_state(context.model), torch.no_grad():
+        finding = input_range(context.model, context.images, context.labels, context.clean_logits)
+    if finding is not None:
+        return issue(finding.text)
     return passed("no other scaling or order of channels makes the model better")
 
 
-def labels(exam: CheckContext) -> CheckResult:
+def labels(context: CheckContext) -> CheckResult:
     """A11: better than chance, and not much better under another naming of the classes.
 
     Chance is the agreement that labels and answers would have if they had nothing to do with each other (Cohen, "A
@@ -66,12 +66,12 @@ def labels(exam: CheckContext) -> CheckResult:
     """
     from scipy.stats import binomtest
 
-    predicted, y = exam.clean.argmax(1).cpu(), exam.y[exam.chosen]
-    for result in exam.results:  # the whole set is known already
-        run = result.outcome.predicted_clean >= 0
-        predicted, y = result.outcome.predicted_clean[run], result.outcome.y[run]
+    predicted, y = context.clean_logits.argmax(1).cpu(), context.y[context.chosen]
+    for result in context.results:  # the whole set is known already
+        was_predicted = result.outcome.predicted_clean >= 0
+        predicted, y = result.outcome.predicted_clean[was_predicted], result.outcome.y[was_predicted]
         break
-    n, classes = len(y), max(int(y.max()) + 1 if len(y) else 0, exam.clean.shape[1])
+    n, classes = len(y), max(int(y.max()) + 1 if len(y) else 0, context.clean_logits.shape[1])
     if n < _ENOUGH:
         return inconclusive(f"{n} images are too few to judge labels")
     right = int((predicted == y).sum())
@@ -120,21 +120,24 @@ def _renamed(y: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return result
 
 
-def reference(exam: CheckContext) -> CheckResult:
+def reference(context: CheckContext) -> CheckResult:
     """A12: the clean accuracy that is known of this model."""
-    if exam.reference is None:
+    if context.reference is None:
         return not_applicable("no clean accuracy of this model was given to compare with")
-    right, n = int(exam.right.sum()), len(exam.right)
-    for result in exam.results:
-        run = result.outcome.predicted_clean >= 0
-        right, n = int((result.outcome.predicted_clean == result.outcome.y)[run].sum()), int(run.sum())
+    right, n = int(context.is_correct.sum()), len(context.is_correct)
+    for result in context.results:
+        was_predicted = result.outcome.predicted_clean >= 0
+        right, n = (
+            int((result.outcome.predicted_clean == result.outcome.y)[was_predicted].sum()),
+            int(was_predicted.sum()),
+        )
         break
     low, high = exact_interval(right, n)
-    if low <= exam.reference <= high:
-        return passed(f"clean accuracy {100 * right / max(n, 1):.1f} %, as known", right / max(n, 1), exam.reference)
+    if low <= context.reference <= high:
+        return passed(f"clean accuracy {100 * right / max(n, 1):.1f} %, as known", right / max(n, 1), context.reference)
     return warning(
         f"clean accuracy is {100 * right / max(n, 1):.1f} % ({100 * low:.1f} to {100 * high:.1f}), but "
-        f"{100 * exam.reference:.1f} % is known: is something different before the model?",
+        f"{100 * context.reference:.1f} % is known: is something different before the model?",
         right / max(n, 1),
-        exam.reference,
+        context.reference,
     )

@@ -17,7 +17,7 @@ from assay.engine.api import attack
 from assay.parts.balls import Ball, Split
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
-from assay.trust.context import CheckContext, Result, uninterrupted
+from assay.trust.context import AttackResult, CheckContext, require_finished
 
 Features = Callable[[Images], Tensor]
 SAMPLES = 16
@@ -55,11 +55,11 @@ class Planted(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         """Logits of two classes, ``(b, 2)``."""
-        value = self.features(x).to(self.head.weight.dtype) @ self.head.weight - self.head.offset
-        return torch.stack([-value, value], 1)
+        projection = self.features(x).to(self.head.weight.dtype) @ self.head.weight - self.head.offset
+        return torch.stack([-projection, projection], 1)
 
 
-def planted(exam: CheckContext) -> CheckResult:
+def planted(context: CheckContext) -> CheckResult:
     """C11: the attacks together find what was planted in at least 95 % of samples.
 
     Source: Zimmermann, Brendel, Tramèr & Carlini, "Increasing confidence in adversarial robustness evaluations",
@@ -68,38 +68,38 @@ def planted(exam: CheckContext) -> CheckResult:
     separates exactly where features outnumber points, instead of a logistic regression; samples that no read-out
     separates are left out; as in the paper, a test that random points solve is no test.
     """
-    budgets = [b for b in exam.budgets if not (isinstance(b, Ball) and b.eps == 0)]
-    if not budgets or not exam.differentiable:
+    budgets = [b for b in context.budgets if not (isinstance(b, Ball) and b.eps == 0)]
+    if not budgets or not context.differentiable:
         return not_applicable("no attack has a budget, or the model has no gradient")
-    return worst_result(tuple(_within(exam, budget) for budget in budgets))
+    return worst_result(tuple(_within(context, budget) for budget in budgets))
 
 
-def _within(exam: CheckContext, budget: Geometry) -> CheckResult:
+def _within(context: CheckContext, budget: Geometry) -> CheckResult:
     """The answer for one budget."""
     if not isinstance(budget, Ball | Split):
         return inconclusive(f"nothing can be planted within {budget.describe()} so that it is the only way")
     claims = sorted(
-        (r for r in exam.claims if within(r.budget, budget)),
+        (r for r in context.claims if within(r.budget, budget)),
         key=lambda r: r.stages[0].attack.traits.access != "gradient",
     )
-    refusing = exam.adaptation is not None and exam.adaptation.test is not None
-    features = _outputs(exam.seen) if refusing else _penultimate(exam.seen)
-    value, lucky, tried = 0, 0, 0
-    for sample in exam.chosen[exam.right][:SAMPLES].tolist():
+    refusing = context.adaptation is not None and context.adaptation.test is not None
+    features = _outputs(context.attack_model) if refusing else _penultimate(context.attack_model)
+    finds, guessed, tried = 0, 0, 0
+    for sample in context.chosen[context.is_correct][:SAMPLES].tolist():
         at = torch.tensor([sample])
-        x, mask = exam.at(at), None if exam.masks is None else exam.masks[at]
-        new = _plant(exam, features, x, mask, budget)
-        if new is None:
+        x, mask = context.at(at), None if context.masks is None else context.masks[at]
+        plant = _plant(context, features, x, mask, budget)
+        if plant is None:
             continue
-        model, guess = new
-        tried, lucky = tried + 1, lucky + guess
-        value += any(_finds(exam, result, model, x, mask) for result in claims)
+        model, guess = plant
+        tried, guessed = tried + 1, guessed + guess
+        finds += any(_finds(context, result, model, x, mask) for result in claims)
     if tried < SAMPLES // 2:
         return inconclusive(f"a read-out separates the planted point on {tried} samples only")
-    share = value / tried
-    if lucky / tried > _LUCK:
-        return inconclusive(f"random points find {lucky} of {tried} planted points: too easy to tell anything")
-    text = f"{value} of {tried} adversarial examples that were planted within {budget.describe()}"
+    share = finds / tried
+    if guessed / tried > _LUCK:
+        return inconclusive(f"random points find {guessed} of {tried} planted points: too easy to tell anything")
+    text = f"{finds} of {tried} adversarial examples that were planted within {budget.describe()}"
     if share < 0.5:
         return issue(
             f"the attacks find {text}: they cannot find what is there, so what they did not find says nothing",
@@ -108,10 +108,10 @@ def _within(exam: CheckContext, budget: Geometry) -> CheckResult:
         )
     if share < _NEEDED:
         return warning(f"the attacks find {text}", share, _NEEDED)
-    return passed(f"the attacks find {text} (random points: {lucky})", share, _NEEDED)
+    return passed(f"the attacks find {text} (random points: {guessed})", share, _NEEDED)
 
 
-def _finds(exam: CheckContext, result: Result, model: nn.Module, x: Images, mask: Mask | None) -> bool:
+def _finds(context: CheckContext, result: AttackResult, model: nn.Module, x: Images, mask: Mask | None) -> bool:
     outcome = attack(
         model,
         x,
@@ -119,25 +119,25 @@ def _finds(exam: CheckContext, result: Result, model: nn.Module, x: Images, mask
         result.planned.attack,
         preflight=False,
         errors="record",
-        seed=exam.seed,
+        seed=context.seed,
         mask=mask,
     )
-    return bool(uninterrupted(outcome).count(Status.BROKEN))
+    return bool(require_finished(outcome).count(Status.BROKEN))
 
 
 def _plant(
-    exam: CheckContext, features: Features, x: Images, mask: Mask | None, budget: Geometry
+    context: CheckContext, features: Features, x: Images, mask: Mask | None, budget: Geometry
 ) -> tuple[Planted, int] | None:
     """A model with a planted point near ``x``, and whether random points find it; None if no read-out separates it."""
-    x = x.to(exam.device, model_dtype(exam.model))
-    rng, count = Rng(exam.seed), 2 * _INNER + 1
+    x = x.to(context.device, model_dtype(context.model))
+    rng, count = Rng(context.seed), 2 * _INNER + 1
     key = torch.arange(count, device=x.device) + int(content_keys(x, torch.zeros(1, dtype=torch.int64))[0]) % 1_000_003
     fore = None if mask is None else mask.to(x).expand(count, *mask.shape[1:])
     zeros = torch.zeros(count, dtype=torch.int64, device=x.device)
     rows = Rows(x.expand(count, *x.shape[1:]), untargeted(zeros), key, fore)
     edge = budget.sample(rows, rng, "planted", edge=True)
     inner, probe, point = edge[:_INNER] * _INSIDE, edge[_INNER:-1], edge[-1:]
-    with preserve_state(exam.model), torch.no_grad():
+    with preserve_state(context.model), torch.no_grad():
         values = features((rows.x + torch.cat([inner, probe, point])).clamp(0, 1)).double()
         here = features(x).double()
     near, far, there = torch.cat([here, values[:_INNER]]), values[_INNER:-1], values[-1:]
@@ -156,7 +156,7 @@ def _plant(
     offset = (highest + planted_at) / 2
     scale = 20 / (planted_at - highest)
     head = Head((scale * weight).float(), scale * offset)
-    model = Planted(exam.model, features, head).eval()
+    model = Planted(context.model, features, head).eval()
     with preserve_state(model), torch.no_grad():
         clean, turned = classify(model, x).argmax(1), classify(model, (x + point).clamp(0, 1)).argmax(1)
         lucky = bool((far @ weight > offset).any())
@@ -173,14 +173,14 @@ def _penultimate(model: nn.Module) -> Features:
     last = layers[-1]
 
     def features(x: Images) -> Tensor:
-        kept: list[Tensor] = []
-        handle = last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        captured: list[Tensor] = []
+        handle = last.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
         try:
             call(model, x)
         finally:
             handle.remove()
-        result = kept[0].flatten(1)
-        return result if len(result) == len(x) else result.reshape(-1, len(x), result.shape[1]).mean(0)
+        flat = captured[0].flatten(1)
+        return flat if len(flat) == len(x) else flat.reshape(-1, len(x), flat.shape[1]).mean(0)
 
     return features
 

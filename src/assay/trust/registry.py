@@ -7,10 +7,11 @@ from types import MappingProxyType
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
 from assay.trust import baselines, consistency, defence, gradients, model_state, outputs, reporting, results
-from assay.trust.answer import LEFT_OUT, CheckResult, failed, inconclusive, not_applicable
-from assay.trust.context import CheckContext, NoNumbers
+from assay.trust.answer import SKIPPED, CheckResult, failed, inconclusive, not_applicable
+from assay.trust.context import CheckContext, NonFiniteOutput
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
+from assay.util.progress import StageCallback, no_progress
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Check:
     """One check.
 
     Attributes:
-        ask: the function: of an exam, or of an exam and one result.
+        ask: the function: of a `CheckContext`, or of one and one result.
         title: a few words.
         source: who asks for it.
         each: whether it is asked of every result.
@@ -34,15 +35,15 @@ class Check:
     slow: bool = False
 
 
-def _model(ask: Callable[..., CheckResult], title: str, source: str) -> Check:
+def _model_check(ask: Callable[..., CheckResult], title: str, source: str) -> Check:
     return Check(ask, title, source, before=True)
 
 
-def _each(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
+def _per_attack_check(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
     return Check(ask, title, source, each=True, slow=slow)
 
 
-def _all(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
+def _overall_check(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
     return Check(ask, title, source, slow=slow)
 
 
@@ -53,55 +54,57 @@ _AUTO = "Croce & Hein 2020, AutoAttack's checks"
 
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
-        "A1": _model(model_state.frozen, "evaluation mode, frozen state", "TRADES issue 3; foolbox issue 74"),
-        "A2": _model(model_state.deterministic, "deterministic", _AUTO),
-        "A3": _model(model_state.batch_invariant, "independent of the batch", "TRADES issue 3"),
-        "A4": _model(outputs.logits, "logits", _AUTO),
-        "A5": _model(gradients.differentiable, "differentiable", f"{_ATHALYE}; {_PINTOR}"),
-        "A6": _model(gradients.vanishing, "gradients do not vanish", "Lee et al. 2020; AutoAttack issue 44"),
-        "A7": _model(gradients.correct, "gradients are right", _ATHALYE),
-        "A8": _model(gradients.rough, "smooth surface", _PINTOR),
-        "A9": _model(model_state.no_optimisation, "no optimisation inside", f"{_AUTO}; RobustBench"),
-        "A10": _model(outputs.pixels, "pixels as expected", "RobustBench issues 59, 105"),
-        "A11": _model(outputs.labels, "labels in order", f"{_CARLINI}; ImageNetV2 issue 4"),
-        "A12": _model(outputs.reference, "clean accuracy as known", _CARLINI),
-        "B1": _each(results.reverified, "adversarial images verified", "nn_robust_attacks issue 22"),
-        "B2": _each(results.inside, "inside the budget", "AttackBench 2025"),
-        "B3": _each(results.as_bytes, "as 8-bit images", "our own"),
-        "B4": _each(results.apart, "clean errors apart", _CARLINI),
-        "B5": _each(results.best_kept, "best image kept", f"{_PINTOR}; AttackBench 2025"),
-        "B6": _each(results.converged, "converged in steps", f"{_PINTOR}; {_CARLINI}", slow=True),
-        "B7": _each(results.restarted, "converged in restarts", _CARLINI, slow=True),
-        "B8": _each(results.step_size, "step size", _CARLINI, slow=True),
-        "B9": _each(results.spent, "cost", "AttackBench 2025"),
-        "B10": _each(results.complete, "nothing hidden", "AttackBench 2025"),
-        "B11": _each(results.moved, "images were changed", "AutoAttack issue 64"),
-        "C1": _each(consistency.no_budget, "no budget, no success", "torchattacks issues 124, 172", slow=True),
-        "C2": _each(consistency.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
-        "C3": _all(consistency.unbounded, "any image allowed", f"{_CARLINI}; {_PINTOR}", slow=True),
-        "C4": _all(baselines.beats_one_step, "better than one step", _ATHALYE, slow=True),
-        "C5": _all(baselines.beats_queries, "better than queries", _ATHALYE, slow=True),
-        "C6": _all(baselines.beats_noise, "better than noise", _CARLINI, slow=True),
-        "C7": _all(baselines.beats_transfer, "better than transfer", _CARLINI),
-        "C8": _all(consistency.all_targets, "targets", _CARLINI),
-        "C9": _all(consistency.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
-        "C10": _all(consistency.diverse, "attacks of several kinds", _CARLINI),
-        "C11": _all(planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True),
-        "C12": _each(known_model, "works where the answer is known", _CARLINI, slow=True),
-        "C13": _all(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
-        "D1": _all(defence.enough_draws, "enough draws", _CARLINI, slow=True),
-        "D1b": _all(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
-        "D2": _all(defence.no_way_round, "past what has no gradient", _ATHALYE),
-        "D3": _all(defence.detector_counts, "detector evaded, too", "Tramèr et al. 2020"),
-        "D4": _all(defence.without_it, "defence taken off", _CARLINI, slow=True),
-        "D5": _all(defence.declared, "knowledge declared", _CARLINI),
-        "E1": _all(reporting.interval, "interval", "Miller 2024"),
-        "E2": _all(reporting.seeds, "seeds", "AutoAttack issue 54"),
-        "E3": _all(reporting.written_down, "written down", _CARLINI),
-        "E3b": _each(reporting.units, "units of the budget", "AutoAttack issue 54"),
-        "E4": _all(reporting.subset, "choice of samples", "our own"),
-        "E5": _each(reporting.certified, "below certificates", _CARLINI, slow=True),
-        "E6": _all(reporting.precision, "precision", "our own: half precision masks gradients"),
+        "A1": _model_check(model_state.frozen, "evaluation mode, frozen state", "TRADES issue 3; foolbox issue 74"),
+        "A2": _model_check(model_state.deterministic, "deterministic", _AUTO),
+        "A3": _model_check(model_state.batch_invariant, "independent of the batch", "TRADES issue 3"),
+        "A4": _model_check(outputs.logits, "logits", _AUTO),
+        "A5": _model_check(gradients.differentiable, "differentiable", f"{_ATHALYE}; {_PINTOR}"),
+        "A6": _model_check(gradients.vanishing, "gradients do not vanish", "Lee et al. 2020; AutoAttack issue 44"),
+        "A7": _model_check(gradients.correct, "gradients are right", _ATHALYE),
+        "A8": _model_check(gradients.rough, "smooth surface", _PINTOR),
+        "A9": _model_check(model_state.no_optimisation, "no optimisation inside", f"{_AUTO}; RobustBench"),
+        "A10": _model_check(outputs.pixels, "pixels as expected", "RobustBench issues 59, 105"),
+        "A11": _model_check(outputs.labels, "labels in order", f"{_CARLINI}; ImageNetV2 issue 4"),
+        "A12": _model_check(outputs.reference, "clean accuracy as known", _CARLINI),
+        "B1": _per_attack_check(results.reverified, "adversarial images verified", "nn_robust_attacks issue 22"),
+        "B2": _per_attack_check(results.inside, "inside the budget", "AttackBench 2025"),
+        "B3": _per_attack_check(results.as_bytes, "as 8-bit images", "our own"),
+        "B4": _per_attack_check(results.apart, "clean errors apart", _CARLINI),
+        "B5": _per_attack_check(results.best_kept, "best image kept", f"{_PINTOR}; AttackBench 2025"),
+        "B6": _per_attack_check(results.converged, "converged in steps", f"{_PINTOR}; {_CARLINI}", slow=True),
+        "B7": _per_attack_check(results.restarted, "converged in restarts", _CARLINI, slow=True),
+        "B8": _per_attack_check(results.step_size, "step size", _CARLINI, slow=True),
+        "B9": _per_attack_check(results.spent, "cost", "AttackBench 2025"),
+        "B10": _per_attack_check(results.complete, "nothing hidden", "AttackBench 2025"),
+        "B11": _per_attack_check(results.moved, "images were changed", "AutoAttack issue 64"),
+        "C1": _per_attack_check(
+            consistency.no_budget, "no budget, no success", "torchattacks issues 124, 172", slow=True
+        ),
+        "C2": _per_attack_check(consistency.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
+        "C3": _overall_check(consistency.unbounded, "any image allowed", f"{_CARLINI}; {_PINTOR}", slow=True),
+        "C4": _overall_check(baselines.beats_one_step, "better than one step", _ATHALYE, slow=True),
+        "C5": _overall_check(baselines.beats_queries, "better than queries", _ATHALYE, slow=True),
+        "C6": _overall_check(baselines.beats_noise, "better than noise", _CARLINI, slow=True),
+        "C7": _overall_check(baselines.beats_transfer, "better than transfer", _CARLINI),
+        "C8": _overall_check(consistency.all_targets, "targets", _CARLINI),
+        "C9": _overall_check(consistency.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
+        "C10": _overall_check(consistency.diverse, "attacks of several kinds", _CARLINI),
+        "C11": _overall_check(planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True),
+        "C12": _per_attack_check(known_model, "works where the answer is known", _CARLINI, slow=True),
+        "C13": _overall_check(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
+        "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
+        "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
+        "D2": _overall_check(defence.no_way_round, "past what has no gradient", _ATHALYE),
+        "D3": _overall_check(defence.detector_counts, "detector evaded, too", "Tramèr et al. 2020"),
+        "D4": _overall_check(defence.without_it, "defence taken off", _CARLINI, slow=True),
+        "D5": _overall_check(defence.declared, "knowledge declared", _CARLINI),
+        "E1": _overall_check(reporting.interval, "interval", "Miller 2024"),
+        "E2": _overall_check(reporting.seeds, "seeds", "AutoAttack issue 54"),
+        "E3": _overall_check(reporting.written_down, "written down", _CARLINI),
+        "E3b": _per_attack_check(reporting.units, "units of the budget", "AutoAttack issue 54"),
+        "E4": _overall_check(reporting.subset, "choice of samples", "our own"),
+        "E5": _per_attack_check(reporting.certified, "below certificates", _CARLINI, slow=True),
+        "E6": _overall_check(reporting.precision, "precision", "our own: half precision masks gradients"),
     }
 )
 """Every check, in the order in which it is asked."""
@@ -109,7 +112,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 
 @dataclass(frozen=True)
 class CheckRequest:
-    """One thing to be asked of an exam.
+    """One thing to be asked of an context.
 
     Attributes:
         check: a name of `CHECKS`.
@@ -130,18 +133,22 @@ class CheckRequest:
         return f"{self.check}: {CHECKS[self.check].title}"
 
     @in_neutral_context
-    def answer(self, exam: CheckContext) -> CheckResult:
+    def answer(self, context: CheckContext) -> CheckResult:
         """Run the check; an exception becomes a failed result, so that the other results are not lost."""
         check = CHECKS[self.check]
-        result = None if self.of is None else exam.claims[self.of]
+        attack_result = None if self.of is None else context.claims[self.of]
         try:
-            with seeded(exam.seed, {exam.device}):  # a random model answers alike in every process
-                value = check.ask(exam) if result is None else check.ask(exam, result)
-        except NoNumbers as error:
-            value = inconclusive(str(error))
+            with seeded(context.seed, {context.device}):  # a random model answers alike in every process
+                check_result = check.ask(context) if attack_result is None else check.ask(context, attack_result)
+        except NonFiniteOutput as error:
+            check_result = inconclusive(str(error))
         except Exception as error:  # whatever a model raises
-            value = failed(f"{type(error).__name__}: {str(error)[:200]}")
-        return value if result is None or value.about else replace(value, about=result.label)
+            check_result = failed(f"{type(error).__name__}: {str(error)[:200]}")
+        return (
+            check_result
+            if attack_result is None or check_result.about
+            else replace(check_result, about=attack_result.label)
+        )
 
 
 def check_requests(
@@ -174,26 +181,26 @@ def by_check(
         fast: see there.
         only: see there.
     """
-    entries: dict[str, tuple[CheckResult, ...]] = {}
+    by_name: dict[str, tuple[CheckResult, ...]] = {}
     for name, check in _chosen(before, only).items():
-        mine = tuple(answer for asking, answer in answers.items() if asking.check == name)
+        mine = tuple(answer for request, answer in answers.items() if request.check == name)
         omitted = check.slow and fast
-        none = inconclusive(LEFT_OUT) if omitted else not_applicable("nothing was attacked")
-        entries[name] = mine or (none,)
-    return entries
+        placeholder = inconclusive(SKIPPED) if omitted else not_applicable("nothing was attacked")
+        by_name[name] = mine or (placeholder,)
+    return by_name
 
 
 def run_checks(
-    exam: CheckContext,
+    context: CheckContext,
     *,
     fast: bool = False,
     only: tuple[str, ...] = (),
-    progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    progress: StageCallback = no_progress,
 ) -> dict[str, tuple[CheckResult, ...]]:
     """Ask the checks.
 
     Args:
-        exam: a model, images and results.
+        context: a model, images and results.
         fast: leave out those that attack anew.
         only: names of `CHECKS`; all by default.
         progress: progress.
@@ -201,13 +208,13 @@ def run_checks(
     Returns:
         By name of the check: one answer, or one for each result. What cannot be carried out says why.
     """
-    before, result = not exam.results, {}
-    requests = check_requests(len(exam.claims), before=before, fast=fast, only=only)
+    before, by_request = not context.results, {}
+    requests = check_requests(len(context.claims), before=before, fast=fast, only=only)
     for number, request in enumerate(requests):
         progress(request.title, number, len(requests))
-        result[request] = request.answer(exam)
+        by_request[request] = request.answer(context)
     progress("checks", len(requests), len(requests))
-    return by_check(result, before=before, fast=fast, only=only)
+    return by_check(by_request, before=before, fast=fast, only=only)
 
 
 def _chosen(before: bool, only: tuple[str, ...]) -> dict[str, Check]:

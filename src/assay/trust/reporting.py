@@ -5,22 +5,22 @@ import torch
 from assay.core.outcome import Status
 from assay.defences.smoothing import Smoothed
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
-from assay.trust.context import CheckContext, Result, broken
+from assay.trust.context import AttackResult, CheckContext, broken
 from assay.util.statistics import exact_interval
 
 _NEEDED = ("model", "data", "code", "torch", "seed")
 _VOTES = 500
 
 
-def interval(exam: CheckContext) -> CheckResult:
+def interval(context: CheckContext) -> CheckResult:
     """E1: n and an exact interval."""
-    if not exam.claims:
+    if not context.claims:
         return not_applicable("nothing was attacked")
-    every = torch.stack([r.outcome.status for r in exam.counted])
-    odd = ((every == int(Status.INVALID)) | (every == int(Status.ERROR))).any(0)
+    every = torch.stack([r.outcome.status for r in context.counted])
+    is_undecided = ((every == int(Status.INVALID)) | (every == int(Status.ERROR))).any(0)
     lost = ((every == int(Status.BROKEN)) | (every == int(Status.MISCLASSIFIED))).any(0)
     n, k = every.shape[1], int((every == int(Status.SURVIVED)).all(0).sum())
-    unknown = int((odd & ~lost).sum())
+    unknown = int((is_undecided & ~lost).sum())
     low, high = exact_interval(k, n, unknown=unknown)
     both = f" over both readings of {unknown} that are unknown" if unknown else ""
     return passed(
@@ -28,19 +28,19 @@ def interval(exam: CheckContext) -> CheckResult:
     )
 
 
-def seeds(exam: CheckContext) -> CheckResult:
+def seeds(context: CheckContext) -> CheckResult:
     """E2: how much the draws of the attacks matter."""
-    by: dict[str, list[torch.Tensor]] = {}
-    for result in exam.claims:
-        by.setdefault(repr(result.planned.attack), []).append(broken(result.outcome))
-    several = [value for value in by.values() if len(value) > 1]
+    broken_by_attack: dict[str, list[torch.Tensor]] = {}
+    for result in context.claims:
+        broken_by_attack.setdefault(repr(result.planned.attack), []).append(broken(result.outcome))
+    several = [masks for masks in broken_by_attack.values() if len(masks) > 1]
     if not several:
         return not_applicable("one seed: the spread over seeds is not known")
     spread = max(
         float(
-            torch.stack([b.float().mean() for b in value]).max() - torch.stack([b.float().mean() for b in value]).min()
+            torch.stack([b.float().mean() for b in masks]).max() - torch.stack([b.float().mean() for b in masks]).min()
         )
-        for value in several
+        for masks in several
     )
     return passed(
         f"over {len(several[0])} seeds the share that breaks differs by at most {100 * spread:.1f} points; "
@@ -49,20 +49,20 @@ def seeds(exam: CheckContext) -> CheckResult:
     )
 
 
-def written_down(exam: CheckContext) -> CheckResult:
+def written_down(context: CheckContext) -> CheckResult:
     """E3: what is needed to do it again."""
-    missing = [name for name in _NEEDED if not exam.recorded.get(name)]
+    missing = [name for name in _NEEDED if not context.recorded.get(name)]
     if missing:
         return warning(f"not written down: {', '.join(missing)}", float(len(missing)), 0.0)
     return passed("digests of model, data and code, versions, seed and every parameter of the attacks are written down")
 
 
-def units(exam: CheckContext, result: Result) -> CheckResult:
+def units(context: CheckContext, result: AttackResult) -> CheckResult:
     """E3b: the budget is in input units, where images lie in [0, 1]. Of linf also: not divided by 255 twice."""
     ball = result.ball
     if ball is None:
         return not_applicable("the attack has no budget")
-    size = exam.x[0].numel() if len(exam.x) else 1
+    size = context.x[0].numel() if len(context.x) else 1
     whole = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm]
     if ball.eps >= 0.5 * whole:
         return issue(
@@ -82,21 +82,21 @@ def units(exam: CheckContext, result: Result) -> CheckResult:
     return passed(f"the budget is {ball.describe()}", ball.eps, about=result.label)
 
 
-def subset(exam: CheckContext) -> CheckResult:
+def subset(context: CheckContext) -> CheckResult:
     """E4: the samples are fixed before anything is known of them. Holds by construction."""
-    return passed(f"{len(exam.x)} samples, identified by their contents; none was added or left out after a result")
+    return passed(f"{len(context.x)} samples, identified by their contents; none was added or left out after a result")
 
 
-def certified(exam: CheckContext, result: Result) -> CheckResult:
+def certified(context: CheckContext, result: AttackResult) -> CheckResult:
     """E5: no sample is broken within its certified radius."""
-    ball, model = result.ball, exam.model
+    ball, model = result.ball, context.model
     if not isinstance(model, Smoothed) or ball is None or ball.norm != "l2":
         return not_applicable("no certificate in this norm")
     at = broken(result.outcome).nonzero().squeeze(1)[:16]
     if not len(at):
         return passed("no sample is broken")
-    certificate = model.certify(exam.at(at).to(exam.device), n=_VOTES)
-    inside = (certificate.radius > result.outcome.norm("l2")[at]) & (certificate.label.cpu() == exam.y[at])
+    certificate = model.certify(context.at(at).to(context.device), n=_VOTES)
+    inside = (certificate.radius > result.outcome.norm("l2")[at]) & (certificate.label.cpu() == context.y[at])
     if bool(inside.any()):
         return issue(
             f"{int(inside.sum())} samples are broken within their certified radius: certificate or attack is wrong",
@@ -108,14 +108,14 @@ def certified(exam: CheckContext, result: Result) -> CheckResult:
     return passed(f"none of {len(at)} broken samples lies within its certified radius", about=result.label)
 
 
-def precision(exam: CheckContext) -> CheckResult:
+def precision(context: CheckContext) -> CheckResult:
     """E6: in float32, or measured again in float32."""
-    kinds = {p.dtype for p in exam.model.parameters() if p.is_floating_point()}
+    kinds = {p.dtype for p in context.model.parameters() if p.is_floating_point()}
     half = kinds & {torch.float16, torch.bfloat16}
     if half:
         return warning(
             f"the model computes in {', '.join(str(k).removeprefix('torch.') for k in half)}: gradients "
             "vanish where float32 still has some. Attack it in float32 as well"
         )
-    search = exam.recorded.get("search", "float32")
+    search = context.recorded.get("search", "float32")
     return passed(f"searched in {search}, every hit measured in float32")

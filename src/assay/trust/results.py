@@ -5,7 +5,7 @@ import torch
 from assay.core.combinators import AnyAttack, Restarts
 from assay.core.outcome import TOLERANCE, Status
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
-from assay.trust.context import CheckContext, Result, broken
+from assay.trust.context import AttackResult, CheckContext, broken
 from assay.trust.vary import with_effort, with_step_size
 
 GAIN = 0.005
@@ -15,14 +15,14 @@ _TRIES, _OFTEN = 10, 0.5
 _BATCH = 37
 
 
-def reverified(exam: CheckContext, result: Result) -> CheckResult:
+def reverified(context: CheckContext, result: AttackResult) -> CheckResult:
     """B1: adversarial images still fool the model, in float32 and in another batch."""
-    index, images = _images(exam, result)
+    index, images = _images(context, result)
     if not len(index):
         return _without_images(result)
     target = result.outcome.target[index]
-    if exam.random:
-        share = float(torch.stack([exam.fools(index, images, target, _BATCH).float() for _ in range(_TRIES)]).mean())
+    if context.is_random:
+        share = float(torch.stack([context.fools(index, images, target, _BATCH).float() for _ in range(_TRIES)]).mean())
         if share < _OFTEN:
             return issue(
                 f"the model is random, and images that are said to fool it do so {100 * share:.0f} % of the "
@@ -38,8 +38,8 @@ def reverified(exam: CheckContext, result: Result) -> CheckResult:
             _OFTEN,
             about=result.label,
         )
-    fools = exam.fools(index, images, target, _BATCH)
-    spread = float(exam.clean.std(1).median()) if len(exam.chosen) else 1.0
+    fools = context.fools(index, images, target, _BATCH)
+    spread = float(context.clean_logits.std(1).median()) if len(context.chosen) else 1.0
     clear = result.outcome.margin[index] > _CLEAR * spread
     wrong = index[~fools & clear]
     if len(wrong):
@@ -60,9 +60,9 @@ def reverified(exam: CheckContext, result: Result) -> CheckResult:
     )
 
 
-def inside(exam: CheckContext, result: Result) -> CheckResult:
+def inside(context: CheckContext, result: AttackResult) -> CheckResult:
     """B2: inside the budget and the box, and finite."""
-    index, images = _images(exam, result)
+    index, images = _images(context, result)
     size = result.outcome.size[broken(result.outcome)]
     over = int((size > 1 + TOLERANCE).sum())
     if over:
@@ -82,7 +82,7 @@ def inside(exam: CheckContext, result: Result) -> CheckResult:
             )
         ball = result.ball
         if ball is not None:
-            delta = (images.cpu().double() - exam.at(index).cpu().double()).flatten(1)
+            delta = (images.cpu().double() - context.at(index).cpu().double()).flatten(1)
             order = {"linf": torch.inf, "l2": 2, "l1": 1}[ball.norm]
             most = float(torch.linalg.vector_norm(delta, ord=order, dim=1).max())
             if most > ball.eps * (1 + TOLERANCE) + 1e-6:
@@ -103,13 +103,13 @@ def inside(exam: CheckContext, result: Result) -> CheckResult:
     return not_applicable("no sample was broken")
 
 
-def as_bytes(exam: CheckContext, result: Result) -> CheckResult:
+def as_bytes(context: CheckContext, result: AttackResult) -> CheckResult:
     """B3: how many survive being written as an 8-bit image. For information."""
-    index, images = _images(exam, result)
+    index, images = _images(context, result)
     if not len(index):
         return not_applicable("no adversarial image was kept")
     rounded = (images * 255).round() / 255
-    fools = exam.fools(index, rounded, result.outcome.target[index]).sum()
+    fools = context.fools(index, rounded, result.outcome.target[index]).sum()
     return passed(
         f"{int(fools)} of {len(index)} adversarial images still fool it when rounded to 8 bits",
         int(fools) / len(index),
@@ -117,7 +117,7 @@ def as_bytes(exam: CheckContext, result: Result) -> CheckResult:
     )
 
 
-def apart(exam: CheckContext, result: Result) -> CheckResult:
+def apart(context: CheckContext, result: AttackResult) -> CheckResult:
     """B4: what was wrong before is not counted as broken."""
     outcome = result.outcome
     run = outcome.predicted_clean >= 0
@@ -133,45 +133,47 @@ def apart(exam: CheckContext, result: Result) -> CheckResult:
     return passed(f"{int(wrong.sum())} samples were wrong before the attack, and are counted apart", about=result.label)
 
 
-def best_kept(exam: CheckContext, result: Result) -> CheckResult:
+def best_kept(context: CheckContext, result: AttackResult) -> CheckResult:
     """B5: the best image on the way is kept. Holds by construction."""
     return passed("the engine keeps the best image on each sample's way, and measures it itself", about=result.label)
 
 
-def converged(exam: CheckContext, result: Result) -> CheckResult:
+def converged(context: CheckContext, result: AttackResult) -> CheckResult:
     """B6: twice the steps, or queries, break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
     more = with_effort(result.planned.attack, 2)
     if more is None:
         return not_applicable("the attack has no steps")
-    return _gained(exam, result, more, "with twice the steps", "Use more of them, or another step size")
+    return _gained(context, result, more, "with twice the steps", "Use more of them, or another step size")
 
 
-def restarted(exam: CheckContext, result: Result) -> CheckResult:
+def restarted(context: CheckContext, result: AttackResult) -> CheckResult:
     """B7: as many restarts again break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
     tries = max(len({v.restart for v in stage.variants}) for stage in result.stages)
     more = Restarts(result.planned.attack, 2)
-    return _gained(exam, result, more, f"with {2 * tries} restarts instead of {tries}", "Use more restarts")
+    return _gained(context, result, more, f"with {2 * tries} restarts instead of {tries}", "Use more restarts")
 
 
-def step_size(exam: CheckContext, result: Result) -> CheckResult:
+def step_size(context: CheckContext, result: AttackResult) -> CheckResult:
     """B8: half and twice the step size break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
-    for factor, words in ((0.5, "half"), (2.0, "twice")):
+    for factor, label in ((0.5, "half"), (2.0, "twice")):
         other = with_step_size(result.planned.attack, factor)
         if other is None:
             return not_applicable("the attack chooses its step size by itself")
-        value = _gained(exam, result, other, f"with {words} the step size", "Choose the step size by trying several")
-        if value.level != "passed":
-            return value
+        check_result = _gained(
+            context, result, other, f"with {label} the step size", "Choose the step size by trying several"
+        )
+        if check_result.level != "passed":
+            return check_result
     return passed("neither half nor twice the step size breaks more", 0.0, GAIN, about=result.label)
 
 
-def spent(exam: CheckContext, result: Result) -> CheckResult:
+def spent(context: CheckContext, result: AttackResult) -> CheckResult:
     """B9: what it cost. For information."""
     outcome = result.outcome
     n = max(len(outcome) - outcome.count(Status.NOT_RUN), 1)
@@ -182,7 +184,7 @@ def spent(exam: CheckContext, result: Result) -> CheckResult:
     )
 
 
-def complete(exam: CheckContext, result: Result) -> CheckResult:
+def complete(context: CheckContext, result: AttackResult) -> CheckResult:
     """B10: no exception, no NaN and no interruption is hidden."""
     outcome = result.outcome
     total = sum(outcome.counts.values())
@@ -204,7 +206,7 @@ def complete(exam: CheckContext, result: Result) -> CheckResult:
     return passed("every sample ended as wrong, broken or survived", about=result.label)
 
 
-def moved(exam: CheckContext, result: Result) -> CheckResult:
+def moved(context: CheckContext, result: AttackResult) -> CheckResult:
     """B11: the attack changed images at all."""
     outcome = result.outcome
     tried = outcome.status == int(Status.SURVIVED)
@@ -230,26 +232,26 @@ def moved(exam: CheckContext, result: Result) -> CheckResult:
     )
 
 
-def _keeps_start(result: Result) -> bool:
+def _keeps_start(result: AttackResult) -> bool:
     """Whether what is kept of a survivor is its clean image: what went astray beyond the budget is not kept."""
     return result.budget is None or all(stage.attack.traits.minimises for stage in result.stages)
 
 
-def _images(exam: CheckContext, result: Result) -> tuple[torch.Tensor, torch.Tensor]:
+def _images(context: CheckContext, result: AttackResult) -> tuple[torch.Tensor, torch.Tensor]:
     """Samples that were broken and whose images were kept, and those images; at most four times the chosen number.
 
     They are spread evenly over all that were broken.
     """
     at = broken(result.outcome).nonzero().squeeze(1)
-    most = 4 * exam.samples
+    most = 4 * context.samples
     at = at if len(at) <= most else at[torch.linspace(0, len(at) - 1, most).long()]
-    results = [(i, image) for i in at.tolist() if (image := result.image(i)) is not None]
-    if not results:
-        return torch.zeros(0, dtype=torch.int64), exam.at(torch.arange(0))
-    return torch.tensor([i for i, _ in results]), torch.stack([image for _, image in results])
+    kept = [(i, image) for i in at.tolist() if (image := result.image(i)) is not None]
+    if not kept:
+        return torch.zeros(0, dtype=torch.int64), context.at(torch.arange(0))
+    return torch.tensor([i for i, _ in kept]), torch.stack([image for _, image in kept])
 
 
-def _without_images(result: Result) -> CheckResult:
+def _without_images(result: AttackResult) -> CheckResult:
     if broken(result.outcome).any():
         return inconclusive(
             "no adversarial image was kept (run.images: none): nothing can be shown again", result.label
@@ -257,22 +259,23 @@ def _without_images(result: Result) -> CheckResult:
     return not_applicable("no sample was broken")
 
 
-def _gained(exam: CheckContext, result: Result, more: AnyAttack, how: str, advice: str) -> CheckResult:
+def _gained(context: CheckContext, result: AttackResult, varied: AnyAttack, how: str, advice: str) -> CheckResult:
     """Whether another form of the attack breaks samples that every claimed attack within its budget left."""
-    left = exam.survivors(budget=result.budget)
-    n = len(exam.chosen)
+    left = context.survivors(budget=result.budget)
+    n = len(context.chosen)
     threshold = max(GAIN, 1 / max(n, 1))
     if not len(left):
         return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
-    value = exam.attacked(more, left)
-    new = left[broken(value)]
-    share = len(new) / n
+    outcome = context.attacked(varied, left)
+    newly_broken = left[broken(outcome)]
+    share = len(newly_broken) / n
     if share > threshold:
         return warning(
-            f"{how} it breaks {len(new)} of {n} samples that all attacks had left: it had not converged. {advice}",
+            f"{how} it breaks {len(newly_broken)} of {n} samples that all attacks had left: it had not converged. "
+            f"{advice}",
             share,
             threshold,
-            tuple(new.tolist()),
+            tuple(newly_broken.tolist()),
             result.label,
         )
-    return passed(f"{how} it breaks {len(new)} more of {n} samples", share, threshold, about=result.label)
+    return passed(f"{how} it breaks {len(newly_broken)} more of {n} samples", share, threshold, about=result.label)

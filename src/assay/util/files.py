@@ -69,8 +69,8 @@ def run_of(folder: Path, *, deep: bool = True) -> str:
         folder: any.
         deep: whether those around it are looked at, too.
     """
-    result = _record_of(folder, _LEVELS if deep else 0)
-    return "" if result is None else str(result[1]["run"])
+    owner = _record_of(folder, _LEVELS if deep else 0)
+    return "" if owner is None else str(owner[1]["run"])
 
 
 def _record_of(folder: Path, levels: int = _LEVELS) -> tuple[Path, dict[str, Any]] | None:
@@ -92,11 +92,11 @@ def _note_digest(path: Path, data: bytes) -> None:
 
     Runs with a ledger keep digests there.
     """
-    result = _record_of(path.parent)
-    if result is None or path.name.startswith(".") or not result[1].get("digests"):
+    owner = _record_of(path.parent)
+    if owner is None or path.name.startswith(".") or not owner[1].get("digests"):
         return
-    line = {"name": path.absolute().relative_to(result[0]).as_posix(), "sha256": hashlib.sha256(data).hexdigest()}
-    with (result[0] / DIGESTS).open("ab+") as file:
+    line = {"name": path.absolute().relative_to(owner[0]).as_posix(), "sha256": hashlib.sha256(data).hexdigest()}
+    with (owner[0] / DIGESTS).open("ab+") as file:
         cut = file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"  # by a kill: no line is lost to it
         file.write(b"\n" * bool(cut) + json.dumps(line).encode() + b"\n")
         file.flush()
@@ -109,26 +109,26 @@ def digests_of(folder: Path) -> dict[str, tuple[str, ...]]:
     Args:
         folder: with the run's record.
     """
-    results: dict[str, tuple[str, ...]] = {}
+    digests: dict[str, tuple[str, ...]] = {}
     try:
         lines = (folder / DIGESTS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return results
+        return digests
     for text in lines:
         try:
             line = json.loads(text)
-            results[line["name"]] = (*results.get(line["name"], ())[-1:], line["sha256"])
+            digests[line["name"]] = (*digests.get(line["name"], ())[-1:], line["sha256"])
         except (ValueError, KeyError, TypeError):  # the line that a kill has cut off
             continue
-    return results
+    return digests
 
 
 def is_as_written(path: Path) -> bool:
     """Whether a file has the content with which its run has written it; True where nobody has noted its digest."""
-    result = _record_of(path.parent)
-    if result is None:
+    owner = _record_of(path.parent)
+    if owner is None:
         return True
-    digests = digests_of(result[0]).get(path.absolute().relative_to(result[0]).as_posix(), ())
+    digests = digests_of(owner[0]).get(path.absolute().relative_to(owner[0]).as_posix(), ())
     return not digests or sha256(path) in digests
 
 

@@ -69,7 +69,7 @@ def out_folder(out: str | Path, name: str = "out") -> Path:
     return path
 
 
-def foreign(folder: Path) -> list[str]:
+def foreign_files(folder: Path) -> list[str]:
     """The files and folders in a folder that no run of assay has put there, sorted.
 
     Locks, a record and folders with runs of their own do not count.
@@ -111,7 +111,7 @@ def require_empty(folder: Path) -> None:
     Raises:
         ValueError: it holds some; the first of them are named.
     """
-    there = foreign(folder)
+    there = foreign_files(folder)
     if there:
         reject(
             "out",
@@ -164,7 +164,7 @@ def check_claim(
     """As `claim`, but nothing is written."""
     known = read_record(folder)
     if known is None:
-        if (folder / LEDGER).exists() or not (foreign(folder) and adopt(folder)):
+        if (folder / LEDGER).exists() or not (foreign_files(folder) and adopt(folder)):
             require_empty(folder)
         return
     if known.command != command:

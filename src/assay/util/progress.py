@@ -26,11 +26,19 @@ class Progress:
     passes: int
 
 
-Callback = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
+"""Told of samples: called with the progress of an attack."""
+
+StageCallback = Callable[[str, int, int], None]
+"""Told of stages: what is being done, how much of it is done, of how much."""
+
+
+def no_progress(what: str, done: int, of: int) -> None:
+    """Tell nobody: the `StageCallback` that is used where none is given."""
 
 
 @contextmanager
-def watched(*, quiet: bool = False, every: float = 15.0) -> Iterator[Callback | None]:
+def show_progress(*, quiet: bool = False, every: float = 15.0) -> Iterator[ProgressCallback | None]:
     """A callback that shows progress on standard error: a rich bar on a terminal, else a line now and then.
 
     Args:
@@ -66,7 +74,7 @@ def watched(*, quiet: bool = False, every: float = 15.0) -> Iterator[Callback | 
         yield show
 
 
-def _lines(every: float) -> Callback:
+def _lines(every: float) -> ProgressCallback:
     last = {"at": time.monotonic()}
 
     def show(now: Progress) -> None:

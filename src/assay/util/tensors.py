@@ -81,9 +81,9 @@ def content_digest(value: Any) -> str:
         >>> content_digest([torch.zeros(2)]) == content_digest([torch.zeros(1, 2)])
         False
     """
-    result = hashlib.sha256()
-    _feed(result, value)
-    return result.hexdigest()
+    hasher = hashlib.sha256()
+    _feed(hasher, value)
+    return hasher.hexdigest()
 
 
 def _feed(hasher: Any, value: Any) -> None:

@@ -58,31 +58,31 @@ def ask(ray: Ray) -> PerRow:
     )
 
 
-def answer(ray: Ray, success: Flag, longest: float) -> Ray:
+def answer(ray: Ray, is_adversarial: Flag, longest: float) -> Ray:
     """What the search knows after the answer.
 
     Args:
         ray: the search.
-        success: whether the image at that length was adversarial.
+        is_adversarial: whether the image at that length was adversarial.
         longest: beyond this length the search gives up.
     """
     mode, low, high, pace = ray.mode, ray.low, ray.high, ray.pace
     first, grow, fall, halve = (mode == m for m in (_FIRST, _GROW, _FALL, _HALVE))
-    outside = ~success & (first | grow)
+    outside = ~is_adversarial & (first | grow)
     lost = outside & ((pace == 0) | (high * pace > longest))
-    inside = success & (first | fall)
+    inside = is_adversarial & (first | fall)
     faster = torch.where(first | halve, pace, 1 + 1.5 * (pace - 1))
     step = torch.where(pace == 0, 1.01, faster)
     new_low = torch.where(outside, high, low)
     new_low = torch.where(inside, torch.where(first, high, low) * (2 - step).clamp_min(0.5), new_low)
-    new_low = torch.where(halve & ~success, 0.5 * (low + high), new_low)
+    new_low = torch.where(halve & ~is_adversarial, 0.5 * (low + high), new_low)
     new_high = torch.where(outside, high * step, high)
-    new_high = torch.where(success & fall, low, new_high)
-    new_high = torch.where(halve & success, 0.5 * (low + high), new_high)
+    new_high = torch.where(is_adversarial & fall, low, new_high)
+    new_high = torch.where(halve & is_adversarial, 0.5 * (low + high), new_high)
     new_high = torch.where(lost, torch.inf, new_high)
     new_mode = torch.where(outside, _GROW, mode)
     new_mode = torch.where(inside, _FALL, new_mode)
-    new_mode = torch.where((grow & success) | (fall & ~success), _HALVE, new_mode)
+    new_mode = torch.where((grow & is_adversarial) | (fall & ~is_adversarial), _HALVE, new_mode)
     narrow = (new_mode == _HALVE) & (new_high - new_low <= ray.exact)
     new_mode = torch.where(lost | narrow | ((new_mode == _FALL) & (new_high <= ray.exact)), _DONE, new_mode)
     done = mode == _DONE

@@ -97,11 +97,13 @@ class DirectionSearch:
         state = state._replace(slope=slope, queried=queried)
         return self._line_search(rows, state, here & (queried >= self.samples))
 
-    def after_ray(self, rows: Rows, state: DirectionState, success: Flag, phase: Count, rng: Rng) -> DirectionState:
+    def after_ray(
+        self, rows: Rows, state: DirectionState, is_adversarial: Flag, phase: Count, rng: Rng
+    ) -> DirectionState:
         """What a search along a direction has found, where that is what was asked."""
-        here = (phase != SLOPE) | torch.full_like(success, not self.signs)
+        here = (phase != SLOPE) | torch.full_like(is_adversarial, not self.signs)
         longest = float(rows.x[0:1].numel()) ** 0.5
-        state = state._replace(ray=choose(here, answer(state.ray, success, longest), state.ray))
+        state = state._replace(ray=choose(here, answer(state.ray, is_adversarial, longest), state.ray))
         known = here & finished(state.ray)
         if not bool(known.any()):
             return state

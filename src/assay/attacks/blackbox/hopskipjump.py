@@ -242,13 +242,13 @@ class HopSkipJump:
             limit=torch.where(which, limit, state.limit),
         )
 
-    def _started(self, rows: Rows, state: HopState, image: Images, success: Flag, here: Flag) -> HopState:
+    def _started(self, rows: Rows, state: HopState, image: Images, is_adversarial: Flag, here: Flag) -> HopState:
         state = state._replace(tries=state.tries + here)
-        return self._to_boundary(rows, state, image, success)
+        return self._to_boundary(rows, state, image, is_adversarial)
 
-    def _searched(self, rows: Rows, state: HopState, image: Images, success: Flag, here: Flag) -> HopState:
+    def _searched(self, rows: Rows, state: HopState, image: Images, is_adversarial: Flag, here: Flag) -> HopState:
         middle = 0.5 * (state.low + state.high)
-        won, lost = here & success, here & ~success
+        won, lost = here & is_adversarial, here & ~is_adversarial
         high, low = torch.where(won, middle, state.high), torch.where(lost, middle, state.low)
         point = torch.where(expand_rows(won, image), image, state.point)
         ready = here & (high - low <= state.limit)
@@ -296,8 +296,8 @@ class HopSkipJump:
             leap=torch.where(ready, first, state.leap),
         )
 
-    def _leapt(self, rows: Rows, state: HopState, image: Images, success: Flag, here: Flag) -> HopState:
-        landed, short = here & success, here & ~success
+    def _leapt(self, rows: Rows, state: HopState, image: Images, is_adversarial: Flag, here: Flag) -> HopState:
+        landed, short = here & is_adversarial, here & ~is_adversarial
         leap = torch.where(short, 0.5 * state.leap, state.leap)
         stuck = short & (leap < 1e-6)  # nowhere to go: estimate again from here
         turn = state.turn + (landed | stuck)

@@ -201,16 +201,16 @@ def _square(place: Tensor, height: Count, width: Count, h: int, w: int) -> Tenso
 
 def _bump(place: Tensor, side: Count, h: int, w: int) -> Tensor:
     """`_profile` of each row's side at its place, ``(b, h, w)``."""
-    new = torch.zeros(len(side), h, w, dtype=torch.float32, device=place.device)
+    bump = torch.zeros(len(side), h, w, dtype=torch.float32, device=place.device)
     for size in sorted({*side.tolist()}):
         at = (side == size).nonzero().squeeze(1)
         height, width = min(size, h), min(size, w)
         top = (place[at, 0] * max(h - size + 1, 1)).long()
         left = (place[at, 1] * max(w - size + 1, 1)).long()
-        profile = _profile(size, size).to(new)[:height, :width]
-        down, across = torch.arange(height, device=new.device), torch.arange(width, device=new.device)
-        new[at[:, None, None], (top[:, None] + down)[:, :, None], (left[:, None] + across)[:, None, :]] = profile
-    return new
+        profile = _profile(size, size).to(bump)[:height, :width]
+        down, across = torch.arange(height, device=bump.device), torch.arange(width, device=bump.device)
+        bump[at[:, None, None], (top[:, None] + down)[:, :, None], (left[:, None] + across)[:, None, :]] = profile
+    return bump
 
 
 def _profile(height: int, width: int) -> Tensor:
@@ -224,12 +224,12 @@ def _profile(height: int, width: int) -> Tensor:
 
 def _hill(height: int, width: int) -> Tensor:
     """A pyramid that grows towards its middle: ``Σ 1/(n + 1 − k)²`` over nested rectangles."""
-    new = torch.zeros(height, width, dtype=torch.float32)
+    hill = torch.zeros(height, width, dtype=torch.float32)
     top, left = height // 2, width // 2
     up, across = 0, 0
     for counter in range(max(height // 2, width // 2) + 1):
         r0, r1 = max(top - up, 0), min(top + up + 1, height)
         c0, c1 = max(left - across, 0), min(left + across + 1, width)
-        new[r0:r1, c0:c1] += 1.0 / (counter + 1) ** 2
+        hill[r0:r1, c0:c1] += 1.0 / (counter + 1) ** 2
         up, across = min(up + 1, top), min(across + 1, left)
-    return new
+    return hill

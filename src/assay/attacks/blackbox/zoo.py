@@ -137,16 +137,16 @@ class ZOO:
         loss = self._loss(rows, state, points, logits)
         slope = (loss[:, 1 : 1 + wide] - loss[:, 1 + wide :]) / (2 * self.width)
         bend = (loss[:, 1 : 1 + wide] + loss[:, 1 + wide :] - 2 * loss[:, :1]) / self.width**2
-        result = claim(rows, here, logits[:, 0], "l2", self.geometry)
+        claimed = claim(rows, here, logits[:, 0], "l2", self.geometry)
         enough = rows.goal.margin(logits[:, 0]) >= self.confidence
-        hit, reached = result.hit & enough, result.reached & enough
+        hit, reached = claimed.hit & enough, claimed.reached & enough
         moved = self._update(state, at, slope, bend)
         state = moved._replace(has_hit=state.has_hit | reached, step=state.step + 1)
         ended = state.step >= self.steps
         fresh = self.init(rows, rng)._replace(bracket=narrow(state.bracket, state.has_hit), round=state.round + 1)
         state = choose(ended, fresh, state)
         done = (state.round >= self.rounds) | (self.steps == 0)
-        return Step(state, here, hit, torch.where(hit, result.length, torch.inf), done)
+        return Step(state, here, hit, torch.where(hit, claimed.length, torch.inf), done)
 
     def price(self, state: ZOOState) -> Count:
         """Queries of the next step."""
@@ -218,14 +218,14 @@ class ZOO:
     def _spread_out(self, state: ZOOState, change: Images) -> Images:
         """A change of a coordinate for all the pixels of its cell."""
         cells = self._cell(state, min(change.shape[2:]))
-        new = change
+        spread = change
         for cell in sorted({*cells.tolist()} - {1}):
             pooled = F.avg_pool2d(change, cell, cell, ceil_mode=True, divisor_override=1)
             wide = F.interpolate(pooled, scale_factor=float(cell), mode="nearest")[
                 :, :, : change.shape[2], : change.shape[3]
             ]
-            new = torch.where(expand_rows(cells == cell, new), wide, new)
-        return new
+            spread = torch.where(expand_rows(cells == cell, spread), wide, spread)
+        return spread
 
 
 def _margin(rows: Rows, chance: Logits) -> PerRow:

@@ -87,8 +87,8 @@ class OnSupport:
 
     def step(self, rows: Rows, state: HeldState, oracle: Oracle, rng: Rng) -> Step[HeldState]:
         """One step of the attack, with gradients that are zero outside."""
-        held = HeldOracle(oracle, state.support)
-        step = self.attack.step(rows, state.inner, held, rng)  # type: ignore[arg-type]
+        masked_oracle = HeldOracle(oracle, state.support)
+        step = self.attack.step(rows, state.inner, masked_oracle, rng)  # type: ignore[arg-type]
         start = rows.x if rows.start is None else rows.start
         nearer = length_of(step.candidate - rows.x, "l2") < length_of(start - rows.x, "l2")
         hit = step.hit & nearer

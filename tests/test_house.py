@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,28 @@ def test_names_say_what_a_value_is():
     defined = {node.name for path in FILES for node in ast.parse(path.read_text()).body
                if isinstance(node, ast.FunctionDef | ast.ClassDef)}  # fmt: skip
     assert defined & FORMER == set()
+
+
+def identifiers():
+    """All that is named in the package: modules, classes, functions, parameters, attributes, imports."""
+    names = set()
+    for path in FILES:
+        names.update(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            kinds = (getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname", "module"))
+            names.update(part for name in kinds if isinstance(name, str) for part in name.split("."))
+    return names
+
+
+def test_what_a_docstring_refers_to_exists():
+    """A name in single backticks is one of the package: what was renamed is renamed in words, too."""
+    known, gone = identifiers(), []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for reference in re.findall(r"(?<!`)`([A-Za-z_][\w.]*)(?:\([^`]*\))?`(?!`)", node.value):
+                    gone += [f"{path.name}: {reference}" for part in reference.split(".") if part not in known]
+    assert not gone, gone
 
 
 def test_the_formatter_is_obeyed():

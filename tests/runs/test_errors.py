@@ -266,7 +266,7 @@ def test_the_device_of_a_study_reaches_training_questions_and_signatures(tmp_pat
         asked.append(name)
         return "cpu"
 
-    for module in ("study.run", "study.models", "study.diagnostics", "study.signature_task", "cli.run"):
+    for module in ("study.run", "study.models", "study.diagnostics", "study.signature_config", "cli.run"):
         monkeypatch.setattr(f"assay.{module}.device_of", device_of)
     real, moved = trained.run_training, []
 

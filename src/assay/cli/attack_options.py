@@ -43,7 +43,7 @@ def plan_attacks(
 
 
 def _plan(spec: str, **common: Any) -> Planned:
-    """An attack; what is wrong with a value that all attacks get is told by the flag's name."""
+    """Plan an attack; errors in shared values name the flag."""
     try:
         return plan(spec, **common)
     except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""``assay check``: whether a model, and attacks on it, can be believed."""
+"""``assay check``: run the trust checks on a few images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +46,7 @@ def check(
 ) -> int:
     """Check on a few images whether a robust accuracy can be trusted.
 
-    Attacks the images as the evaluation will, then asks every check of docs/trust.md. Exit code 3 if one has found that
+    Attacks the images as the evaluation will, then runs every check of docs/trust.md. Exit code 3 if one finds that
     the number would not be about what it claims.
 
     Parameters
@@ -70,9 +70,9 @@ def check(
     limit
         Images.
     arch
-        Architecture of a weights file that does not say it.
+        Architecture of a weights file without metadata.
     seed
-        Of all draws.
+        Random seed.
     device
         Such as cpu or cuda:0.
     accuracy
@@ -124,11 +124,11 @@ def check(
             check_progress=progress_printer(quiet or json),
         )
     if not result.complete and result.signal:
-        print_note("interrupted; the same command goes on")
+        print_note("interrupted; run the same command to resume")
         return 128 + result.signal
     checked = result.study.grades.get(name)
     if checked is None:
-        print_note(f"{name}: could not be checked; assay doctor, or a look at the model, may tell why")
+        print_note(f"{name}: could not be checked; run assay doctor, or try the model on one image")
         return 1
     if json:
         print_json({"grade": checked.grade, "why": list(checked.why), "answers": [vars(a) for a in checked.answers]})

@@ -41,7 +41,7 @@ def corruptions(
 
     15 + 4 corruptions at 5 severities, and the mean corruption error.
 
-    Results are kept as they come: after an interrupt the same command goes on.
+    Results are stored as they arrive; after an interrupt, run the same command to resume.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ def corruptions(
     parameters
         imagenet (meant for 224 pixels), cifar (for 32), or auto: the first from 64 pixels on.
     baseline
-        Whose errors the mean corruption error divides by: a name of --model, or alexnet (ImageNet only).
+        Baseline of the mean corruption error: a name of --model, or alexnet (ImageNet only).
     limit
         At most so many images, classes as even as they can be.
     arch
         Architecture of a weights file that does not say it.
     seed
-        Of the draws and of the choice of images.
+        Random seed, also for the choice of images.
     json
         Print the result as JSON.
     quiet

@@ -51,9 +51,9 @@ def demo(
     out
         The run's folder.
     small
-        A few seconds' worth, to see that everything works.
+        A run of a few seconds, to check the installation.
     seed
-        Of everything random.
+        Random seed.
     json
         Print the summary as JSON.
     quiet
@@ -198,13 +198,13 @@ CHAPTERS = (
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """A model to be trained, as work for an executor.
+    """Trains one model; runs on an executor.
 
     Attributes:
         data: the training images.
         recipe: how.
         folder: where to.
-        identity: see `Work`: nobody knows it before.
+        identity: see `Task`; empty, as the weights do not exist yet.
     """
 
     data: Dataset
@@ -224,7 +224,7 @@ class TrainingTask:
 
     @property
     def model(self) -> ModelSource:
-        """See `Work`: what is to be made."""
+        """See `Task`: the model to be trained."""
         return self.source
 
     def run_task(self, progress: ProgressCallback | None = None) -> Path:
@@ -243,18 +243,18 @@ def train_models(
     """
     longest_first = sorted(tasks.items(), key=lambda item: -len(item[1].data) * item[1].passes)
     todo = deque(QueuedTask(" ".join(name), task) for name, task in longest_first)
-    notice(f"training, or taking as they are, {len(todo)} models: {', '.join(queued.owner for queued in todo)}")
+    notice(f"training (or reusing) {len(todo)} models: {', '.join(queued.owner for queued in todo)}")
     for queued, result in run_queue(todo, executor, StopRequest()):
         if isinstance(result, Exception):
             raise result
         if result is None and queued.is_exhausted:
-            raise RuntimeError(f"{queued.owner}: its process ended again and again (killed, out of memory?)")
+            raise RuntimeError(f"{queued.owner}: its worker process died repeatedly (killed, out of memory?)")
         if result is not None:
             notice(f"trained: {queued.owner}")
 
 
 def _executor(small: bool, progress: ProgressCallback | None = None) -> Executor:
-    """A process for each processor, six at most; little work is done in this one."""
+    """One worker per processor, at most six; with ``small``, this process."""
     return Inline(progress) if small else Local(min(cpu_count(), len(CHAPTERS) * len(MODELS)))
 
 

@@ -35,7 +35,7 @@ def diagnose(
 ) -> int:
     """Diagnose why a model breaks, or what training does to it.
 
-    Answers are kept as they come: after an interrupt the same command goes on.
+    Answers are stored as they arrive; after an interrupt, run the same command to resume.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def diagnose(
     out
         The folder: a JSON file each answer, and diagnosis.html.
     which
-        Such as learning,stability (see: assay ls diagnostics); by default all that can be asked.
+        Such as learning,stability (see: assay ls diagnostics); by default all that apply.
     eps
         linf budget of the attacks, such as 4/255; universal perturbations have 2.5 times as much.
     epochs
@@ -56,7 +56,7 @@ def diagnose(
     train_limit
         Training images for detectors, universal perturbations and as other inputs.
     seed
-        Of all draws.
+        Random seed.
     quiet
         No progress.
     """
@@ -75,7 +75,7 @@ def diagnose(
         models = {name: load_model(path) for name, path in map(parse_model, model)}
         if len(models) < len(model):
             reject("model", "a name for each model, all different (NAME=SPEC)", model)
-    select_diagnostics(which, trail=trail is not None)  # a wrong name is said before images are read
+    select_diagnostics(which, trail=trail is not None)  # reject wrong names before images are read
     test = load_data(data, split="test", limit=limit, seed=seed)
     names = select_diagnostics(which, trail=trail is not None, masks=test.masks is not None)
     for name, network in models.items():

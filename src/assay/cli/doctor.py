@@ -1,4 +1,4 @@
-"""``assay doctor``: whether this installation can do its work."""
+"""``assay doctor``: check the installation."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""``assay evaluate``: the main job."""
+"""``assay evaluate``: measure robust accuracy."""
 
 import shlex
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def evaluate(
 
     The same command resumes an evaluation that was interrupted.
 
-    Results are kept as they come: after an interrupt the same command goes on.
+    (delete: repeats the sentence before it)
 
     Parameters
     ----------
@@ -100,9 +100,9 @@ def evaluate(
         A defence around every model, such as jpeg:quality=50 or smoothing:sigma=0.25 (see: assay ls defences). It is
         attacked in the way that it declares, and the report says how.
     unadapted
-        Attack the defence as if it were not known; the numbers are labelled so.
+        Attack without knowledge of the defence; the report says so.
     checks
-        How much is checked when all is done, for the grade: full, fast (without what attacks anew) or none.
+        Trust checks that decide the grade: full, fast (no reruns of attacks) or none.
     require
         Exit with 3 if a model's grade is below this: weak, standard or strong.
     workers
@@ -121,7 +121,7 @@ def evaluate(
     stop
         Stop at the first adversarial example (hit), or never.
     start
-        What attacks by labels alone start from: random (images), data (for each sample the nearest image of another
+        Starting images of label-only attacks: random (images), data (for each sample the nearest image of another
         class), or a data set such as npz:FILE. A sample without a start is not run.
     max_forwards
         Most forward passes (queries) that an attack may spend on a sample; it is never exceeded.
@@ -239,7 +239,7 @@ def _sources_of(specs: Sequence[str], arch: str | None, defence: str | None, dat
 
 
 def _check_choices(require: str | None, foreground: str, seed: int, workers: int) -> None:
-    """Refuse words that would otherwise be looked at late, or only by some attacks."""
+    """Validate options early that are otherwise checked late, or only by some attacks."""
     if require is not None:
         one_of("require", require, GRADES)
     if foreground not in FOREGROUNDS and not foreground.startswith("folder:"):
@@ -295,7 +295,7 @@ def _flags(*values: object) -> dict[str, object]:
 
 
 def _command(values: dict[str, object]) -> str:
-    """The command that asks the question again."""
+    """The command that repeats the evaluation."""
     arguments = ["assay", "evaluate"]
     for name, value in values.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""``assay fit``: train what a defence is made of."""
+"""``assay fit``: train a defence."""
 
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +46,7 @@ def fit(
     model
         The classifier to protect, for ape-gan and detector.
     attack
-        Makes the adversarial images that those two learn from (see: assay ls attacks).
+        Creates their adversarial training images (see: assay ls attacks).
     eps
         Budget of the attack, such as 8/255.
     norm
@@ -58,7 +58,7 @@ def fit(
     limit
         At most so many images.
     seed
-        Of weights and draws.
+        Random seed.
     json
         Print the result as JSON.
     quiet

@@ -1,4 +1,4 @@
-"""``assay ls``: what there is."""
+"""``assay ls``: list attacks, data, models and more."""
 
 import json as json_
 from importlib.resources import files

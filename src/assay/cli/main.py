@@ -76,7 +76,7 @@ def app(command: str = "") -> App:
         version=package_version("assay"),
         help_format="markdown",
         default_parameter=Parameter(converter=read_value),
-        suppress_keyboard_interrupt=False,  # ours says that the same command goes on
+        suppress_keyboard_interrupt=False,  # our message says how to resume
     )
     for known in COMMANDS:
         short = {} if known.name == command else {"help": known.help}
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return code if isinstance(code, int) else 0
     except Terminated:
-        print_error("terminated; the same command goes on")
+        print_error("terminated; run the same command to resume")
         return TERMINATED
     except KeyboardInterrupt:
         print_error("interrupted; the same command goes on")
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _print_exception(error)
     finally:
-        if previous_handler is not None:  # a process that is ending anyway is not to be struck down by a second signal
+        if previous_handler is not None:  # ignore further signals while the process exits
             signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments is None else previous_handler)
 
 
@@ -169,7 +169,7 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 
 def _is_default() -> bool:
-    """Whether SIGTERM would end this process at once, and may be given a handler."""
+    """Whether SIGTERM has its default action and may get a handler here."""
     here = threading.current_thread() is threading.main_thread()
     return here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -209,7 +209,7 @@ def _warn(
 
 
 def _print_exception(error: Exception) -> int:
-    """One sentence for what went wrong; 2 where the input was at fault."""
+    """Print one sentence about an error; return 2 for wrong input, 1 otherwise."""
     from cyclopts import CycloptsError
 
     if isinstance(error, CycloptsError):

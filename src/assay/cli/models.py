@@ -37,7 +37,7 @@ def parse_model(spec: str) -> tuple[str, str]:
 
 
 def require_deterministic(source: ModelSource, model: nn.Module) -> None:
-    """Refuse a factory that makes another model each time: no run of it could be gone on with, or checked.
+    """Reject factories that build different weights each time: such runs could not be resumed or verified.
 
     Raises:
         ValueError: it gives other weights when it is called again.
@@ -58,7 +58,7 @@ def _first_answer(model: nn.Module, x: Tensor) -> Tensor:
     for image in x.split(1):
         try:
             return classify(model, image)
-        except Exception as error:  # told by the caller, if no image is taken
+        except Exception as error:  # reported by the caller if no image works
             errors.append(error)
     raise errors[0]
 
@@ -102,5 +102,5 @@ def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -
             described(f"{name} with {logits.shape[1]} logits"),
         )
     if convolution is not None and data.x.shape[1] == 1 and convolution.in_channels == 3:
-        return f"{name}: takes images of 3 channels and gets {images}; it repeats them"
+        return f"{name}: takes images of 3 channels and gets {images}; the channel is repeated"
     return ""

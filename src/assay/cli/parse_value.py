@@ -1,4 +1,4 @@
-"""How words of the command line become values."""
+"""Convert command-line arguments to values."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""How an evaluation ended, in lines and exit codes."""
+"""Print evaluation results and choose the exit code."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def print_errors(errors: int, first: str) -> int:
     if not errors:
         return 0
     samples = "1 sample has" if errors == 1 else f"{errors} samples have"
-    print_note(f"{samples} no result, as the model raised an error ({first}); the same command tries them again")
+    print_note(f"{samples} no result, as the model raised an error ({first}); run the same command to try them again")
     return 1
 
 
@@ -40,22 +40,22 @@ def print_missing(result: Evaluation) -> int:
     if not_attacked:
         print_note(
             f"{not_attacked} samples were not attacked and have no result: no adversarial image to start from was "
-            "found (try --start data), or --max-forwards does not pay for a first step"
+            "found (try --start data), or --max-forwards is too small for a first step"
         )
     if missing or not result.complete:
-        print_note(f"{missing} samples were not run; the same command goes on")
+        print_note(f"{missing} samples were not run; run the same command to resume")
     return 1 if not_attacked or missing or not result.complete else 0
 
 
 def grade_exit_code(grades: Mapping[str, str], require: str | None) -> int:
-    """3 where a grade is below the one that is required, else 0."""
+    """The exit code: 3 if a grade is below the required one, else 0."""
     if require is None:
         return 0
     below = [name for name, grade in grades.items() if grade not in GRADES[GRADES.index(require) :]]
     for name in below:
         print_note(f"{name}: grade {grades[name]}, required {require}")
     if not grades:
-        print_note(f"no model has a grade, required {require}: checks were left out")
+        print_note(f"no model has a grade, required {require}: checks were skipped")
     return 3 if below or not grades else 0
 
 

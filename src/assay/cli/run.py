@@ -57,13 +57,13 @@ def run(
     limit
         At most so many images of each data set.
     plan
-        Say which cells there are, what is done, and what the rest will cost; attack nothing else.
+        List the cells, their state and the estimated cost of the rest, without running the study.
     explain
-        Say of each cell why its result is kept, or why it is not.
+        Explain for each cell why its result is reused or not.
     dry_run
-        Go the whole way with 8 images of each data set and one epoch, in a temporary folder.
+        Test the whole study with 8 images of each data set and one epoch, in a temporary folder.
     accept_stale
-        Keep results that only an earlier version of assay or torch tells from what would be made now; the report says
+        Reuse results that differ only in the version of assay or torch; the report says
         so.
     executor
         local or ray.
@@ -72,7 +72,7 @@ def run(
     threads
         Threads of each worker; by default the processors are shared among them.
     address
-        Of a Ray cluster, such as auto or ray://head:10001; by default Ray is started here.
+        Address of a Ray cluster, such as auto or ray://head:10001; by default Ray is started locally.
     require
         Exit with 3 if a model's grade is below this: weak, standard or strong.
     trust
@@ -161,7 +161,7 @@ def _executor(
 
 
 def _run_small(config: Config, *, quiet: bool) -> int:
-    """The whole way on a few images, which leaves nothing."""
+    """Run the shrunken study in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder, show_progress(quiet=quiet) as progress:
         result = run_study(
             shrink_study(config), folder, progress=progress, notice=(lambda _: None) if quiet else print_note
@@ -171,7 +171,7 @@ def _run_small(config: Config, *, quiet: bool) -> int:
         return 128 + result.session.signal
     for failure in result.session.failures:
         print_note(f"failed: {failure.label}: {failure.error}")
-    for name in result.raised:  # what has no answer on so few images may have one on more
+    for name in result.raised:  # diagnostics may lack an answer on so few images
         print_note(f"failed: {name}")
     errors = print_errors(result.session.errors, result.session.first_error)
     wrong = bool(errors or result.session.failures or result.raised)

@@ -1,4 +1,4 @@
-"""What can be asked of a run: ``status``, ``verify``, ``compare``, ``export``, ``report``."""
+"""Commands on existing runs: ``status``, ``verify``, ``compare``, ``export``, ``report``."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def status(run: Path, /, *, json: bool = False) -> int:
     state = f"running ({result.holder})" if result.holder else "finished" if result.finished else "not finished"
     print_line(f"{result.title or run.resolve().name}: {state}, {done} of {total} records")
     if not result.finished and not result.holder and result.command:
-        print_line(f"go on with: {result.command}")
+        print_line(f"to resume: {result.command}")
     return 0
 
 
@@ -100,10 +100,10 @@ def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: 
     for text in result.faults:
         print_line(f"wrong: {text}")
     print_line(
-        f"{result.files} files as they were written; {result.measured} adversarial images measured anew, "
+        f"{result.files} files as they were written; {result.measured} adversarial images rechecked, "
         f"{result.flipped} of them on the boundary"
     )
-    skipped_note = f"; {_things(len(result.skipped))} could not be checked (told above)" if result.skipped else ""
+    skipped_note = f"; {_things(len(result.skipped))} could not be checked (see above)" if result.skipped else ""
     print_line(
         f"nothing is wrong{' in what was checked' if skipped_note else ''}{skipped_note}"
         if not result.faults
@@ -202,7 +202,7 @@ def report(run: Path, /) -> int:
     run
         Its folder.
     """
-    with Ledger(run):  # it is there
+    with Ledger(run):  # raises if there is no run
         pass
     with hold_run(run), Ledger(run, write=True) as ledger:
         result = publish(run, ledger)

@@ -19,9 +19,9 @@ def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False)
     runs
         A folder with runs in it, at any depth.
     port
-        To listen on, on the loopback address; 0 for any that is free.
+        Port on the loopback address; 0 picks a free one.
     once
-        Answer one request and end.
+        Answer one request and exit.
     """
     if not runs.is_dir():
         raise FileNotFoundError(f"runs: expected a folder, but there is none at {runs}")

@@ -1,4 +1,4 @@
-"""``assay signatures`` and ``assay identify``: which attack made an image."""
+"""``assay signatures`` and ``assay identify``: recognise which attack produced an image."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -61,14 +61,14 @@ def signatures(
 
     Makes a data set of attacks, trains recognisers, and writes the tables and a file for ``assay identify``.
 
-    What is done is kept: after an interrupt the same command goes on.
+    Results are stored as they arrive; after an interrupt, run the same command to resume.
 
     Parameters
     ----------
     victim
         Classifiers on which the attacks are made, as in assay evaluate; the reconstructor is trained through the first.
     data
-        Where images come from (see: assay ls data): the training part to learn from, the test part to be tried on.
+        Where images come from (see: assay ls data): the training part for training, the test part for testing.
     out
         The folder: identifier.safetensors, tables.json, signatures.html.
     kinds
@@ -100,11 +100,11 @@ def signatures(
     rate
         Learning rate.
     unseen_eps
-        Budgets that are tried and not learned.
+        Held-out budgets, for testing only.
     unseen_victim
-        A classifier that is tried and not learned.
+        A held-out classifier, for testing only.
     unseen_attack
-        Attacks that are tried and not learned (see: assay ls attacks); they ought to be called unknown.
+        Attacks that are tried and not learned (see: assay ls attacks); the identifier should report them as unknown.
     refused
         Share of known examples that may be called unknown.
     limit
@@ -112,7 +112,7 @@ def signatures(
     test_limit
         At most so many to be tried on.
     seed
-        Of all draws.
+        Random seed.
     device
         Such as cpu or cuda:0.
     quiet
@@ -246,7 +246,7 @@ def identify(
             )
         results.append(identifier(x)[0])
         if path.suffix.lower() in (".jpg", ".jpeg"):
-            print_note(f"{path.name}: JPEG changes perturbations; the answer is about what is left of one")
+            print_note(f"{path.name}: JPEG changes perturbations; what remains of it is identified")
     if json:
         print_json(
             {

@@ -1,4 +1,4 @@
-"""``assay train``."""
+"""``assay train``: train a classifier."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -121,7 +121,7 @@ def train(
     limit
         At most so many images.
     seed
-        Of weights, order and attacks.
+        Random seed.
     trail
         Epochs whose weights are kept, such as 0,1,5,10, or all.
     track
@@ -199,7 +199,7 @@ def _stored_attack(recipe: Recipe, spec: str) -> AnyAttack:
 
 
 def _epoch_callback(ran: list[Epoch], silent: bool) -> Callable[[Epoch], None]:
-    """A callback that collects the epochs of this call, and tells each."""
+    """A callback that collects the epochs of this call and prints each."""
 
     def report(epoch: Epoch) -> None:
         ran.append(epoch)
@@ -214,7 +214,7 @@ def _show(result: Trained, *, finished: bool) -> None:
     if result.best < len(result.history):
         print_note(f"the weights are those of epoch {result.best}, the best on the images held out")
     if finished:
-        print_note(f"finished before: {len(result.history)} epochs are done (more with --epochs)")
+        print_note(f"already finished: {len(result.history)} epochs (raise --epochs to continue)")
     print_line(f"model: {result.path}")
 
 

@@ -1,4 +1,4 @@
-"""Leave the model, and the process, as they were found."""
+"""Save and restore the state of models and random generators."""
 
 import random
 from collections.abc import Iterator
@@ -36,11 +36,13 @@ def preserve_state(*models: Classifier) -> Iterator[None]:
     Restored, also after an exception: the training flag of every submodule, ``requires_grad`` of every parameter,
     parameters and buffers with their contents (also where the model replaces them), hooks, and the random state of
     PyTorch (each device the models are on), NumPy and Python, also of generators that the models hold. ``.grad`` is
-    never written to. The context is that of `ambient.neutral`: the caller's inference mode, autocast, default type and
+    never written to. The context is that of `call_context.neutral`: the caller's inference mode, autocast, default type
+    and
     default device do not reach the model. Threads of assay that use the same modules take turns.
 
     Args:
-        models: modules, or callables; the modules that a callable holds are looked after, too (`holders.modules_in`).
+        models: modules, or callables; the modules that a callable holds are looked after, too
+            (`model_parts.modules_in`).
     """
     roots, locked = _locked(models)
     with model_lock(locked) as first, neutral({t.device for root in roots for t in _tensors(root)}):

@@ -1,4 +1,4 @@
-"""The only part that touches the model: it evaluates, differentiates, counts and verifies."""
+"""Oracle: evaluates and differentiates the model, and counts passes."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 class Oracle:
-    """A model as attacks see it. Use inside `guard.untouched`.
+    """A model as attacks see it. Use inside `preserve_state`.
 
     Args:
         model: maps images in [0, 1] to logits.

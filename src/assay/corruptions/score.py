@@ -132,7 +132,7 @@ def corruption_errors(
     Args:
         damage: of the classifier.
         baseline: by corruption, the baseline's mean error (``Damage.errors`` of another classifier).
-        clean: the baseline's clean error; with it ``relative mCE`` is told too: errors beyond each one's clean error.
+        clean: the baseline's clean error; adds ``relative mCE``: errors beyond each one's clean error.
 
     Example:
         >>> d = Damage(0.9, {"fog": (0.8, 0.8, 0.7, 0.7, 0.5)}, 10)

@@ -1,4 +1,4 @@
-"""From arrays as files hold them to the tensors of a `Dataset`."""
+"""Convert NumPy arrays to the tensors of a `Dataset`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Batches without end."""
+"""Endless random batches."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""How much memory there is, asked before it is taken."""
+"""Check available memory before allocating."""
 
 import os
 from pathlib import Path

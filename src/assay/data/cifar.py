@@ -169,7 +169,7 @@ class _Array:
                 raise ValueError(f"dtype {dtype.code!r}, Fortran order {bool(fortran)}")
             return np.frombuffer(data, np.uint8).reshape(shape)
         except Exception as error:
-            reject(f"cifar {path}", "an array of uint8 in C order", described(f"{type(error).__name__}: {error}"))
+            reject(f"cifar {path}", "a C-contiguous uint8 array", described(f"{type(error).__name__}: {error}"))
 
 
 def _reconstruct(*_: Any) -> _Array:

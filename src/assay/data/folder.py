@@ -1,4 +1,4 @@
-"""``folder:path``: one folder of image files a class, with the class map written down or plain to see."""
+"""``folder:path``: one folder of images per class."""
 
 import json
 from collections.abc import Sequence

@@ -38,7 +38,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         "digits": Source(digits.load, "handwritten digits, 8×8, no download", "digits", digits.OPTIONS, path=False),
         "scenes": Source(
-            _load_scenes, "made scenes with exact masks", "scenes:size=32,count=2000", _SCENES_OPTIONS, path=False
+            _load_scenes, "synthetic scenes with exact masks", "scenes:size=32,count=2000", _SCENES_OPTIONS, path=False
         ),
         "npz": Source(npz.load, "a NumPy archive", "npz:images.npz?x=images&y=labels", npz.OPTIONS),
         "folder": Source(folder.load, "one folder of images a class", "folder:photos?size=96", folder.OPTIONS),

@@ -1,4 +1,4 @@
-"""``scenes``: made images of one solid object each, with its exact mask and a background that half gives it away.
+"""``scenes``: synthetic images of one object, with exact masks and a background correlated with the class.
 
 The background's streaks and hue hint at the class, so that a classifier learns to look at both; that is what an attack
 on the foreground alone, or the background alone, can then tell apart.

@@ -1,4 +1,4 @@
-"""What a source is asked for: a spec taken apart, its options read with their checks, its split."""
+"""Parse data specs: source, path, options and split."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -143,7 +143,7 @@ def quote_words(words: Collection[str]) -> str:
 
 
 def refuse_part(request: Request) -> None:
-    """Refuse to divide what its own name calls a part: 20 % of a test set must not pass for the test set.
+    """Refuse to split a set whose file name says it is a split: 20 % of a test set must not pass for the test set.
 
     Args:
         request: one whose source has a single set.

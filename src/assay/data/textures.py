@@ -1,4 +1,4 @@
-"""Natural-looking textures and pleasant colours for made scenes."""
+"""Textures and colours for synthetic scenes."""
 
 import math
 

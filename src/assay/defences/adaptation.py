@@ -1,4 +1,4 @@
-"""What an attack has to know of a defence: a number that it does not know of is no robust accuracy."""
+"""Adaptation: how attacks take a defence into account (EOT, BPDA, joint)."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""Training what a defence is made of: autoencoders, cleaners, generators, densities, detectors."""
+"""Training the networks of defences: autoencoders, cleaners, generators, densities, detectors."""
 
 import io
 from collections.abc import Callable, Mapping

@@ -32,7 +32,7 @@ class Fitting:
     """How one defence is trained.
 
     Attributes:
-        part: the network that it consists of, a name of `parts.PARTS`.
+        part: the network that it consists of, a name of `checkpoint.PARTS`.
         fit: a function of `defences.fit`.
         epochs: passes over the data, if not said otherwise.
         attacked: whether it needs a classifier and adversarial images.

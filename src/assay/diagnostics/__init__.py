@@ -1,4 +1,4 @@
-"""Diagnostics: each file answers one question about a model or a training trail."""
+"""Diagnostics: each module answers one question about a model or a training trail."""
 
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import Attribution, attribution

@@ -1,4 +1,4 @@
-"""What every diagnostic gives back."""
+"""Answer: the protocol of diagnostic results."""
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 

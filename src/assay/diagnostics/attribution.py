@@ -1,4 +1,4 @@
-"""Can an explanation be changed while the answer stays?
+"""Can an explanation be changed while the prediction stays?
 
 Ghorbani, Abid & Zou, "Interpretation of neural networks is fragile", AAAI 2019; Chen et al., "Robust attribution
 regularization", NeurIPS 2019.
@@ -87,7 +87,7 @@ class Attribution:
             for name, result in self.top.items()
         ]
         return (
-            f"Of the {self.k} most salient pixels, an attack within {self.eps:.3g} that leaves the answer as it is "
+            f"Of the {self.k} most salient pixels, an attack within {self.eps:.3g} that keeps the prediction "
             f"leaves: " + "; ".join(texts) + "."
         )
 

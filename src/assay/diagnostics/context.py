@@ -1,4 +1,4 @@
-"""What the diagnostics are asked of."""
+"""The inputs of a diagnostic: models or a trail, data, and settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from assay.util.validate import reject
 
 @dataclass(frozen=True)
 class DiagnosticContext:
-    """What the diagnostics are asked of.
+    """The inputs of a diagnostic: models or a trail, data, and settings.
 
     Attributes:
         trail: networks by epoch; None without.

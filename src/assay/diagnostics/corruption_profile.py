@@ -1,4 +1,4 @@
-"""Which kinds of damage does a classifier withstand?
+"""Which corruptions is a classifier robust to?
 
 Hendrycks & Dietterich, ICLR 2019, for the corruptions.
 """

@@ -1,4 +1,4 @@
-"""Can adversarial images be told from clean ones?
+"""Can adversarial images be detected?
 
 Paper 001, section 3.4, figures 6 and 7, appendix G.
 """

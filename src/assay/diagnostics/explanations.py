@@ -55,7 +55,7 @@ def attack_saliency(
         eps: linf budget.
         steps: signed gradient steps.
         k: pixels that are to lose their saliency.
-        candidates: images that count as found as well, if they are better.
+        candidates: further candidates, used where they are better.
     """
     before = saliency(model, x, y)
     salient = _top(before, k)

@@ -1,4 +1,4 @@
-"""How strongly each filter of a network is set off by an image, and which pixels do it.
+"""Per-filter gradient saliency, and the pixels that cause it.
 
 Paper 004, section 5.1, equation 6.
 """

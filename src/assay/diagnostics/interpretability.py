@@ -119,7 +119,7 @@ def interpretability(
     seed: int = 0,
     progress: StageCallback = no_progress,
 ) -> Interpretability:
-    """Attack towards targets, and hold the perturbations against what the classifier is sensitive to.
+    """Attack towards targets, and compare the perturbations with what the classifier is sensitive to.
 
     Args:
         model: the classifier.

@@ -1,4 +1,4 @@
-"""Which filters of a network does an attack set off?
+"""Which filters of a network does an attack activate?
 
 Paper 004, section 5, equation 6; Levin et al., "Where do models go wrong? Parameter-space saliency maps for
 explainability", 2021.
@@ -88,13 +88,13 @@ class Parameters:
         lines = []
         for name in self.profile:
             if not self.counts[name]:
-                lines.append(f"{name} turns no image")
+                lines.append(f"{name} breaks no image")
                 continue
             by_layer = self.by_layer(name)
             top = max(by_layer, key=lambda layer: by_layer[layer])
             place = 1 + list(by_layer).index(top)
             lines.append(f"{name} layer {place} of {len(by_layer)} ({by_layer[top]:.1f} deviations)")
-        return "Filters most set off: " + ", ".join(lines) + "."
+        return "Most salient filters: " + ", ".join(lines) + "."
 
 
 @in_neutral_context

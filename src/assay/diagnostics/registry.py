@@ -214,19 +214,19 @@ def _pictures(answer: Answer) -> "Figure":
 DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
     {
         "learning": Diagnostic(_learning, "Learning curves", "How do accuracy and robustness grow with training?"),
-        "stability": Diagnostic(_stability, "Stability", "Are perturbations removed, or exchanged for others?"),
-        "sharedness": Diagnostic(_sharedness, "Sharedness", "Do perturbations that fool many inputs live shorter?"),
+        "stability": Diagnostic(_stability, "Stability", "Does training remove perturbations, or replace them?"),
+        "sharedness": Diagnostic(_sharedness, "Sharedness", "Do perturbations that fool many inputs disappear sooner?"),
         "universality": Diagnostic(
             _universality, "Universal perturbations", "Does training remove them?", more=_pictures
         ),
         "destruction": Diagnostic(_destruction, "Destruction", "Do adversarial images survive light, blur and noise?"),
         "detectability": Diagnostic(
-            _detectability, "Detectability", "Can adversarial images be told from clean ones?", more=_pictures
+            _detectability, "Detectability", "Can adversarial images be detected?", more=_pictures
         ),
         "transfer": Diagnostic(_transfer, "Transfer", "Do one network's adversarial images fool another?", trail=False),
         "gradients": Diagnostic(_gradients, "Gradients", "Which pixels does it look at?", trail=False),
         "surface": Diagnostic(_surface, "Loss surface", "Is the loss around an image a slope or a cliff?", trail=False),
-        "profile": Diagnostic(_profile, "Corruptions", "Which kinds of damage does it withstand?", trail=False),
+        "profile": Diagnostic(_profile, "Corruptions", "Which corruptions is it robust to?", trail=False),
         "budgets": Diagnostic(_budgets, "Budgets", "How much perturbation does it take?", trail=False),
         "suspicion": Diagnostic(
             _suspicion,
@@ -238,7 +238,7 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
         "attribution": Diagnostic(
             _attribution,
             "Explanations",
-            "Can the explanation be changed while the answer stays?",
+            "Can the explanation be changed while the prediction stays?",
             trail=False,
             more=_pictures,
         ),
@@ -250,7 +250,7 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
             more=_pictures,
         ),
         "parameters": Diagnostic(
-            _parameters, "Filters", "Which filters does an attack set off?", trail=False, more=_pictures
+            _parameters, "Filters", "Which filters does an attack activate?", trail=False, more=_pictures
         ),
         "tradeoff": Diagnostic(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
     }

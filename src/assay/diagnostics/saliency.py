@@ -51,8 +51,8 @@ def adversarial_saliency(model: nn.Module, x: Images, y: Labels, target: Labels,
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
         >>> _ = model[1].weight.data.copy_(torch.tensor([[-1.0, 2.0], [3.0, 4.0]]))
-        >>> found = adversarial_saliency(model, torch.zeros(1, 1, 1, 2), torch.tensor([0]), torch.tensor([1]))
-        >>> found.dual.flatten().tolist()
+        >>> maps = adversarial_saliency(model, torch.zeros(1, 1, 1, 2), torch.tensor([0]), torch.tensor([1]))
+        >>> maps.dual.flatten().tolist()
         [3.0, 0.0]
 
     Source: Xu et al., "Structured adversarial attack", ICLR 2019, appendix E, equations 60 and 61. The extraction of

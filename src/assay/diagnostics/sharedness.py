@@ -1,4 +1,4 @@
-"""Do perturbations that fool many inputs live shorter?
+"""Do perturbations that fool many inputs disappear sooner in training?
 
 Paper 001, section 3.1, figure 2, appendix C.
 """
@@ -141,7 +141,7 @@ class Sharedness:
         tail = (
             ""
             if self.correlation != self.correlation
-            else f" Between how widely it works and how long it lasts the correlation is {self.correlation:.2f} in "
+            else f" The correlation between how widely and how long a perturbation works is {self.correlation:.2f} in "
             f"logarithms (p = {self.p_value:.1g}), within classes {self.within:.2f} "
             f"(p = {self.within_p_value:.1g})."
         )

@@ -83,7 +83,7 @@ class Stability:
         share = [100 * (self.kind == k).double().mean().item() for k in range(3)]
         return (
             f"Of {len(self.profile)} inputs, training makes {share[0]:.0f} % robust against all of their "
-            f"perturbations; {share[2]:.0f} % keep a stable one that fools every network, {share[1]:.0f} % only "
+            f"perturbations; {share[2]:.0f} % keep a perturbation that fools every network, {share[1]:.0f} % only "
             "exchange one for another."
         )
 

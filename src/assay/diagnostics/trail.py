@@ -1,4 +1,4 @@
-"""A training trail: the weights of one network after several epochs."""
+"""Training trails (weights after several epochs), and shared helpers of the diagnostics."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -135,7 +135,7 @@ def perturb_images(
 
 
 def run_attack_to_end(model: nn.Module, x: Images, y: Labels, attack: AnyAttack, **more: Any) -> Outcome:
-    """An attack's outcome; Ctrl-C goes on through it, as half an outcome is no answer.
+    """Run an attack; re-raise an interrupt, because a partial outcome is not usable.
 
     Args:
         model: the network.

@@ -57,7 +57,7 @@ class Transfer:
         own = self.accuracy.diagonal()
         away = self.accuracy.clone().fill_diagonal_(torch.inf)
         if len(self.names) < 2:
-            return f"{self.attack}: {100 * own[0]:.0f} % on the one network."
+            return f"{self.attack}: {100 * own[0]:.0f} % on this network."
         least = away.amin(0)
         worst = int((least - own).argmin())
         masked = bool(least[worst] < own[worst] - 0.02)

@@ -1,4 +1,4 @@
-"""What happens to a batch that fails: halves where memory ran out, the very row where an error is recorded."""
+"""Split failing batches: halve them when memory runs out, isolate the row that raises."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ class Splitter:
     Args:
         slots: most rows in a batch; falls for good when memory runs out.
         errors: ``"raise"`` (all but memory errors) or ``"record"``.
-        events: where a fall of ``slots`` is told.
+        events: messages about a reduction of ``slots`` are appended here.
 
     Attributes:
         slots: most rows in a batch, now.

@@ -1,4 +1,4 @@
-"""Outputs that pass through something that squeezes them, told by their values."""
+"""Detect squeezed outputs (softmax, sigmoid, clamps) from their values."""
 
 import torch
 from torch import Tensor

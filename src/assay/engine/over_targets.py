@@ -70,7 +70,7 @@ def over_targets(
         x: images, ``(n, c, h, w)``.
         y: labels, ``(n,)``.
         attack: one that can be targeted.
-        norm: by which easy and hard are told: one of `Outcome.norm`'s.
+        norm: measures how hard a target is; one of `Outcome.norm`'s.
         seed: of all random draws, the random label among them.
         settings: passed to `assay.attack`.
 

@@ -56,7 +56,8 @@ def inspect(model: Classifier, x: Images, y: Labels, *, samples: int = SAMPLES) 
     """Look at a model on a few images.
 
     Finds a model in training mode, one whose answers change from pass to pass, one whose outputs are squeezed (by a
-    softmax, a sigmoid, a clamp: `squeezed.describe_squeeze`), one that expects another input range than [0, 1], logits
+    softmax, a sigmoid, a clamp: `assay.engine.outputs.describe_squeeze`), one that expects another input range than [0,
+    1], logits
     inside some other output, and non-finite outputs. The model is left as it was found.
 
     Args:

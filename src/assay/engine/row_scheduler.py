@@ -1,4 +1,4 @@
-"""The judge of one stage: measures what rows claim, keeps the best of each, and ends the rows that are done."""
+"""RowScheduler: verifies the hits of one stage's rows, keeps the best image of each, and ends finished rows."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ class RowScheduler:
         splitter: runs the measurements.
         stage: the attack and its variants.
         number: of the stage.
-        over: told of each sample whose row has ended.
+        over: called with each sample whose row has ended.
 
     Attributes:
         begun: samples of which a row has ended that could begin, ``(n,)``.

@@ -1,4 +1,4 @@
-"""ONNX files: what they say of other files, and how ONNX Runtime is asked about images."""
+"""ONNX files: external data files, and running a session."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an image processor does to pixels, as a differentiable layer for images in [0, 1]."""
+"""Image processors as differentiable layers for images in [0, 1]."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""One HTML file that shows how classifiers break."""
+"""HTML reports of robustness studies."""
 
 from assay.report.gallery_selection import Pick, choose
 from assay.report.page import render, write_report

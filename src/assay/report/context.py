@@ -1,4 +1,4 @@
-"""One study, ready for the templates."""
+"""The template context of a study."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from assay.store.verdict import Verdict, by_budget, verdicts
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What a page tells of one study.
+    """The template context of one study.
 
     Attributes:
         number: its place on the page, from 1.
@@ -28,7 +28,7 @@ class StudyContext:
         shape: of an image, ``(c, h, w)``.
         verdicts: a verdict each model.
         table: robust accuracy of each attack on each model.
-        events: what the engine had to do besides, as model, attack and sentence.
+        events: engine events, as model, attack and sentence.
         curves: accuracy against budget.
         by_class: clean and worst-case accuracy of each class.
         distributions: histograms over samples.
@@ -144,7 +144,7 @@ def _sentence(verdict: Verdict) -> str:
 
 
 def _unknown(verdict: Verdict) -> str:
-    """What the number would be if samples of which nobody knows were robust; empty where there are none."""
+    """The accuracy if undecided samples were robust; empty if there are none."""
     share, count = verdict.robust, verdict.robust.unknown
     if not count or share.most is None:
         return ""

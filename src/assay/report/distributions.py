@@ -1,4 +1,4 @@
-"""Per class and per sample: what the averages hide."""
+"""Accuracy per class, and histograms over samples."""
 
 from typing import Any
 

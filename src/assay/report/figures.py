@@ -1,4 +1,4 @@
-"""Accuracy against budget, drawn by matplotlib as SVG."""
+"""Accuracy–budget curves as SVG figures."""
 
 from dataclasses import dataclass
 from fractions import Fraction

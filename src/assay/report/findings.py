@@ -1,4 +1,4 @@
-"""What a study tells besides its attacks: claims of a paper, and answers of diagnostics."""
+"""Template rows for claims and diagnostic answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +40,7 @@ def diagnostic_rows(diagnostics: Sequence[DiagnosticResult]) -> list[dict[str, A
             "count": len(f.frame),
             "kept": f.kept or f"{f.key}.json",
             "columns": [plain(str(c)) for c in f.frame[0]] if f.frame else [],
-            "figures": [Markup(figure) for figure in f.figures if is_safe_svg(figure)],  # noqa: S704 (looked through)
+            "figures": [Markup(figure) for figure in f.figures if is_safe_svg(figure)],  # noqa: S704 (checked)
             "rows": [[_cell(v) for v in row.values()] for row in f.frame[:SHOWN]],
         }
         for f in diagnostics

@@ -1,4 +1,4 @@
-"""Which samples the gallery shows."""
+"""Choose the samples of the gallery."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Models in the order of their robustness, and attacks by what they cost and how far they get."""
+"""The leaderboard of models, and the cost–strength plane of attacks."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ def leaderboard(study: Study, verdicts: tuple[Verdict, ...]) -> list[dict[str, A
         verdicts: its verdicts.
 
     Returns:
-        Rows for the template; nothing for a single model. Models whose intervals overlap share no rank by that: the
+        Rows for the template; nothing for a single model. Overlapping intervals do not change the order: the
         order is that of the shares, the interval stands beside it.
     """
     if len(verdicts) < 2:

@@ -1,4 +1,4 @@
-"""What a run says about a model, in the forms in which models are passed on."""
+"""Export a run as model cards or to MLflow."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def write_cards(folder: str | Path, summaries: Sequence[Mapping[str, Any]], mode
         The files, ``cards/<model>.md``.
 
     Raises:
-        ValueError: no such model, or a file of a card's name that is no card as this run has written it.
+        ValueError: no such model, or a card file that this run did not write.
     """
     folder = Path(folder)
     names = list(dict.fromkeys(entry["model"] for summary in summaries for entry in summary["models"]))
@@ -181,7 +181,7 @@ def _metadata(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str,
 def _unknown(entry: Mapping[str, Any]) -> str:
     """What else the number could be, where samples came out invalid or raised an error."""
     least, most = entry.get("readings") or (None, None)
-    return "" if most is None or most == least else f" ({_percent(most)} if unknown samples are robust)"
+    return "" if most is None or most == least else f" ({_percent(most)} if undecided samples are robust)"
 
 
 def _percent(share: float | None) -> str:

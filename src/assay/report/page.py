@@ -1,4 +1,4 @@
-"""From studies to one HTML file that needs nothing else."""
+"""Render studies as one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -69,7 +69,7 @@ def write_report(
     cards: int | None = None,
     extras: StudyExtras | None = None,
 ) -> Path:
-    """Write the page to a file, whole or not at all.
+    """Write the page to a file atomically.
 
     Args:
         studies: what was measured: one study or several.
@@ -115,7 +115,7 @@ def _hash(text: str) -> str:
 
 
 def environment() -> Environment:
-    """Templates with escaping on, and no name that is not given."""
+    """The Jinja environment: autoescape on, undefined names raise."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -124,7 +124,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "compact": compact, "levels": levels}
-    # A NaN would make the embedded data invalid: better no page than a wrong one.
+    # NaN is not valid JSON: fail instead of writing a broken page.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     return environment
 

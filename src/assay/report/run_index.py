@@ -1,4 +1,4 @@
-"""A list of runs as a page."""
+"""The index page of the server: a list of runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

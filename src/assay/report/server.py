@@ -1,4 +1,4 @@
-"""A small server for the reports of many runs: loopback only, read only, nothing but reports.
+"""A read-only HTTP server for reports, on the loopback address only.
 
 Pages are found by keys in a list that the server makes itself: no part of a request is ever used as a path.
 """
@@ -69,7 +69,7 @@ class _Server(ThreadingHTTPServer):
             self.room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: what goes wrong with one connection is nobody else's business."""
+        """Ignore errors of single connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -80,15 +80,15 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _PATIENCE
 
     def do_GET(self) -> None:
-        """Answer; one who has gone away meanwhile gets none."""
+        """Answer a request; ignore clients that have disconnected."""
         with suppress(ConnectionError, TimeoutError):
             self._answer()
 
     def _answer(self) -> None:
         if self.headers.get("Host", "").partition(":")[0] not in _HOSTS:  # another name that leads here
-            self._send(HTTPStatus.FORBIDDEN, b"only by the loopback address")
+            self._send(HTTPStatus.FORBIDDEN, b"use http://127.0.0.1 or http://localhost")
         elif len(self.path) > _LONGEST:
-            self._send(HTTPStatus.REQUEST_URI_TOO_LONG, b"too long an address")
+            self._send(HTTPStatus.REQUEST_URI_TOO_LONG, b"URL too long")
         else:
             self._show(self.path.partition("?")[0].strip("/").split("/"))
 
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: what was asked for is nobody's business."""
+        """Do not log requests."""
 
 
 def serve(root: Path, port: int) -> HTTPServer:

@@ -1,4 +1,4 @@
-"""Matplotlib's SVG, made fit to stand inside a page with a strict content policy."""
+"""Clean matplotlib's SVG for pages with a strict content security policy."""
 
 from xml.etree import ElementTree
 

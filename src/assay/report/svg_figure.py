@@ -1,4 +1,4 @@
-"""The frame that the figures of a report share: accuracy in percent upwards, the page's own colours."""
+"""Shared frame of the report's figures: percent axis and page colours."""
 
 from collections.abc import Callable
 from io import StringIO

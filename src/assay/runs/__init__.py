@@ -1,4 +1,4 @@
-"""Running evaluations: results on disk as they come, the same command goes on."""
+"""Run evaluations: results are stored as they arrive, and the same command resumes a run."""
 
 from assay.runs.evaluate import Evaluation, Question, evaluate
 from assay.runs.settings import Settings

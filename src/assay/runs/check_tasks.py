@@ -1,4 +1,4 @@
-"""What the checks of a run look at: made from the ledger in this process, or from numbers alone in another one."""
+"""The inputs of a run's trust checks (`CheckContext`) and the checks that executors run (`CheckTask`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ from assay.util.progress import ProgressCallback
 _OTHERS = 256
 
 PlannedCells = Sequence[tuple[PlannedCell, Cell]]
-"""What was wanted, and where it is in the ledger."""
+"""Planned cells, each with its cell in the ledger."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A result as numbers that can be sent: what `Result` says, without images.
+    """An attack's result without images, small enough to send to a worker.
 
     Attributes:
         planned: the attack.
@@ -49,24 +49,24 @@ class Evidence:
     seed: int
 
     def result(self, shape: Sequence[int]) -> AttackResult:
-        """The result, of images of a shape ``(c, h, w)``, none of which is at hand."""
+        """The result for images of shape ``(c, h, w)``, without the images themselves."""
         outcome = outcome_of(self.columns, shape, name=self.name, stages=self.stages)
         return AttackResult(self.planned, outcome, lambda _: None, adapted=self.adapted, seed=self.seed)
 
 
 @dataclass(frozen=True)
 class CheckTask:
-    """One check that attacks anew.
+    """One check that reruns attacks.
 
     Attributes:
-        context_key: a name for what is examined: orders of the same name differ in what they ask alone.
+        context_key: tasks with the same key share a context and differ only in their request.
         model: the model, or where to get it.
         data: the data, or the file that holds them.
         evidence: the results whose budgets are claimed.
         identity: digest of the model that is meant.
         device: where it runs.
-        samples: how many samples are looked at again.
-        request: what is asked.
+        samples: how many samples the check uses.
+        request: which check to run.
     """
 
     context_key: str
@@ -79,24 +79,24 @@ class CheckTask:
     request: CheckRequest = field(compare=False)
 
     def run_task(self, progress: ProgressCallback | None = None) -> CheckResult:
-        """Ask it; what raises is told in the answer."""
+        """Run the check; an exception becomes a failed result."""
         try:
             context = _task_context(self)
-        except Exception as error:  # as in `Asking.answer`
+        except Exception as error:  # as in `CheckRequest.answer`
             return failed(f"{type(error).__name__}: {str(error)[:200]}")
         return self.request.answer(context)
 
 
 @lru_cache(maxsize=1)
 def _task_context(task: CheckTask) -> CheckContext:
-    """What an order is about; the last one is kept, as its checks come one after the other."""
+    """The context of a task. The last one is cached, because tasks with the same key follow each other."""
     model, data = task_model(task.model, task.device, task.identity), task_data(task.data)
     results = tuple(evidence.result(data.x.shape[1:]) for evidence in task.evidence)
     return CheckContext(model, data.x, data.y, results, masks=data.masks, samples=task.samples)
 
 
 def clear_evidence() -> None:
-    """Let go of what was examined last in this process, and of models and data that it was made from."""
+    """Clear the cached context, models and data of this process."""
     _task_context.cache_clear()
     clear_caches()
 
@@ -126,7 +126,7 @@ def build_context(
     out: Path,
     samples: int,
 ) -> CheckContext:
-    """A model with all its results and their images.
+    """Build the check context of a model: its results with images, and transfer images of other models.
 
     Args:
         attacked_model: the model.
@@ -135,7 +135,7 @@ def build_context(
         other_cells: attacks on other models.
         ledger: of the run.
         out: its folder.
-        samples: how many samples are looked at again.
+        samples: how many samples the check uses.
     """
     settings = own_cells[0][0].task.settings
     shards, shape = ledger.shards(), tuple(data.x.shape[1:])
@@ -178,7 +178,7 @@ def build_context(
 
 
 def _transfer_images(cells: Sequence[tuple[Cell, Any]], ledger: Ledger, out: Path) -> list[tuple[int, Tensor]]:
-    """Adversarial images that were made on other models, `_OTHERS` in all at most, of each attack as many."""
+    """Adversarial images made on other models: at most `_OTHERS`, the same number from each attack."""
     images: list[tuple[int, Tensor]] = []
     per_attack = max(1, _OTHERS // max(len(cells), 1))
     for cell, shards in cells[:_OTHERS]:

@@ -1,6 +1,6 @@
-"""The checks of a run: asked once all attacks are done, each answer kept in the ledger, shown beside the numbers.
+"""Run the trust checks of a run after its attacks, and store their results in the ledger.
 
-What only looks is asked in this process; what attacks anew is work for the executor, like the attacks.
+Static checks run in this process; checks that rerun attacks go to the executor, like the attacks.
 """
 
 import hashlib
@@ -54,16 +54,16 @@ class _ModelChecks:
 
     @property
     def fast(self) -> bool:
-        """Whether nothing is attacked anew."""
+        """Whether checks that rerun attacks are skipped."""
         return self.settings.checks == "fast"
 
     @property
     def requests(self) -> tuple[CheckRequest, ...]:
-        """All that is asked."""
+        """The checks to run."""
         return check_requests(sum(cell.names.curve is None for cell, _ in self.own_cells), fast=self.fast)
 
     def key(self, kind: str, *more: str) -> str:
-        """A name for all that an answer depends on (the order of attacks, too), and ``more``."""
+        """The ledger key of a result: a digest of all that it depends on, the order of attacks too, and ``more``."""
         parts = [
             self.model.identity,
             self.workload.digest,
@@ -77,13 +77,13 @@ class _ModelChecks:
         return f"{kind}-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def key_of(self, request: CheckRequest) -> str:
-        """The name of one answer of a check that attacks anew: other models have no part in it."""
+        """The ledger key of a check that reruns attacks. It does not depend on other models."""
         claims = [entry.key for cell, entry in self.own_cells if cell.names.curve is None]
         return self.key("check", request.check, "" if request.of is None else claims[request.of])
 
     @property
     def static_inputs(self) -> tuple[str, ...]:
-        """What else decides the answers of those that only look: what is known, and other models' images."""
+        """Further inputs of the static checks: the reference accuracy and the other models' cells."""
         return str(self.model.reference), *(f"{entry.key} {cell.names.curve or ''}" for cell, entry in self.other_cells)
 
 
@@ -99,16 +99,16 @@ def check_models(
     notice: Callable[[str], None] = lambda _: None,
     progress: StageCallback = no_progress,
 ) -> dict[str, str]:
-    """Examine every model of a run; what was asked before of the same results is kept.
+    """Check and grade every model of a run; results of an earlier call are reused.
 
     Args:
         workloads: data and models.
-        cells: what was wanted, and where it is in the ledger.
+        cells: planned cells, each with its cell in the ledger.
         ledger: of the run.
         out: its folder.
         settings: how much is checked, on how many samples, and where models run.
-        executor: who attacks anew.
-        stop: whether an end was asked for.
+        executor: runs the checks that rerun attacks.
+        stop: whether the user has asked to stop.
         notice: called with a line for each model.
         progress: progress.
 
@@ -158,7 +158,7 @@ def _run_static_checks(
     for number, case in enumerate(cases):
         if stop.signal:
             break
-        progress(f"looking at {case.name}", number, len(cases))
+        progress(f"static checks: {case.name}", number, len(cases))
         key, static_requests = (
             case.key("looked", *case.static_inputs),
             [request for request in case.requests if not request.slow],
@@ -177,14 +177,14 @@ def _run_static_checks(
                 )
             except (OSError, sqlite3.Error):
                 raise
-            except Exception as error:  # of the model: no reason to lose tables and report
+            except Exception as error:  # raised by the model; the tables and the report must still be written
                 notice(f"{case.model.name} on {case.workload.name}: cannot be checked: {type(error).__name__}: {error}")
                 continue
             stored = [_to_json(request.answer(context)) for request in static_requests]
             if not any(answer["failed"] for answer in stored):
                 ledger.add_answer(key, "looked", stored)
         results[case] = {request: _from_json(answer) for request, answer in zip(static_requests, stored, strict=True)}
-    progress("looked at all models", len(cases), len(cases))
+    progress("static checks", len(cases), len(cases))
     return results
 
 
@@ -195,7 +195,7 @@ def _run_attack_checks(
     stop: StopRequest,
     progress: StageCallback,
 ) -> Iterator[tuple[_ModelChecks, dict[CheckRequest, CheckResult]]]:
-    """Each case with all its answers, as soon as they are there."""
+    """Run the checks that rerun attacks; yield each model as soon as all its results are in."""
     todo: deque[QueuedTask[_ModelChecks, CheckTask]] = deque()
     unanswered: dict[_ModelChecks, int] = {}
     for case, answers in static_results.items():
@@ -262,7 +262,7 @@ def _as_check_result(value: Any) -> CheckResult:
 
 
 def _build_report(answers: Mapping[CheckRequest, CheckResult], *, fast: bool) -> dict[str, Any]:
-    """Grade, reasons and answers, as the ledger keeps them."""
+    """The grade report as stored in the ledger: grade, reasons, results."""
     by_name = by_check(answers, fast=fast)
     verdict = grade(by_name)
     checks = [
@@ -272,7 +272,7 @@ def _build_report(answers: Mapping[CheckRequest, CheckResult], *, fast: bool) ->
 
 
 def _is_complete(value: Any) -> bool:
-    """Whether all answers are there: what could not be carried out is asked again."""
+    """Whether no result is missing; failed checks are run again."""
     return value is not None and not any(answer.get("failed") for answer in value["checks"])
 
 
@@ -284,7 +284,7 @@ def _report_grade(case: _ModelChecks, report: Mapping[str, Any], notice: Callabl
 
 
 def _reasons(report: Mapping[str, Any]) -> list[str]:
-    """Of each check that lowers a grade below standard the first of its worst answers; not what was to be left out."""
+    """The worst result of each check that keeps the grade below standard; skipped checks are left out."""
     worst: dict[str, str] = {}
     for level in ("issue", "warning", "open"):
         for answer in report["checks"]:
@@ -294,7 +294,7 @@ def _reasons(report: Mapping[str, Any]) -> list[str]:
 
 
 def _to_json(result: CheckResult) -> dict[str, Any]:
-    """An answer as JSON can hold it."""
+    """A check result as JSON."""
     finite = result.value is None or abs(result.value) < float("inf")
     return {
         **asdict(result),

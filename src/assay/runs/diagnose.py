@@ -1,4 +1,4 @@
-"""Ask the diagnostics, keep each answer as it comes, and write the page."""
+"""Run diagnostics, store each answer, and write the page."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ PAGE, COMMAND = "diagnosis.html", "diagnose"
 
 @dataclass(frozen=True)
 class DiagnosisResult:
-    """What came of diagnostics.
+    """The page of a diagnosis and the diagnostics that failed.
 
     Attributes:
         page: the HTML file.
-        failed: names of those that raised an exception which is no answer; the same call tries them again.
+        failed: diagnostics that raised an unexpected exception; the same call tries them again.
     """
 
     page: Path
@@ -46,7 +46,7 @@ def diagnose(
     command: str = "",
     notice: Callable[[str], None] = lambda _: None,
 ) -> DiagnosisResult:
-    """Ask each diagnostic, or take its answer from an earlier call with the same context.
+    """Run each diagnostic, or reuse its answer from an earlier call with the same inputs.
 
     Args:
         context: models and data.
@@ -57,7 +57,7 @@ def diagnose(
         notice: called with a line for each answer.
 
     Returns:
-        The page, and what raised an exception. A question that cannot be answered (none of its images is turned, an
+        The page and the failed diagnostics. A diagnostic that cannot run (no image is broken, an
         optional library is missing) says so on the page, unless it is the only one.
 
     Raises:
@@ -72,7 +72,7 @@ def diagnose(
 
 
 def is_diagnosis(folder: Path) -> bool:
-    """Whether a folder without a record is one of diagnostics, from a version that kept none."""
+    """Whether a folder without a record was written by ``assay diagnose`` of an earlier version."""
     known = {PAGE, *(f"{name}.json" for name in DIAGNOSTICS)}
     return (folder / PAGE).is_file() and set(foreign_files(folder)) <= known
 
@@ -95,7 +95,7 @@ def _run_diagnostics(
             if len(names) == 1 and expected:
                 raise
             kind = "" if expected else f"{type(error).__name__}: "
-            answer, suffix = {"verdict": f"Not answered: {kind}{error}", "figures": (), "frame": ()}, ""
+            answer, suffix = {"verdict": f"Could not run: {kind}{error}", "figures": (), "frame": ()}, ""
             failed += [] if expected else [name]
         notice(f"{name}: {answer['verdict']}{suffix}")
         diagnostics.append(
@@ -118,7 +118,7 @@ def _load_or_run(name: str, context: DiagnosticContext, path: Path, identity: st
     """The answer of an earlier call with the same context, or a new one, which is kept."""
     stored = _read_stored(path, identity)
     if stored is not None:
-        return stored, " (kept from before)"
+        return stored, " (stored result)"
     result = run_diagnostic(name, context)
     atomic_write(path, json.dumps({"identity": identity, **result}, indent=1, allow_nan=False))
     return result, ""
@@ -141,7 +141,7 @@ _CODE = ("assay.diagnostics.*", "assay.corruptions.*", "assay.models", "assay.re
 
 
 def context_digest(context: DiagnosticContext) -> str:
-    """SHA-256 over all that decides the answers."""
+    """SHA-256 of everything that the answers depend on."""
     models = {**context.models, **({} if context.trail is None else {str(e): m for e, m in context.trail})}
     lines = [f"{name} {digest(model)}" for name, model in models.items()]
     lines += [context.train.digest, context.test.digest, repr(context.eps), repr(context.seed), repr(context.updates)]

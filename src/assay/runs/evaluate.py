@@ -1,4 +1,4 @@
-"""The main job: attack classifiers on labelled images, keep every result, write the report."""
+"""Evaluate classifiers: attack them on labelled images, store every result, write the report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,17 +29,17 @@ from assay.util.progress import ProgressCallback, StageCallback, no_progress
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        study: the cells and what they are about.
+        study: the cell results with data and labels.
         report: the HTML file; None if it was interrupted before the end.
         summary: per model and attack, as in ``summary.json``.
         complete: whether every attack ran on every sample, and nothing was interrupted.
         findings: what was odd about each model.
         reused: cells that an earlier call had already finished.
         signal: the signal that interrupted it, 0 for none.
-        grades: how far the number of each model can be believed, by name.
+        grades: the grade of each model's evidence, by name.
         errors: samples on which a model raised an exception; the same call tries exactly those again.
         first_error: the text of the first of them; empty for none.
     """
@@ -58,14 +58,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """What to evaluate: data, attacks, and the texts of the report.
 
     Attributes:
         title: heading of the report.
         data: images, labels and, for dual attacks, masks.
         plans: the attacks whose budgets are claimed; the same attack twice counts as once.
         curve: further budgets, for the accuracy–budget curves only.
-        command: the command that asks it again.
+        command: the command that repeats the evaluation.
         notes: sentences for the top of the report.
     """
 
@@ -100,14 +100,14 @@ def evaluate(
             ``.parquet``), ``summary.json``, ``report.html`` and ``manifest.json``.
         settings: how to run.
         progress: called by the engine.
-        notice: called with a sentence when something is worth telling.
-        executor: who does it; by default this process.
+        notice: called with a message for the user.
+        executor: runs the tasks; this process by default.
         sources: where other processes get the models from, for an executor that has some.
         references: clean accuracies that are known, as shares, by name of the model.
         check_progress: progress of the checks.
 
     Returns:
-        The result. After an interrupt ``complete`` is False, what was done is on disk, and the same call goes on.
+        The result. After an interrupt ``complete`` is False; finished results are stored, and the same call resumes.
 
     Raises:
         ValueError: another process is writing to the folder, or an attack does not fit.
@@ -179,7 +179,7 @@ def evaluate(
 
 
 def _note_replaced_report(ledger: Ledger, info: RunInfo, notice: Callable[[str], None]) -> None:
-    """Say that a folder's report will be another one: results of other questions are kept, and used where they fit."""
+    """Tell the user that the folder's report will be replaced; results of earlier evaluations stay and are reused."""
     previous = ledger.meta("told") or {}
     if previous and (previous.get("title"), previous.get("command")) != (info.title, info.command):
         notice(

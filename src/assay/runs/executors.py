@@ -1,4 +1,4 @@
-"""Where work is carried out: in this process, or in worker processes of this machine."""
+"""Executors: run tasks in this process or in worker processes of this machine."""
 
 import os
 import signal
@@ -24,32 +24,32 @@ _PATIENCE = 5.0
 """Seconds that workers get to end by themselves."""
 
 TaskOutcome = Any
-"""What became of some work: what it found, the exception that it raised, or None: its worker was lost."""
+"""The outcome of a task: its result, the exception that it raised, or None if its worker was lost."""
 
 
 class Executor(Protocol):
-    """Carries out work."""
+    """Runs tasks."""
 
     @property
     def capacity(self) -> int:
-        """How much work it takes at once."""
+        """How many tasks it accepts at once."""
         ...
 
     def submit(self, task_id: int, task: Task, before: Progress) -> None:
-        """Take some work, which is a part of a whole, of which ``before`` is there already."""
+        """Queue a task. ``before`` is the progress of its cell so far."""
         ...
 
     def next(self) -> tuple[int, TaskOutcome]:
-        """Wait until something has become of some work."""
+        """Wait for the next task to end; return its id and outcome."""
         ...
 
     def close(self, *, now: bool = False) -> None:
-        """End; ``now``: also what is under way."""
+        """Shut down; with ``now``, also stop running tasks."""
         ...
 
 
 class Inline:
-    """In this process, one after the other.
+    """Runs tasks in this process, one after the other.
 
     Args:
         progress: called by the engine.
@@ -79,9 +79,10 @@ class Inline:
 
 @dataclass
 class Local:
-    """In worker processes of this machine.
+    """Runs tasks in worker processes of this machine.
 
-    A worker that dies (out of memory, killed) takes its work with it, and that of others; the pool is made anew.
+    A worker that dies (out of memory, killed) breaks the pool: its unfinished tasks are reported as lost, and a new
+    pool is started.
 
     Args:
         workers: how many.
@@ -99,7 +100,7 @@ class Local:
 
     @property
     def capacity(self) -> int:
-        """See `Executor`: one piece of work waits, so that no worker does."""
+        """One more than the workers, so that no worker is ever idle."""
         return self.workers + 1
 
     def submit(self, task_id: int, task: Task, before: Progress) -> None:
@@ -115,7 +116,7 @@ class Local:
         """See `Executor`."""
         if not self._lost:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
-            for future in finished:  # what was done before a worker died is done
+            for future in finished:  # results that arrived before the worker died still count
                 if _is_done(future):
                     task_id, error = self._running.pop(future), future.exception()
                     return task_id, future.result() if error is None else _as_exception(error)
@@ -127,9 +128,9 @@ class Local:
         self._end(0.0 if now else _PATIENCE)
 
     def _end(self, patience: float) -> None:
-        """End the pool. A worker that has not ended in time is killed: nothing is under way in it.
+        """Shut the pool down; kill workers that do not exit in time (no task runs in them).
 
-        One that waits for the lock of a worker that was killed would wait for ever, and the end of this process for it.
+        A worker that waits for the lock of a killed worker would never exit, and neither would this process.
         """
         if self._pool is None:
             return
@@ -148,7 +149,7 @@ class Local:
         return self._pool
 
     def _abandon(self) -> None:
-        """Give up a pool that has lost a worker, with all that it had taken and not done."""
+        """Discard a broken pool; its unfinished tasks count as lost."""
         done = {future: task_id for future, task_id in self._running.items() if _is_done(future)}
         self._lost.extend(task_id for future, task_id in self._running.items() if future not in done)
         self._running = done
@@ -167,7 +168,7 @@ def closing(executor: Executor) -> Iterator[Executor]:
 
 
 def cpu_count() -> int:
-    """Processors that this process may use: a job of a cluster is often given some of a machine's."""
+    """The number of processors that this process may use; cluster jobs often get only some of a machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -176,7 +177,7 @@ def _run_task(task: Task) -> Any:
 
 
 def _is_done(future: Future[Any]) -> bool:
-    """Whether work was done, or raised: a lost worker did not take it along."""
+    """Whether the task has a result or an exception of its own (its worker was not lost)."""
     return future.done() and not isinstance(future.exception(), BrokenProcessPool)
 
 
@@ -185,7 +186,7 @@ def _as_exception(error: BaseException) -> Exception:
 
 
 def _init_worker(threads: int, parent: int) -> None:
-    """Set a worker up: signals are the driver's business, and a worker does not outlive it."""
+    """Initialise a worker: ignore signals (the driver handles them) and exit when the driver does."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)

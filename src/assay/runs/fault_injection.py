@@ -1,14 +1,14 @@
-"""Named points at which a test can end the process, to see that nothing is lost."""
+"""Fault injection for tests: named points at which the process kills itself."""
 
 import os
 import signal
 
 VARIABLE = "ASSAY_FAULT"
-"""``name`` or ``name:k``: the process kills itself at the k-th crossing of that point."""
+"""``name`` or ``name:k``: the process kills itself the k-th time it reaches that point."""
 
 
 def fault_point(name: str) -> None:
-    """Go on, unless the environment asks for this point; then as ``kill -9`` would.
+    """Kill the process with SIGKILL if ``ASSAY_FAULT`` names this point; do nothing otherwise.
 
     Args:
         name: of the point, such as ``"images-written"``.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: the first asks for an end, the second makes it."""
+"""Ctrl-C and SIGTERM during a run: the first requests a stop, the second stops at once."""
 
 import os
 import signal
@@ -10,15 +10,15 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STOP_MESSAGE = b"\nstopping when what is under way is done; once more to stop at once (it is then repeated)\n"
+_STOP_MESSAGE = b"\nstopping after the running tasks; interrupt again to stop at once (they are then repeated)\n"
 
 
 @dataclass
 class StopRequest:
-    """Whether an end was asked for.
+    """Whether the user has asked to stop.
 
     Attributes:
-        signal: the signal that asked, 0 for none. The exit code is 128 more.
+        signal: the signal received, 0 for none. The exit code is 128 + signal.
     """
 
     signal: int = 0
@@ -26,9 +26,10 @@ class StopRequest:
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Take note of the first signal, and raise `KeyboardInterrupt` at the second.
+    """Record the first signal; raise `KeyboardInterrupt` at the second.
 
-    The handler takes note and says so, no more: files are written by the loop that asks. Outside the main thread,
+    The handler only records the signal and prints a message; the loop that polls it writes files. Outside the main
+    thread,
     where Python delivers no signals, nothing is changed; a signal that is ignored stays so.
     """
     stop = StopRequest()
@@ -40,7 +41,7 @@ def catch_signals() -> Iterator[StopRequest]:
         if stop.signal:
             raise KeyboardInterrupt
         stop.signal = number
-        os.write(2, _STOP_MESSAGE)  # not through a buffer that the program may just be writing to
+        os.write(2, _STOP_MESSAGE)  # unbuffered: the program may be writing to the stream
 
     previous_handlers: dict[int, Any] = {
         number: signal.signal(number, handle) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN

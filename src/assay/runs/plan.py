@@ -1,4 +1,4 @@
-"""Which cells a run consists of: models, attacks and seeds over a data set, each with its identity."""
+"""The plan of a run: its cells (model × data × attack × seed) and their identities."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ _ALONE = tuple(
 
 @dataclass(frozen=True)
 class AttackedModel:
-    """A model under attack, as it was found to be.
+    """A model with its digest, its defence's adaptation and the findings about it.
 
     Attributes:
         name: for tables.
@@ -75,7 +75,7 @@ def inspect_model(
     device: str = "cpu",
     reference: float | None = None,
 ) -> AttackedModel:
-    """Look a model over before it is attacked.
+    """Inspect a model before it is attacked.
 
     Args:
         name: for tables.
@@ -93,7 +93,7 @@ def inspect_model(
         label, note = " (adaptive)", f"{name}: attacked adaptively: {declared.how}"
     elif declared is not None:
         label = " (not adapted)"
-        note = f"{name}: not attacked adaptively, so the numbers flatter it. It asks for: {declared.how}"
+        note = f"{name}: not attacked adaptively, so the numbers overstate its robustness. It declares: {declared.how}"
     findings = inspect(network, sample.images(), sample.y)
     return AttackedModel(
         name,
@@ -112,7 +112,7 @@ def inspect_model(
 
 @dataclass(frozen=True)
 class Workload:
-    """One data set, and what is attacked on it with what.
+    """One data set with the models, attacks and seeds to run on it.
 
     Attributes:
         name: of the data.
@@ -155,8 +155,8 @@ class PlannedCell:
         n: samples.
         name: what runs.
         stages: its parts.
-        task: what to do, for all of its samples.
-        names: what it is called.
+        task: the attack task for all of its samples.
+        names: what tables call it.
     """
 
     key: str
@@ -180,7 +180,7 @@ def plan_cells(workload: Workload, settings: Settings, file: Path | None = None)
     Args:
         workload: data, models and attacks.
         settings: how to run; the seed is that of each cell.
-        file: where workers read the data; None if this process has them.
+        file: where workers read the data; None if tasks run in this process.
     """
     data, n = workload.digest, len(workload.data)
     cells = []

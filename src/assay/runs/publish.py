@@ -1,4 +1,4 @@
-"""The end of a run: tables, summary, report, and last a manifest of them all. All of it is made from the ledger."""
+"""Write a run's tables, summary, report and manifest from its ledger."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from assay.util.files import atomic_write
 
 @dataclass(frozen=True)
 class Published:
-    """Where everything is.
+    """The files that `publish` wrote.
 
     Attributes:
         report: the page.
@@ -39,7 +39,7 @@ class Published:
 
 
 def mark_running(folder: Path, ledger: Ledger) -> None:
-    """Take back that a run is finished, before anything of it changes.
+    """Mark a run as unfinished before anything in it changes.
 
     Args:
         folder: the run's.
@@ -48,7 +48,7 @@ def mark_running(folder: Path, ledger: Ledger) -> None:
     Raises:
         ValueError: files of the names that a run writes are there, and are not this run's.
     """
-    for name in ledger.find_damage("meta").names:  # a changed list of files is none
+    for name in ledger.find_damage("meta").names:  # drop a damaged file list
         remove_row(ledger, "meta", name.removeprefix("meta/"))
     if ledger.meta("files") is None:
         ledger.set_meta(files=listed_files(folder))
@@ -65,21 +65,22 @@ def publish(
     Args:
         folder: the run's.
         ledger: its ledger.
-        ended: whether the run has come to its end; else it is as far as it was.
+        ended: whether the run is finished; False leaves its state unchanged.
         known: data that this process has in memory, by digest.
     """
     studies = studies_of(folder, ledger, known)
     extras = extras_of(ledger, studies)
     summary = summary_of(ledger, studies, extras)
     register_files(ledger, "summary.json", "samples.csv", "samples.parquet", "report.html", MANIFEST)
-    previous = {} if ended else read_manifest(folder)  # of files that are not made here: what is damaged stays told
-    (folder / MANIFEST).unlink(missing_ok=True)  # what it says would not be true while files change
+    # entries of files that are not rewritten here, so that their damage stays visible
+    previous = {} if ended else read_manifest(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)  # it would be wrong while files change
     atomic_write(folder / "summary.json", to_json(summary))
     fault_point("summary-written")
     tables, parquet = [atomic_write(folder / "samples.csv", csv_text(ledger))], parquet_bytes(ledger)
     if parquet is not None:
         tables.append(atomic_write(folder / "samples.parquet", parquet))
-    else:  # that of an earlier call would say something else
+    else:  # a file of an earlier call would be stale
         (folder / "samples.parquet").unlink(missing_ok=True)
     fault_point("tables-written")
     report = _report(folder, ledger, studies, extras)

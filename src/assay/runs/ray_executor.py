@@ -1,4 +1,4 @@
-"""Work carried out by Ray: on this machine or on a cluster. The driver stays the ledger's only writer."""
+"""An executor on Ray, local or on a cluster. Only the driver writes to the ledger."""
 
 import os
 from collections import deque
@@ -19,20 +19,21 @@ from assay.util.progress import Progress
 from assay.util.validate import described, reject, whole
 
 _MAX_CACHED = 6
-"""Models and data sets that stay in the object store: orders come model by model."""
+"""How many models and data sets stay in the object store; tasks arrive model by model."""
 
 
 class RayExecutor:
     """An executor on Ray. Models and data travel through Ray's object store: no shared disk is needed.
 
-    Lost workers and nodes are told as lost orders, which the driver hands out again. Started here, Ray listens on the
-    loopback address alone and without its dashboard, because its ports ask nobody for a password.
+    Tasks of lost workers and nodes are reported as lost; the driver queues them again. If started here, Ray listens on
+    the
+    loopback address only and without its dashboard, because its ports have no authentication.
 
     Args:
         address: of a running cluster (``"auto"``, ``"ray://head:10001"``); None to start Ray on this machine.
-        workers: orders at once; by default as many as the cluster's processors (or accelerators) allow.
-        threads: processors of each order.
-        device: where models run; an order on an accelerator asks for one.
+        workers: tasks at once; by default as many as the cluster's processors (or accelerators) allow.
+        threads: processors per task.
+        device: where models run; each task on an accelerator reserves one.
 
     Raises:
         ImportError: Ray is not installed.
@@ -49,7 +50,7 @@ class RayExecutor:
         whole("threads", threads, least=1)
         self.ray, self.threads = ray, threads
         self.owns_connection = not ray.is_initialized()
-        """Whether the connection is this executor's, to be ended with it."""
+        """Whether this executor started Ray and has to shut it down."""
         if self.owns_connection:
             _connect(ray, address, workers, threads)
         gpus = 0 if torch.device(device).type == "cpu" else 1

@@ -1,4 +1,4 @@
-"""Work out, results in: what an executor has room for, and what lost its worker once more."""
+"""Feed tasks to an executor, and retry tasks whose worker was lost."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from assay.runs.tasks import Task
 from assay.util.progress import Progress
 
 ATTEMPTS = 3
-"""How often work is tried whose worker is lost."""
+"""How often a task is tried when its worker is lost."""
 _NOTHING = Progress("", 0, 1, 0, 0)
 
 J = TypeVar("J")
@@ -20,7 +20,7 @@ W = TypeVar("W", bound=Task)
 
 @dataclass(eq=False)
 class QueuedTask(Generic[J, W]):
-    """Some work, and how often its worker was lost.
+    """A task, its owner, and how often its worker was lost.
 
     Attributes:
         owner: what it belongs to.
@@ -44,17 +44,17 @@ def run_queue(
     stop: StopRequest,
     progress_of: Callable[[QueuedTask[J, W]], Progress] = lambda _: _NOTHING,
 ) -> Iterator[tuple[QueuedTask[J, W], TaskOutcome]]:
-    """Have work carried out, and tell what becomes of each piece as it comes.
+    """Run tasks and yield each outcome as it arrives.
 
     Args:
-        todo: the work, in order; what is taken from it meanwhile is not begun.
+        todo: the tasks, in order; tasks removed meanwhile are not started.
         executor: who carries it out.
-        stop: whether an end was asked for: then what is under way is finished, and nothing new begun.
-        progress_of: what is there of the whole that some work is part of.
+        stop: when set, running tasks finish and no new ones start.
+        progress_of: the progress of the cell that a task belongs to.
 
     Yields:
-        The ticket, and what was found: None where its worker was lost, after which it is tried again unless it
-        is `QueuedTask.given_up`.
+        The queued task and its outcome; None if its worker was lost. A lost task is tried again unless it
+        is `QueuedTask.is_exhausted`.
     """
     running: dict[int, QueuedTask[J, W]] = {}
     next_id = 0
@@ -74,7 +74,7 @@ def run_queue(
 
 
 def _has_room_for(executor: Executor, queued: QueuedTask[J, W], under_way: dict[int, QueuedTask[J, W]]) -> bool:
-    """Whether there is room. What lost a worker before is tried alone: nothing else goes with it."""
+    """Whether the executor can take the task now. A task that lost a worker before runs alone."""
     if any(other.losses for other in under_way.values()) or (queued.losses and under_way):
         return False
     return len(under_way) < executor.capacity

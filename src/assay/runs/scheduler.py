@@ -1,4 +1,4 @@
-"""The loop that brings a ledger to its end: orders out, results in, one writer."""
+"""The loop that completes a run's cells: it queues tasks and writes their results to the ledger."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ class OpenCell:
 
     Attributes:
         cell: the cell in the ledger.
-        task: what to do, for all of its samples.
+        task: the attack task for all of its samples.
         label: model and attack, for people.
     """
 
@@ -54,7 +54,7 @@ class Failure:
 
 @dataclass
 class _State:
-    """What the loop knows: what of each cell is there, how many of its orders are not."""
+    """The loop's state: queued tasks, progress and number of open tasks per cell, and failures."""
 
     todo: deque[QueuedTask[OpenCell, AttackTask]]
     done: dict[int, Progress]
@@ -62,12 +62,12 @@ class _State:
     failures: list[Failure] = field(default_factory=list)
 
     def fail(self, open_cell: OpenCell, error: Exception) -> None:
-        """A cell cannot be completed."""
+        """Record that a cell failed."""
         if open_cell.label not in {failure.label for failure in self.failures}:
             self.failures.append(Failure(open_cell.label, error))
 
     def withdraw(self, open_cell: OpenCell) -> None:
-        """No more orders of a cell that has failed."""
+        """Remove the queued tasks of a failed cell."""
         others = [queued for queued in self.todo if queued.owner is not open_cell]
         self.todo.clear()
         self.todo.extend(others)
@@ -84,15 +84,15 @@ def run_cells(
     on_progress: ProgressCallback = lambda _: None,
     strict: bool = False,
 ) -> list[Failure]:
-    """Carry out what is missing of each job, and keep every result as it comes.
+    """Run the missing tasks of each cell, and store every result as it arrives.
 
     Args:
         open_cells: the cells, in order.
         ledger: where results go.
         folder: the run's.
-        executor: who carries out orders.
+        executor: runs the tasks.
         stop: whether an end was asked for: then what is under way is finished, and nothing new begun.
-        on_complete: called when a cell is.
+        on_complete: called when a cell is complete.
         on_progress: called after each result with what is there of the cell.
         strict: raise what makes a cell fail, instead of going on with the others.
 
@@ -100,7 +100,7 @@ def run_cells(
         The cells that failed; the rest went on.
 
     Raises:
-        KeyboardInterrupt: an end was asked for twice. What is under way is lost, all else kept.
+        KeyboardInterrupt: the user interrupted twice. Running tasks are lost; stored results are kept.
     """
     state = _build_state(open_cells, ledger)
     for queued, result in run_queue(state.todo, executor, stop, lambda t: state.done[t.owner.cell.id]):
@@ -118,7 +118,7 @@ def run_cells(
 
 
 def missing_shards(cell: Cell, shards: Sequence[Shard], size: int) -> Iterator[tuple[int, int]]:
-    """First sample and number of samples of each shard that is not there.
+    """First sample and number of samples of each missing shard.
 
     Shards begin at multiples of ``size``, so that the same samples are attacked together after a kill as before.
 
@@ -168,7 +168,7 @@ def _record_lost_worker(queued: QueuedTask[OpenCell, AttackTask], state: _State,
     task = queued.task
     where = f"{queued.owner.label}, samples {task.first} to {task.first + task.count - 1}"
     ledger.add_event(utc_now(), f"{where}: the worker was lost, time {queued.losses}")
-    if queued.is_exhausted:  # other samples of the cell may be harmless
+    if queued.is_exhausted:  # other samples of the cell may still work
         text = f"the worker process ended {ATTEMPTS} times on {where} (killed, out of memory?)"
         state.fail(queued.owner, RuntimeError(text))
 
@@ -209,7 +209,7 @@ def _amend(
         sorting = at.argsort()
         images, at = images[sorting], at[sorting]
     file = digest = None
-    if len(at):  # under another name: until it is committed the ledger names the file of before
+    if len(at):  # a new name: until the commit, the ledger refers to the old file
         again = before is not None and before.stem == name
         file, digest = write_images(folder, f"{name}-again" if again else name, images, at)
         fault_point("images-written")

@@ -1,4 +1,4 @@
-"""Conducting a run: enter its cells, complete what is missing, keep everything, and write what is made from it."""
+"""A run session: register cells, run the missing ones, check the results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,11 +29,11 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a report tells beside the numbers.
+    """What a report shows besides the numbers.
 
     Attributes:
         title: heading.
-        command: the command that asks it again.
+        command: the command that repeats the run.
         notes: sentences for the top.
         headline: the budgets that are claimed.
     """
@@ -85,7 +85,7 @@ def run_session(
 
     Args:
         workloads: data, models and attacks.
-        info: what the report tells besides.
+        info: what the report shows besides the numbers.
         out: the run's folder, which this process holds.
         settings: how to run.
         ledger: of the folder, to be written.
@@ -93,7 +93,7 @@ def run_session(
         progress: called as it goes on.
         notice: called with sentences.
         strict: raise what makes a cell fail, instead of going on with the others.
-        accept_stale: keep results that only another version of assay or torch tells from what is wanted.
+        accept_stale: reuse results that differ only in the version of assay or torch.
         check_progress: progress of the checks.
 
     Raises:
@@ -124,17 +124,18 @@ def run_session(
     open_cells = [
         _register_cell(ledger, cell, cells_by_key, notice if accept_stale else None) for cell in planned_cells
     ]
-    ledger.set_meta(checks={})  # grades of another plan are none of this one, should it be interrupted
+    ledger.set_meta(checks={})  # do not show grades of an earlier plan if this run is interrupted
     ledger.set_plan((open_cell.cell.id, names) for open_cell, names in open_cells)
     reused, failures, grades, ran_to_end = 0, list[Failure](), dict[str, str](), False
     with (
         catch_signals() as stop,
         suppress(KeyboardInterrupt),
         closing(executor),
-    ):  # the second signal: what is there is kept
+    ):  # on the second signal, stored results are kept
         reused, failures = _run_open_cells(open_cells, ledger, out, executor, stop, progress, notice, strict=strict)
         if not stop.signal:
-            failed_labels = {failure.label for failure in failures}  # what killed a worker is not tried here
+            # a model that killed a worker is not checked in this process
+            failed_labels = {failure.label for failure in failures}
             suspect = {(cell.names.data, cell.names.model) for cell in planned_cells if cell.label in failed_labels}
             checked_cells = [
                 (cell, open_cell.cell)
@@ -150,7 +151,7 @@ def run_session(
 
 
 def report_findings(models: Sequence[AttackedModel], notice: Notice) -> tuple[str, ...]:
-    """Say what is odd about models, and how their defences are attacked; the latter is returned."""
+    """Report findings about models and how their defences are attacked; return the sentences about defences."""
     for model in models:
         for finding in model.findings:
             notice(f"{model.name}: {finding.code}: {finding.text}")
@@ -161,7 +162,7 @@ def report_findings(models: Sequence[AttackedModel], notice: Notice) -> tuple[st
 
 
 def repair_folder(ledger: Ledger, out: Path, notice: Notice) -> None:
-    """Put right what a kill has left, and drop what is damaged, so that it is done again."""
+    """Repair the folder after a kill: drop damaged results, so that they are computed again."""
     if on_network(out):
         notice(f"{out} is on a network file system: the ledger is slower there, and only one machine may use it")
     for text in repair(ledger, out):
@@ -180,7 +181,7 @@ def _run_open_cells(
     *,
     strict: bool,
 ) -> tuple[int, list[Failure]]:
-    """Complete the cells, and say of each how it ended: how many were complete before, and those that failed."""
+    """Run the open cells and report each; return how many were complete before, and the failures."""
     names_of = {open_cell.cell.id: report for open_cell, report in cells}
     shape = {digest: tuple(about["shape"]) for digest, about in ledger.data().items()}
 
@@ -200,7 +201,7 @@ def _run_open_cells(
             progress(update)
 
     unfinished_samples = unfinished_counter(ledger)
-    left: dict[int, OpenCell] = {}  # by cell: what is asked for twice, as on a curve, is done once
+    left: dict[int, OpenCell] = {}  # by cell: a cell planned twice, as on a curve, runs once
     for open_cell, _ in cells:
         if unfinished_samples(open_cell.cell):
             left.setdefault(open_cell.cell.id, open_cell)
@@ -217,7 +218,7 @@ def _run_open_cells(
 def _register_cell(
     ledger: Ledger, planned_cell: PlannedCell, cells_by_key: dict[str, Cell], accept: Notice | None
 ) -> tuple[OpenCell, CellNames]:
-    """A cell's place in the ledger: its own, or with ``accept`` that of one which only versions tell from it.
+    """Find or create a cell in the ledger; with ``accept``, a cell that differs only in versions will do.
 
     ``cells_by_key`` are the entries of the ledger by key; a new one is added.
     """

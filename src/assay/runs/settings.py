@@ -1,4 +1,4 @@
-"""How to run: what decides a verdict, and what only decides how fast it comes."""
+"""Run settings: some affect results, others only speed."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from assay.util.validate import described, one_of, reject, whole
 _SHARD = {"cpu": 128}
 _ON_DEVICE = 1024
 CHECK_LEVELS = ("full", "fast", "none")
-"""How much is checked: everything; without what attacks anew; nothing."""
+"""How much to check: everything; no checks that rerun attacks; nothing."""
 
 
 _LARGEST_COUNT = 2**31 - 1
@@ -19,7 +19,7 @@ _LARGEST_COUNT = 2**31 - 1
 
 
 def device_of(name: str) -> str:
-    """A device that is there; ``"auto"`` is an accelerator if there is one.
+    """Resolve a device name; ``"auto"`` picks an accelerator if there is one.
 
     Raises:
         ValueError: it is not there.
@@ -54,8 +54,8 @@ class Settings:
         adaptive: attack a defence in the way that it declares; False for attacks that do not know of it.
         shard: samples that are attacked together and recorded together; after a kill at most so many are repeated for
             each worker. None for 128 on a processor, 1,024 on an accelerator.
-        checks: how much is checked when all is done: ``"full"``, ``"fast"`` (without what attacks anew) or ``"none"``.
-        check_samples: samples that the checks look at again.
+        checks: trust checks to run at the end: ``"full"``, ``"fast"`` (no reruns of attacks) or ``"none"``.
+        check_samples: samples that the checks use.
         start: what attacks by labels alone start from: ``"random"`` images, ``"data"`` (for each sample the nearest
             image of another class in the data), or a data set as `assay.data.load` takes it.
         images: which adversarial images are kept: ``"all"``, ``"broken"`` or ``"none"``.

@@ -1,4 +1,4 @@
-"""Learn the signatures of attacks, keep what is learned as it comes, and write the page."""
+"""Train recognisers of attack signatures, store intermediate results, and write the page."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -44,12 +44,12 @@ TABLES = {
 }
 
 ANSWER_NAMES = (*TABLES, "restoration", "confusion")
-"""The names of the answers, but for those about what was held out."""
+"""Names of the answers, except those about held-out settings."""
 
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """Settings that the recogniser never saw, to be tried on.
+    """Held-out settings, used for testing only.
 
     Attributes:
         about: in words.
@@ -64,12 +64,12 @@ class HeldOutSet:
 
 @dataclass(frozen=True)
 class SignatureConfig:
-    """What is to be learned.
+    """Inputs and settings of a signature training.
 
     Attributes:
         victims: classifiers by name, on which attacks are made.
         train: clean images to learn from.
-        test: clean images to be tried on.
+        test: clean images for testing.
         settings: of the attacks.
         helpers: the classifier and the feature extractor that the reconstructor is trained through.
         extractor: the latter in words.
@@ -97,7 +97,7 @@ class SignatureConfig:
     def __post_init__(self) -> None:
         arch, size = self.plan.arch, min(self.train.x.shape[2:])
         try:
-            with torch.random.fork_rng(devices=[]):  # whether it can be made
+            with torch.random.fork_rng(devices=[]):  # check that it can be built
                 build(arch, channels=self.train.x.shape[1], classes=2, size=size, normalize="none")
         except ValueError as error:
             reject("arch", f"an architecture for images of {size} pixels", described(f"{arch} ({error})"))
@@ -252,7 +252,7 @@ def _answers(
     for key, (title, columns) in TABLES.items():
         chosen = {column: recognitions[column] for column in columns if column in recognitions}
         if len(chosen) > 1:
-            answers[key] = (title, "Which attack made an image?", recognition_table(chosen, test))
+            answers[key] = (title, "Which attack produced an image?", recognition_table(chosen, test))
     if "redrl" in recognitions:
         question = "Does taking the perturbation away restore accuracy?"
         answers["restoration"] = (
@@ -265,11 +265,11 @@ def _answers(
         return answers
     identifier = calibrate(deployed, train, test, refused=config.refused, extractor=config.extractor, seed=config.seed)
     identifier.save(folder / "identifier.safetensors")
-    answers["confusion"] = ("Identification", "What is said of attacks it knows?", confusion(identifier))
+    answers["confusion"] = ("Identification", "How does it classify known attacks?", confusion(identifier))
     for i, (part, examples) in enumerate(zip(config.held_out, held_out, strict=True)):
         attacked = examples.take((examples.kind > 0).nonzero().squeeze(1))
         answer = confusion(identifier, attacked, part.about)
-        answers[f"held-{i + 1}"] = (part.about, "And of what it has never seen?", answer)
+        answers[f"held-{i + 1}"] = (part.about, "How does it classify attacks it was not trained on?", answer)
     return answers
 
 

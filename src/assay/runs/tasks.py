@@ -1,4 +1,4 @@
-"""The work of a run: some samples, one attack, one model. It is done alike here, in a worker and on a cluster."""
+"""Attack tasks: some samples, one attack, one model; the same in this process, in a worker and on a cluster."""
 
 import os
 import platform
@@ -48,7 +48,7 @@ class Task(Protocol):
         ...
 
     def run_task(self, progress: ProgressCallback | None = None) -> Any:
-        """Do it: what was found, which a worker can send back."""
+        """Run the task; the result can be pickled."""
         ...
 
 
@@ -86,7 +86,7 @@ class AttackTask:
             What was found.
 
         Raises:
-            KeyboardInterrupt: it was interrupted; of the order nothing is kept.
+            KeyboardInterrupt: the attack was interrupted; the task's results are discarded.
         """
         settings = self.settings
         model, data = task_model(self.model, settings.device, self.identity), task_data(self.data)
@@ -131,12 +131,12 @@ class AttackTask:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What was found.
+    """The result of an attack task.
 
     Attributes:
         columns: numbers of the samples, by name.
         images: the images that are kept, ``(m, c, h, w)``.
-        at: which samples they belong to, counted from the order's first.
+        at: which samples they belong to, counted from the task's first.
         errors: messages by sample, counted likewise.
         seconds: wall time.
         events: what happened besides.
@@ -153,7 +153,7 @@ class TaskResult:
 
 
 def shift_progress(progress: ProgressCallback | None, before: Progress) -> ProgressCallback | None:
-    """A callback for a part of a whole, of which some was done before."""
+    """A progress callback that adds the progress made before this task."""
     if progress is None:
         return None
 
@@ -165,7 +165,7 @@ def shift_progress(progress: ProgressCallback | None, before: Progress) -> Progr
 
 
 def task_model(model: ModelSource | nn.Module, device: str, identity: str) -> nn.Module:
-    """The model that an order is about, where it is to run; the last two that were loaded are kept.
+    """A task's model on its device; the last two loaded models are cached.
 
     Raises:
         ValueError: the source has other weights now than those that are meant.
@@ -175,7 +175,7 @@ def task_model(model: ModelSource | nn.Module, device: str, identity: str) -> nn
 
 
 def task_data(data: Path | Dataset) -> Dataset:
-    """The data that an order is about; the last two that were read are kept."""
+    """A task's data; the last two data sets read are cached."""
     return data if isinstance(data, Dataset) else _read_data(data)
 
 
@@ -187,7 +187,7 @@ def clear_caches() -> None:
 
 @lru_cache(maxsize=2)
 def _load_model(source: ModelSource, device: str, identity: str) -> nn.Module:
-    """The model that is meant: a file that has changed since would be recorded under another's name."""
+    """Load a model and check its digest: a changed file must not be recorded under the old identity."""
     model = source.load()
     if digest(model) != identity:
         reject("model", f"what {source.spec} was when the run began", described("another model"))

@@ -1,4 +1,4 @@
-"""Which attack made an image: learning the signatures of attacks (REDRL), and recognising them."""
+"""Attack signatures (REDRL): train recognisers of the attack that produced an image."""
 
 from assay.signatures.calibration import calibrate
 from assay.signatures.examples import Examples, make_examples

@@ -1,4 +1,4 @@
-"""Making an identifier of a trained recogniser: temperature, features to compare with, and when to say "unknown"."""
+"""Calibrate a trained recogniser: temperature, reference features, and the threshold for "unknown"."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def calibrate(
     one half.
 
     Args:
-        recognition: trained, without the true perturbation, which nobody has who asks.
+        recognition: trained without the true perturbation, which is unavailable at test time.
         train: what it was trained on.
         held_out: known attacks on other images.
         refused: share of known examples that may be called unknown.

@@ -1,4 +1,4 @@
-"""The attack data set: images, what was done to each, and by which attack."""
+"""The data set of attacked images, with attack, setting and victim of each."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Examples:
         clean: the image that each was made from, likewise.
         kind: position in ``kinds``, ``(n,)``; 0 is clean.
         setting: position in ``settings``, ``(n,)``; -1 for clean images.
-        victim: position in ``victims``, ``(n,)``: whom the attack was made on; -1 for clean images.
+        victim: position in ``victims``, ``(n,)``: the attacked classifier; -1 for clean images.
         y: labels of the images, ``(n,)``.
         fooled: whether the victim is wrong about the image after rounding, ``(n,)``.
         kinds: ``"clean"`` and the attacks.

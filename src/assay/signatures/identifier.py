@@ -1,4 +1,4 @@
-"""Which attack made an image, or that none of those it knows did."""
+"""Identify the attack that produced an image, or report it as unknown."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Guess:
         best = max(self.probability, key=lambda name: self.probability[name])
         sure = f"{100 * self.probability[best]:.0f} %"
         if self.kind == UNKNOWN:
-            return f"unknown: unlike all that it was trained on (of those, most like {best}, {sure})"
+            return f"unknown: unlike the training attacks (closest: {best}, {sure})"
         return f"{self.kind} ({sure})"
 
 

@@ -1,4 +1,4 @@
-"""What a recogniser and its reconstructor minimise."""
+"""Losses of the recogniser and the reconstructor."""
 
 import copy
 from dataclasses import dataclass

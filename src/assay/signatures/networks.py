@@ -1,4 +1,4 @@
-"""The networks that take an attacked image apart: the reconstructor G and the recogniser Ψ."""
+"""The networks: reconstructor G and recogniser Ψ."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A trained recogniser: what it sees, and what it says."""
+"""A trained recogniser with its inputs and logits."""
 
 from dataclasses import dataclass
 

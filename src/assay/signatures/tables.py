@@ -1,4 +1,4 @@
-"""What is learned from signatures, as tables and figures: paper 004's tables 3, 4 and 5, the confusion, the unknown."""
+"""Result tables and figures: paper 004's tables 3 to 5, and the confusion matrix."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class RecognitionTable:
     def verdict(self) -> str:
         """The totals."""
         text = ", ".join(f"{COLUMNS.get(c, c)} {100 * result['total']:.1f} %" for c, result in self.share.items())
-        return f"Of {sum(self.counts.values())} images, this many are put down to what made them: {text}."
+        return f"Of {sum(self.counts.values())} images, this share is attributed correctly: {text}."
 
 
 @in_neutral_context
@@ -219,7 +219,7 @@ class Confusion:
         known = [(i, self.columns.index(name)) for i, name in enumerate(self.rows) if name in self.columns]
         right = 100 * sum(int(self.counts[i, j]) for i, j in known) / n
         unknown = 100 * int(self.counts[:, -1].sum()) / n
-        text = f"{right:.1f} % are put down to what made them, " if known else ""
+        text = f"{right:.1f} % are attributed correctly, " if known else ""
         return f"{self.about}: of {n} images {text}{unknown:.1f} % are called unknown."
 
 

@@ -1,1 +1,1 @@
-"""A run's folder: the ledger, the images, their digests, and everything that only reads them."""
+"""A run's folder: the ledger, the image store, their digests, and readers of them."""

@@ -1,4 +1,4 @@
-"""The runs below a folder, for a server: what was read of a ledger is kept until the ledger changes."""
+"""The runs below a folder, for the server; a ledger's status is cached until the ledger changes."""
 
 import hashlib
 import sqlite3
@@ -19,7 +19,7 @@ _INNER = frozenset({"images", "data", "examples", "trail", "cards"})
 _FRESH = 1.0
 """Seconds for which a list is shown as it is."""
 _CACHE_FACTOR = 10.0
-"""How many times as long as a ledger took to be read what was read is shown, while the run goes on."""
+"""While a run is writing, cache its status for this many times the time that reading took."""
 
 Stamp = tuple[tuple[int, int], ...]
 
@@ -44,7 +44,7 @@ class ListedRun:
 
     @property
     def key(self) -> str:
-        """What it is called in addresses: the same whatever other runs there are."""
+        """Its key in URLs, independent of other runs."""
         return hashlib.sha256(self.name.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
@@ -67,7 +67,7 @@ class _CachedStatus:
 
 @dataclass
 class Catalogue:
-    """The runs below a folder. One thread reads at a time; the others wait for what it has read.
+    """The runs below a folder. One thread reads at a time; the others wait for the result.
 
     Args:
         root: the folder, resolved.

@@ -1,4 +1,4 @@
-"""What a result depends on: a cell is the same cell only where all of this is the same."""
+"""The identity of a cell: all fields that its result depends on, and the key made from them."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ FIELD_LABELS = {
     "torch": "the version of torch",
     "device": "the kind of device",
 }
-"""The fields of an identity, in words. How many slots, workers or samples a shard has is not among them."""
+"""The fields of an identity, in words. Slots, workers and shard size are not part of it."""
 _VERSIONS = frozenset({"code", "torch"})
 """The fields in which a result may differ and be kept all the same, where that was asked for."""
 _RENAMED = MappingProxyType({"budget": "max_forwards"})
@@ -69,7 +69,7 @@ def fields_of(
         start: what attacks by labels alone start from; empty for random images.
 
     Returns:
-        Text by name, of `MEANINGS`.
+        Text by name, of `FIELD_LABELS`.
     """
     made_of = fingerprint(attack)
     fields = {

@@ -1,4 +1,4 @@
-"""The claims of a study: what a paper says, beside the number that is in the ledger."""
+"""Claims of papers, compared with the numbers in the ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = MappingProxyType
 
 
 class Quantity(Strict):
-    """A number of the study: a share of a model's samples, or an entry of an answer's table."""
+    """A number of the study: an accuracy of a model, or a value in a diagnostic's table."""
 
     clean: Name | None = Field(None, description="clean accuracy of this model")
     robust: Name | None = Field(None, description="robust accuracy of this model, worst case over the attacks chosen")
@@ -47,13 +47,13 @@ class Quantity(Strict):
 
 
 class Claim(Strict):
-    """Something that a paper says, with the number of this study beside it."""
+    """A claim of a paper and the number of this study to compare it with."""
 
     says: str
     source: str = Field("", description="where it is said: section, table, figure")
     theirs: str = Field("", description="the paper's number, as it writes it")
     ours: Quantity
-    less: Quantity | None = Field(None, description="taken off: the number is a difference")
+    less: Quantity | None = Field(None, description="subtracted; the number is a difference")
     over: Quantity | None = Field(None, description="divided by: the number is a ratio")
     unit: Literal["share", "points", "percent", "plain", "times"] = Field(
         "share", description="share and points of a number from 0 to 1; percent of one from 0 to 100"
@@ -141,7 +141,7 @@ def _value(quantity: Quantity, studies: Mapping[str, Study], answers: Sequence[M
 
 
 def _chosen(cell: CellResult, quantity: Quantity, headline: Sequence[str]) -> bool:
-    """Whether an attack counts: as asked for, else as in the verdict."""
+    """Whether a cell counts for a quantity: by its attack and budget if given, as in the verdict otherwise."""
     if quantity.attack is None and quantity.budget is None and headline and cell.budget not in headline:
         return False
     matches_attack = quantity.attack is None or quantity.attack.lower() in cell.attack.lower()

@@ -1,4 +1,4 @@
-"""What a ledger holds: cells, shards, and per-sample records (an outcome as columns of numbers, and back)."""
+"""The ledger's records: Cell, Shard, CellNames, and conversion of outcomes to and from columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some consecutive samples of a cell that were attacked together: they are in the ledger, or none of them is.
+    """The stored result of a task: consecutive samples of a cell, committed together.
 
     Attributes:
         first: index of the first sample.
@@ -151,7 +151,7 @@ def outcome_of(
 
 
 def not_run_columns(n: int) -> dict[str, NDArray[Any]]:
-    """The columns of ``n`` samples that nothing has been done to."""
+    """The columns of ``n`` samples that were not run."""
     columns: dict[str, NDArray[Any]] = {name: np.zeros(n, np.int64) for name in INTEGER_COLUMNS}
     for name in ("target", "predicted_clean", "predicted", "restart", "stage"):
         columns[name] -= 1

@@ -1,4 +1,4 @@
-"""Two models or two runs, sample by sample: only the same samples can be compared."""
+"""Paired comparison of models or runs on the same samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from assay.util.validate import described, nearest, reject
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """What is compared: how a model's samples stand after some attacks.
+    """One side of a comparison: which samples of a model are robust under some attacks.
 
     Attributes:
         name: run and model.
         attacks: their names.
         budget: in words.
         keys: of the samples, by content.
-        robust: which of them survived every attack; `known` says of which that is known.
+        robust: which samples survived every attack; meaningful where `known`.
         known: which samples every attack reached.
     """
 
@@ -123,7 +123,7 @@ def pair_samples(a: ComparedModel, b: ComparedModel) -> PairedComparison:
 
 
 def _places(keys: np.ndarray[Any, Any]) -> dict[tuple[int, int], int]:
-    """Where each sample stands; the same image for the second time is another sample."""
+    """The position of each sample by key and repetition; a repeated image is a new sample."""
     times: dict[int, int] = {}
     positions = {}
     for place, key in enumerate(keys.tolist()):

@@ -1,4 +1,4 @@
-"""Digests over what a ledger holds, written in the same transaction: edits and damage show."""
+"""Digests of the ledger's rows, written in the same transaction, so that edits and damage are detected."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ _KINDS = MappingProxyType({"meta": "the value", "data": "the data set", "answer"
 
 @dataclass(frozen=True)
 class Damage:
-    """What in a ledger is not as it was written.
+    """Rows of a ledger that changed since they were written.
 
     Attributes:
         names: of the rows whose digest is wrong or missing, or which are gone, such as ``"shard/3/128"``.

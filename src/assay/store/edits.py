@@ -1,4 +1,4 @@
-"""Single parts of a ledger, read to be amended, or removed with all that belongs to them."""
+"""Read or remove single rows of a ledger."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from assay.store.ledger import Ledger
 
 
 def read_shard(ledger: Ledger, cell: int, first: int) -> tuple[Shard, dict[str, Any], dict[int, str]]:
-    """A part that is there: what is known of it, its numbers, its errors by sample of the data set."""
+    """A stored shard, its columns, and its errors by sample."""
     (shard,) = (shard for shard in ledger.shards(cell)[cell] if shard.first == first)
     query = f"SELECT {', '.join(COLUMNS)}, error FROM sample WHERE cell = ? AND sample >= ? AND sample < ?"  # noqa: S608
     rows = ledger.connection.execute(f"{query} ORDER BY sample", (cell, first, first + shard.count)).fetchall()

@@ -9,7 +9,7 @@ from assay.util.packages import package_version
 
 
 def facts() -> dict[str, str]:
-    """Versions, hardware and date, as words for a report."""
+    """Versions, hardware and date, as text for a report."""
     info = {
         "assay": package_version("assay"),
         "torch": torch.__version__,

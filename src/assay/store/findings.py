@@ -1,4 +1,4 @@
-"""What a study shows besides its attacks: claims of a paper, and answers of diagnostics."""
+"""A study's extras: claims of papers and answers of diagnostics."""
 
 import math
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ class DiagnosticResult:
         title: heading.
         question: what was asked.
         verdict: the answer in a sentence.
-        figures: ``<svg>`` elements made by `assay.report.diagnosis_page.embedded`.
+        figures: ``<svg>`` elements made by `assay.report.diagnosis_page.figure_to_svg`.
         frame: one record a row.
-        kept: where all rows are.
+        kept: where the full table is stored.
     """
 
     key: str
@@ -36,7 +36,7 @@ class DiagnosticResult:
 
 @dataclass(frozen=True)
 class StudyExtras:
-    """What a study tells besides its attacks.
+    """A study's text, claims and diagnostic answers.
 
     Attributes:
         about: what it is about, in a few sentences.
@@ -50,7 +50,7 @@ class StudyExtras:
 
 
 def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
-    """What a study tells besides its attacks."""
+    """A study's text, claims and diagnostic answers."""
     answers = [result for key in ledger.meta("answers") or () if (result := ledger.answer(key)) is not None]
     used = {cell.data for cell, _ in ledger.plan()}
     names = [about["name"] for digest, about in ledger.data().items() if digest in used]

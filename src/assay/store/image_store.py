@@ -48,7 +48,7 @@ def select_kept(images: Tensor, status: Tensor, keep: str) -> tuple[Tensor, Tens
 
 
 def write_images(folder: Path, name: str, images: Tensor, at: Tensor) -> tuple[str, str]:
-    """Write the images of a shard; whole or not at all.
+    """Write the images of a shard atomically.
 
     Returns:
         The file, relative to the run's folder, and its SHA-256.
@@ -64,7 +64,7 @@ def write_images(folder: Path, name: str, images: Tensor, at: Tensor) -> tuple[s
 
 
 def is_of_run(path: Path, run: str, *, unnumbered: bool = False) -> bool:
-    """Whether a run has written a file of images, by the number of the run that the file holds.
+    """Whether an image file belongs to a run, by the run id stored in it.
 
     Args:
         path: the file.
@@ -86,7 +86,7 @@ def is_of_run(path: Path, run: str, *, unnumbered: bool = False) -> bool:
 def image_reader(folder: Path, shards: list[Shard]) -> Callable[[int], Tensor | None]:
     """A function from a sample to its image, or None where none was kept.
 
-    Files are read when they are asked for, and compared with their SHA-256 the first time.
+    Files are read on demand; their SHA-256 is checked the first time.
     """
     is_intact: dict[str, bool] = {}
 
@@ -112,7 +112,7 @@ def _read_row(path: Path, row: int) -> Tensor | None:
                 return None
             result: Tensor = file.get_slice("images")[int(at[0])]
             return result
-    except (SafetensorError, OSError):  # lost or damaged, which `verify` tells: the numbers are in the ledger
+    except (SafetensorError, OSError):  # lost or damaged; `verify` reports it, and the numbers are in the ledger
         return None
 
 

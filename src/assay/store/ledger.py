@@ -33,7 +33,7 @@ from assay.util.output_folder import Owned, read_record, write_record
 from assay.util.validate import described, reject
 
 DERIVED_FILES = ("study.json", "summary.json", "samples.csv", "samples.parquet", "report.html", "manifest.json")
-"""The files that are made from a ledger."""
+"""Files derived from a ledger."""
 
 
 class Ledger:
@@ -41,7 +41,7 @@ class Ledger:
 
     Args:
         folder: the run's folder.
-        write: whether results will be added; without, the file must be there and is left alone.
+        write: open for writing and create the file if needed; otherwise it must exist and is not changed.
 
     Raises:
         FileNotFoundError: nothing to read there.
@@ -94,17 +94,17 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is written inside is there as a whole, or not at all."""
+        """A transaction: all writes inside are committed, or none."""
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
 
     def meta(self, name: str) -> Any:
-        """A value that was kept under a name; None without."""
+        """The value stored under a name; None if there is none."""
         row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         try:
             return None if row is None else json.loads(row[0])
-        except ValueError:  # damaged: comparing with its digest tells
+        except ValueError:  # damaged; the digest check reports it
             return None
 
     def set_meta(self, **values: Any) -> None:
@@ -116,7 +116,7 @@ class Ledger:
                 write_digest(db, f"meta/{name}", name, value)
 
     def add_event(self, at: str, text: str) -> None:
-        """Keep a sentence about the run."""
+        """Store an event of the run."""
         with self.transaction() as db:
             number = db.execute("INSERT INTO event VALUES (?, ?)", (at, text)).lastrowid
             write_digest(db, f"event/{number}", at, text)
@@ -137,7 +137,7 @@ class Ledger:
         return {digest: json.loads(about) for digest, about in self.connection.execute("SELECT * FROM data")}
 
     def add_cell(self, key: str, data: str, n: int, fields: Mapping[str, str], name: str, stages: Sequence[str]) -> int:
-        """The number of a cell, which is entered if it is new."""
+        """Add a cell if it is new; return its id."""
         about = json.dumps({"name": name, "stages": list(stages)})
         with self.transaction() as db:
             db.execute(
@@ -150,7 +150,7 @@ class Ledger:
         return int(cell_id)
 
     def set_plan(self, cells: Iterable[tuple[int, CellNames]]) -> None:
-        """Say which cells the run now consists of, in order, and what they are called."""
+        """Replace the plan: the run's cells in order, with their names."""
         rows = [(i, cell_id, json.dumps(asdict(names))) for i, (cell_id, names) in enumerate(cells)]
         with self.transaction() as db:
             db.execute("DELETE FROM plan")
@@ -211,7 +211,7 @@ class Ledger:
             write_shard_digest(db, cell_id, shard.first)
 
     def drop_shard(self, cell: int, first: int) -> None:
-        """Take a part out again: its images are lost or damaged."""
+        """Delete a shard and its samples."""
         with self.transaction() as db:
             row = db.execute("SELECT count FROM shard WHERE cell = ? AND first = ?", (cell, first)).fetchone()
             if row is not None:
@@ -222,7 +222,7 @@ class Ledger:
             remove_digest(db, f"shard/{cell}/{first}")
 
     def shards(self, cell: int | None = None) -> dict[int, list[Shard]]:
-        """The parts that are there, by cell."""
+        """The stored shards, by cell id."""
         where, values = ("", ()) if cell is None else ("WHERE cell = ?", (cell,))
         results: dict[int, list[Shard]] = {}
         query = self.connection.execute(f"SELECT * FROM shard {where} ORDER BY cell, first", values)  # noqa: S608
@@ -232,7 +232,7 @@ class Ledger:
         return results
 
     def columns(self, cell: Cell, names: Sequence[str] = tuple(COLUMNS)) -> dict[str, Any]:
-        """The numbers of a cell, one array a column, samples that are not there as not run."""
+        """The columns of a cell; missing samples count as not run."""
         blank = not_run_columns(cell.n)
         chosen = ", ".join(name for name in COLUMNS if name in names)
         kept = tuple(name for name in COLUMNS if name in names)
@@ -259,7 +259,7 @@ class Ledger:
         return [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
 
     def find_damage(self, *tables: str) -> Damage:
-        """What is not as it was written; nothing can be said of a ledger of format 1.
+        """Rows that changed since they were written; a ledger of format 1 has no digests to check.
 
         Args:
             tables: what is compared; by default everything.

@@ -1,4 +1,4 @@
-"""From a ledger to what a report shows. Nothing is computed anew: whoever has the folder can make it."""
+"""Load a run's studies (the input of reports) from its ledger and images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -128,7 +128,7 @@ def _grade_reports(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str
 
 
 def _with_labels(cell: CellResult, y: Tensor) -> CellResult:
-    """Samples that were not run have labels, too; those that were keep what the ledger says."""
+    """Fill in the labels of samples that were not run."""
     labels = torch.where(cell.outcome.status == int(Status.NOT_RUN), y, cell.outcome.y)
     return replace(cell, outcome=replace(cell.outcome, y=labels))
 

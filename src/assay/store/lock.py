@@ -1,4 +1,4 @@
-"""The folder of a run: who may write to it."""
+"""The write lock of a run's folder."""
 
 import os
 import secrets
@@ -21,19 +21,19 @@ from assay.util.output_folder import (
 from assay.util.validate import described, reject
 
 COMMAND = "run"
-"""What the record of a folder with a ledger says."""
+"""The command recorded for a run's folder."""
 _PATIENCE = 1.0
 
 
 @contextmanager
 def hold_run(folder: Path) -> Iterator[None]:
-    """Hold a run's folder: no other process writes to it meanwhile.
+    """Lock a run's folder against other writers.
 
     Args:
         folder: empty, new, or that of a run; made if it is missing.
 
     Raises:
-        ValueError: another process holds it, or it holds other people's files and no run, or a ledger that is none.
+        ValueError: another process holds it, it contains foreign files and no run, or its ledger is not one.
         OSError: it cannot be written to.
     """
     require_own_folder(folder)
@@ -83,7 +83,7 @@ def holder(folder: Path) -> str:
         return _probe_holder(folder)
     try:
         with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number may look at once
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a shared lock: any number of readers
     except BlockingIOError:
         return holder_named(folder) or "another process"
     except OSError:

@@ -1,4 +1,4 @@
-"""The files that a run has written: which are its own, and the manifest with their SHA-256 and size."""
+"""The list of files that a run owns, and the manifest with their SHA-256 and size."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def listed_files(folder: Path) -> list[str]:
 
 
 def write_manifest(folder: Path, ledger: Ledger, previous: Mapping[str, Any]) -> Path:
-    """SHA-256 and size of every file of a run but the ledger, which goes on changing.
+    """Write SHA-256 and size of every file of a run, except the ledger.
 
     Args:
         folder: the run's.
@@ -67,7 +67,7 @@ def registered_files(ledger: Ledger) -> tuple[str, ...]:
 
 
 def register_files(ledger: Ledger, *names: str) -> None:
-    """Name files before they are written.
+    """Register files before they are written.
 
     Raises:
         ValueError: one is there already and is not the run's.

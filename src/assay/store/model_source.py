@@ -1,4 +1,4 @@
-"""Where a process gets a model from, in a form that a ledger can hold."""
+"""ModelSource: how to load a model, stored in the ledger."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The verdicts of one cell, computed anew from its images, its data and its model, and compared with the ledger."""
+"""Recompute the results of one cell from its images, data and model, and compare them with the ledger."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ _DECIDED = (int(Status.MISCLASSIFIED), int(Status.BROKEN), int(Status.SURVIVED))
 
 @dataclass(frozen=True)
 class CleanPredictions:
-    """A model and what it says of the clean images.
+    """A model and its predicted classes for the clean images.
 
     Attributes:
         model: in evaluation mode.
@@ -46,7 +46,7 @@ class CleanPredictions:
 
 @dataclass
 class RecheckResult:
-    """What a cell's check has found.
+    """The result of rechecking a cell.
 
     Attributes:
         faults: what is wrong, as sentences.
@@ -134,7 +134,7 @@ def recheck_cell(
 def _check_columns(
     cell: Cell, columns: Mapping[str, Any], errors: Mapping[int, str], data: Dataset, *, complete: bool
 ) -> Iterator[str]:
-    """What numbers say against each other, and against the data."""
+    """Contradictions within the columns, and with the data."""
     status, y, size = columns["status"], data.y.numpy(), columns["size"]
     there = status != int(Status.NOT_RUN)
     decided = np.isin(status, _DECIDED)
@@ -192,7 +192,7 @@ def _check_image_presence(folder: Path, shard: Shard, columns: Mapping[str, Any]
 
 
 def _images(folder: Path, shard: Shard) -> tuple[Tensor, Tensor]:
-    """The kept images of a part, and which samples of it they belong to; none where the file has changed."""
+    """Sample indices within the shard and the stored images; empty if the file has changed."""
     nothing = torch.zeros(0, dtype=torch.long), torch.zeros(0)
     path = None if shard.images is None else resolve_inside(folder, shard.images)
     if path is None or not path.is_file() or sha256(path) != shard.sha256:
@@ -234,7 +234,7 @@ def _check_norms(images: Tensor, index: Tensor, columns: Mapping[str, Any], data
 def _check_predictions(
     images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset, model: nn.Module, *, adapted: bool
 ) -> tuple[list[str], int]:
-    """What is wrong when the model sees the images again, and how many do not fool it for all that."""
+    """Faults when the model classifies the images again, and how many within rounding no longer fool it."""
     status = torch.from_numpy(columns["status"][index.numpy()])
     if not len(index):
         return [], 0

@@ -1,4 +1,4 @@
-"""What is in a run's folder, compared with its digests before a run goes on; what is damaged is done again."""
+"""Repair a run's folder before it resumes: drop damaged rows and images, so that they are computed again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from assay.util.validate import described, reject
 
 
 def repair(ledger: Ledger, folder: Path) -> list[str]:
-    """Bring files and ledger together after a kill or damage: what is not as it was written is dropped.
+    """Drop rows and images that changed since they were written, and images that no shard refers to.
 
     Only files that this run has written are removed.
 
@@ -69,7 +69,7 @@ def _drop_damaged_rows(ledger: Ledger) -> Iterator[str]:
 
 
 def _drop_damaged_images(ledger: Ledger, folder: Path) -> Iterator[str]:
-    """Drop parts whose images are lost or damaged, and images of this run that no part names."""
+    """Drop shards whose images are lost or damaged, and images of this run that no shard refers to."""
     named: set[str] = set()
     keys = {cell.id: cell.key for cell in ledger.cells()}
     for cell_id, shards in ledger.shards().items():

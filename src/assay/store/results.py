@@ -1,4 +1,4 @@
-"""What a report is made from: attacks on models, over the same labelled images."""
+"""The input of reports: Study, CellResult, GradeReport, CheckAnswer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,7 +49,7 @@ class CellResult:
 
 @dataclass(frozen=True)
 class CheckAnswer:
-    """What one check has said.
+    """The result of one check, as a report shows it.
 
     Attributes:
         check: its name, such as ``A6``.
@@ -68,7 +68,7 @@ class CheckAnswer:
 
 @dataclass(frozen=True)
 class GradeReport:
-    """How far a model's numbers can be believed.
+    """The grade of a model's evidence, with reasons and check results.
 
     Attributes:
         grade: ``unusable``, ``weak``, ``standard`` or ``strong``.
@@ -99,7 +99,7 @@ class Study:
         facts: versions, hardware, hashes, date.
         warnings: findings about a model, each a sentence.
         headline: the budgets whose cells make the verdict; empty for all of them. Curves reach budgets that nobody
-            claims to resist: name the budgets of the claim here.
+            claims robustness to: list the claimed budgets here.
         grades: what the checks have said of each model, by name.
 
     Raises:
@@ -197,7 +197,7 @@ def as_studies(studies: Study | Sequence[Study]) -> tuple[Study, ...]:
 
 
 def sanitise_study(study: Study) -> Study:
-    """The study with every text made fit to show; different names stay different.
+    """The study with all texts sanitised; distinct names stay distinct.
 
     Args:
         study: the study as given; its texts may hold anything.

@@ -1,4 +1,4 @@
-"""The ledger's file: its tables, how it is opened, and which formats are read."""
+"""The ledger's SQLite file: schema, connection, and format versions."""
 
 import os
 import sqlite3
@@ -60,7 +60,7 @@ _TABLES = frozenset({"meta", "data", "cell", "plan", "shard", "sample", "answer"
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Open a ledger's file, and check that it is one.
 
-    A new one is written whole, so that a ledger without content is never the trace of a kill.
+    A new file is created atomically, so that a kill never leaves an empty ledger.
 
     Args:
         path: the file; made if it is missing and ``write``.
@@ -94,7 +94,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
 
 
 def _text(content: bytes) -> str:
-    """Damaged text is read, so that its digest can tell."""
+    """Decode damaged text anyway, so that the digest check can report it."""
     return content.decode("utf-8", "surrogateescape")
 
 

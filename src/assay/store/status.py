@@ -1,4 +1,4 @@
-"""How far a run is, read from its ledger alone: another process may be writing to it."""
+"""The progress of a run, read from its ledger while another process may be writing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ class CellStatus:
     """How far one cell is.
 
     Attributes:
-        names: what it is called.
+        names: what tables call it.
         n: samples.
         counts: how many samples have ended in which way, by label.
         seconds: spent on it.
@@ -38,7 +38,7 @@ class RunStatus:
 
     Attributes:
         title: of the run.
-        command: that goes on with it.
+        command: resumes the run.
         holder: who is writing to it; empty for nobody.
         finished: whether its tables and report are there.
         cells: how far each cell is.

@@ -13,7 +13,7 @@ _LABELS = {int(status): status.label for status in Status}
 
 
 def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """One record a sample and attack, in the order of the plan; it holds no times."""
+    """One record a sample and attack, in the order of the plan, without times."""
     for cell, names in ledger.plan():
         columns, errors = ledger.columns(cell), ledger.errors(cell)
         values = {name: columns[name].tolist() for name in COLUMNS}
@@ -81,5 +81,5 @@ def parquet_bytes(ledger: Ledger) -> bytes | None:
 
 
 def _escape_formula(value: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+    """Text escaped so that no spreadsheet reads it as a formula."""
     return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value

@@ -1,4 +1,4 @@
-"""How a model stands after all attacks on it, sample by sample."""
+"""Verdicts: a model's clean and worst-case accuracy over several attacks."""
 
 from dataclasses import dataclass
 
@@ -24,12 +24,12 @@ _PRECEDENCE = (
 
 @dataclass(frozen=True)
 class Share:
-    """So many of ``n``, with its exact interval.
+    """A share ``part / n`` with its exact interval.
 
     Attributes:
         count: how many.
         n: of how many.
-        unknown: of how many others nobody knows: they came out invalid or raised an error.
+        unknown: how many further samples are undecided (invalid or error).
     """
 
     count: int
@@ -125,7 +125,7 @@ def survived_share(status: Tensor) -> Share:
 
 
 def verdict(model: str, cells: tuple[CellResult, ...], n: int) -> Verdict:
-    """Judge one model by some of the attacks on it.
+    """The verdict of one model over some attacks.
 
     Args:
         model: name of the model.

@@ -1,4 +1,4 @@
-"""Whether a run's folder is what it says: hashes, the ledger's own order, and every adversarial image measured anew."""
+"""Verify a run's folder: file hashes, consistency of the ledger, and every adversarial image on its model."""
 
 import json
 import sqlite3
@@ -28,7 +28,7 @@ from assay.util.files import run_of, sha256
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What a check of a folder has found.
+    """The result of verifying a folder.
 
     Attributes:
         faults: what is wrong, as sentences.
@@ -57,7 +57,7 @@ def verify(
         models: measure adversarial images anew with the models; without, only hashes and sizes.
         trust: run code that the ledger names to get models (``package.module:factory``) and ask hubs for them; without,
             only weights files are loaded, which cannot execute anything.
-        notice: told what is being checked.
+        notice: called with what is being checked.
 
     Returns:
         What was found. An image that no longer fools the model is a fault where its margin was clear, and counted where
@@ -70,7 +70,7 @@ def verify(
     with Ledger(folder) as ledger:
         notice("ledger")
         faults = [f"ledger: {text}" for text in ledger.integrity_errors()]
-        if faults:  # nothing more can be read for sure
+        if faults:  # nothing else can be read reliably
             return VerifyResult(tuple(faults), 0, 0, 0, ())
         changed = [f"ledger: {text}" for text in ledger.find_damage().texts]
         try:
@@ -221,7 +221,7 @@ def _check_files(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str
         listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         digests = ledger.meta("manifest")
         if digests is not None and sha256(folder / MANIFEST) not in digests:
-            faults.append(f"{MANIFEST}: changed since it was written")
+            faults.append(f"{MANIFEST}: modified after it was written")
         expected = {**{name: listed_file["sha256"] for name, listed_file in listed.items()}, **expected}
     except FileNotFoundError:
         skipped.append("tables and report: the run is not finished, so there is no manifest")
@@ -238,12 +238,14 @@ def _check_files(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str
             faults.append(f"{name}: changed since it was written")
         else:
             matching += 1
-    faults += [f"{FOLDER}/{name}: an image file of this run that no part names" for name in _orphans(folder, expected)]
+    faults += [
+        f"{FOLDER}/{name}: an image file of this run that no shard refers to" for name in _orphans(folder, expected)
+    ]
     return faults, matching, skipped
 
 
 def _orphans(folder: Path, named: Mapping[str, str | None]) -> list[str]:
-    """Files of images that this run has written and no part of it names; none while a run is going on."""
+    """Image files of this run that no shard refers to; empty while a run is in progress."""
     run = run_of(folder)
     if not (folder / MANIFEST).is_file():
         return []
@@ -272,14 +274,14 @@ def _model(
     *,
     trust: bool,
 ) -> nn.Module | None:
-    """The model that a run attacked, if it can be had and is still the same."""
+    """Load the model that a run attacked; None if it cannot be loaded or has changed."""
     source = sources.get(f"{data}/{name}")
     if source is not None and not trust and _runs_code(source):
         what = f"--arch {dict(source['recipe'])['arch']}" if is_weights_file(str(source["spec"])) else source["spec"]
-        skipped.append(f"{name}: {what} is code or a download; --trust gets it and shows it its images again")
+        skipped.append(f"{name}: {what} runs code or downloads a model; add --trust to load it and recheck its images")
         return None
     if source is None:
-        skipped.append(f"{name}: it was handed over in memory, so its images are not shown to it again")
+        skipped.append(f"{name}: it was passed as an object, so its images cannot be rechecked")
         return None
     try:
         model = ModelSource.from_json(source, folder).load()
@@ -291,13 +293,13 @@ def _model(
         (faults if source["inside"] else skipped).append(text)
         return None
     if digest(model) != cells[0][0].fields["model"]:
-        text = f"{name}: its weights are others now, so its images are not shown to it again"
+        text = f"{name}: its weights changed, so its images are not rechecked"
         (faults if source["inside"] else skipped).append(text)
         return None
     return model
 
 
 def _runs_code(source: Mapping[str, Any]) -> bool:
-    """Whether a model is had by running code that the ledger names, or from a hub."""
+    """Whether loading a model runs code named in the ledger, or downloads it from a hub."""
     spec = str(source["spec"])
     return not is_weights_file(spec) or is_factory(spec, dict(source["recipe"]))

@@ -1,4 +1,4 @@
-"""What the parts of a study must agree on: names of models, data and answers, and attacks with budgets."""
+"""Cross-reference checks of a study: names of models, data and answers, and attacks with budgets."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class StudyFault:
     Attributes:
         place: the field, as a message writes it: ``models.plain.data``; empty for the whole file.
         message: what was expected, and what came.
-        depends: the fields that it is about. Where one of these is wrong itself, the error may not be one.
+        depends: the fields that it concerns; if one of them is invalid itself, the error may be spurious.
     """
 
     place: str

@@ -1,4 +1,4 @@
-"""The questions of a study: diagnostics and signatures, each answer kept in the ledger under what decides it."""
+"""Run a study's diagnostics and signatures, and store their answers in the ledger."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from assay.runs.signatures import learn_answers
 from assay.store.ledger import Ledger
 from assay.study.models import StudyModel
 from assay.study.schema import Config, Diagnosis
-from assay.study.signature_task import signature_task
+from assay.study.signature_config import signature_config
 
 StudyModels = Mapping[tuple[str, str], StudyModel]
 
@@ -31,7 +31,7 @@ def answer_questions(
     out: Path,
     notice: Callable[[str], None],
 ) -> dict[str, bool]:
-    """Ask what the study asks; answers of an earlier call about the same things are kept.
+    """Run a study's diagnostics; answers of an earlier call with the same inputs are reused.
 
     Args:
         config: the study.
@@ -79,7 +79,7 @@ def _learn_signatures(
 ) -> tuple[list[str], dict[str, bool]]:
     """The keys of the answers about signatures, and what raised an exception."""
     try:
-        answers = learn_answers(signature_task(config, where), out / "signatures", notice=notice)
+        answers = learn_answers(signature_config(config, where), out / "signatures", notice=notice)
     except Exception as error:
         key = _store_answer(ledger, "failed-signatures", "signatures", _failed_answer("signatures", error), notice)
         return [key], {"signatures": _is_unexpected(error)}
@@ -108,7 +108,7 @@ def _run_or_fail(name: str, context: DiagnosticContext) -> dict[str, Any]:
 
 
 def _failed_answer(name: str, error: Exception) -> dict[str, Any]:
-    """The answer of what raised an exception."""
+    """The answer that stands for an exception."""
     diagnostic = DIAGNOSTICS.get(name)
     title, question = ("Signatures of attacks", "Which attack made an image?")
     if diagnostic is not None:

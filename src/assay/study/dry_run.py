@@ -1,4 +1,4 @@
-"""What a study would do: which cells are kept and why others are not, and what they will cost."""
+"""Forecast a study: which cells are reused, why others are not, and what the rest will cost."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class CellForecast:
         n: samples.
         done: samples that are there.
         state: ``kept``, ``new``, or why an earlier result is not kept.
-        passes: forward and backward passes still to be made, estimated; NaN if nobody asked.
+        passes: estimated forward and backward passes left; NaN if not estimated.
         seconds: the same in time, in one process.
     """
 
@@ -55,9 +55,9 @@ def forecast(
         config: the study.
         out: the run's folder; what is in it is only read, but models that are to be trained are trained (they decide
             what the cells are), and meanwhile the folder is held.
-        costs: whether to try each cell that is not done on four images.
+        costs: estimate the cost of open cells by running four images of each.
         accept_stale: count results that only another version of assay or torch made.
-        notice: told what is trained.
+        notice: called with what is trained.
     """
     out, settings = out_folder(out), settings_of(config)
     require_own_folder(out)
@@ -97,9 +97,9 @@ def _forecast_cell(
         if stored is None
         else "kept"
         if done == cell.n
-        else "begun"
+        else "incomplete"
         if done
-        else "not begun"
+        else "not started"
     )
     if done == cell.n or not costs:
         return CellForecast(cell.names, cell.n, done, state, 0.0 if done == cell.n else math.nan, 0.0)

@@ -20,7 +20,7 @@ MODELS = "models"
 
 @dataclass(frozen=True)
 class StudyModel:
-    """Where a model of a study is.
+    """A model of a study: its source, and the folder of its training.
 
     Attributes:
         source: from where it is loaded.
@@ -34,7 +34,7 @@ class StudyModel:
 def prepare_models(
     config: Config, datasets: Mapping[str, Dataset], out: Path, notice: Callable[[str], None]
 ) -> dict[tuple[str, str], StudyModel]:
-    """Where every model is, for every data set that it is attacked on; those to be trained are trained.
+    """Locate or train every model, for each data set that it is attacked on.
 
     Args:
         config: the study.
@@ -43,7 +43,7 @@ def prepare_models(
         notice: told what is trained.
 
     Returns:
-        Origins by name of the model and of the data.
+        A `StudyModel` by names of model and data.
     """
     study_models: dict[tuple[str, str], StudyModel] = {}
     for name, model in config.models.items():
@@ -73,7 +73,7 @@ def _model_source(model: Model, data: Dataset) -> ModelSource:
 def _train(
     config: Config, name: str, data: str, trained: Mapping[str, StudyModel], out: Path, notice: Callable[[str], None]
 ) -> Path:
-    """Train a model in a folder named after all that decides it, or take it from there."""
+    """Train a model in a folder named by its identity, or reuse the one there."""
     training, source = config.models[name].train, config.data[data]
     if training is None:
         raise ValueError(f"models.{name}: expected `train`")

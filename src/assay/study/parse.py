@@ -1,4 +1,4 @@
-"""From a study file to its configuration: YAML that cannot execute anything, every error at once."""
+"""Parse study files: safe YAML, and all errors reported together."""
 
 import json
 import re
@@ -115,7 +115,7 @@ _EXPECTED = {
     "less_than_equal": "a number that is at most {le}",
     "too_short": "a list of at least {min_length}",
 }
-"""Kinds of errors of the library that checks studies, in our words."""
+"""Messages for pydantic's error types."""
 _REPLACED_TAGS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
 _PLAIN = {
     first: [(tag, pattern) for tag, pattern in known if tag not in _REPLACED_TAGS]
@@ -124,7 +124,7 @@ _PLAIN = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what can surprise.
+    """A strict YAML loader.
 
     No key twice, no references, no great depth; ``on`` and ``no`` are words and dates are text, as in YAML 1.2.
     """
@@ -136,7 +136,7 @@ class _Loader(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "references (*name) are not read", mark)
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not supported", mark)
         self.deep = getattr(self, "deep", 0) + 1
         if self.deep > _DEPTH:
             raise yaml.constructor.ConstructorError(None, None, f"more than {_DEPTH} levels", mark)
@@ -157,7 +157,7 @@ class _Loader(yaml.SafeLoader):
         keys = set()
         for key, _ in node.value:
             if key.value in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -228,7 +228,7 @@ def _field_faults(error: ValidationError) -> Iterable[StudyFault]:
         elif kind == "too_short" and any(
             other[: len(detail["loc"])] == detail["loc"] for other in places if len(other) > len(detail["loc"])
         ):
-            continue  # what was too short is what was left without the wrong ones
+            continue  # only too short because invalid items were dropped
         elif kind in _EXPECTED:
             yield StudyFault(where, f"expected {_EXPECTED[kind].format(**detail.get('ctx', {}))}, got {got}")
         else:

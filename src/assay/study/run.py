@@ -1,4 +1,4 @@
-"""Running a study: its models, its cells, its questions, its report."""
+"""Run a study: models, cells, diagnostics, report."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ class StudyResult:
         session: how its cells ended.
         summary: as in ``summary.json``.
         unanswered: names of the diagnostics and signatures without an answer; the same call tries them again.
-        raised: those of them that raised an exception which is no answer: neither wrong input nor a missing package.
+        raised: those of them that raised an unexpected exception (not wrong input or a missing package).
     """
 
     report: Path | None
@@ -77,20 +77,20 @@ def run_study(
     accept_stale: bool = False,
     check_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> StudyResult:
-    """Run a study, or go on with it: what is there and still the same is kept.
+    """Run a study, or resume it; results that are still valid are reused.
 
     Args:
         config: what to run.
         out: the run's folder.
         command: the command that runs it again.
-        executor: who attacks; by default this process.
+        executor: runs the tasks; this process by default.
         progress: called as it goes on.
         notice: called with sentences.
-        accept_stale: keep results that only another version of assay or torch tells from what would be made now.
+        accept_stale: reuse results that differ only in the version of assay or torch.
         check_progress: progress of the checks.
 
     Raises:
-        ValueError: another process is writing to the folder, or a part cannot be had.
+        ValueError: another process is writing to the folder, or a model or data set cannot be loaded.
     """
     out, settings = out_folder(out), settings_of(config)
     require_own_folder(out)
@@ -144,7 +144,7 @@ def _compare_models(ledger: Ledger, models: Mapping[tuple[str, str], StudyModel]
     """Compare the weights of the models that the study has trained with those that it began with.
 
     Raises:
-        ValueError: they are others.
+        ValueError: they changed.
     """
     known = dict(ledger.meta("trained") or {})
     for study_model in models.values():
@@ -152,7 +152,7 @@ def _compare_models(ledger: Ledger, models: Mapping[tuple[str, str], StudyModel]
             continue
         name, current = study_model.folder.name, digest(load_model(str(study_model.folder / "model.safetensors")))
         if known.setdefault(name, current) != current:
-            expected = f"the weights in models/{name} with which this run began (restore them, or choose another -o)"
+            expected = f"unchanged weights in models/{name} (restore them, or start a new run with -o)"
             reject("models", expected, described("other weights"))
     ledger.set_meta(trained=known)
 

@@ -1,4 +1,4 @@
-"""What a study file may say. Every field is checked, and every error is told, with its place."""
+"""The schema of study files."""
 
 from typing import Annotated, Literal
 
@@ -31,8 +31,10 @@ class Model(Strict):
 
     load: str | None = Field(None, description="a weights file, package.module:factory, timm:, torchvision: or hf:")
     train: Training | None = None
-    arch: str | None = Field(None, description="architecture of a weights file that does not say it")
-    defence: Annotated[str, AfterValidator(check_defence)] | None = Field(None, description="around the model")
+    arch: str | None = Field(None, description="architecture of a weights file without metadata")
+    defence: Annotated[str, AfterValidator(check_defence)] | None = Field(
+        None, description="a defence around the model"
+    )
     adaptive: bool = Field(True, description="attack the defence in the way that it declares")
     data: Annotated[tuple[Name, ...], AfterValidator(different)] | None = Field(
         None, description="names of the data that it is attacked on; all by default"
@@ -73,7 +75,7 @@ class Curve(Strict):
 
 
 class Diagnosis(Strict):
-    """Questions asked of models, or of the training of one."""
+    """Diagnostics to run on models, or on the training of one."""
 
     ask: Annotated[
         tuple[Annotated[str, AfterValidator(lambda v: known(v, DIAGNOSTICS))], ...], AfterValidator(different)
@@ -100,7 +102,7 @@ class Diagnosis(Strict):
 
 
 class Execution(Strict):
-    """How the study is run. Only stop, search, max_forwards and start decide a verdict."""
+    """How the study is run. Only stop, search, max_forwards and start affect results."""
 
     stop: Literal["hit", "never"] = "hit"
     search: Literal["float32", "bfloat16"] = "float32"

@@ -10,7 +10,7 @@ _TRAINING = 64
 
 
 def shrink_study(config: Config) -> Config:
-    """The same study on few images: every model, attack, question and claim is there, every number is worthless.
+    """The same study on a few images, with all its models, attacks, diagnostics and claims. Its numbers mean nothing.
 
     Args:
         config: a study.

@@ -1,4 +1,4 @@
-"""What a study file may say about what is made on the way: trained models, and recognisers of attacks."""
+"""The schema of study sections that train: models and signature recognisers."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""The file that a training run goes on from."""
+"""Training checkpoints: write, read, verify."""
 
 import io
 import json

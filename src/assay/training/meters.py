@@ -1,4 +1,4 @@
-"""What is counted while an epoch runs."""
+"""Meters of an epoch: passes, loss, accuracy."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""What a training run tells while it runs, and what it ends with."""
+"""Records of a training run: Epoch, Moment, Trained."""
 
 from dataclasses import dataclass
 from pathlib import Path

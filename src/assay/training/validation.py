@@ -56,7 +56,7 @@ def hold_out(data: Dataset, recipe: Recipe) -> tuple[Dataset, HeldOut | None]:
 
 
 def score(epoch: Epoch) -> float:
-    """What early stopping goes by: robust accuracy, or clean where there is no budget."""
+    """The score of early stopping: robust accuracy, or clean where there is no budget."""
     accuracy = epoch.clean if epoch.robust is None else epoch.robust
     return -1.0 if accuracy is None else accuracy
 

@@ -1,4 +1,4 @@
-"""The checks that make a robust accuracy believable, and the grade that they give it."""
+"""Trust checks of robust accuracies, and the grade that they result in."""
 
 from assay.trust.answer import CheckResult, Level
 from assay.trust.context import AttackResult, CheckContext

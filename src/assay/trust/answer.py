@@ -1,26 +1,26 @@
-"""What a check says."""
+"""Results of checks: CheckResult, Level, and constructors."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity of a check result."""
 
     ISSUE = "issue"
     """The number is not about what it claims to be about."""
     WARNING = "warning"
     """The number may well be too high."""
     OPEN = "open"
-    """It could not be looked for, though there is something to be asked: no pass."""
+    """The check applies but could not be run or decided; this is not a pass."""
     PASSED = "passed"
     """Nothing was found."""
     NOT_APPLICABLE = "not applicable"
-    """There is nothing to be asked here."""
+    """The check does not apply."""
 
 
-SKIPPED = "left out: it attacks anew"
-"""What is said of a check that attacks anew, where that was not wanted."""
+SKIPPED = "skipped: it reruns attacks"
+"""The text of a check that reruns attacks and was skipped."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class CheckResult:
         level: how bad it is.
         text: a sentence: what was found, and what to do about it.
         value: the number that decided, where there is one.
-        threshold: what it was held against.
+        threshold: the limit that it was compared with.
         samples: the samples that it is about, by index in the data.
         about: the attack that it is about; empty for the model.
-        failed: whether it is open because asking raised an exception: it may be asked again.
+        failed: whether it is open because the check raised an exception; it may be run again.
     """
 
     level: Level
@@ -74,17 +74,17 @@ def issue(
 
 
 def inconclusive(text: str, about: str = "") -> CheckResult:
-    """It could not be looked for."""
+    """The check could not be decided."""
     return CheckResult(Level.OPEN, text, about=about)
 
 
 def failed(text: str, about: str = "") -> CheckResult:
-    """Asking raised an exception, or lost its process."""
+    """The check raised an exception, or its worker was lost."""
     return CheckResult(Level.OPEN, f"could not be carried out: {text}", about=about, failed=True)
 
 
 def not_applicable(text: str) -> CheckResult:
-    """There is nothing to be asked here."""
+    """The check does not apply."""
     return CheckResult(Level.NOT_APPLICABLE, text)
 
 

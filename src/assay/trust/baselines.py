@@ -1,4 +1,4 @@
-"""C4 to C7: what is simpler, or made for another model, finds nothing that the attacks have missed."""
+"""C4 to C7: simple baselines and transferred images find nothing that the attacks missed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ _QUERIES = 300
 
 @dataclass(frozen=True)
 class Baseline:
-    """What is held against the attacks of an evaluation.
+    """A baseline attack that the attacks of an evaluation have to beat.
 
     Attributes:
-        make: the rival within a budget; None where there is none of its kind.
+        make: the baseline attack within a budget; None if there is none of its kind.
         matches: whether an attack is of its kind.
         better: whether an attack ought to find all that it finds.
         phrase: what it is, before the number of samples that it breaks.

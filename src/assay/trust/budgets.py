@@ -1,4 +1,4 @@
-"""Which budgets lie within which, and which of those that are claimed are the largest."""
+"""Which budgets lie within which, and the largest claimed budgets."""
 
 from collections.abc import Iterable
 

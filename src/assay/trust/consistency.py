@@ -1,4 +1,4 @@
-"""C1 to C3, C8 to C10: what must hold between attacks and budgets, whatever the model is."""
+"""C1 to C3, C8 to C10: consistency of attacks and budgets for any model."""
 
 import math
 
@@ -16,7 +16,7 @@ _ANY = 0.1
 
 
 def no_budget(context: CheckContext, result: AttackResult) -> CheckResult:
-    """C1: with a budget of 0 nothing is broken."""
+    """C1: a zero budget must break nothing."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
     zero_attack = with_budget(result.planned.attack, 0.0)

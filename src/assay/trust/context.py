@@ -1,4 +1,4 @@
-"""What is examined: a model, some images, and the results of attacks on them."""
+"""CheckContext: the model, images and attack results that a check reads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +24,13 @@ from assay.trust.budgets import outermost, within
 from assay.util.memory import attempt, is_out_of_memory
 
 SAMPLES = 64
-"""How many samples are looked at again."""
+"""How many samples the checks use."""
 
 ImageReader = Callable[[int], Tensor | None]
 
 
 class NonFiniteOutput(ArithmeticError):
-    """The model gave NaN or infinity where it was attacked anew."""
+    """The model returned NaN or infinity when an attack was rerun."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class CheckContext:
         masks: foreground masks, where an attack needs them.
         transfer_images: images that attacks on other models made of the same samples: pairs of sample and image.
         reference: clean accuracy that is known of this model, as a share.
-        samples: how many samples are looked at again.
+        samples: how many samples the checks use.
         seed: of the draws.
-        recorded: what was written down about the evaluation, by name.
+        recorded: recorded facts of the evaluation, by name.
     """
 
     model: nn.Module
@@ -152,7 +152,7 @@ class CheckContext:
 
     @cached_property
     def clean_logits(self) -> Logits:
-        """Logits of the chosen images; of a random model those of one draw, whatever was asked before."""
+        """Logits of the chosen images; of a random model those of one draw, whatever ran before."""
         with seeded(self.seed, {self.device}):
             return self.logits(self.images)
 
@@ -259,7 +259,7 @@ class CheckContext:
             more: as `assay.attack` takes it.
 
         Raises:
-            RuntimeError: the model raised on a sample: what was not attacked has not survived.
+            RuntimeError: the model raised an exception on a sample, so its survival is unknown.
             NoNumbers: it gave no numbers on one: whether that one survives is not known.
             KeyboardInterrupt: it was interrupted.
         """
@@ -289,10 +289,10 @@ class CheckContext:
 
 
 def require_finished(outcome: Outcome) -> Outcome:
-    """The record of an attack that went to its end.
+    """The outcome, if the attack was not interrupted.
 
     Raises:
-        KeyboardInterrupt: it did not: an interrupt inside an attack is no answer of a check.
+        KeyboardInterrupt: the attack was interrupted, so the check has no result.
     """
     if INTERRUPTED in outcome.events:
         raise KeyboardInterrupt

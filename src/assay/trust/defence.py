@@ -1,4 +1,4 @@
-"""D1 to D5: a defence is attacked together with what it defends."""
+"""D1 to D5: attacks take the defence into account."""
 
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +84,7 @@ class FrozenDraws(nn.Module):
 
 
 def frozen_draws(context: CheckContext) -> CheckResult:
-    """D1b: with its draws frozen, the model is broken by the attack; else it is the attack that fails.
+    """D1b: with frozen randomness the attack breaks the model; otherwise the attack is too weak.
 
     A model that withstands it without being random is told from an attack that fails by APGD, on what is left. Of
     every attack by gradients the first part is tried, on 16 samples one by one.
@@ -162,7 +162,7 @@ def _withstand(context: CheckContext, ball: Ball) -> tuple[Tensor, int, list[str
 
 
 def no_way_round(context: CheckContext) -> CheckResult:
-    """D2: what lets no gradient through is attacked past (BPDA), and by queries."""
+    """D2: non-differentiable parts are attacked with BPDA and with queries."""
     how = context.adaptation
     if how is None or "BPDA" not in how.methods:
         return not_applicable("no part declares that it lets no gradient through")
@@ -178,7 +178,7 @@ def no_way_round(context: CheckContext) -> CheckResult:
 
 
 def detector_counts(context: CheckContext) -> CheckResult:
-    """D3: success against a detector is to be wrong and accepted."""
+    """D3: an attack on a detector succeeds only if the image is misclassified and accepted."""
     how = context.adaptation
     if how is None or how.test is None:
         return not_applicable("the model refuses nothing")
@@ -196,7 +196,7 @@ def detector_counts(context: CheckContext) -> CheckResult:
 
 
 def without_it(context: CheckContext) -> CheckResult:
-    """D4: without the defence the attacks succeed; else it is the attacks that fail.
+    """D4: the attacks succeed without the defence; otherwise they are too weak.
 
     A model that withstands them by itself is told from attacks that fail by APGD, on what all by gradients leave.
     """
@@ -220,7 +220,7 @@ def without_it(context: CheckContext) -> CheckResult:
 
 
 def declared(context: CheckContext) -> CheckResult:
-    """D5: whether attacks knew of the defence is said."""
+    """D5: the evaluation states whether attacks knew the defence."""
     how = context.adaptation
     if how is None:
         return not_applicable("the model declares no defence")

@@ -1,4 +1,4 @@
-"""From the answers of the checks to a grade."""
+"""Grades from check results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ STRONG = ("C7", "C11", "C12", "D1", "D1b", "D2", "D3", "D4", "D5", "E3", "E6")
 BASELINES = ("C4", "C5", "C6")
 """Of these at least one must have had something to compare: attacks without a budget are compared with nothing."""
 MUST_PASS = ("C11", "C12")
-"""Of these nothing less than a pass is strong: there has to be something that was found."""
+"""For ``strong``, these must pass."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """How far a robust accuracy can be believed.
+    """A grade of the evidence for a robust accuracy.
 
     Attributes:
         grade: one of `GRADES`.
@@ -36,7 +36,7 @@ def grade(results: Mapping[str, tuple[CheckResult, ...]]) -> Grade:
     """Grade an evaluation.
 
     Args:
-        results: as returned by `examine`.
+        results: as returned by `run_checks`.
 
     Returns:
         ``unusable`` if a check has found that the number is not about what it claims; ``weak`` if one has found that it

@@ -1,4 +1,4 @@
-"""A5, A6, A7, A8: are there gradients, and do they tell where the loss rises?"""
+"""A5 to A8: gradients exist, do not vanish, and point where the loss rises."""
 
 import copy
 from types import MappingProxyType
@@ -32,7 +32,7 @@ _AT_ONCE = 16
 def differentiable(context: CheckContext) -> CheckResult:
     """A5: a gradient from the output to the image."""
     if not context.differentiable:
-        return _without(context, "the model can only be asked: it has no gradients")
+        return _without(context, "the model is query-only: it has no gradients")
     try:
         grad = _gradients(context, context.images[:8], context.labels[:8])
     except RuntimeError as error:
@@ -89,7 +89,7 @@ def vanishing(context: CheckContext) -> CheckResult:
 
 
 def correct(context: CheckContext) -> CheckResult:
-    """A7: the gradient is the slope that is measured by going a little way."""
+    """A7: the gradient agrees with finite differences."""
     if not context.differentiable or len(context.chosen) < 4:
         return not_applicable("there is no gradient to compare")
     if context.is_random or isinstance(context.model, Expectation):
@@ -218,7 +218,7 @@ def _in_float64(context: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
             classify(model.eval(), context.images[:2].double())
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         kind = str(context.images.dtype).removeprefix("torch.")
-        return context.model, context.images.dtype, f"in {kind}, as float64 cannot be had: {str(error)[:80]}"
+        return context.model, context.images.dtype, f"in {kind}, as float64 does not work: {str(error)[:80]}"
     return model, torch.float64, "in float64"
 
 

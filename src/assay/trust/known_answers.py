@@ -1,4 +1,4 @@
-"""C12, C13: does the attack itself work, where the answer is known?"""
+"""C12, C13: the attack works on a linear model with a known optimum, and agrees with another library."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""A1, A2, A3, A9: does the model give one answer to one image, whatever is around it?"""
+"""A1, A2, A3, A9: the model is deterministic, in evaluation mode and independent of the batch."""
 
 from typing import Any
 

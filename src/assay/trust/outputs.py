@@ -1,4 +1,4 @@
-"""A4, A10, A11, A12: are the outputs logits, the inputs pixels and the labels labels?"""
+"""A4, A10, A11, A12: outputs are logits, inputs are pixels in [0, 1], labels match."""
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def logits(context: CheckContext) -> CheckResult:
 
 
 def pixels(context: CheckContext) -> CheckResult:
-    """A10: pixels in [0, 1], in the order and scale that the model was made for."""
+    """A10: the model expects pixels in [0, 1], RGB."""
     ends = pixels_of(torch.stack([context.x.min(), context.x.max()])) if context.x.numel() else torch.tensor([0.0, 1.0])
     low, high = ends.tolist()
     if low < 0 or high > 1:

@@ -1,4 +1,4 @@
-"""C11: an adversarial example is planted for each sample; an attack that does not find it is too weak."""
+"""C11: planted adversarial examples that a strong attack must find."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -19,12 +19,12 @@ class Check:
     """One check.
 
     Attributes:
-        ask: the function: of a `CheckContext`, or of one and one result.
+        ask: the function of a context, or of a context and one attack result.
         title: a few words.
-        source: who asks for it.
-        each: whether it is asked of every result.
-        before: whether it can be asked before anything is attacked.
-        slow: whether it attacks anew.
+        source: where it was proposed.
+        each: whether it runs once per claimed result.
+        before: whether it can run before any attack.
+        slow: whether it reruns attacks.
     """
 
     ask: Callable[..., CheckResult]
@@ -63,9 +63,9 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "A7": _model_check(gradients.correct, "gradients are right", _ATHALYE),
         "A8": _model_check(gradients.rough, "smooth surface", _PINTOR),
         "A9": _model_check(model_state.no_optimisation, "no optimisation inside", f"{_AUTO}; RobustBench"),
-        "A10": _model_check(outputs.pixels, "pixels as expected", "RobustBench issues 59, 105"),
+        "A10": _model_check(outputs.pixels, "input range", "RobustBench issues 59, 105"),
         "A11": _model_check(outputs.labels, "labels in order", f"{_CARLINI}; ImageNetV2 issue 4"),
-        "A12": _model_check(outputs.reference, "clean accuracy as known", _CARLINI),
+        "A12": _model_check(outputs.reference, "clean accuracy matches the reference", _CARLINI),
         "B1": _per_attack_check(results.reverified, "adversarial images verified", "nn_robust_attacks issue 22"),
         "B2": _per_attack_check(results.inside, "inside the budget", "AttackBench 2025"),
         "B3": _per_attack_check(results.as_bytes, "as 8-bit images", "our own"),
@@ -78,10 +78,12 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "B10": _per_attack_check(results.complete, "nothing hidden", "AttackBench 2025"),
         "B11": _per_attack_check(results.moved, "images were changed", "AutoAttack issue 64"),
         "C1": _per_attack_check(
-            consistency.no_budget, "no budget, no success", "torchattacks issues 124, 172", slow=True
+            consistency.no_budget, "zero budget breaks nothing", "torchattacks issues 124, 172", slow=True
         ),
         "C2": _per_attack_check(consistency.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
-        "C3": _overall_check(consistency.unbounded, "any image allowed", f"{_CARLINI}; {_PINTOR}", slow=True),
+        "C3": _overall_check(
+            consistency.unbounded, "unbounded attack breaks everything", f"{_CARLINI}; {_PINTOR}", slow=True
+        ),
         "C4": _overall_check(baselines.beats_one_step, "better than one step", _ATHALYE, slow=True),
         "C5": _overall_check(baselines.beats_queries, "better than queries", _ATHALYE, slow=True),
         "C6": _overall_check(baselines.beats_noise, "better than noise", _CARLINI, slow=True),
@@ -94,9 +96,9 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "C13": _overall_check(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
         "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
         "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
-        "D2": _overall_check(defence.no_way_round, "past what has no gradient", _ATHALYE),
+        "D2": _overall_check(defence.no_way_round, "non-differentiable parts attacked (BPDA)", _ATHALYE),
         "D3": _overall_check(defence.detector_counts, "detector evaded, too", "Tramèr et al. 2020"),
-        "D4": _overall_check(defence.without_it, "defence taken off", _CARLINI, slow=True),
+        "D4": _overall_check(defence.without_it, "broken without the defence", _CARLINI, slow=True),
         "D5": _overall_check(defence.declared, "knowledge declared", _CARLINI),
         "E1": _overall_check(reporting.interval, "interval", "Miller 2024"),
         "E2": _overall_check(reporting.seeds, "seeds", "AutoAttack issue 54"),
@@ -124,7 +126,7 @@ class CheckRequest:
 
     @property
     def slow(self) -> bool:
-        """Whether something is attacked anew."""
+        """Whether it reruns attacks."""
         return CHECKS[self.check].slow
 
     @property
@@ -154,12 +156,12 @@ class CheckRequest:
 def check_requests(
     claims: int, *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()
 ) -> tuple[CheckRequest, ...]:
-    """All that is asked, in order: each check once, or once for each result whose budget is claimed.
+    """The checks to run, in order: each once, or once per claimed result.
 
     Args:
         claims: how many such results there are.
         before: only what can be asked before anything is attacked.
-        fast: leave out what attacks anew.
+        fast: skip checks that rerun attacks.
         only: names of `CHECKS`; all by default.
     """
     return tuple(
@@ -197,10 +199,10 @@ def run_checks(
     only: tuple[str, ...] = (),
     progress: StageCallback = no_progress,
 ) -> dict[str, tuple[CheckResult, ...]]:
-    """Ask the checks.
+    """Run the checks.
 
     Args:
-        context: a model, images and results.
+        context: a model, images and attack results.
         fast: leave out those that attack anew.
         only: names of `CHECKS`; all by default.
         progress: progress.

@@ -1,4 +1,4 @@
-"""E1 to E6: is everything written down that the number depends on?"""
+"""E1 to E6: the evaluation reports everything that the number depends on."""
 
 import torch
 

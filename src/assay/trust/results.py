@@ -1,4 +1,4 @@
-"""B1 to B11: is each result what it says, and did the attack do what it could?"""
+"""B1 to B11: each attack result is valid, and the attack converged."""
 
 import torch
 
@@ -118,7 +118,7 @@ def as_bytes(context: CheckContext, result: AttackResult) -> CheckResult:
 
 
 def apart(context: CheckContext, result: AttackResult) -> CheckResult:
-    """B4: what was wrong before is not counted as broken."""
+    """B4: samples misclassified before the attack are not counted as broken."""
     outcome = result.outcome
     run = outcome.predicted_clean >= 0
     wrong = run & (outcome.predicted_clean != outcome.y)

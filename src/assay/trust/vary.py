@@ -1,4 +1,4 @@
-"""The attacks that checks compare with: the same with more effort, another step size, another budget."""
+"""Variations of an attack: more effort, another step size, another budget."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes, and the digests of written files."""
 
 import hashlib
 import json
@@ -124,7 +124,7 @@ def digests_of(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def is_as_written(path: Path) -> bool:
-    """Whether a file has the content with which its run has written it; True where nobody has noted its digest."""
+    """Whether a file has the content with which its run has written it; True if no digest is recorded."""
     owner = _record_of(path.parent)
     if owner is None:
         return True

@@ -1,4 +1,4 @@
-"""Out of memory is not a verdict: split the rows and go on."""
+"""Detect and survive out-of-memory errors."""
 
 import gc
 from collections.abc import Callable

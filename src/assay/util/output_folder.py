@@ -18,7 +18,7 @@ from assay.util.validate import described, reject
 LOCK, HOLDER = ".lock", ".holder"
 LEDGER = "ledger.sqlite"
 PATIENCE = 1.0
-"""Seconds that a writer waits for the lock: a process that only looks holds it for a moment."""
+"""Seconds that a writer waits for the lock: readers hold the lock briefly."""
 _OURS = frozenset({LOCK, HOLDER, RECORD, DIGESTS})
 _HELD = r"process \d+ on .*"
 """What is in the file that names the holder of a lock."""
@@ -127,7 +127,7 @@ def claim(
     adopt: Callable[[Path], bool] = lambda _: False,
     remade: Collection[str] = (),
 ) -> Owned:
-    """Take a folder for a command: an empty one, a new one, or one that this command has written to before.
+    """Claim a folder for a command: an empty one, a new one, or one that this command has written to before.
 
     The record is written before anything else. What interrupted writes of the same run have left is removed.
 

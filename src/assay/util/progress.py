@@ -34,7 +34,7 @@ StageCallback = Callable[[str, int, int], None]
 
 
 def no_progress(what: str, done: int, of: int) -> None:
-    """Tell nobody: the `StageCallback` that is used where none is given."""
+    """A `StageCallback` that does nothing."""
 
 
 @contextmanager

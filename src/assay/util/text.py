@@ -1,4 +1,4 @@
-"""Text that came from outside, made fit to show; numbers, made fit to read."""
+"""Sanitise untrusted text, and format numbers for reports."""
 
 import math
 import unicodedata

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 
 def reject(name: str, expected: str, got: object, *, error: type[Exception] = ValueError) -> NoReturn:
-    """Raise the house's one kind of argument error.
+    """Raise an argument error in the standard form.
 
     Args:
         name: the argument as the caller wrote it.

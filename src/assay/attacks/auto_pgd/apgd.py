@@ -40,7 +40,7 @@ def APGD(
         >>> APGD(8/255, loss="dlr", targets=9).describe()
         'APGD-DLR-100 linf 8/255 →9 targets'
 
-    Source: Croce & Hein, ICML 2020, algorithm 1; for l1 see `apgd_l1.SparseAutoPGD`.
+    Source: Croce & Hein, ICML 2020, algorithm 1; for l1 see `assay.attacks.auto_pgd.l1.SparseAutoPGD`.
     """
     geometry = as_geometry(eps, norm)
     name = f"APGD-{loss.upper()}" if isinstance(loss, str) else "APGD"

@@ -1,4 +1,4 @@
-"""How far the boundary is along a direction, from labels alone; one query a step, each row where it is."""
+"""Row-wise search for the boundary along a direction, from labels; one query a step."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The machine of OPT and Sign-OPT: descend the distance to the boundary over directions, by labels alone."""
+"""The shared base of OPT and Sign-OPT: descend the distance to the boundary over directions, by labels alone."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a training objective is given, and what it gives back."""
+"""Batch, TrainingObjective and Update: the interface of training objectives."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a study asks to be learned about the signatures of attacks."""
+"""Build the signature training of a study."""
 
 from collections.abc import Mapping
 
@@ -10,8 +10,8 @@ from assay.study.models import StudyModel
 from assay.study.schema import Config
 
 
-def signature_task(config: Config, where: Mapping[tuple[str, str], StudyModel]) -> SignatureConfig:
-    """The lesson of a study that has ``signatures``.
+def signature_config(config: Config, where: Mapping[tuple[str, str], StudyModel]) -> SignatureConfig:
+    """The `SignatureConfig` of a study with a ``signatures`` section.
 
     Raises:
         ValueError: it has none.

@@ -88,6 +88,32 @@ def test_no_modules_import_each_other():
     assert list(order.static_order())  # raises CycleError, with the circle
 
 
+@pytest.mark.parametrize("name", [name for name, path in MODULES.items() if path.name != "__init__.py"])
+def test_modules_import_from_modules(name):
+    """Not what a folder gathers for users, which may still be at it: two threads would wait for each other."""
+    eager = {other for other, path in MODULES.items() if path.name == "__init__.py" and "lazy" not in path.read_text()}
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.module in eager), f"line {node.lineno}: {node.module}"
+
+
+def test_a_name_of_a_lazy_folder_is_no_module_of_it():
+    """The module would take its place as soon as somebody imports it."""
+    for stub in sorted(SOURCE.rglob("__init__.pyi")):
+        names = {alias.name for node in ast.parse(stub.read_text()).body for alias in getattr(node, "names", ())}
+        modules = {path.stem for path in stub.parent.glob("*.py")}
+        assert names & modules == set(), stub
+
+
+def test_two_threads_may_import_at_once():
+    code = (
+        "import threading, assay\nwrong = []\n"
+        "def use(name):\n    try: dir(getattr(assay, name))\n    except Exception as error: wrong.append(error)\n"
+        "threads = [threading.Thread(target=use, args=(name,)) for name in ('trust', 'report', 'data', 'runs')]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\nassert not wrong, wrong"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_folder_is_a_layer_of_few_modules():
     inside = {path.parent.relative_to(SOURCE).as_posix() for path in FILES} - {"."}
     assert {place.split("/")[0] for place in inside} == set(LAYERS)
@@ -244,6 +270,21 @@ def test_the_catalogue_and_the_reference_are_up_to_date(capsys):
     assert FILE.read_text(encoding="utf-8") == to_json()
     assert main(["ls", "--markdown"]) == 0
     assert capsys.readouterr().out == (Path(__file__).parents[1] / "docs/reference.md").read_text(encoding="utf-8")
+
+
+def test_counts_in_the_documentation_are_true():
+    """What is counted in words there, and would be wrong one attack or check later."""
+    from assay.attacks.registry import ATTACKS
+    from assay.trust.registry import CHECKS
+    from trust.zoo import ZOO
+
+    root = Path(__file__).parents[1]
+    readme, trust = ((root / name).read_text() for name in ("README.md", "docs/trust.md"))
+    with_failure = len({"C13", *(ZOO[name][0] for name in ZOO)} & set(CHECKS))  # C13 has a stand-in instead
+    assert f"assay ls attacks            # {len(ATTACKS)};" in readme
+    assert f"{len(CHECKS)} checks look for what makes it meaningless" in readme
+    assert f"plants {len(ZOO)} failures" in trust
+    assert f"so {with_failure} of the {len(CHECKS)} checks have a planted failure" in " ".join(trust.split())
 
 
 def test_the_help_of_a_command_is_the_first_line_of_its_docstring():

@@ -11,6 +11,7 @@ from assay.attacks import registry
 from assay.attacks.plan import curve, plan
 from assay.attacks.registry import ATTACKS, SUITES, Entry, make
 from assay.core.combinators import unfold
+from assay.util.registry import Registry
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -61,7 +62,7 @@ def test_a_radius_is_never_taken_for_one_in_another_norm(monkeypatch):
         return PGD(eps, steps=1)
 
     only_linf = Entry(one_norm, "for this test")
-    monkeypatch.setattr(registry, "ATTACKS", {**ATTACKS, "mine": only_linf})
+    monkeypatch.setattr(registry, "ATTACKS", Registry("attack", {**ATTACKS, "mine": only_linf}))
     assert make("mine", eps=0.25).geometry.norm == "linf"
     with pytest.raises(ValueError, match="mine:eps: expected a budget in linf, as the norm is l2: mine:eps=8/255"):
         make("mine", eps=0.25, norm="l2")

@@ -249,11 +249,9 @@ def test_the_background_of_dual_attacks_is_at_most_everything():
 
 
 def test_suggestions_name_attacks_that_are_there():
-    from assay.attacks.aliases import _ALIASES, suggest_attack
-
-    for word, name in _ALIASES.items():
+    for word, name in ATTACKS.aliases.items():
         assert name.partition(":")[0] in ATTACKS
-        assert repr(name) in suggest_attack(word.upper(), ATTACKS)
+        assert repr(name) in ATTACKS.suggest(word.upper())
         assert word not in ATTACKS
         make(
             name, eps=0.1, norm="l2" if "l2" in name else "l1" if "l1" in name else "linf"

@@ -68,7 +68,7 @@ def test_the_same_command_again_reuses_everything(model, tmp_path, capsys):
     first = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "images").iterdir()}
     table = (tmp_path / "samples.csv").read_bytes()
     assert evaluate(model, tmp_path) == 0
-    assert "kept from before" in capsys.readouterr().err
+    assert "stored result" in capsys.readouterr().err
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "images").iterdir()} == first
     assert (tmp_path / "samples.csv").read_bytes() == table
     assert evaluate(model, tmp_path, "--seed", "1") == 0
@@ -128,7 +128,7 @@ BAD = {
     "unknown device": (["--device", "abacus"], "device: expected auto, cpu"),
     "unknown search": (["--search", "int8"], "search: expected one of"),
     "unknown stop": (["--stop", "soon"], "stop: expected one of"),
-    "no passes": (["--max-forwards", "0"], "max_forwards: expected a whole number"),
+    "no passes": (["--max-forwards", "0"], "max-forwards: expected a whole number"),
     "no slots": (["--slots", "0"], "slots: expected a whole number"),
 }
 
@@ -163,9 +163,9 @@ def test_a_defence_is_attacked_as_it_declares_and_the_report_says_so(model, tmp_
     assert "attacked adaptively: BPDA" in printed.err
     adaptive = json.loads((tmp_path / "summary.json").read_text())
     assert "BPDA" in (tmp_path / "report.html").read_text()
-    assert evaluate(model, tmp_path, *words, "--unadapted") == 0
+    assert evaluate(model, tmp_path, *words, "--no-adaptive") == 0
     printed = capsys.readouterr()
-    assert "not attacked adaptively, so the numbers flatter it" in printed.err
+    assert "not attacked adaptively, so the numbers overstate its robustness" in printed.err
     assert "(not adapted)" in printed.out
     flattered = json.loads((tmp_path / "summary.json").read_text())
     assert adaptive["models"][0]["robust_accuracy"] < flattered["models"][0]["robust_accuracy"]
@@ -226,7 +226,7 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
         _, errors = process.communicate()
         assert process.returncode == code
         if stop == signal.SIGINT:
-            assert "the same command goes on" in errors
+            assert "run the same command to resume" in errors
     subprocess.run([*command, "-o", str(out)], check=True, capture_output=True)
     subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, capture_output=True)
     parts, whole = ((folder / "samples.csv").read_text().splitlines() for folder in (out, tmp_path / "whole"))
@@ -256,6 +256,6 @@ def test_a_signal_in_training_is_an_interrupt(number, code, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(loop, "updates", struck)
         assert main([*words, "--batch", "40"]) == code
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to resume" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert main([*words, "--batch", "40"]) == 0

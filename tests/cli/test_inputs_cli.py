@@ -99,7 +99,7 @@ WORDS = {
         "1.5": "--seed",
         "ten": "--seed",
         "99999999999999999999": "at most 19 digits",
-        "9223372036854775808": "below 2^63",
+        "9223372036854775808": "at most 9223372036854775807",
         "": "--seed",
     },
     "workers": {"-1": "workers: expected", "two": "--workers", "0.5": "--workers"},
@@ -114,7 +114,7 @@ WORDS = {
         "1e2": "--limit",
     },
     "slots": {"0": "slots: expected", "-1": "slots: expected", "many": "--slots"},
-    "max-forwards": {"0": "max_forwards: expected", "-5": "max_forwards: expected", "x": "--max-forwards"},
+    "max-forwards": {"0": "max-forwards: expected", "-5": "max-forwards: expected", "x": "--max-forwards"},
     "eps": {
         "8": "8/255",
         "2": "2/255",
@@ -149,7 +149,7 @@ WORDS = {
         "pgd:eps=8": "8/255",
     },
     "curve": {"2/255;4/255": "curve: expected", "2/255,8": "8/255", "a": "curve: expected", "-1/255": "curve"},
-    "curve-background": {"x": "curve: expected"},
+    "curve-background": {"x": "curve-background: expected"},
     "foreground": {
         "nope": "foreground: expected auto",
         "": "foreground: expected auto",
@@ -437,7 +437,7 @@ def test_a_grey_set_on_a_model_for_colours_is_told_with_both_shapes(place, tmp_p
 DEMOS = {
     "seed below 0": (["--seed=-1"], "seed: expected"),
     "a long seed": (["--seed", str(10**20)], "at most 19 digits"),
-    "a seed above 2^63": (["--seed", str(2**63)], "below 2^63"),
+    "a seed above 2^63": (["--seed", str(2**63)], "whole number"),
     "a file": (["-o", "{place}/m.safetensors"], "out: expected a folder"),
     "no name": (["-o", ""], "-o: expected a path"),
     "inside a file": (["-o", "{place}/m.safetensors/demo"], "m.safetensors"),

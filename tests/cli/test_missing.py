@@ -84,6 +84,6 @@ def test_a_training_that_is_finished_says_so(tmp_path, capsys):
     assert main(words) == 0
     assert "finished before" not in capsys.readouterr().err
     assert main(words) == 0
-    assert "finished before: 2 epochs are done" in capsys.readouterr().err
+    assert "already finished: 2 epochs" in capsys.readouterr().err
     assert main([*words, "--rate", "0.5"]) == 2
     assert "rate was 0.001, is 0.5" in capsys.readouterr().err

@@ -98,8 +98,8 @@ def test_images_are_identified(learned, tmp_path, capsys):
     [
         (["--columns", "image,D"], "columns: expected some of image, truth"),
         (["--kinds", "pgdd"], "kinds: expected some of"),
-        (["--eps", "a"], "eps: expected numbers or fractions"),
-        (["--sides", "2.5"], "sides: expected whole numbers"),
+        (["--eps", "a"], "eps: expected a number or a fraction"),
+        (["--sides", "2.5"], "sides: expected a whole number"),
         (["--unseen-attack", "dual"], "an attack that needs no foreground masks"),
         (["--kinds", "deepfool"], "pgd, cw-linf or patch among the kinds"),
         (["--unseen-attack", "pgd"], "an attack that is not among those to be told apart"),

@@ -223,9 +223,9 @@ def test_malicious_shell_command_runs_nothing(tmp_path):
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "expected a list 'labels' of 2 whole numbers"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}, "expected a list 'labels' of 1 whole numbers"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}, "y: expected labels from 0 to 9"),
-        ({"data": np.zeros((1, 3072), np.float32), "labels": [0]}, "expected an array of uint8 in C order"),
+        ({"data": np.zeros((1, 3072), np.float32), "labels": [0]}, "expected a C-contiguous uint8 array"),
         ({"data": np.zeros((1, 30), np.uint8), "labels": [0]}, r"expected uint8 data \(n, 3072\)"),
-        ({"data": np.zeros((2, 3072), np.uint8, order="F"), "labels": [0]}, "expected an array of uint8 in C order"),
+        ({"data": np.zeros((2, 3072), np.uint8, order="F"), "labels": [0]}, "expected a C-contiguous uint8 array"),
     ],
 )
 def test_bad_batches(tmp_path, content, message):

@@ -202,7 +202,7 @@ def test_weights_that_are_tied_or_made_of_others_and_random_networks():
 
 def test_an_attack_that_turns_nothing_is_said_to():
     found = Parameters({"a": 2}, {"weak": torch.full((2,), torch.nan)}, {"weak": 0})
-    assert "weak turns no image" in found.verdict()
+    assert "weak breaks no image" in found.verdict()
     with pytest.raises(ValueError, match="attacks: expected at least one attack"):
         parameters(two_filters(), torch.rand(2, 1, 1, 2), torch.zeros(2).long(), {}, (torch.rand(2, 1, 1, 2), y_of(2)))
 

@@ -260,7 +260,7 @@ def test_axe_finds_nothing(browse, tmp_path, options):
     extras = StudyExtras(
         "About it.", claims, (DiagnosticResult("answer-1", "Gradients", "Where?", "There.", (), ({"a": 1},)),)
     )
-    path = write_report(rich(checked=checked, warnings=("Careful.",)), tmp_path / "report.html", extras=extras)
+    path = write_report(rich(grades=checked, warnings=("Careful.",)), tmp_path / "report.html", extras=extras)
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
     axe = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
     copy = path.with_name("axe.html")

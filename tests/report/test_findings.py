@@ -56,10 +56,10 @@ def test_answers_of_diagnostics_are_shown():
 
 @pytest.mark.parametrize("grade", ["unusable", "weak", "standard", "strong"])
 def test_a_grade_stands_beside_every_verdict(grade):
-    page = render(rich(checked={"plain": checked(grade), "trained": checked(grade)}))
+    page = render(rich(grades={"plain": checked(grade), "trained": checked(grade)}))
     assert page.count(f'class="grade is-{grade}"') >= 2 * 3  # verdict, its details, leaderboard
     assert "twice the steps break more" in page
-    told = summarise(rich(checked={"plain": checked(grade)}))
+    told = summarise(rich(grades={"plain": checked(grade)}))
     assert told["models"][0]["grade"]["grade"] == grade
     assert told["models"][0]["grade"]["doubts"][0]["check"] == "B6"
     assert told["models"][1]["grade"] is None
@@ -85,11 +85,11 @@ def test_nothing_from_outside_is_markup(payload):
     finding = DiagnosticResult("answer-1", payload, payload, payload, (), ({payload: payload},))
     extras = StudyExtras(payload, (ClaimResult(payload, payload, payload, payload, None, payload),), (finding,))
     page = render(
-        rich(checked={"plain": GradeReport("weak", (payload,), (CheckAnswer("A1", payload, "warning", payload),))}),
+        rich(grades={"plain": GradeReport("weak", (payload,), (CheckAnswer("A1", payload, "warning", payload),))}),
         extras=extras,
     )
     clean = render(
-        rich(checked={"plain": GradeReport("weak", ("x",), (CheckAnswer("A1", "x", "warning", "x"),))}),
+        rich(grades={"plain": GradeReport("weak", ("x",), (CheckAnswer("A1", "x", "warning", "x"),))}),
         extras=StudyExtras(
             "x",
             (ClaimResult("x", "x", "x", "x", None, "x"),),

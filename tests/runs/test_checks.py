@@ -13,7 +13,7 @@ from assay.trust.answer import failed
 from runs.builders import STUDY, study
 from study.test_run import Failing
 
-SMALL = STUDY.replace("run: {shard: 8}", "run: {shard: 8, checked: 8}")
+SMALL = STUDY.replace("run: {shard: 8}", "run: {shard: 8, check_samples: 8}")
 ONE = SMALL.replace("  other: {train: {epochs: 1, arch: tiny-cnn, seed: 1}}\n", "")
 
 

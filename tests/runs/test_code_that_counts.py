@@ -130,9 +130,9 @@ def test_of_the_checks(data, model, monkeypatch, tmp_path):
         ran.update(names)
         return result
 
-    monkeypatch.setattr(run_session, "check", check)
+    monkeypatch.setattr(run_session, "check_models", check)
     attacks = (plan("pgd:steps=2", eps=0.1), plan("square:queries=5", eps=0.1))
     evaluate({"m": model}, Question("q", data, attacks), tmp_path / "run", settings=Settings(checks="full"))
-    assert {"assay.trust.grade", "assay.trust.registry"} < ran
+    assert {"assay.trust.grading", "assay.trust.registry"} < ran
     decides = {name for name in ran if name.split(".")[1] not in ("store", "runs", "report")}
     assert missing(decides, counts) == set()

@@ -172,7 +172,7 @@ def test_evaluate_ends_with_one_and_no_number_is_told(files, capsys):
         assert code == 1
         assert "samples have no result" in told.err or "sample has no result" in told.err
         assert "no gradients today" in told.err
-        assert "the same command tries them again" in told.err
+        assert "run the same command to try them again" in told.err
         assert "nan %" not in told.out + told.err
     assert main([*words, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["errors"]["samples"] == rows.count(4)
@@ -233,7 +233,7 @@ def test_a_question_that_raises_costs_its_own_section(tmp_path, monkeypatch, cap
     assert "report: " in told.out
     page = (tmp_path / "run" / "report.html").read_text()
     assert "planted" in page
-    assert "Not answered: planted" not in told.err.split("parameters: ")[1].split("\n")[0]
+    assert "Could not run: planted" not in told.err.split("parameters: ")[1].split("\n")[0]
     assert main(words) == 0
     told = capsys.readouterr().err
     assert "parameters: " in told
@@ -266,8 +266,7 @@ def test_the_device_of_a_study_reaches_training_questions_and_signatures(tmp_pat
         asked.append(name)
         return "cpu"
 
-    for module in ("study.run", "study.models", "study.diagnostics", "study.signature_config", "cli.run"):
-        monkeypatch.setattr(f"assay.{module}.device_of", device_of)
+    monkeypatch.setattr("assay.runs.settings.device_of", device_of)
     real, moved = trained.run_training, []
 
     def training(*given, device=None, **more):
@@ -292,7 +291,7 @@ def test_the_device_of_a_study_reaches_training_questions_and_signatures(tmp_pat
 
     monkeypatch.setattr(trained, "run_training", training)
     monkeypatch.setattr(questions, "learn_answers", learned)
-    monkeypatch.setattr(questions, "Case", case)
+    monkeypatch.setattr(questions, "DiagnosticContext", case)
     monkeypatch.setattr(torch.nn.Module, "to", to)
     assert main(["run", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "run"), "--quiet"]) == 0
     assert set(asked) == {"cuda:1"}

@@ -48,7 +48,7 @@ def test_code_that_a_ledger_names_is_not_run(run, capsys):
     assert main(["verify", str(run)]) == 3
     told = capsys.readouterr()
     assert "ledger: the value sources changed since written" in told.out
-    assert "is code or a download; --trust gets it" in told.err
+    assert "runs code or downloads a model; add --trust" in told.err
     assert RAN == []
     assert main(["verify", str(run), "--trust"]) == 3
     assert "code from a ledger was run" in capsys.readouterr().err

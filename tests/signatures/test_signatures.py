@@ -69,7 +69,7 @@ def test_the_grid_of_table_two():
     assert [s.words for s in found if s.kind == "cw-l2"] == ["C&W-1×1000 l2, c = 100", "C&W-1×1000 l2, c = 1000"]
     assert len([s for s in settings(12) if s.kind == "patch"]) == 6  # 16 pixels do not fit
     assert len([s for s in settings(16) if s.kind == "patch"]) == 9
-    with pytest.raises(ValueError, match="kinds: expected some of"):
+    with pytest.raises(ValueError, match="kinds: expected one of"):
         settings(32, kinds=("pgdd",))
     with pytest.raises(ValueError, match="a patch smaller than the images"):
         settings(32, Grid(sides=(33,)), ("patch",))
@@ -100,7 +100,7 @@ def test_every_image_is_attacked_once_by_every_kind_in_turn():
 def test_parts_are_kept_and_reused(tmp_path, monkeypatch):
     first = examples(out=tmp_path)
     calls = []
-    monkeypatch.setattr("assay.signatures.examples.refereed", lambda *a, **k: calls.append(1))
+    monkeypatch.setattr("assay.signatures.examples.run_attack_to_end", lambda *a, **k: calls.append(1))
     again = examples(out=tmp_path)
     assert not calls
     assert torch.equal(first.images, again.images)
@@ -236,7 +236,7 @@ def test_restoration_by_hand():
 def test_the_verdict_on_a_confusion_hides_nothing():
     columns = ("clean", "pgd", "unknown")
     assert (
-        "of 100 images 0.0 % are put down to what made them, 10.0 % are called unknown"
+        "of 100 images 0.0 % are attributed correctly, 10.0 % are called unknown"
         in Confusion(("pgd",), columns, torch.tensor([[90, 0, 10]]), "Other budgets").verdict()
     )
     assert (
@@ -276,7 +276,7 @@ def test_an_identifier_is_calibrated_saved_and_loaded(tmp_path):
     assert (again.kinds, again.victims, again.shape) == (found.kinds, ("a", "b"), (1, SIZE, SIZE))
     shut = replace(identifier, threshold=-1.0)
     assert {guess.kind for guess in shut(images)} == {"unknown"}
-    assert "unlike all that it was trained on" in str(shut(images)[0])
+    assert "unlike the training attacks" in str(shut(images)[0])
     assert float(confusion(shut, held).share[:, -1].min()) == 1.0
     with pytest.raises(ValueError, match=r"images: expected \(n, 1, 8, 8\)"):
         identifier(torch.zeros(1, 3, 8, 8))

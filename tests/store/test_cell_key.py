@@ -9,9 +9,9 @@ from assay.store.columns import Cell
 from models_for_tests import mlp
 
 
-def fields(what=None, **changed):
-    settings = {"how": None, "stop": "hit", "search": "float32", "seed": 0, "max_forwards": 30, "device": "cpu"}
-    return fields_of("m", "d", "c", what or PGD(0.1), **{**settings, **changed})
+def fields(attack=None, **changed):
+    settings = {"adaptation": None, "stop": "hit", "search": "float32", "seed": 0, "max_forwards": 30, "device": "cpu"}
+    return fields_of("m", "d", "c", attack or PGD(0.1), **{**settings, **changed})
 
 
 def cell(number, about):
@@ -27,7 +27,7 @@ def cell(number, about):
         ({"max_forwards": 31}, "max_forwards"),
         ({"device": "cuda:1"}, "device"),
         ({"start": "data"}, "start"),
-        ({"what": PGD(0.2)}, "attack"),
+        ({"attack": PGD(0.2)}, "attack"),
     ],
 )
 def test_each_setting_has_a_field(changed, name):

@@ -140,7 +140,7 @@ def test_a_model_that_raises_on_some_images_is_no_wrong_input(tmp_path, monkeypa
         "run",
     ]
     assert main(words) == 1
-    assert "(ValueError: too bright); the same command tries" in capsys.readouterr().err
+    assert "(ValueError: too bright); run the same command to try" in capsys.readouterr().err
 
 
 def test_images_that_never_fool_a_random_model_are_a_fault(tmp_path):

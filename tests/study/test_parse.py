@@ -61,7 +61,7 @@ def test_all_errors_at_once_with_place_and_suggestion():
     assert text.startswith("s.yaml: 4 errors")
     assert "models.clean.train.epochs: expected a whole number" in text
     assert "data.scenes.limt: no such field (did you mean 'limit'?)" in text
-    assert "attacks[0]: attack: expected one of" in text
+    assert "attacks[0]: expected one of" in text
     assert "(did you mean 'apgd'?)" in text
     assert "budgets[0].norm: expected 'linf', 'l2' or 'l1', got 'linff' (did you mean 'linf'?)" in text
 
@@ -89,26 +89,26 @@ NAMES = {
     "no budget for training": (
         "objective: pgd-at, eps: 4/255,",
         "objective: pgd-at,",
-        "models.robust.train: eps: expected",
+        "models.robust.train.eps: expected",
     ),
     "a defence that is not there": ("jpeg:quality=50", "jpg:quality=50", "models.loaded.defence"),
     "a defence without its value": ("jpeg:quality=50", "smoothing", "smoothing:sigma: expected a value"),
-    "data that nobody knows": ("load: digits", "load: digit", "data.digits.load: spec: expected one of"),
+    "data that nobody knows": ("load: digits", "load: digit", "data.digits.load: expected one of"),
     "two kinds of number": (
         "{robust: robust, attack",
         "{robust: robust, clean: clean, attack",
         "expected exactly one of",
     ),
     "no column": ("column: accuracy, ", "", "claims[1].ours: expected column"),
-    "a key twice": ("version: 1", "version: 1\nversion: 1", "line 3, column 1: 'version' stands there twice"),
-    "a reference": ("seeds: [0, 1]", "seeds: &s [0, 1]\nabout: *s", "references"),
+    "a key twice": ("version: 1", "version: 1\nversion: 1", "line 3, column 1: duplicate key 'version'"),
+    "a reference": ("seeds: [0, 1]", "seeds: &s [0, 1]\nabout: *s", "aliases"),
     "an object": ("seeds: [0, 1]", "seeds: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
     "not a number": ("rate: 1e-3", "rate: .nan", "finite"),
     "below zero": ("eps: [1/255, 2/255]", "eps: [-1/255]", "curve.eps[0]: expected a number that is at least 0"),
-    "an architecture": ("objective: clean,", "objective: clean, arch: tiny-cn,", "train: arch: expected one"),
-    "another scale": ("objective: clean,", "objective: clean, normalize: haf,", "train: normalize: expected"),
-    "an objective's value": ("objective: clean,", "objective: 'clean:heat=2',", "models.clean.train: "),
-    "an inner attack": ("attack_steps: 5", "attack: 'pgdd:steps=5'", "robust.train.attack: attack: expected"),
+    "an architecture": ("objective: clean,", "objective: clean, arch: tiny-cn,", "train.arch: expected one"),
+    "another scale": ("objective: clean,", "objective: clean, normalize: haf,", "train.normalize: expected"),
+    "an objective's value": ("objective: clean,", "objective: 'clean:heat=2',", "models.clean.train.objective: "),
+    "an inner attack": ("attack_steps: 5", "attack: 'pgdd:steps=5'", "robust.train.attack: expected"),
     "no teacher": ("objective: clean,", "objective: distillation,", "distillation:teacher: expected the weights"),
     "a teacher of nobody": ("start: clean", "start: clean, teacher: loaded", "got 'teacher=loaded'"),
     "a teacher that comes later": (
@@ -123,7 +123,7 @@ NAMES = {
     ),
     "a kind of attack": ("kinds: [pgd, deepfool]", "kinds: [pgdd]", "signatures.kinds[0]: expected one of deepfool"),
     "a column of a table": ("kinds: [pgd,", "columns: [imag], kinds: [pgd,", "signatures.columns[0]: expected one of"),
-    "an architecture to learn with": ("kinds: [pgd,", "arch: vgg, kinds: [pgd,", "signatures.arch: arch: expected one"),
+    "an architecture to learn with": ("kinds: [pgd,", "arch: vgg, kinds: [pgd,", "signatures.arch: expected one"),
     "no victims": ("victims: [clean, robust]", "victims: []", "signatures.victims: "),
     "an answer that nobody asked for": ("answer: learning", "answer: profile", "claims[1] (answer): expected one of"),
     "a device": ("device: cpu", "device: cuda0", "run.device: expected auto, cpu"),
@@ -133,7 +133,7 @@ NAMES = {
         "attacks: expected a list, such as [first, second]",
     ),
     "true is no number": ("limit: 64, seed", "limit: true, seed", "data.scenes.limit: expected a number, got true"),
-    "late milestones": ("milestones: [2]", "milestones: [9]", "train: milestones: expected epochs below 3"),
+    "late milestones": ("milestones: [2]", "milestones: [9]", "train.milestones: expected epochs below 3"),
     "another version": ("version: 1", "version: 2", "version: expected 1, got 2"),
 }
 

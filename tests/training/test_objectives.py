@@ -278,10 +278,12 @@ SCRIPT = """
 import sys
 from torch import nn
 from assay.data import load
-from assay.models.registry import ARCHITECTURES
+from assay.models import registry
 from assay.training import Recipe, train
-ARCHITECTURES["plain"] = lambda c, k, s: nn.Sequential(  # no dropout, no batch statistics: nothing but the data differs
+from assay.util.registry import Registry
+plain = lambda c, k, s: nn.Sequential(  # no dropout, no batch statistics: nothing but the data differs
     nn.Conv2d(c, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, k))
+registry.ARCHITECTURES = Registry("arch", {"plain": plain})
 data = load("scenes:size=16,count=96", split="train")
 recipe = Recipe(arch="plain", objective="pgd-at", eps=0.03, attack_steps=2, epochs=2, batch=32, rate=1e-3)
 train(data, recipe, sys.argv[1])

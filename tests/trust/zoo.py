@@ -166,7 +166,7 @@ def transferred():
     """What breaks the network breaks the network behind a wall of steps, which the attack on it does not pass."""
     masked = examined(Wrapped(before=lambda x: (x * 8).round() / 8), ("bim:steps=5",), eps=16 / 255)
     images = examined(trained(), ("pgd:steps=20",), eps=16 / 255).results[0].outcome.images
-    return dataclasses.replace(masked, others=[(i, images[i]) for i in range(len(images))])
+    return dataclasses.replace(masked, transfer_images=[(i, images[i]) for i in range(len(images))])
 
 
 ZOO = {

@@ -1,12 +1,9 @@
 """Other words for attacks, so that a message can name the right one."""
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from assay.util.validate import nearest
-
-_ALIASES: Mapping[str, str] = MappingProxyType(
+ALIASES: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("autoattack", "auto-attack", "aa"), "standard"),
         **dict.fromkeys(("apgd-ce", "autopgd", "auto-pgd", "apgdce"), "apgd"),
@@ -42,19 +39,3 @@ _ALIASES: Mapping[str, str] = MappingProxyType(
         "gaussian": "gaussian-noise",
     }
 )
-
-
-def suggest_attack(name: str, known: Collection[str]) -> str:
-    """The end of a message, ``" (did you mean 'standard'?)"``: the attack that a word means, if there is one.
-
-    Args:
-        name: the word.
-        known: names of attacks.
-
-    Example:
-        >>> suggest_attack("AutoAttack", ("pgd", "standard")), suggest_attack("PDG", ("pgd", "standard"))
-        (" (did you mean 'standard'?)", " (did you mean 'pgd'?)")
-    """
-    word = re.split("[;, =]", name.strip().lower())[0]
-    alias = _ALIASES.get(word) or _ALIASES.get(word.replace("_", "-"))
-    return f" (did you mean {alias!r}?)" if alias else nearest(word.replace("_", "-"), known)

@@ -3,12 +3,20 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
-from assay.attacks.aliases import suggest_attack
+from assay.attacks.aliases import ALIASES
 from assay.attacks.auto_pgd.apgd import APGD
-from assay.attacks.blackbox import NES, OPT, ZOO, Boundary, HopSkipJump, LocalSearch, OnePixel, SignOPT, SimBA, Square
+from assay.attacks.blackbox.boundary import Boundary
+from assay.attacks.blackbox.hopskipjump import HopSkipJump
+from assay.attacks.blackbox.local_search import LocalSearch
+from assay.attacks.blackbox.nes import NES
+from assay.attacks.blackbox.one_pixel import OnePixel
+from assay.attacks.blackbox.opt import OPT
+from assay.attacks.blackbox.sign_opt import SignOPT
+from assay.attacks.blackbox.simba import SimBA
+from assay.attacks.blackbox.square import Square
+from assay.attacks.blackbox.zoo import ZOO
 from assay.attacks.carlini_wagner.l0 import CarliniWagnerL0
 from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
 from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
@@ -36,8 +44,9 @@ from assay.core.combinators import AnyAttack, unfold
 from assay.core.types import NORMS
 from assay.masks.saliency import SpectralResidual
 from assay.parts.balls import Ball, as_ball
+from assay.util.registry import Registry
 from assay.util.spec import read_arguments, split_spec
-from assay.util.validate import described, one_of, reject
+from assay.util.validate import one_of, reject
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,8 @@ class Entry:
     norm: str | None = None
 
 
-ATTACKS: Mapping[str, Entry] = MappingProxyType(
+ATTACKS: Registry[Entry] = Registry(
+    "attack",
     {
         "noise": Entry(UniformNoise, "uniform draws from the ball: the baseline to beat"),
         "gaussian-noise": Entry(GaussianNoise, "Gaussian draws projected on the ball"),
@@ -100,10 +110,12 @@ ATTACKS: Mapping[str, Entry] = MappingProxyType(
         "fast": Entry(Fast, "APGD-CE and APGD-T with few steps and targets"),
         "sparse": Entry(Sparse, "σ-zero, FMN l0 and JSMA, each on what survived", norm="l0"),
         "randomised": Entry(Randomised, "APGD-CE and APGD-DLR, for a classifier in Expectation"),
-    }
+    },
+    ALIASES,
 )
 
-SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+SUITES: Registry[tuple[str, ...]] = Registry(
+    "suite",
     {
         "quick": ("fgsm", "pgd:steps=40"),
         "gradient": ("apgd", "apgd-t"),
@@ -112,7 +124,8 @@ SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fast": ("fast",),
         "sparse": ("sparse",),
         "randomised": ("randomised",),
-    }
+    },
+    {word: name for word, name in ALIASES.items() if name in ("standard", "fast", "sparse", "randomised")},
 )
 """Attacks that belong together. The last four are single cascades: each attack gets what survived those before."""
 
@@ -141,9 +154,7 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     name, text = split_spec("attack", spec)
     if name in LIBRARIES:
         return read_peer(name, text, eps, norm)
-    if name not in ATTACKS:
-        reject("attack", "one of " + ", ".join(ATTACKS), described(f"{name!r}{suggest_attack(name, ATTACKS)}"))
-    entry = ATTACKS[name]
+    entry = ATTACKS.find(name)
     known = inspect.signature(entry.make).parameters
     options = read_arguments(name, text, known)
     arguments = {**dict(entry.preset), **options}

@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 
 from assay.attacks.registry import ATTACKS, SUITES
-from assay.corruptions import CORRUPTIONS
-from assay.data import SOURCES
-from assay.defences import DEFENCES
+from assay.corruptions.registry import CORRUPTIONS
+from assay.data.registry import SOURCES
+from assay.defences.registry import DEFENCES
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.models import ARCHITECTURES
-from assay.training import OBJECTIVES
+from assay.models.registry import ARCHITECTURES
+from assay.training.objectives.registry import OBJECTIVES
 
 FILE = Path(__file__).with_name("catalogue.json")
 

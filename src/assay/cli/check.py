@@ -5,16 +5,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.attack_options import plan_attacks
+from assay.cli.attack_options import AttackOptions
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model, require_deterministic
-from assay.cli.output import command_line, print_json, print_line, print_note, print_table, progress_printer
+from assay.cli.output import print_json, print_line, print_note, print_table, progress_printer, same_command
 from assay.cli.results import print_errors
 from assay.core.combinators import unfold
 from assay.masks.sources import with_foreground
-from assay.runs import Question, Settings
-from assay.runs import evaluate as run_evaluation
-from assay.runs.settings import device_of
+from assay.runs.evaluate import Question
+from assay.runs.evaluate import evaluate as run_evaluation
+from assay.runs.settings import Settings
 from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
 from assay.util.output_folder import out_folder
@@ -30,15 +30,12 @@ def check(
     *,
     data: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/check"),
-    attack: list[str] | None = None,
-    suite: str | None = None,
-    eps: str = "8/255",
-    norm: str = "linf",
+    attacks: Annotated[AttackOptions, Parameter(name="*")] = AttackOptions(),
     defence: str | None = None,
     limit: int = 128,
     arch: str | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     accuracy: float | None = None,
     all_: Annotated[bool, Parameter(name="--all")] = False,
     json: bool = False,
@@ -57,14 +54,6 @@ def check(
         Where images come from (see: assay ls data).
     out
         The folder of the run.
-    attack
-        As in assay evaluate; by default apgd and square.
-    suite
-        As in assay evaluate.
-    eps
-        Budget in input units, such as 8/255.
-    norm
-        linf, l2 or l1.
     defence
         A defence around the model (see: assay ls defences).
     limit
@@ -74,7 +63,7 @@ def check(
     seed
         Random seed.
     device
-        Such as cpu or cuda:0.
+        Where the model runs: auto, cpu, cuda, cuda:1, mps.
     accuracy
         Clean accuracy that is known of the model, from 0 to 1, to compare with.
     all_
@@ -84,39 +73,26 @@ def check(
     quiet
         No progress.
     """
+    command = same_command(check, locals())
+    settings = Settings(seed=seed, device=device).on_this_machine()
     require_own_folder(out_folder(out))
     dataset = load_data(data, split="test", limit=limit, seed=seed)
-    names = list(attack or ()) or (None if suite else list(_DEFAULT))
-    plans, _ = plan_attacks(suite, names, eps, None, norm)
+    plans = attacks.plan(*_DEFAULT)
     if any("mask" in stage.attack.needs for planned in plans for stage in unfold(planned.attack)):
         dataset = with_foreground(dataset, "auto")
     name, path = parse_model(model)
     recipe = {"arch": arch, "channels": dataset.x.shape[1], "classes": len(dataset.classes), "size": dataset.x.shape[2]}
     source = ModelSource(path, tuple(recipe.items()) if arch else (), defence)
-    flags = {
-        "--data": data,
-        "--attack": attack,
-        "--suite": suite,
-        "--eps": eps,
-        "--norm": norm,
-        "--defence": defence,
-        "--limit": limit,
-        "--arch": arch,
-        "--seed": seed,
-        "--accuracy": accuracy,
-        "--device": None if device == "cpu" else device,
-        "--out": out,
-    }
-    question = Question(f"Check of {name}", dataset, plans, command=command_line("check", [model], flags))
+    question = Question(f"Check of {name}", dataset, plans, command=command)
     network = source.load()
-    check_fit(name, network, dataset, device_of(device))
+    check_fit(name, network, dataset, settings.device)
     require_deterministic(source, network)
     with show_progress(quiet=quiet or json) as progress:
         result = run_evaluation(
             {name: network},
             question,
             out,
-            settings=Settings(seed=seed, device=device_of(device)),
+            settings=settings,
             progress=progress,
             notice=(lambda _: None) if quiet or json else print_note,
             sources={name: source},

@@ -13,12 +13,12 @@ from cyclopts import Parameter
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model
 from assay.cli.output import print_json, print_line, print_note, print_table
-from assay.corruptions import ALEXNET, CORRUPTIONS, Damage, corruption_errors, measure
-from assay.corruptions.registry import TABLES
-from assay.models import load as load_model
+from assay.corruptions.registry import CORRUPTIONS, TABLES
+from assay.corruptions.score import ALEXNET, Damage, corruption_errors, measure
+from assay.models.load import load as load_model
 from assay.util.files import atomic_write, file_name
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
-from assay.util.validate import described, nearest, one_of, reject
+from assay.util.validate import one_of, reject
 
 COMMAND, TABLE = "corruptions", "corruptions.csv"
 
@@ -69,8 +69,7 @@ def corruptions(
         No progress.
     """
     for name in only or ():
-        if name not in CORRUPTIONS:
-            reject("only", "one of " + ", ".join(CORRUPTIONS), described(f"{name!r}{nearest(name, CORRUPTIONS)}"))
+        CORRUPTIONS.find(name, argument="only")
     one_of("parameters", parameters, TABLES)
     specs = dict(parse_model(spec) for spec in model)
     if len(specs) < len(model):

@@ -1,6 +1,7 @@
 """Data on the command line: errors name the flag."""
 
-from assay.data import Dataset, load
+from assay.data.dataset import Dataset
+from assay.data.registry import load
 from assay.util.validate import name_argument
 
 

@@ -9,25 +9,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.attack_options import plan_attacks
+from assay.cli.attack_options import AttackOptions, CurveOptions
 from assay.cli.output import print_json, print_line, print_note, progress_printer
 from assay.cli.results import print_cells
-from assay.data import Dataset
-from assay.data import load as load_data
+from assay.data.dataset import Dataset
+from assay.data.registry import load as load_data
 from assay.masks.sources import with_foreground
-from assay.report import write_report
-from assay.runs import Question, Settings
-from assay.runs import evaluate as run_evaluation
+from assay.report.page import write_report
+from assay.runs.evaluate import Question
+from assay.runs.evaluate import evaluate as run_evaluation
 from assay.runs.executors import Executor, Inline, Local, closing, cpu_count
 from assay.runs.interrupts import StopRequest
 from assay.runs.retry_queue import QueuedTask, run_queue
+from assay.runs.settings import Settings
 from assay.store.model_source import ModelSource
 from assay.store.summary import summarise
-from assay.training import Recipe
-from assay.training import train as run_training
+from assay.training.recipe import Recipe
 from assay.training.trainer import require_accelerate
+from assay.training.trainer import train as run_training
 from assay.util.output_folder import claim, out_folder
-from assay.util.parse import parse_number
 from assay.util.progress import ProgressCallback, show_progress
 from assay.util.validate import reject, whole
 
@@ -82,15 +82,8 @@ def demo(
     for chapter in CHAPTERS:
         test = _images(chapter, "test", small=small)
         sources = {name: tasks[chapter.name, name].source for name in MODELS}
-        plans, curve = plan_attacks(
-            None,
-            list(ATTACKS_SHOWN),
-            chapter.eps,
-            chapter.eps_background,
-            "linf",
-            eps_curve=chapter.curve,
-            background_curve=chapter.background_curve,
-        )
+        attacks = AttackOptions(None, list(ATTACKS_SHOWN), chapter.eps, chapter.eps_background)
+        plans, curve = attacks.plan(), CurveOptions(chapter.curve, chapter.background_curve).plan(attacks)
         if small:
             curve = curve[:2]
         question = Question(
@@ -116,7 +109,7 @@ def demo(
         if not json:
             print_cells(result)
         if not result.complete:
-            print_note("interrupted; the same command goes on")
+            print_note("interrupted; run the same command to resume")
             return 128 + result.signal
         studies.append(result.study)
     report = write_report(studies, out / "report.html", title="Six classifiers under attack")
@@ -150,10 +143,10 @@ class DemoDataset:
     train: str
     limit: int
     test: int
-    eps: str
-    eps_background: str
-    curve: str
-    background_curve: str
+    eps: float
+    eps_background: float
+    curve: tuple[float, ...]
+    background_curve: tuple[float, ...]
     foreground: str
     recipe: Recipe
 
@@ -173,10 +166,10 @@ CHAPTERS = (
         train="scenes:size=32,count=2400",
         limit=2400,
         test=256,
-        eps="4/255",
-        eps_background="20/255",
-        curve="1/255,2/255,8/255,16/255",
-        background_curve="4/255,8/255,12/255,32/255",
+        eps=4 / 255,
+        eps_background=20 / 255,
+        curve=(1 / 255, 2 / 255, 8 / 255, 16 / 255),
+        background_curve=(4 / 255, 8 / 255, 12 / 255, 32 / 255),
         foreground="data",
         recipe=Recipe(epochs=10, batch=64, rate=2e-3, milestones=(8,), attack_steps=4),
     ),
@@ -186,10 +179,10 @@ CHAPTERS = (
         train="digits",
         limit=1500,
         test=256,
-        eps="0.1",
-        eps_background="0.3",
-        curve="0.05,0.15,0.2,0.3",
-        background_curve="0.1,0.2,0.4,0.5",
+        eps=0.1,
+        eps_background=0.3,
+        curve=(0.05, 0.15, 0.2, 0.3),
+        background_curve=(0.1, 0.2, 0.4, 0.5),
         foreground="intensity",
         recipe=Recipe(epochs=15, batch=64, rate=2e-3, milestones=(11,), attack_steps=5),
     ),
@@ -277,8 +270,7 @@ def _recipe(chapter: DemoDataset, name: str, *, small: bool, seed: int) -> Recip
         recipe = replace(recipe, epochs=2, milestones=())
     if objective == "clean":
         return recipe
-    eps, background = parse_number(chapter.eps), parse_number(chapter.eps_background)
-    return replace(recipe, objective=objective, eps=eps, eps_background=background)
+    return replace(recipe, objective=objective, eps=chapter.eps, eps_background=chapter.eps_background)
 
 
 def _silent(_: str) -> None:

@@ -7,15 +7,15 @@ from cyclopts import Parameter
 
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model
-from assay.cli.output import command_line, print_line, print_note, progress_printer
-from assay.diagnostics import Trail, load_trail
+from assay.cli.output import print_line, print_note, progress_printer, same_command
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import select_diagnostics
-from assay.models import load as load_model
+from assay.diagnostics.trail import Trail, load_trail
+from assay.models.load import load as load_model
 from assay.runs.diagnose import COMMAND, is_diagnosis
 from assay.runs.diagnose import diagnose as run_diagnostics
+from assay.util.fields import Budget
 from assay.util.output_folder import check_claim, out_folder
-from assay.util.parse import parse_number
 from assay.util.validate import number, reject, whole
 
 
@@ -26,7 +26,7 @@ def diagnose(
     data: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/diagnosis"),
     which: str | None = None,
-    eps: str = "4/255",
+    eps: Budget = 4 / 255,
     epochs: int = 8,
     limit: int = 256,
     train_limit: int = 2000,
@@ -60,11 +60,8 @@ def diagnose(
     quiet
         No progress.
     """
-    try:
-        radius = parse_number(eps)
-    except ValueError:
-        reject("eps", "a number or a fraction such as 8/255", eps)
-    number("eps", radius, least=0)
+    command = same_command(diagnose, locals())
+    number("eps", eps, least=0)
     whole("epochs", epochs, least=1)
     check_claim(out_folder(out), COMMAND, (), is_diagnosis)
     trail: Trail | None = None
@@ -85,21 +82,10 @@ def diagnose(
         models,
         train=load_data(data, split="train", limit=train_limit, seed=seed),
         test=test,
-        eps=radius,
+        eps=eps,
         seed=seed,
         progress=progress_printer(quiet),
     )
-    flags = {
-        "--data": data,
-        "--which": which,
-        "--eps": eps,
-        "--epochs": epochs,
-        "--limit": limit,
-        "--train-limit": train_limit,
-        "--seed": seed,
-        "--out": out,
-    }
-    command = command_line("diagnose", model, flags)
     label = Path(model[0]).name if trail is not None else ", ".join(models)
     result = run_diagnostics(
         case,
@@ -111,5 +97,5 @@ def diagnose(
     )
     print_line(f"diagnosis: {result.page}")
     for name in result.failed:
-        print_note(f"failed: {name} (its section of the page says why); the same command tries it again")
+        print_note(f"failed: {name} (its section of the page says why); run the same command to try it again")
     return 1 if result.failed else 0

@@ -61,7 +61,7 @@ def _installed() -> list[dict[str, Any]]:
 
 def _self_test() -> dict[str, Any]:
     """PGD on a linear model must gain exactly eps times the l1 norm of the weights."""
-    from assay.attacks import PGD
+    from assay.attacks.pgd import PGD
     from assay.engine.api import attack
 
     weight = torch.tensor([[1.0, -2.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]])

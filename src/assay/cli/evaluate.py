@@ -1,6 +1,5 @@
 """``assay evaluate``: measure robust accuracy."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,22 +7,23 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.attacks.plan import Planned
-from assay.cli.attack_options import plan_attacks
+from assay.attacks.registry import SUITES
+from assay.cli.attack_options import AttackOptions, CurveOptions
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model, require_deterministic
-from assay.cli.output import print_note, progress_printer
+from assay.cli.output import print_note, progress_printer, same_command
 from assay.cli.results import grade_exit_code, print_results
 from assay.core.combinators import unfold
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.masks.sources import FOREGROUNDS, with_foreground
-from assay.runs import Question, Settings
-from assay.runs import evaluate as run_evaluation
+from assay.runs.evaluate import Question
+from assay.runs.evaluate import evaluate as run_evaluation
 from assay.runs.executors import Local
-from assay.runs.settings import device_of
+from assay.runs.settings import Settings
 from assay.runs.starts import check_start
 from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
-from assay.trust.grade import GRADES
+from assay.trust.grading import GRADES
 from assay.util.output_folder import out_folder
 from assay.util.progress import show_progress
 from assay.util.validate import described, nearest, one_of, reject, whole
@@ -34,38 +34,22 @@ def evaluate(
     model: list[str],
     data: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/evaluation"),
-    suite: str | None = None,
-    attack: list[str] | None = None,
-    eps: str = "8/255",
-    eps_background: str | None = None,
-    norm: str = "linf",
-    curve: str | None = None,
-    curve_background: str | None = None,
-    curve_foreground: str | None = None,
+    attacks: Annotated[AttackOptions, Parameter(name="*")] = AttackOptions(),
+    curves: Annotated[CurveOptions, Parameter(name="*")] = CurveOptions(),
     foreground: str = "auto",
     defence: str | None = None,
-    unadapted: bool = False,
-    checks: str = "full",
-    require: str | None = None,
-    workers: int = 0,
     limit: int | None = None,
     arch: str | None = None,
-    seed: int = 0,
-    slots: int = 256,
-    search: str = "float32",
-    stop: str = "hit",
-    start: str = "random",
-    max_forwards: Annotated[int | None, Parameter(name=("--max-forwards", "--max-queries"))] = None,
-    device: str = "auto",
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),
     title: str | None = None,
+    require: str | None = None,
+    workers: int = 0,
     json: bool = False,
     quiet: bool = False,
 ) -> int:
     """Measure robust accuracy: attack classifiers and write a report.
 
     The same command resumes an evaluation that was interrupted.
-
-    (delete: repeats the sentence before it)
 
     Parameters
     ----------
@@ -76,33 +60,12 @@ def evaluate(
         Where images come from, such as digits, scenes, npz:FILE or folder:PATH (see: assay ls data).
     out
         The run's folder.
-    suite
-        Attacks that belong together: quick, gradient, dual, standard, fast, sparse or randomised (default quick).
-    attack
-        An attack, such as pgd:steps=100,restarts=5 (see: assay ls attacks). Repeat for several.
-    eps
-        Budget in input units, such as 8/255; the foreground's for dual attacks, a number of values for sparse ones.
-        Attacks in another norm than --norm take a budget of their own (fmn:norm=l2,eps=0.5), or none.
-    eps_background
-        Background budget of dual attacks (default five times eps).
-    norm
-        Norm of eps: linf, l2 or l1.
-    curve
-        Further budgets for a PGD-20 curve, such as 2/255,4/255,16/255. They do not count in the verdict.
-    curve_background
-        Background budgets for a dual-perturbation curve at the foreground budget eps.
-    curve_foreground
-        Foreground budgets for one at the background budget.
     foreground
         Where masks come from for dual attacks: data, salience, intensity, a folder of mask images
         (folder:PATH, files named by the sample's number in the test part, from 0), or auto (data, else salience).
     defence
         A defence around every model, such as jpeg:quality=50 or smoothing:sigma=0.25 (see: assay ls defences). It is
         attacked in the way that it declares, and the report says how.
-    unadapted
-        Attack without knowledge of the defence; the report says so.
-    checks
-        Trust checks that decide the grade: full, fast (no reruns of attacks) or none.
     require
         Exit with 3 if a model's grade is below this: weak, standard or strong.
     workers
@@ -112,21 +75,6 @@ def evaluate(
     arch
         Architecture of a weights file that does not say it: a name (see: assay ls models), with :normalize=NAME behind
         it for weights of other programs (resnet18:normalize=imagenet), or package.module:Class of your own.
-    seed
-        Random seed, also for the choice of images.
-    slots
-        Most rows in flight.
-    search
-        float32 or bfloat16; hits are re-measured in float32 in either case.
-    stop
-        Stop at the first adversarial example (hit), or never.
-    start
-        Starting images of label-only attacks: random (images), data (for each sample the nearest image of another
-        class), or a data set such as npz:FILE. A sample without a start is not run.
-    max_forwards
-        Most forward passes (queries) that an attack may spend on a sample; it is never exceeded.
-    device
-        auto, cpu, cuda, cuda:1, mps.
     title
         Heading of the report.
     json
@@ -134,31 +82,13 @@ def evaluate(
     quiet
         No progress.
     """
-    _check_choices(require, foreground, seed, workers)
-    settings = Settings(
-        slots=slots,
-        search=search,
-        stop=stop,
-        seed=seed,
-        device=device_of(device),
-        max_forwards=max_forwards,
-        adaptive=not unadapted,
-        checks=checks,
-        start=start,
-    )
+    command = same_command(evaluate, locals())
+    _check_choices(require, foreground, workers)
+    settings = settings.on_this_machine()
     require_own_folder(out_folder(out))
-    plans, curves = plan_attacks(
-        suite,
-        attack,
-        eps,
-        eps_background,
-        norm,
-        eps_curve=curve,
-        background_curve=curve_background,
-        foreground_curve=curve_foreground,
-    )
-    dataset = _load_images(data, foreground, limit, seed, [*plans, *curves])
-    check_start(start, dataset)
+    plans, curve_plans = attacks.plan(*SUITES["quick"]), curves.plan(attacks)
+    dataset = _load_images(data, foreground, limit, settings.seed, [*plans, *curve_plans])
+    check_start(settings.start, dataset)
     sources = _sources_of(model, arch, defence, dataset)
     models = {name: source.load() for name, source in sources.items()}
     warnings = [check_fit(name, model, dataset, settings.device) for name, model in models.items()]
@@ -171,36 +101,8 @@ def evaluate(
         title=title or f"{', '.join(models)} on {dataset.name or data}",
         data=dataset,
         plans=plans,
-        curve=curves,
-        command=_command(
-            _flags(
-                model,
-                data,
-                out,
-                suite,
-                attack,
-                eps,
-                eps_background,
-                norm,
-                curve,
-                foreground,
-                limit,
-                arch,
-                seed,
-                slots,
-                search,
-                stop,
-                curve_background,
-                curve_foreground,
-                max_forwards,
-                defence,
-                True if unadapted else None,
-                None if checks == "full" else checks,
-                None if device == "auto" else device,
-                title,
-                None if start == "random" else start,
-            )
-        ),
+        curve=curve_plans,
+        command=command,
     )
     with show_progress(quiet=quiet or json) as progress:
         result = run_evaluation(
@@ -238,7 +140,7 @@ def _sources_of(specs: Sequence[str], arch: str | None, defence: str | None, dat
     return sources
 
 
-def _check_choices(require: str | None, foreground: str, seed: int, workers: int) -> None:
+def _check_choices(require: str | None, foreground: str, workers: int) -> None:
     """Validate options early that are otherwise checked late, or only by some attacks."""
     if require is not None:
         one_of("require", require, GRADES)
@@ -251,8 +153,6 @@ def _check_choices(require: str | None, foreground: str, seed: int, workers: int
     folder = foreground.removeprefix("folder:")
     if folder != foreground and (not folder.strip() or not Path(folder).is_dir()):
         reject("folder", "a folder of mask images", folder)
-    if whole("seed", seed) >= 2**63:
-        reject("seed", "a whole number below 2^63", seed)
     whole("workers", workers)
 
 
@@ -260,46 +160,3 @@ def _single_class_note(data: Dataset) -> str:
     """A sentence where all images are of one class: untargeted attacks are easy to misread there."""
     there = data.y.unique()
     return "" if len(there) > 1 else f"data: all images are of one class, {data.classes[int(there[0])]!r}"
-
-
-def _flags(*values: object) -> dict[str, object]:
-    """Pair the flags of the command with their values, in the order of the flags."""
-    names = (
-        "model",
-        "data",
-        "out",
-        "suite",
-        "attack",
-        "eps",
-        "eps-background",
-        "norm",
-        "curve",
-        "foreground",
-        "limit",
-        "arch",
-        "seed",
-        "slots",
-        "search",
-        "stop",
-        "curve-background",
-        "curve-foreground",
-        "max-forwards",
-        "defence",
-        "unadapted",
-        "checks",
-        "device",
-        "title",
-        "start",
-    )
-    return dict(zip(names, values, strict=True))
-
-
-def _command(values: dict[str, object]) -> str:
-    """The command that repeats the evaluation."""
-    arguments = ["assay", "evaluate"]
-    for name, value in values.items():
-        if value is None:
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            arguments += [f"--{name}"] if item is True else [f"--{name}", str(item)]
-    return shlex.join(arguments)

@@ -9,10 +9,10 @@ from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.output import print_json, print_line, print_note
 from assay.defences.fitted import COMMAND, FILES, FITTINGS, check_fitting, fit_defence, is_fit
-from assay.models import load as load_model
+from assay.models.load import load as load_model
 from assay.util.output_folder import check_claim, out_folder
 from assay.util.parse import parse_number
-from assay.util.validate import one_of, reject
+from assay.util.validate import reject
 
 
 def fit(
@@ -64,7 +64,7 @@ def fit(
     quiet
         No progress.
     """
-    fitting = FITTINGS[one_of("defence", defence, tuple(FITTINGS))]
+    fitting = FITTINGS.find(defence)
     if fitting.attacked and (model is None or eps is None):
         reject("model" if model is None else "eps", f"one, as {defence} learns from adversarial images", None)
     try:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import NamedTuple, NoReturn, TextIO
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from cyclopts import App, Parameter
 
@@ -25,7 +25,14 @@ from assay.cli.output import print_error, print_note
 from assay.cli.parse_value import read_value
 from assay.util.packages import package_version
 
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
+
 INTERRUPTED, TERMINATED, UNREAD = 130, 143, 141
+
+
+_SYNONYMS = {"--max-queries": "--max-forwards"}
+"""Options with two names: what a black box counts is queries."""
 
 
 class Command(NamedTuple):
@@ -75,7 +82,7 @@ def app(command: str = "") -> App:
         help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
         version=package_version("assay"),
         help_format="markdown",
-        default_parameter=Parameter(converter=read_value),
+        default_parameter=Parameter(converter=read_value, negative_iterable=()),
         suppress_keyboard_interrupt=False,  # our message says how to resume
     )
     for known in COMMANDS:
@@ -114,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
-    tokens = _join_negative_numbers([word for word in tokens if word != "--debug"])
+    tokens = _join_negative_numbers([_SYNONYMS.get(word, word) for word in tokens if word != "--debug"])
     previous_handler = signal.signal(signal.SIGTERM, _terminated) if _is_default() else None
     try:
         with warnings.catch_warnings():
@@ -127,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error("terminated; run the same command to resume")
         return TERMINATED
     except KeyboardInterrupt:
-        print_error("interrupted; the same command goes on")
+        print_error("interrupted; run the same command to resume")
         return INTERRUPTED
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # a printer of tables ended the process
@@ -148,7 +155,7 @@ def _join_negative_numbers(words: Sequence[str]) -> list[str]:
     """The words, with a negative number joined to its flag: ``--eps -1/255`` is no flag without a value.
 
     Example:
-        >>> _joined(["--eps", "-1/255", "-o", "out"])
+        >>> _join_negative_numbers(["--eps", "-1/255", "-o", "out"])
         ['--eps=-1/255', '-o', 'out']
     """
     joined: list[str] = []
@@ -208,13 +215,40 @@ def _warn(
         print_note(text)
 
 
+def _of_the_parser(error: "CycloptsError") -> str:
+    """What is wrong with the words of a command, in our words where the check is ours."""
+    from cyclopts import UnknownOptionError
+    from pydantic import ValidationError
+
+    from assay.util.fields import fault_text
+
+    cause, argument = error.__cause__, error.argument
+    if isinstance(cause, ValidationError) and argument is not None:
+        return f"{argument.names[0]}: {fault_text(cause.errors(include_url=False)[0], argument.tokens[0].value)}"
+    if isinstance(error, UnknownOptionError):
+        return _unknown_option(error.token.keyword or error.token.value) or str(error)
+    return str(cause if isinstance(cause, ValueError) else error)
+
+
+def _unknown_option(flag: str) -> str:
+    """A message about an option that is known by another name; empty if it is not."""
+    from assay.util.renamed import renamed
+    from assay.util.spec import ALIASES
+
+    name = flag.lstrip("-").replace("-", "_")
+    if hint := renamed(name).replace("_", "-").replace("'", "'--", 1):
+        return f"unknown option {flag}{hint}"
+    if name in ALIASES:
+        return f"unknown option {flag}: an attack takes it as {ALIASES[name]}, as in --attack pgd:{ALIASES[name]}=…"
+    return ""
+
+
 def _print_exception(error: Exception) -> int:
     """Print one sentence about an error; return 2 for wrong input, 1 otherwise."""
     from cyclopts import CycloptsError
 
     if isinstance(error, CycloptsError):
-        own = error.__cause__ if isinstance(error.__cause__, ValueError) else None
-        print_error(" ".join(str(own or error).split()))
+        print_error(" ".join(_of_the_parser(error).split()))
         return 2
     kinds = (
         ValueError,

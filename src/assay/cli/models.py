@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
-from assay.data import Dataset
-from assay.models import digest, is_factory
+from assay.data.dataset import Dataset
+from assay.models.load import digest, is_factory
 from assay.models.weights import SUFFIXES, is_weights_file
 from assay.store.model_source import ModelSource
 from assay.util.memory import is_out_of_memory

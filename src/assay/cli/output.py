@@ -1,11 +1,14 @@
 """What the commands print: results to standard output, everything else to standard error."""
 
+import inspect
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+from assay.util.parse import format_budget, parse_number
 from assay.util.progress import StageCallback
 from assay.util.text import plain
 
@@ -70,13 +73,51 @@ def progress_printer(quiet: bool) -> StageCallback:
     return report
 
 
-def command_line(command: str, positional: Sequence[str], flags: Mapping[str, Any]) -> str:
-    """The command that does the same again: flags that were not given (None) are left out, lists are repeated."""
-    arguments = [
-        word
-        for flag, value in flags.items()
-        for item in (value if isinstance(value, list) else [value])
-        if item is not None
-        for word in ((flag,) if item is True else (flag, str(item)))
-    ]
-    return shlex.join(["assay", command, *positional, *arguments])
+def same_command(
+    command: Callable[..., Any],
+    values: Mapping[str, Any],
+    *,
+    without: Collection[str] = ("json", "quiet", "workers", "require"),
+) -> str:
+    """The command line that does the same again, with all that differs from its defaults.
+
+    Args:
+        command: the function of the command.
+        values: of its parameters; the fields of a dataclass are options of their own.
+        without: parameters that do not decide what is done.
+
+    Example:
+        >>> def attack(model, /, *, eps="8/255", fast=False): ...
+        >>> same_command(attack, {"model": ["m.pt"], "eps": "4/255", "fast": True})
+        'assay attack m.pt --eps 4/255 --fast'
+    """
+    words: list[str] = []
+    for parameter in inspect.signature(command).parameters.values():
+        value = values[parameter.name]
+        if parameter.name in without:
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            words += map(str, value if isinstance(value, list) else [value])
+        elif is_dataclass(value):
+            for field in fields(value):
+                words += _option(field.name, getattr(value, field.name), field.default)
+        else:
+            words += _option(parameter.name, value, parameter.default)
+    return shlex.join(["assay", command.__name__, *words])
+
+
+def _option(name: str, value: Any, default: Any) -> list[str]:
+    """An option as it is typed; nothing where it has its default."""
+    flag = "--" + name.strip("_").replace("_", "-")
+    if value == default or value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if isinstance(value, list):
+        return [word for item in value for word in (flag, str(item))]
+    if isinstance(value, tuple):
+        return [flag, ",".join(map(str, value))]
+    if isinstance(value, float):
+        text = format_budget(value)
+        return [flag, text if parse_number(text) == value else repr(value)]
+    return [flag, str(value)]

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from assay.cli.output import print_json, print_line, print_note, print_table
 from assay.core.outcome import Status
-from assay.runs import Evaluation
-from assay.trust.grade import GRADES
+from assay.runs.evaluate import Evaluation
+from assay.trust.grading import GRADES
 
 
 def print_results(result: Evaluation, *, json: bool) -> int:
@@ -16,7 +16,7 @@ def print_results(result: Evaluation, *, json: bool) -> int:
     else:
         print_cells(result)
     if not result.complete and result.signal:
-        print_note("interrupted; the same command goes on")
+        print_note("interrupted; run the same command to resume")
         return 128 + result.signal
     if not json and result.report is not None:
         print_line(f"report: {result.report}")

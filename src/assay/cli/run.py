@@ -7,16 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.output import command_line, print_json, print_line, print_note, print_table, progress_printer
+from assay.cli.output import print_json, print_line, print_note, print_table, progress_printer, same_command
 from assay.cli.results import grade_exit_code, print_errors
 from assay.runs.executors import Executor, Inline, Local
-from assay.runs.settings import device_of
 from assay.study.dry_run import CellForecast, forecast
 from assay.study.parse import read_study, schema
 from assay.study.run import StudyResult, limit_images, refuse_code, run_study
 from assay.study.schema import Config
 from assay.study.smoke_config import shrink_study
-from assay.trust.grade import GRADES
+from assay.trust.grading import GRADES
 from assay.util.progress import ProgressCallback, show_progress
 from assay.util.validate import one_of, reject, whole
 
@@ -85,6 +84,7 @@ def run(
     quiet
         No progress.
     """
+    command = same_command(run, locals(), without=("json", "quiet", "require"))
     if json_schema:
         sys.stdout.write(schema() + "\n")
         return 0
@@ -102,18 +102,6 @@ def run(
         return _show_plan(forecast(config, out, costs=plan, accept_stale=accept_stale, notice=print_note), costs=plan)
     if dry_run:
         return _run_small(config, quiet=quiet)
-    flags = {
-        "--out": out,
-        "--set": set_,
-        "--limit": limit,
-        "--accept-stale": accept_stale or None,
-        "--trust": trust or None,
-        "--executor": None if executor == "local" else executor,
-        "--workers": workers or None,
-        "--threads": threads,
-        "--address": address,
-    }
-    command = command_line("run", [str(study)], flags)
     with show_progress(quiet=quiet or json) as progress:
         result = run_study(
             config,
@@ -121,7 +109,7 @@ def run(
             command=command,
             progress=progress,
             notice=(lambda _: None) if quiet else print_note,
-            executor=_executor(executor, workers, threads, address, device_of(config.run.device), progress),
+            executor=_executor(executor, workers, threads, address, config.settings.device, progress),
             accept_stale=accept_stale,
             check_progress=progress_printer(quiet or json),
         )
@@ -133,14 +121,14 @@ def _report_result(result: StudyResult, require: str | None, *, json: bool) -> i
     if json:
         print_json(result.summary)
     if result.session.signal:
-        print_note("interrupted; the same command goes on")
+        print_note("interrupted; run the same command to resume")
         return 128 + result.session.signal
     if not json:
         print_line(f"report: {result.report}")
     for failure in result.session.failures:
         print_note(f"failed: {failure.label}: {failure.error}")
     for name in result.unanswered:
-        print_note(f"failed: {name} (its section of the report says why); the same command tries it again")
+        print_note(f"failed: {name} (its section of the report says why); run the same command to try it again")
     errors = print_errors(result.session.errors, result.session.first_error)
     return 1 if errors or result.failed else grade_exit_code(result.session.grades, require)
 

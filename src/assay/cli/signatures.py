@@ -11,16 +11,20 @@ from torch import nn
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model
-from assay.cli.output import command_line, print_json, print_line, print_note, progress_printer
+from assay.cli.output import print_json, print_line, print_note, progress_printer, same_command
 from assay.core.combinators import unfold
 from assay.data.decode import decode_images
-from assay.models import load as load_model
+from assay.models.load import load as load_model
 from assay.runs.settings import device_of
 from assay.runs.signatures import COMMAND, HeldOutSet, SignatureConfig, is_signatures, learn_signatures
-from assay.signatures import KINDS, SCENARIOS, Grid, Helpers, Plan, Setting, load_identifier, settings
+from assay.signatures.identifier import load_identifier
+from assay.signatures.losses import Helpers
 from assay.signatures.networks import layer_of
+from assay.signatures.plan import SCENARIOS, Plan
+from assay.signatures.settings import KINDS, Grid, Setting, settings
+from assay.util.fields import Budget
 from assay.util.output_folder import check_claim, out_folder
-from assay.util.parse import parse_number
+from assay.util.parse import format_budget, parse_number
 from assay.util.spec import names_of
 from assay.util.validate import name_argument, number, reject
 
@@ -34,27 +38,17 @@ def signatures(
     data: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/signatures"),
     kinds: str = ",".join(KINDS),
-    eps: str = "4/255,8/255,16/255",
-    sides: str = "4,8,16",
-    steps: int = 100,
-    carlini_steps: int = 1000,
+    grid: Annotated[Grid, Parameter(name="*")] = Grid(),
     columns: str = ",".join(SCENARIOS),
     extractor: str | None = None,
-    layer: int = 3,
-    arch: str = "resnet18",
-    width: int = 32,
-    blocks: int = 4,
-    epochs: int = 100,
-    warmup: int = 10,
-    rate: float = 3.5e-4,
-    unseen_eps: str | None = None,
+    plan: Annotated[Plan, Parameter(name="*")] = Plan(),
+    unseen_eps: tuple[Budget, ...] = (),
     unseen_victim: str | None = None,
     unseen_attack: list[str] | None = None,
     refused: float = 0.05,
     limit: int | None = None,
     test_limit: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     quiet: bool = False,
 ) -> int:
     """Learn to recognise which attack made an image.
@@ -73,32 +67,10 @@ def signatures(
         The folder: identifier.safetensors, tables.json, signatures.html.
     kinds
         Attacks to be told apart.
-    eps
-        linf budgets of pgd, cw-linf and patch.
-    sides
-        Of the patch, in pixels.
-    steps
-        Of pgd, cw-linf and patch.
-    carlini_steps
-        Of cw-l2.
     columns
         What to train: image, truth (with the true perturbation), redrl, and its ablations A, B, C.
     extractor
         A network whose features clean and reconstructed images should share; by default the last victim.
-    layer
-        Which of its convolutions, counted from 1.
-    arch
-        Of the recogniser (see: assay ls models).
-    width
-        Features of the reconstructor.
-    blocks
-        Residual blocks of the reconstructor.
-    epochs
-        Passes over the examples.
-    warmup
-        Epochs in which the learning rate rises.
-    rate
-        Learning rate.
     unseen_eps
         Held-out budgets, for testing only.
     unseen_victim
@@ -111,16 +83,13 @@ def signatures(
         At most so many images to learn from.
     test_limit
         At most so many to be tried on.
-    seed
-        Random seed.
     device
-        Such as cpu or cuda:0.
+        Where the networks run: auto, cpu, cuda, cuda:1, mps.
     quiet
         No progress.
     """
+    command = same_command(signatures, locals())
     scenarios, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
-    grid = Grid(eps=_numbers("eps", eps), sides=_whole("sides", sides), steps=steps, carlini_steps=carlini_steps)
-    plan = Plan(epochs=epochs, warmup=warmup, rate=rate, arch=arch, width=width, blocks=blocks, layer=layer, seed=seed)
     number("refused", refused, least=0, most=0.5)
     check_claim(out_folder(out), COMMAND, (), is_signatures)
     victims = {name: load_model(path) for name, path in map(parse_model, victim)}
@@ -129,18 +98,24 @@ def signatures(
     with name_argument("extractor", inner="model"):
         extractor_network = list(victims.values())[-1] if extractor is None else load_model(extractor)
     _check_layer(extractor_network, plan, scenarios)
-    train = load_data(data, split="train", limit=limit, seed=seed)
-    test = load_data(data, split="test", limit=test_limit, seed=seed)
+    train = load_data(data, split="train", limit=limit, seed=plan.seed)
+    test = load_data(data, split="test", limit=test_limit, seed=plan.seed)
     for name, network in victims.items():
         check_fit(name, network, train)
     size = min(train.x.shape[2:])
     trained_settings, held_out = settings(size, grid, names), []
-    if unseen_eps is not None:
-        other = Grid(eps=_numbers("unseen-eps", unseen_eps), sides=grid.sides, steps=steps)
+    if unseen_eps:
+        other, budgets = replace(grid, eps=unseen_eps), ", ".join(map(format_budget, unseen_eps))
         bounded = tuple(name for name in names if name in ("pgd", "cw-linf", "patch"))
         if not bounded:
             reject("unseen-eps", "pgd, cw-linf or patch among the kinds, which have a budget", kinds)
-        held_out.append(HeldOutSet(f"Budgets it has not seen, {unseen_eps}", victims, settings(size, other, bounded)))
+        held_out.append(
+            HeldOutSet(
+                f"Budgets it has not seen, {budgets}",
+                victims,
+                settings(size, other, bounded),
+            )
+        )
     if unseen_victim is not None:
         name, path = parse_model(unseen_victim)
         with name_argument("unseen-victim", inner="model"):
@@ -163,44 +138,18 @@ def signatures(
         test,
         trained_settings,
         helpers=Helpers(victims[first], extractor_network),
-        extractor=f"{extractor_name}, convolution {layer}",
+        extractor=f"{extractor_name}, convolution {plan.layer}",
         plan=plan,
         columns=scenarios,
         held_out=held_out,
         refused=refused,
-        seed=seed,
+        seed=plan.seed,
         device=device_of(device),
     )
-    flags = {
-        "--data": data,
-        "--kinds": kinds,
-        "--eps": eps,
-        "--sides": sides,
-        "--steps": steps,
-        "--carlini-steps": carlini_steps,
-        "--columns": columns,
-        "--extractor": extractor,
-        "--layer": layer,
-        "--arch": arch,
-        "--width": width,
-        "--blocks": blocks,
-        "--epochs": epochs,
-        "--warmup": warmup,
-        "--rate": rate,
-        "--unseen-eps": unseen_eps,
-        "--unseen-victim": unseen_victim,
-        "--unseen-attack": unseen_attack,
-        "--refused": refused,
-        "--limit": limit,
-        "--test-limit": test_limit,
-        "--seed": seed,
-        "--device": device,
-        "--out": out,
-    }
     page = learn_signatures(
         config,
         out,
-        command=command_line("signatures", victim, flags),
+        command=command,
         notice=(lambda _: None) if quiet else print_note,
         progress=progress_printer(quiet),
     )

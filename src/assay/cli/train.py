@@ -13,14 +13,15 @@ from assay.cli.data import load_data
 from assay.cli.output import print_json, print_line, print_note
 from assay.core.combinators import AnyAttack
 from assay.masks.sources import with_foreground
-from assay.models import load as load_model
-from assay.training import Epoch, Moment, Recipe, Trained, with_stored
-from assay.training import train as run_training
+from assay.models.load import load as load_model
 from assay.training.objectives.batch import needs_of
-from assay.training.objectives.registry import check_options
+from assay.training.objectives.registry import OPTIONS, check_options
+from assay.training.recipe import Recipe
+from assay.training.records import Epoch, Moment, Trained
+from assay.training.stored import with_stored
 from assay.training.trainer import COMMAND, FILES, is_training, require_accelerate
+from assay.training.trainer import train as run_training
 from assay.util.output_folder import check_claim, out_folder
-from assay.util.parse import parse_number
 from assay.util.validate import described, name_argument, reject, whole
 
 
@@ -28,33 +29,11 @@ def train(
     *,
     data: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    objective: str = "clean",
-    arch: str = "tiny-cnn",
-    normalize: str = "half",
-    eps: str | None = None,
-    eps_background: str | None = None,
-    norm: str | None = None,
+    recipe: Annotated[Recipe, Parameter(name="*")] = Recipe(),
     foreground: str = "auto",
-    attack_steps: int | None = None,
-    attack: str | None = None,
-    epochs: int = 10,
-    batch: int = 128,
-    optimiser: str = "adam",
-    rate: float = 1e-3,
-    schedule: str = "step",
-    milestones: str = "",
-    drop: float = 0.1,
-    decay: float = 0.0,
-    flip: bool = False,
-    average: float = 0.0,
-    precision: str = "float32",
-    validate: float = 0.0,
-    patience: int = 0,
-    start: str | None = None,
     stored: str | None = None,
     stored_attack: str = "pgd",
     limit: int | None = None,
-    seed: int = 0,
     trail: str = "",
     track: list[str] | None = None,
     json: bool = False,
@@ -68,60 +47,14 @@ def train(
         Where images come from (see: assay ls data); its training part is used.
     out
         The run's folder: checkpoint.pt, model.safetensors, history.json, trail/.
-    objective
-        What a step minimises, such as pgd-at or trades:beta=6 (see: assay ls training).
-    arch
-        Architecture (see: assay ls models).
-    normalize
-        Input normalisation, inside the model: half, imagenet, cifar10 or none.
-    eps
-        Budget of the inner attack, such as 8/255; the foreground's for at-dual.
-    eps_background
-        Background budget of at-dual.
-    norm
-        linf (the default), l2 or l1.
     foreground
         Where at-dual's masks come from: data, salience, intensity, folder:PATH, or auto (data, else salience).
-    attack_steps
-        Steps of the inner attack (default 10).
-    attack
-        Another inner attack than the objective's usual one, such as apgd:loss=dlr (see: assay ls attacks).
-    epochs
-        Passes over the data.
-    batch
-        Images a step.
-    optimiser
-        adam or sgd.
-    rate
-        First learning rate.
-    schedule
-        step (at the milestones) or cosine (to 0 at the last epoch).
-    milestones
-        Epochs after which the rate drops, such as 20,40.
-    drop
-        Factor of the drop.
-    decay
-        Weight decay.
-    flip
-        Mirror images at random.
-    average
-        Decay of a moving average of the weights, such as 0.995; the average is what is kept. 0 for none.
-    precision
-        float32, or mixed: bfloat16, float16.
-    validate
-        Share of the data held out and measured after each epoch, clean and under PGD-10.
-    patience
-        Stop after so many epochs without a better robust accuracy, and keep the best weights (needs validate).
-    start
-        Weights to begin from (transfer); layers of another shape start afresh.
     stored
         A trained model: adversarial examples against it are made once and added to the data.
     stored_attack
         The attack that makes them.
     limit
         At most so many images.
-    seed
-        Random seed.
     trail
         Epochs whose weights are kept, such as 0,1,5,10, or all.
     track
@@ -132,43 +65,20 @@ def train(
         No progress.
     """
     require_accelerate()
-    trail_epochs = _kept_epochs(trail, epochs)
+    trail_epochs = _kept_epochs(trail, recipe.epochs)
     check_claim(out_folder(out), COMMAND, FILES, is_training)
-    options = {"attack": attack, "attack_steps": attack_steps, "eps_background": eps_background}
-    if not validate and stored is None:  # which read a budget, too
-        options |= {"eps": eps, "norm": norm}
-    check_options(objective, {name for name, value in options.items() if value is not None}, attack)
-    recipe = Recipe(
-        arch=arch,
-        normalize=normalize,
-        objective=objective,
-        eps=_budget("eps", eps),
-        eps_background=_budget("eps_background", eps_background),
-        norm=norm or "linf",
-        attack_steps=10 if attack_steps is None else attack_steps,
-        attack=attack,
-        epochs=epochs,
-        batch=batch,
-        optimiser=optimiser,
-        rate=rate,
-        schedule=schedule,
-        milestones=_epochs("milestones", milestones),
-        drop=drop,
-        decay=decay,
-        flip=flip,
-        average=average,
-        precision=precision,
-        validate=validate,
-        patience=patience,
-        start=start,
-        seed=seed,
-    )
+    chosen = {name for name in OPTIONS if getattr(recipe, name) != getattr(Recipe, name)}
+    if recipe.validate or stored is not None:  # which read a budget, too
+        chosen -= {"eps", "norm"}
+    check_options(recipe.objective, chosen, recipe.attack)
     recipe.require_milestones()
-    dataset = load_data(data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=seed)
+    dataset = load_data(
+        data, split="train", limit=None if foreground.startswith("folder:") else limit, seed=recipe.seed
+    )
     attack_for_stored = None if stored is None else _stored_attack(recipe, stored_attack)
     if "mask" in recipe.needs or (attack_for_stored is not None and "mask" in needs_of(attack_for_stored)):
         dataset = with_foreground(dataset, foreground)
-    dataset = dataset.head(limit, seed)
+    dataset = dataset.head(limit, recipe.seed)
     if stored is not None and attack_for_stored is not None:
         with name_argument("stored", inner="model"):
             network = load_model(stored)
@@ -263,13 +173,6 @@ def _bar(silent: bool) -> Iterator[Callable[[Moment], None] | None]:
             )
 
         yield live
-
-
-def _budget(name: str, text: str | None) -> float | None:
-    try:
-        return None if text is None else parse_number(text)
-    except ValueError:
-        return reject(name, "a number or a fraction such as 8/255", text)
 
 
 def _kept_epochs(trail: str, epochs: int) -> tuple[int, ...]:

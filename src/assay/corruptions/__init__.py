@@ -1,6 +1,8 @@
-"""Common corruptions: noise, blur, weather and digital damage at five severities, and the scores made of them."""
+"""Common corruptions: noise, blur, weather and digital damage at five severities, and the scores made of them.
 
-from assay.corruptions.registry import CORRUPTIONS, corrupt
-from assay.corruptions.score import ALEXNET, Damage, corruption_errors, measure
+Each name is imported when it is first used.
+"""
 
-__all__ = ["ALEXNET", "CORRUPTIONS", "Damage", "corrupt", "corruption_errors", "measure"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,9 +1,8 @@
 """The corruptions by name, with the published parameters: a new one is a function and a line here."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from torch import Tensor
 from assay.core.rng import content_keys
 from assay.core.types import Images, Labels
 from assay.corruptions import blur, digital, noise, weather
-from assay.util.validate import described, nearest, one_of, reject, whole
+from assay.util.registry import Registry
+from assay.util.validate import described, one_of, reject, whole
 
 SEVERITIES = (1, 2, 3, 4, 5)
 TABLES = ("auto", "imagenet", "cifar")
@@ -36,7 +36,8 @@ class Corruption:
     extra: bool = False
 
 
-CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
+CORRUPTIONS: Registry[Corruption] = Registry(
+    "name",
     {
         "gaussian_noise": Corruption(noise.gaussian, (0.08, 0.12, 0.18, 0.26, 0.38), (0.04, 0.06, 0.08, 0.09, 0.10)),
         "shot_noise": Corruption(noise.shot, (60, 25, 12, 5, 3), (500, 250, 100, 75, 50)),
@@ -133,7 +134,7 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
             ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
             extra=True,
         ),
-    }
+    },
 )
 
 
@@ -165,14 +166,12 @@ def corrupt(
     ICLR 2019, section 3 and appendix B. Deviations: ``frost`` draws its ice (the photographs are not shipped); motion
     blur is computed here, not by ImageMagick; Poisson and other draws belong to the image, not to its place in a run.
     """
-    if name not in CORRUPTIONS:
-        reject("name", "one of " + ", ".join(CORRUPTIONS), described(f"{name!r}{nearest(name, CORRUPTIONS)}"))
+    chosen = CORRUPTIONS.find(name)
     if whole("severity", severity) not in SEVERITIES:
         reject("severity", "1, 2, 3, 4 or 5", severity)
     one_of("table", table, TABLES)
     if x.ndim != 4:
         reject("x", "images, (n, c, h, w)", described(f"shape {tuple(x.shape)}"))
-    chosen = CORRUPTIONS[name]
     if table == "auto":
         table = "imagenet" if min(x.shape[2:]) >= 64 else "cifar"
     parameters = (chosen.imagenet if table == "imagenet" else chosen.cifar)[severity - 1]

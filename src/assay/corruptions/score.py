@@ -13,8 +13,8 @@ from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
 from assay.corruptions.registry import CORRUPTIONS, SEVERITIES, corrupt
-from assay.data import Dataset
-from assay.models import digest
+from assay.data.dataset import Dataset
+from assay.models.load import digest
 from assay.util.files import atomic_write
 from assay.util.validate import one_of, reject
 

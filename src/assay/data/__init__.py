@@ -1,8 +1,8 @@
-"""Where images, labels and foreground masks come from."""
+"""Where images, labels and foreground masks come from.
 
-from assay.data.batches import random_batches
-from assay.data.dataset import Dataset
-from assay.data.registry import SOURCES, load
-from assay.data.scenes import scenes
+Each name is imported when it is first used.
+"""
 
-__all__ = ["SOURCES", "Dataset", "load", "random_batches", "scenes"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

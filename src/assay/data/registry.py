@@ -1,17 +1,17 @@
 """The sources by name. A new source is one new file and one line in `SOURCES`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from assay.data import cifar, digits, folder, hub, idx, npz, parquet, torchvision
 from assay.data.dataset import Dataset
 from assay.data.decode import SUFFIXES
-from assay.data.scenes import OPTIONS as _SCENES_OPTIONS
-from assay.data.scenes import load as _load_scenes
 from assay.data.spec import SPLITS, Request, options_of, quote_words
-from assay.util.validate import described, nearest, one_of, reject
+from assay.data.synthetic import OPTIONS as _SCENES_OPTIONS
+from assay.data.synthetic import load as _load_scenes
+from assay.util.registry import Registry
+from assay.util.validate import described, one_of, reject
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Source:
     path: bool = True
 
 
-SOURCES: Mapping[str, Source] = MappingProxyType(
+SOURCES: Registry[Source] = Registry(
+    "spec",
     {
         "digits": Source(digits.load, "handwritten digits, 8×8, no download", "digits", digits.OPTIONS, path=False),
         "scenes": Source(
@@ -49,7 +50,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "torchvision": Source(
             torchvision.load, "a set of torchvision", "torchvision:CIFAR10:data", torchvision.OPTIONS
         ),
-    }
+    },
 )
 
 
@@ -116,4 +117,4 @@ def _advice(spec: str, name: str) -> str:
         return f"; did you mean {path.suffix[1:] + ':' + spec!r}?"
     if path.suffix.lower() in SUFFIXES or path.is_dir():
         return f"; did you mean {'folder:' + (spec if path.is_dir() else str(path.parent.parent))!r}?"
-    return nearest(name, SOURCES)
+    return SOURCES.suggest(name)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.defences.detectors import Detector
 from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDensity
 from assay.engine.api import perturb

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,15 +11,16 @@ from torch import Tensor, nn
 
 from assay.core.combinators import AnyAttack
 from assay.core.fingerprint import fingerprint
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.defences.checkpoint import save_part
 from assay.defences.detectors import Detector, Reconstruction, threshold_at
 from assay.defences.fit import EpochCallback, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
-from assay.models import digest
+from assay.models.load import digest
 from assay.util.code_digest import code_digest, warn_of_other_code
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
-from assay.util.validate import number, one_of, reject, whole
+from assay.util.registry import Registry
+from assay.util.validate import number, reject, whole
 
 COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
 """What the folder's record says, and what is written there."""
@@ -48,7 +48,8 @@ class Fitting:
     scores: Callable[[Any, Tensor], Tensor] | None = None
 
 
-FITTINGS: Mapping[str, Fitting] = MappingProxyType(
+FITTINGS: Registry[Fitting] = Registry(
+    "defence",
     {
         "magnet": Fitting(
             "autoencoder",
@@ -75,7 +76,7 @@ FITTINGS: Mapping[str, Fitting] = MappingProxyType(
             attacked=True,
             scores=lambda net, x: net(x),
         ),
-    }
+    },
 )
 
 
@@ -94,7 +95,7 @@ def check_fitting(
     Raises:
         ValueError: an unknown name, a number out of range, too few images, or images of a side that does not fit.
     """
-    one_of("defence", name, tuple(FITTINGS))
+    FITTINGS.find(name)
     if epochs is not None:
         whole("epochs", epochs, least=1)
     number("refuse", refuse, least=0, most=1)

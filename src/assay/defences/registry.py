@@ -1,9 +1,8 @@
 """The defences by name: a new one is a file and a line here."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -18,8 +17,9 @@ from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble
 from assay.defences.smoothing import Smoothed
 from assay.defences.transformed import Transformed
 from assay.defences.transforms import BitDepth, Blur, Jpeg, Median, TotalVariation
+from assay.util.registry import Registry
 from assay.util.spec import read_arguments, split_spec
-from assay.util.validate import described, name_argument, nearest, reject
+from assay.util.validate import name_argument, reject
 
 
 def jpeg(model: nn.Module, quality: int = 75) -> Transformed:
@@ -99,7 +99,8 @@ class Entry:
     help: str
 
 
-DEFENCES: Mapping[str, Entry] = MappingProxyType(
+DEFENCES: Registry[Entry] = Registry(
+    "defence",
     {
         "jpeg": Entry(jpeg, "JPEG compression (BPDA)"),
         "bits": Entry(bits, "fewer bits a value (BPDA)"),
@@ -116,7 +117,7 @@ DEFENCES: Mapping[str, Entry] = MappingProxyType(
         "defense-gan": Entry(defense_gan, "nearest image of a generator (through the descent); assay fit defense-gan"),
         "pixel-defend": Entry(pixel_defend, "likeliest values nearby (BPDA); assay fit pixel-defend"),
         "detector": Entry(detector, "convolutional detector: refuses (joint attack); assay fit detector"),
-    }
+    },
 )
 
 
@@ -156,9 +157,7 @@ def check(spec: str) -> str:
 
 def _read(spec: str) -> tuple[str, dict[str, Any]]:
     name, text = split_spec("defence", spec)
-    if name not in DEFENCES:
-        reject("defence", "one of " + ", ".join(DEFENCES), described(f"{name!r}{nearest(name, DEFENCES)}"))
-    known = {k: p for k, p in inspect.signature(DEFENCES[name].make).parameters.items() if k != "model"}
+    known = {k: p for k, p in inspect.signature(DEFENCES.find(name).make).parameters.items() if k != "model"}
     arguments = read_arguments(name, text, known, what="defence")
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in arguments:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from assay.attacks import BIM
+from assay.attacks.pgd import BIM
 from assay.core.combinators import AnyAttack
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.diagnostics.trail import Trail
 from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import reject

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from assay.core.call_context import in_neutral_context
-from assay.corruptions import CORRUPTIONS, Damage, measure
-from assay.data import Dataset
+from assay.corruptions.registry import CORRUPTIONS
+from assay.corruptions.score import Damage, measure
+from assay.data.dataset import Dataset
 from assay.diagnostics.plots import canvas, matrix
 from assay.util.progress import StageCallback, no_progress
 

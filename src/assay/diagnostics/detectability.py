@@ -16,7 +16,7 @@ from assay.attacks.universal.perturbation import UniversalSign, universal
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.model_state import preserve_state
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.defences.detectors import Detector, roc
 from assay.defences.fit import fit_detector
 from assay.diagnostics.plots import canvas, lines, pictures

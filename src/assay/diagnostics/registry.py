@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from assay.attacks import APGD, FGSM, PGD, CarliniWagnerL2, CarliniWagnerLinf, DeepFool, Patch, StrAttack
+from assay.attacks.auto_pgd.apgd import APGD
+from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
+from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.fgsm import FGSM
+from assay.attacks.patch import Patch
+from assay.attacks.pgd import PGD
+from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.universal.perturbation import UniversalSign
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import attribution
@@ -29,6 +35,7 @@ from assay.diagnostics.tradeoff import tradeoff
 from assay.diagnostics.trail import Trail
 from assay.diagnostics.transfer import transfer
 from assay.diagnostics.universality import universality
+from assay.util.registry import Registry
 from assay.util.spec import names_of
 from assay.util.validate import reject
 
@@ -211,7 +218,8 @@ def _pictures(answer: Answer) -> "Figure":
     return figure
 
 
-DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
+DIAGNOSTICS: Registry[Diagnostic] = Registry(
+    "diagnostic",
     {
         "learning": Diagnostic(_learning, "Learning curves", "How do accuracy and robustness grow with training?"),
         "stability": Diagnostic(_stability, "Stability", "Does training remove perturbations, or replace them?"),
@@ -253,7 +261,7 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = MappingProxyType(
             _parameters, "Filters", "Which filters does an attack activate?", trail=False, more=_pictures
         ),
         "tradeoff": Diagnostic(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
-    }
+    },
 )
 
 

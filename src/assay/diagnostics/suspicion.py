@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from assay.attacks import DualPerturbation
+from assay.attacks.dual import DualPerturbation
 from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import right_of, same_length
 from assay.engine.api import perturb
-from assay.masks import SpectralResidual, foreground_score
+from assay.masks.saliency import SpectralResidual
+from assay.masks.score import foreground_score
 from assay.util.progress import StageCallback, no_progress
 from assay.util.validate import number, reject
 

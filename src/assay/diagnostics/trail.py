@@ -1,5 +1,6 @@
 """Training trails (weights after several epochs), and shared helpers of the diagnostics."""
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from assay.core.outcome import Outcome
 from assay.core.types import Images, Labels
 from assay.engine.api import INTERRUPTED, perturb
 from assay.engine.api import attack as run_attack
-from assay.models import load as load_model
+from assay.models.load import load as load_model
 from assay.util.validate import described, reject
 
 
@@ -42,11 +43,11 @@ class Trail:
         return tuple(sorted(self.source))
 
     def model(self, epoch: int) -> nn.Module:
-        """The network after an epoch, in evaluation mode, its weights fixed."""
+        """The network after an epoch, in evaluation mode, its weights fixed; a copy of one that was given."""
         if epoch not in self.source:
             reject("epoch", f"one of {', '.join(map(str, self.epochs))}", epoch)
         source = self.source[epoch]
-        model = load_model(str(source)) if isinstance(source, Path) else source
+        model = load_model(str(source)) if isinstance(source, Path) else copy.deepcopy(source)
         return model.eval().requires_grad_(False)
 
     def __iter__(self) -> Iterator[tuple[int, nn.Module]]:

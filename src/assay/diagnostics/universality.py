@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assay.attacks.universal.perturbation import UniversalAttack, universal
 from assay.core.call_context import in_neutral_context
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Trail, right_of
 from assay.util.progress import StageCallback, no_progress

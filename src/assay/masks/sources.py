@@ -1,7 +1,8 @@
 """Where foreground masks come from, by name."""
 
-from assay.data import Dataset
-from assay.masks import SpectralResidual, folder_masks, salient_mask, threshold_mask
+from assay.data.dataset import Dataset
+from assay.masks.foreground import folder_masks, salient_mask, threshold_mask
+from assay.masks.saliency import SpectralResidual
 from assay.util.validate import reject
 
 FOREGROUNDS = ("auto", "data", "salience", "intensity")

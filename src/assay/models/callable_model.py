@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from assay.core.model_calls import classify
 from assay.core.model_parts import modules_in
 from assay.core.model_state import preserve_state
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.util.validate import reject
 
 _SHOWN = 64

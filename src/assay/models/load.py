@@ -62,9 +62,9 @@ def load(spec: str, *, recipe: Recipe | None = None) -> nn.Module:
     if is_weights_file(spec):
         return _from_file(Path(spec), recipe or {})
     if prefix in _HUBS and rest:
-        from assay.models import hubs
+        from assay.models.hubs import from_hf, from_timm, from_torchvision
 
-        return {"timm": hubs.from_timm, "torchvision": hubs.from_torchvision, "hf": hubs.from_hf}[prefix](rest).eval()
+        return {"timm": from_timm, "torchvision": from_torchvision, "hf": from_hf}[prefix](rest).eval()
     if is_factory(spec):
         return from_factory(spec).eval()
     return reject(

@@ -10,20 +10,24 @@ from assay.models.normalize import STATISTICS, Normalize
 from assay.models.resnet import preactresnet18, resnet18, resnet34
 from assay.models.small import gtsrb_cnn, strattack_cnn, tiny_cnn
 from assay.models.wideresnet import wrn_16_4, wrn_28_10, wrn_34_10, wrn_40_2
-from assay.util.validate import described, nearest, one_of, reject, whole
+from assay.util.registry import Registry
+from assay.util.validate import described, one_of, reject, whole
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "tiny-cnn": tiny_cnn,
-    "gtsrb-cnn": gtsrb_cnn,
-    "strattack-cnn": strattack_cnn,
-    "preactresnet18": preactresnet18,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "wrn-16-4": wrn_16_4,
-    "wrn-28-10": wrn_28_10,
-    "wrn-34-10": wrn_34_10,
-    "wrn-40-2": wrn_40_2,
-}
+ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
+    "arch",
+    {
+        "tiny-cnn": tiny_cnn,
+        "gtsrb-cnn": gtsrb_cnn,
+        "strattack-cnn": strattack_cnn,
+        "preactresnet18": preactresnet18,
+        "resnet18": resnet18,
+        "resnet34": resnet34,
+        "wrn-16-4": wrn_16_4,
+        "wrn-28-10": wrn_28_10,
+        "wrn-34-10": wrn_34_10,
+        "wrn-40-2": wrn_40_2,
+    },
+)
 
 _MOST_PARAMETERS = 2**31
 
@@ -77,11 +81,8 @@ def parted(arch: str) -> tuple[str, str]:
         >>> parted("tiny-cnn+noise")
         ('tiny-cnn', 'noise')
     """
-    if not isinstance(arch, str):
-        reject("arch", "one of " + ", ".join(ARCHITECTURES), arch)
-    name, plus, extra = arch.partition("+")
-    if name not in ARCHITECTURES:
-        reject("arch", "one of " + ", ".join(ARCHITECTURES), described(f"{arch!r}{nearest(name, ARCHITECTURES)}"))
+    name, plus, extra = arch.partition("+") if isinstance(arch, str) else (arch, "", "")
+    ARCHITECTURES.find(name)
     if plus and extra != "noise":
         reject("arch", f"nothing or +noise after {name}", arch)
     return name, extra

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from assay.report import svg
 from assay.report.findings import diagnostic_rows
 from assay.report.page import environment, policy, read_template
+from assay.report.svg import clean_svg
 from assay.store.findings import DiagnosticResult
 from assay.util.files import atomic_write
 from assay.util.text import plain
@@ -35,7 +35,7 @@ def figure_to_svg(figure: "Figure", key: str, label: str) -> str:
     with rc_context(settings):
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(file, metadata={"Date": None})
-    return svg.clean_svg(file.getvalue(), key, label)
+    return clean_svg(file.getvalue(), key, label)
 
 
 def render_diagnosis(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from assay.report import svg
+from assay.report.svg import ink, series_colour
 from assay.report.svg_figure import percent_axis, sketch
 from assay.store.results import CellResult, Study
 from assay.store.verdict import Share, clean_right, survived_share, worst_status
@@ -102,7 +102,7 @@ def _line(axes: Any, line: Line) -> None:
     eps = [point[0] for point in line.points]
     shares = [100 * (point[1].value or 0.0) for point in line.points]
     low, high = zip(*(point[1].interval for point in line.points), strict=True)
-    colour = svg.series(line.series)
+    colour = series_colour(line.series)
     axes.fill_between(eps, [100 * v for v in low], [100 * v for v in high], color=colour, alpha=0.14, linewidth=0)
     dash = _DASHES[line.series // 8 % len(_DASHES)]
     marker = _MARKERS[line.series % len(_MARKERS)]
@@ -116,7 +116,7 @@ def _frame(axes: Any, curve: Curve) -> None:
     ticks = _ticks(budgets)
     axes.set_xticks(ticks)
     axes.set_xticklabels([_tick(eps, budgets) for eps in ticks])
-    axes.set_xlabel("budget ε", color=svg.ink(), labelpad=9)
+    axes.set_xlabel("budget ε", color=ink(), labelpad=9)
 
 
 def _ticks(budgets: list[float]) -> list[float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from assay.report import svg
+from assay.report.svg import ink, series_colour
 from assay.report.svg_figure import percent_axis, sketch
 from assay.report.table import columns
 from assay.store.results import Study
@@ -94,7 +94,7 @@ def _draw(points: list[tuple[int, int, float, float]], prefix: str, label: str) 
             axes.plot(
                 [cost],
                 [100 * share],
-                color=svg.series(series),
+                color=series_colour(series),
                 marker=_MARKERS[attack % len(_MARKERS)],
                 markersize=8,
                 linestyle="none",
@@ -116,4 +116,4 @@ def _frame(axes: Any, costs: list[float]) -> None:
     axes.set_xticks(ticks)
     axes.set_xticks([], minor=True)
     axes.set_xticklabels([compact(tick) for tick in ticks])
-    axes.set_xlabel("passes per sample, forward and backward", color=svg.ink(), labelpad=9)
+    axes.set_xlabel("passes per sample, forward and backward", color=ink(), labelpad=9)

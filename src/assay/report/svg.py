@@ -30,7 +30,7 @@ def rule() -> str:
     return _RULE
 
 
-def series(i: int) -> str:
+def series_colour(i: int) -> str:
     """The colour that becomes the page's colour of the ``i``-th model (eight, then again)."""
     return _SERIES[i % len(_SERIES)]
 
@@ -108,7 +108,7 @@ def is_safe_svg(text: str) -> bool:
         text: what should be an ``<svg>`` element.
 
     Example:
-        >>> harmless('<svg><path d="M0 0"/></svg>'), harmless('<svg onload="x()"></svg>'), harmless("<p>no drawing</p>")
+        >>> is_safe_svg('<svg><path d="M0 0"/></svg>'), is_safe_svg('<svg onload="x()"></svg>'), is_safe_svg("<p></p>")
         (True, False, False)
     """
     if "<!" in text or "<?" in text:  # no entities, comments or instructions

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
-from assay.report import svg
+from assay.report.svg import clean_svg, ink, rule
 
 _WIDTH, _HEIGHT = 8.0, 4.2  # inches of 72 units
 
@@ -37,7 +37,7 @@ def sketch(draw: Callable[[Any], None], key: str, label: str) -> str:
         draw(figure.add_axes((0.08, 0.165, 0.895, 0.805), facecolor="none"))
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(file, metadata={"Date": None})
-    return svg.clean_svg(file.getvalue(), key, label)
+    return clean_svg(file.getvalue(), key, label)
 
 
 def percent_axis(axes: Any) -> None:
@@ -45,9 +45,9 @@ def percent_axis(axes: Any) -> None:
     axes.set_ylim(-2, 102)
     axes.set_yticks(range(0, 101, 25))
     axes.set_yticklabels([f"{v} %" if v == 100 else f"{v}" for v in range(0, 101, 25)])
-    axes.grid(axis="y", color=svg.rule(), linewidth=0.8)
+    axes.grid(axis="y", color=rule(), linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, labelcolor=svg.ink())
+    axes.tick_params(length=0, pad=6, labelcolor=ink())
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(svg.rule())
+    axes.spines["bottom"].set_color(rule())

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from assay.attacks.plan import Planned
 from assay.core.outcome import Status
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.runs.plan import AttackedModel, PlannedCell
 from assay.runs.tasks import clear_caches, task_data, task_model
 from assay.store.columns import Cell, outcome_of
 from assay.store.image_store import image_reader
 from assay.store.ledger import Ledger
 from assay.store.model_source import ModelSource
-from assay.trust import AttackResult, CheckContext, CheckRequest, CheckResult
-from assay.trust.answer import failed
+from assay.trust.answer import CheckResult, failed
+from assay.trust.context import AttackResult, CheckContext
+from assay.trust.registry import CheckRequest
 from assay.util.progress import ProgressCallback
 
 _OTHERS = 256

@@ -22,8 +22,9 @@ from assay.runs.retry_queue import ATTEMPTS, QueuedTask, run_queue
 from assay.runs.scheduler import utc_now
 from assay.runs.settings import Settings
 from assay.store.ledger import Ledger
-from assay.trust import CheckRequest, CheckResult, Level, by_check, check_requests, grade
-from assay.trust.answer import SKIPPED, failed
+from assay.trust.answer import SKIPPED, CheckResult, Level, failed
+from assay.trust.grading import grade
+from assay.trust.registry import CheckRequest, by_check, check_requests
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
 from assay.util.progress import StageCallback, no_progress

@@ -12,7 +12,7 @@ import torch
 from assay.core.call_context import in_neutral_context
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.models import digest
+from assay.models.load import digest
 from assay.report.diagnosis_page import figure_to_svg, write_diagnosis
 from assay.store.environment import facts
 from assay.store.findings import DiagnosticResult, finite_rows

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assay.attacks.plan import Planned, distinct
 from assay.core.call_context import in_neutral_context
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.engine.preflight import Finding
 from assay.models.callable_model import as_module
 from assay.runs.executors import Executor, Inline
@@ -112,7 +112,7 @@ def evaluate(
     Raises:
         ValueError: another process is writing to the folder, or an attack does not fit.
     """
-    out, settings = out_folder(out), settings or Settings()
+    out, settings = out_folder(out), (settings or Settings()).on_this_machine()
     require_own_folder(out)
     model_sources, references = sources or {}, references or {}
     is_inline = executor is None or isinstance(executor, Inline)

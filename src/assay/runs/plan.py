@@ -9,10 +9,10 @@ from torch import nn
 from assay.attacks.plan import Planned
 from assay.core.combinators import unfold
 from assay.core.fingerprint import fingerprint
-from assay.data import Dataset
-from assay.defences import Adaptation, adaptation_of
+from assay.data.dataset import Dataset
+from assay.defences.adaptation import Adaptation, adaptation_of
 from assay.engine.preflight import Finding, inspect
-from assay.models import digest
+from assay.models.load import digest
 from assay.runs.settings import Settings
 from assay.runs.starts import start_identity
 from assay.runs.tasks import AttackTask

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from assay.data import Dataset
-from assay.report import write_report
+from assay.data.dataset import Dataset
+from assay.report.page import write_report
 from assay.runs.fault_injection import fault_point
 from assay.store.edits import remove_row
 from assay.store.findings import StudyExtras, extras_of

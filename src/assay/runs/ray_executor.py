@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.runs.executors import TaskOutcome
 from assay.runs.tasks import Task, task_model
 from assay.store.image_store import load_data

@@ -194,7 +194,7 @@ def _run_open_cells(
         if failed and failed == len(cell.outcome) - cell.outcome.count(Status.NOT_RUN):
             notice(f"{cell.model}: {cell.attack}: no result, as all {failed} samples raised an error")
         else:
-            notice(f"{cell.model}: {cell.outcome}" + (" (kept from before)" if before else ""))
+            notice(f"{cell.model}: {cell.outcome}" + (" (stored result)" if before else ""))
 
     def on_progress(update: Progress) -> None:
         if progress is not None and not isinstance(executor, Inline):

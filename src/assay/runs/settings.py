@@ -1,19 +1,16 @@
 """Run settings: some affect results, others only speed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import torch
+from pydantic import AfterValidator, Field
 
-from assay.engine.api import STOPS
-from assay.store.image_store import KEEP
+from assay.util.fields import Seed, Whole
 from assay.util.validate import described, one_of, reject, whole
 
 _SHARD = {"cpu": 128}
 _ON_DEVICE = 1024
-CHECK_LEVELS = ("full", "fast", "none")
-"""How much to check: everything; no checks that rerun attacks; nothing."""
-
-
 _LARGEST_COUNT = 2**31 - 1
 """No number of samples or passes is larger."""
 
@@ -39,55 +36,74 @@ def device_of(name: str) -> str:
     return name
 
 
+def _device_name(name: str) -> str:
+    """The name, if it is one of a device, here or elsewhere."""
+    try:
+        torch.device("cpu" if name == "auto" else name)
+    except RuntimeError:
+        raise ValueError(f"expected auto, cpu, cuda or cuda:1, got {name!r}") from None
+    return name
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How to run an evaluation.
+    """How to run an evaluation: the options of ``assay evaluate``, and the section ``run`` of a study.
 
     Attributes:
-        slots: most rows in flight.
-        search: ``"float32"`` or ``"bfloat16"``.
-        stop: ``"hit"`` or ``"never"``.
-        seed: of all random draws.
-        device: where the models run, such as ``"cpu"`` or ``"cuda:0"``.
-        errors: ``"raise"`` or ``"record"``.
-        max_forwards: most forward passes an attack may spend on a sample; None for no limit.
-        adaptive: attack a defence in the way that it declares; False for attacks that do not know of it.
-        shard: samples that are attacked together and recorded together; after a kill at most so many are repeated for
-            each worker. None for 128 on a processor, 1,024 on an accelerator.
-        checks: trust checks to run at the end: ``"full"``, ``"fast"`` (no reruns of attacks) or ``"none"``.
-        check_samples: samples that the checks use.
-        start: what attacks by labels alone start from: ``"random"`` images, ``"data"`` (for each sample the nearest
-            image of another class in the data), or a data set as `assay.data.load` takes it.
-        images: which adversarial images are kept: ``"all"``, ``"broken"`` or ``"none"``.
+        slots: Most rows in flight.
+        search: Float32, or bfloat16; hits are measured again in float32 in either case.
+        stop: At the first adversarial example (hit), or never.
+        seed: Of all random draws, also for the choice of images.
+        device: Where the models run: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps.
+        errors: Of a model: record them beside the sample, or raise.
+        max_forwards: Most forward passes (queries) that an attack may spend on a sample; it is never exceeded.
+        adaptive: Attack a defence in the way that it declares; without, attacks do not know of it, and the report says
+            so.
+        shard: Samples that are attacked together and recorded together; after a kill at most so many are repeated for
+            each worker. By default 128 on a processor, 1,024 on an accelerator.
+        checks: Trust checks at the end, which decide the grade: full, fast (no reruns of attacks) or none.
+        check_samples: Samples that the checks use.
+        start: What attacks by labels alone start from: random (images), data (for each sample the nearest image of
+            another class in the data), or a data set such as npz:FILE. A sample without a start is not run.
+        images: Which adversarial images are kept: all, broken or none.
     """
 
-    slots: int = 256
-    search: str = "float32"
-    stop: str = "hit"
-    seed: int = 0
-    device: str = "cpu"
-    errors: str = "record"
-    max_forwards: int | None = None
+    slots: Whole = 256
+    search: Literal["float32", "bfloat16"] = "float32"
+    stop: Literal["hit", "never"] = "hit"
+    seed: Seed = 0
+    device: Annotated[str, AfterValidator(_device_name)] = "auto"
+    errors: Literal["raise", "record"] = "record"
+    max_forwards: Whole | None = None
     adaptive: bool = True
-    shard: int | None = None
-    start: str = "random"
-    images: str = "all"
-    checks: str = "full"
-    check_samples: int = 64
+    shard: Whole | None = None
+    start: Annotated[str, Field(min_length=1)] = "random"
+    images: Literal["all", "broken", "none"] = "all"
+    checks: Literal["full", "fast", "none"] = "full"
+    check_samples: Whole = 64
 
     def __post_init__(self) -> None:
         whole("slots", self.slots, least=1, most=_LARGEST_COUNT)
         whole("seed", self.seed, most=2**63 - 1)
-        one_of("search", self.search, ("float32", "bfloat16"))
-        one_of("stop", self.stop, STOPS)
-        one_of("images", self.images, KEEP)
-        one_of("checks", self.checks, CHECK_LEVELS)
-        whole("checked", self.check_samples, least=1, most=_LARGEST_COUNT)
+        for name, kind in get_type_hints(Settings).items():
+            if get_origin(kind) is Literal:
+                one_of(name, getattr(self, name), get_args(kind))
+        whole("check_samples", self.check_samples, least=1, most=_LARGEST_COUNT)
         if not isinstance(self.start, str) or not self.start:
             reject("start", "random, data, or a data set such as npz:starts.npz", self.start)
         for name in ("max_forwards", "shard"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1, most=_LARGEST_COUNT)
+        if self.device == "auto":
+            object.__setattr__(self, "device", device_of("auto"))
+
+    def on_this_machine(self) -> "Settings":
+        """The same, after a look whether the device is here.
+
+        Raises:
+            ValueError: the device is not here.
+        """
+        return replace(self, device=device_of(self.device))
 
     @property
     def samples_per_shard(self) -> int:

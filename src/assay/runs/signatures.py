@@ -10,24 +10,18 @@ import torch
 from torch import nn
 
 from assay.core.call_context import in_neutral_context
-from assay.data import Dataset
-from assay.diagnostics import Answer
-from assay.models import build
+from assay.data.dataset import Dataset
+from assay.diagnostics.answer import Answer
+from assay.models.registry import build
 from assay.report.diagnosis_page import figure_to_svg, write_diagnosis
-from assay.signatures import (
-    SCENARIOS,
-    Examples,
-    Helpers,
-    Plan,
-    Recognition,
-    Setting,
-    calibrate,
-    confusion,
-    make_examples,
-    recognition_table,
-    restoration_table,
-    train_recogniser,
-)
+from assay.signatures.calibration import calibrate
+from assay.signatures.examples import Examples, make_examples
+from assay.signatures.losses import Helpers
+from assay.signatures.plan import SCENARIOS, Plan
+from assay.signatures.recognition import Recognition
+from assay.signatures.settings import Setting
+from assay.signatures.tables import confusion, recognition_table, restoration_table
+from assay.signatures.training import train_recogniser
 from assay.store.environment import facts
 from assay.store.findings import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest

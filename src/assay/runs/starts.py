@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from assay.core.combinators import AnyAttack, unfold
-from assay.data import Dataset
-from assay.data import load as load_data
+from assay.data.dataset import Dataset
+from assay.data.registry import load as load_data
 from assay.engine.starts import nearest_starts
 from assay.util.validate import described, reject
 

@@ -16,10 +16,10 @@ from assay.attacks.plan import Planned
 from assay.core.combinators import unfold
 from assay.core.model_state import seeded
 from assay.core.rng import content_keys
-from assay.data import Dataset
-from assay.defences import adaptation_of
+from assay.data.dataset import Dataset
+from assay.defences.adaptation import adaptation_of
 from assay.engine.api import INTERRUPTED, attack
-from assay.models import digest
+from assay.models.load import digest
 from assay.runs.settings import Settings
 from assay.runs.starts import starts_for
 from assay.store.columns import columns_of

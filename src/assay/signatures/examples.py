@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from assay.core.call_context import in_neutral_context
 from assay.core.outcome import Status
 from assay.core.types import Images
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.diagnostics.trail import logits_of, run_attack_to_end
-from assay.models import digest
+from assay.models.load import digest
 from assay.signatures.settings import CLEAN, Setting
 from assay.util.files import atomic_write
 from assay.util.progress import StageCallback, no_progress

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from assay.core.model_calls import call
 from assay.core.types import Images, Logits
 from assay.diagnostics.saliency import record_outputs
-from assay.models import build
+from assay.models.registry import build
 from assay.util.validate import reject, whole
 
 GAIN = 16.0

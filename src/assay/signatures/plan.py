@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from assay.models.registry import parted
+from assay.util.fields import Count, Number, Seed, Whole
 from assay.util.validate import number, one_of, whole
 
 INPUTS = ("image", "truth", "redrl")
@@ -20,17 +21,17 @@ class Plan:
         reconstruction: λ₁, of the l1 distance between clean and reconstructed image (summed over pixels).
         feature: λ₂, of the l2 distance of their features; 0 leaves them out.
         classification: λ₃, of the cross-entropy of the classifier on the reconstructed image; 0 leaves it out.
-        smoothing: of the recogniser's labels.
-        epochs: passes over the examples.
-        warmup: epochs in which the learning rate rises along a line, at most half of all; after that it falls by a
+        smoothing: Of the recogniser's labels.
+        epochs: Passes over the examples.
+        warmup: Epochs in which the learning rate rises along a line, at most half of all; after that it falls by a
             cosine.
-        rate: of Adam.
-        batch: examples a step.
-        arch: of the recogniser.
-        width: features of the reconstructor.
-        blocks: residual blocks of the reconstructor.
-        layer: which convolution of the feature extractor is used, counted from 1.
-        seed: of weights and order.
+        rate: Of Adam.
+        batch: Examples a step.
+        arch: Of the recogniser.
+        width: Features of the reconstructor.
+        blocks: Residual blocks of the reconstructor.
+        layer: Which convolution of the feature extractor is used, counted from 1.
+        seed: Of weights and order.
 
     Source: paper 004, section 4, equations 1–5; section 4.6 for warm-up, label smoothing, Adam and the rate.
     Deviations: the rate falls by a cosine after the warm-up, as tens of epochs do here what a hundred do there;
@@ -39,19 +40,19 @@ class Plan:
     """
 
     sees: str = "redrl"
-    reconstruction: float = 0.01
-    feature: float = 0.1
-    classification: float = 1.0
-    smoothing: float = 0.1
-    epochs: int = 100
-    warmup: int = 10
-    rate: float = 3.5e-4
-    batch: int = 64
+    reconstruction: Number = 0.01
+    feature: Number = 0.1
+    classification: Number = 1.0
+    smoothing: Number = 0.1
+    epochs: Whole = 100
+    warmup: Count = 10
+    rate: Number = 3.5e-4
+    batch: Whole = 64
     arch: str = "resnet18"
-    width: int = 32
-    blocks: int = 4
-    layer: int = 3
-    seed: int = 0
+    width: Whole = 32
+    blocks: Count = 4
+    layer: Whole = 3
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         one_of("sees", self.sees, INPUTS)

@@ -1,8 +1,7 @@
 """The attacks whose signatures are learned, each in the settings in which it is seen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
 from assay.attacks.deepfool import DeepFool
@@ -13,7 +12,9 @@ from assay.parts.balls import Ball
 from assay.parts.first_order import FirstOrder
 from assay.parts.losses import Margin
 from assay.parts.step_rules import Adam
-from assay.util.validate import described, nearest, number, reject, whole
+from assay.util.fields import Budget, Number, Whole
+from assay.util.registry import Registry
+from assay.util.validate import number, reject, whole
 
 CLEAN = "clean"
 EPS = (4 / 255, 8 / 255, 16 / 255)
@@ -50,20 +51,20 @@ class Grid:
     """What the settings are made of.
 
     Args:
-        eps: linf budgets of PGD, C&W linf and the patch.
-        sides: of the patch in pixels; those that an image has no room for are left out.
+        eps: Budgets in linf of PGD, C&W linf and the patch.
+        sides: Of the patch in pixels; those that an image has no room for are left out.
         constants: C&W's c for l2.
-        steps: of PGD, C&W linf and the patch.
-        carlini_steps: of C&W l2.
+        steps: Of PGD, C&W linf and the patch.
+        carlini_steps: Of C&W l2.
 
     Source: paper 004, table 2.
     """
 
-    eps: tuple[float, ...] = EPS
-    sides: tuple[int, ...] = SIDES
-    constants: tuple[float, ...] = CONSTANTS
-    steps: int = 100
-    carlini_steps: int = 1000
+    eps: tuple[Budget, ...] = EPS
+    sides: tuple[Whole, ...] = SIDES
+    constants: tuple[Number, ...] = CONSTANTS
+    steps: Whole = 100
+    carlini_steps: Whole = 1000
 
     def __post_init__(self) -> None:
         for name in ("eps", "sides", "constants"):
@@ -106,8 +107,9 @@ def _patch(grid: Grid, size: int) -> list[AnyAttack]:
     ]
 
 
-KINDS: Mapping[str, Callable[[Grid, int], list[AnyAttack]]] = MappingProxyType(
-    {"deepfool": _deepfool, "pgd": _pgd, "cw-l2": _cw_l2, "cw-linf": _cw_linf, "patch": _patch}
+KINDS: Registry[Callable[[Grid, int], list[AnyAttack]]] = Registry(
+    "kinds",
+    {"deepfool": _deepfool, "pgd": _pgd, "cw-l2": _cw_l2, "cw-linf": _cw_linf, "patch": _patch},
 )
 """The five attacks of paper 004; a new one is a function and a line here."""
 
@@ -137,9 +139,7 @@ def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(K
     """
     grid, grid_settings = grid or Grid(), []
     for kind in kinds:
-        if kind not in KINDS:
-            reject("kinds", "some of " + ", ".join(KINDS), described(f"{kind!r}{nearest(kind, KINDS)}"))
-        attacks = KINDS[kind](grid, whole("size", size, least=4))
+        attacks = KINDS.find(kind)(grid, whole("size", size, least=4))
         if not attacks:
             reject("sides", f"a patch smaller than the images, which have {size} pixels", grid.sides)
         more = [f"c = {c:g}" for c in grid.constants] if kind == "cw-l2" else [""] * len(attacks)

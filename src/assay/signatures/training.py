@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from assay.core.call_context import in_neutral_context
-from assay.models import digest
+from assay.models.load import digest
 from assay.signatures.examples import Examples
 from assay.signatures.losses import Helpers, Losses
 from assay.signatures.networks import Recogniser, Reconstructor

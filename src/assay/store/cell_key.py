@@ -10,8 +10,8 @@ import torch
 
 from assay.core.combinators import AnyAttack
 from assay.core.fingerprint import fingerprint
-from assay.defences import Adaptation
-from assay.models import digest
+from assay.defences.adaptation import Adaptation
+from assay.models.load import digest
 from assay.store.columns import Cell
 
 FORMAT = 2

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assay.diagnostics import Answer
+from assay.diagnostics.answer import Answer
 from assay.store.claims import ClaimResult, judge_claims
 from assay.store.ledger import Ledger
 from assay.store.results import Study

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Status
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.store.columns import Shard
 from assay.util.files import run_of, sha256
 from assay.util.tensors import read_tensors, write_tensors

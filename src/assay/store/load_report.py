@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Status
-from assay.data import Dataset
-from assay.masks import SpectralResidual
+from assay.data.dataset import Dataset
+from assay.masks.saliency import SpectralResidual
 from assay.store.columns import Cell, CellNames, Shard, outcome_of
 from assay.store.image_store import image_reader, run_data
 from assay.store.ledger import Ledger

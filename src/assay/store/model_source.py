@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from assay.defences import defend
-from assay.models import load as load_model
+from assay.defences.registry import defend
+from assay.models.load import load as load_model
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state, seeded
 from assay.core.outcome import MEASURES, TOLERANCE, Status
-from assay.data import Dataset
-from assay.defences import adaptation_of
+from assay.data.dataset import Dataset
+from assay.defences.adaptation import adaptation_of
 from assay.store.columns import Cell, Shard
 from assay.store.image_store import resolve_inside
 from assay.util.files import sha256

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from assay.core.call_context import in_neutral_context
-from assay.data import Dataset
-from assay.models import digest, is_factory
+from assay.data.dataset import Dataset
+from assay.models.load import digest, is_factory
 from assay.models.weights import is_weights_file
 from assay.store.cell_key import key_of
 from assay.store.columns import Cell, CellNames

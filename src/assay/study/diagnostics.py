@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from assay.data import Dataset
-from assay.data import load as load_data
-from assay.diagnostics import Trail, load_trail
+from assay.data.dataset import Dataset
+from assay.data.registry import load as load_data
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
+from assay.diagnostics.trail import Trail, load_trail
 from assay.runs.diagnose import context_digest, run_diagnostic
-from assay.runs.settings import device_of
 from assay.runs.signatures import learn_answers
 from assay.store.ledger import Ledger
 from assay.study.models import StudyModel
@@ -59,7 +58,7 @@ def answer_questions(
             continue
         for name in question.ask:
             key = hashlib.sha256(f"{context_digest(context)}\n{name}".encode()).hexdigest()[:24]
-            answer, suffix = ledger.answer(key), " (kept from before)"
+            answer, suffix = ledger.answer(key), " (stored result)"
             if answer is None or answer.get("failed"):  # the cause may be gone
                 answer, suffix = _run_or_fail(name, context), ""
                 ledger.add_answer(key, "diagnostic", answer)
@@ -114,7 +113,7 @@ def _failed_answer(name: str, error: Exception) -> dict[str, Any]:
     if diagnostic is not None:
         title, question = diagnostic.title, diagnostic.question
     kind = f"{type(error).__name__}: " if _is_unexpected(error) else ""
-    text = f"Not answered: {kind}{' '.join(str(error).split())[:300]}"
+    text = f"Could not run: {kind}{' '.join(str(error).split())[:300]}"
     return {
         "name": name,
         "title": title,
@@ -138,10 +137,10 @@ def _context(
         folder = where[question.over, data].folder
         if folder is None:
             raise ValueError(f"diagnostics: expected a model that the study trains, got {question.over!r}")
-        trail = _on_device(load_trail(folder).thinned(question.epochs), device_of(config.run.device))
+        trail = _on_device(load_trail(folder).thinned(question.epochs), config.settings.device)
     else:
         names = question.models or tuple(model for model, used in where if used == data)
-        device = device_of(config.run.device)
+        device = config.settings.device
         models = {name: where[name, data].source.load().to(device) for name in names}
     limit = min(question.train_limit, source.train_limit or question.train_limit)
     train = load_data(source.load, split="train", limit=limit, seed=source.seed)

@@ -13,7 +13,7 @@ from assay.store.columns import Cell, CellNames
 from assay.store.ledger import Ledger
 from assay.store.lock import claim_run_folder, hold_run, require_own_folder
 from assay.store.sqlite import NAME
-from assay.study.run import require_packages, settings_of, workloads_of
+from assay.study.run import require_packages, workloads_of
 from assay.study.schema import Config
 from assay.util.output_folder import out_folder
 
@@ -59,7 +59,7 @@ def forecast(
         accept_stale: count results that only another version of assay or torch made.
         notice: called with what is trained.
     """
-    out, settings = out_folder(out), settings_of(config)
+    out, settings = out_folder(out), config.settings
     require_own_folder(out)
     require_packages(config)
     trains = any(model.train is not None for model in config.models.values())

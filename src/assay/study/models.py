@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assay.data import Dataset
-from assay.data import load as load_data
+from assay.data.dataset import Dataset
+from assay.data.registry import load as load_data
 from assay.masks.sources import with_foreground
-from assay.runs.settings import device_of
 from assay.store.model_source import ModelSource
 from assay.study.schema import Config, Model
-from assay.training import Recipe
-from assay.training import train as run_training
+from assay.training.recipe import Recipe
+from assay.training.trainer import train as run_training
 from assay.util.files import file_name
 
 MODELS = "models"
@@ -92,5 +91,5 @@ def _train(
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
     if not (folder / "model.safetensors").is_file():
         notice(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epochs")
-    run_training(images, recipe, folder, trail=trail, device=device_of(config.run.device))
+    run_training(images, recipe, folder, trail=trail, device=config.settings.device)
     return folder

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from assay.study.cross_checks import StudyFault, cross_check
 from assay.study.remaining_faults import remaining_faults
 from assay.study.schema import Config
+from assay.util.fields import fault_text
+from assay.util.renamed import renamed
 from assay.util.text import plain
 from assay.util.validate import nearest
 
@@ -25,16 +27,18 @@ class StudyError(ValueError):
     Args:
         name: of the file.
         faults: what is wrong, and where; at least one.
-
-    Attributes:
-        faults: as given.
     """
 
     def __init__(self, name: str, faults: Iterable[StudyFault]) -> None:
         self.faults = tuple(faults)
         lines = sorted({str(fault) for fault in self.faults})
         text = lines[0] if len(lines) == 1 else f"{len(lines)} errors\n- " + "\n- ".join(lines)
+        self.name = name
         super().__init__(f"{name}: {text}")
+
+    def __reduce__(self) -> tuple[type["StudyError"], tuple[str, tuple[StudyFault, ...]]]:
+        """Made again from what it was made of, in another process too."""
+        return StudyError, (self.name, self.faults)
 
 
 def _error(name: str, message: str) -> StudyError:
@@ -98,24 +102,6 @@ def schema() -> str:
     return json.dumps(Config.model_json_schema(), indent=1, sort_keys=True)
 
 
-_EXPECTED = {
-    "tuple_type": "a list, such as [first, second]",
-    "dict_type": "names with fields, such as {{name: {{field: value}}}}",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number of fewer digits",
-    "int_from_float": "a whole number",
-    "float_type": "a number or a fraction such as 8/255",
-    "float_parsing": "a number or a fraction such as 8/255",
-    "finite_number": "a finite number",
-    "greater_than_equal": "a number that is at least {ge}",
-    "less_than_equal": "a number that is at most {le}",
-    "too_short": "a list of at least {min_length}",
-}
-"""Messages for pydantic's error types."""
 _REPLACED_TAGS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
 _PLAIN = {
     first: [(tag, pattern) for tag, pattern in known if tag not in _REPLACED_TAGS]
@@ -208,32 +194,30 @@ def _field_faults(error: ValidationError) -> Iterable[StudyFault]:
     places = [detail["loc"] for detail in errors]
     for detail in errors:
         where = _place(detail["loc"])
-        kind, got = detail["type"], _short(detail.get("input"))
+        kind = detail["type"]
         if kind == "extra_forbidden":
             fields = _fields_at(detail["loc"][:-1])
-            yield StudyFault(where, f"no such field{nearest(str(detail['loc'][-1]), fields)}")
+            name = str(detail["loc"][-1])
+            yield StudyFault(where, f"no such field{renamed(name) or nearest(name, fields)}")
         elif kind == "missing":
             yield StudyFault(where, "expected a value, which is needed, got none")
-        elif kind == "value_error":
-            yield StudyFault(where, plain(detail["ctx"]["error"], 500))
         elif kind in ("model_type", "model_attributes_type"):
             fields = _fields_at(detail["loc"])
-            yield StudyFault(
-                where, f"expected fields ({', '.join(fields[:4])} …), such as {{{fields[0]}: …}}, got {got}"
-            )
-        elif kind in ("literal_error", "enum"):
-            allowed = detail["ctx"]["expected"]
-            hint = nearest(str(detail.get("input")), re.findall("'([^']*)'", allowed))
-            yield StudyFault(where, f"expected {allowed}, got {got}{hint}")
+            such = f"expected fields ({', '.join(fields[:4])} …), such as {{{fields[0]}: …}}"
+            yield StudyFault(where, f"{such}, got {_short(detail.get('input'))}")
         elif kind == "too_short" and any(
             other[: len(detail["loc"])] == detail["loc"] for other in places if len(other) > len(detail["loc"])
         ):
             continue  # only too short because invalid items were dropped
-        elif kind in _EXPECTED:
-            yield StudyFault(where, f"expected {_EXPECTED[kind].format(**detail.get('ctx', {}))}, got {got}")
         else:
-            text = detail["msg"].removeprefix("Input should be ").replace("Input should be ", "")
-            yield StudyFault(where, f"expected {text[0].lower() + text[1:]}, got {got}")
+            text = fault_text(detail)
+            name, colon, rest = text.partition(": ")
+            fields = _fields_at(detail["loc"])
+            if kind == "value_error" and colon and name in fields:  # a check of a whole section
+                where, text = _place((*detail["loc"], name)), rest
+            elif kind == "value_error" and not fields and re.fullmatch(r"[a-z_]+", name):
+                text = rest  # the place says it
+            yield StudyFault(where, text)
 
 
 def _place(steps: Sequence[str | int]) -> str:

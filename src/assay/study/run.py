@@ -10,16 +10,15 @@ from typing import Any
 
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import unfold
-from assay.data import Dataset
-from assay.data import load as load_data
+from assay.data.dataset import Dataset
+from assay.data.registry import load as load_data
 from assay.masks.sources import with_foreground
-from assay.models import digest, is_factory
-from assay.models import load as load_model
+from assay.models.load import digest, is_factory
+from assay.models.load import load as load_model
 from assay.runs.executors import Executor
 from assay.runs.plan import Workload, inspect_model
 from assay.runs.publish import mark_running, publish
 from assay.runs.session import RunInfo, SessionResult, report_findings, run_session
-from assay.runs.settings import Settings, device_of
 from assay.runs.starts import check_start
 from assay.store.ledger import Ledger
 from assay.store.lock import hold_run, require_own_folder
@@ -92,10 +91,10 @@ def run_study(
     Raises:
         ValueError: another process is writing to the folder, or a model or data set cannot be loaded.
     """
-    out, settings = out_folder(out), settings_of(config)
+    out, settings = out_folder(out), config.settings
     require_own_folder(out)
     require_packages(config)
-    check_start(config.run.start)
+    check_start(config.settings.start)
     datasets = _load_test_data(config)
     with hold_run(out), Ledger(out, write=True) as ledger:
         mark_running(out, ledger)
@@ -219,24 +218,6 @@ def limit_images(config: Config, limit: int) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def settings_of(config: Config) -> Settings:
-    """How a study is run."""
-    run = config.run
-    return Settings(
-        slots=run.slots,
-        search=run.search,
-        stop=run.stop,
-        device=device_of(run.device),
-        errors=run.errors,
-        max_forwards=run.max_forwards,
-        shard=run.shard,
-        start=run.start,
-        images=run.images,
-        checks=run.checks,
-        check_samples=run.checked,
-    )
-
-
 def load_test_images(config: Config, source: Data) -> Dataset:
     """The images of a data set that are attacked, with masks where an attack needs them."""
     folder = source.foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
@@ -251,7 +232,7 @@ def load_test_images(config: Config, source: Data) -> Dataset:
 
 
 def _build_workload(config: Config, name: str, data: Dataset, models: dict[tuple[str, str], StudyModel]) -> Workload:
-    device = device_of(config.run.device)
+    device = config.settings.device
     chosen: dict[str, Any] = {model: study_model for (model, used), study_model in models.items() if used == name}
     attacked_models = [
         inspect_model(

@@ -2,28 +2,19 @@
 
 from typing import Annotated, Literal
 
-import torch
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from assay.attacks.registry import SUITES
 from assay.data.registry import check as check_data
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
+from assay.runs.settings import Settings
 from assay.store.claims import Claim
-from assay.store.image_store import KEEP
 from assay.study.fields import Attack
 from assay.study.training_schema import Signatures, Training
-from assay.util.fields import Budget, Name, Seed, Share, Strict, Whole, different, known
+from assay.util.fields import Budget, Name, Seed, Share, Strict, Whole, different, fields_of, known
 
 VERSION = 1
-
-
-def _device(name: str) -> str:
-    try:
-        torch.device("cpu" if name == "auto" else name)
-    except RuntimeError:
-        raise ValueError(f"expected auto, cpu, cuda or cuda:1, got {name!r}") from None
-    return name
 
 
 class Model(Strict):
@@ -101,24 +92,8 @@ class Diagnosis(Strict):
         return self
 
 
-class Execution(Strict):
-    """How the study is run. Only stop, search, max_forwards and start affect results."""
-
-    stop: Literal["hit", "never"] = "hit"
-    search: Literal["float32", "bfloat16"] = "float32"
-    max_forwards: Whole | None = Field(
-        None, description="the most forward passes (queries) that an attack may spend on a sample"
-    )
-    start: Annotated[str, Field(min_length=1)] = Field(
-        "random", description="what attacks by labels alone start from: random, data, or a data set such as npz:FILE"
-    )
-    slots: Whole = 256
-    shard: Whole | None = None
-    images: Annotated[str, AfterValidator(lambda v: known(v, KEEP))] = "all"
-    errors: Literal["raise", "record"] = "record"
-    checks: Literal["full", "fast", "none"] = "full"
-    checked: Whole = Field(64, description="samples that the checks look at again")
-    device: Annotated[str, AfterValidator(_device)] = Field("cpu", description="cpu, cuda, cuda:1 …, or auto")
+Execution = create_model("Execution", __base__=Strict, **fields_of(Settings, without=("seed", "adaptive")))
+"""How the study is run: `Settings`, of which ``seeds`` and the models' ``adaptive`` have a place of their own."""
 
 
 class Config(Strict):
@@ -138,3 +113,12 @@ class Config(Strict):
     signatures: Signatures | None = None
     claims: tuple[Claim, ...] = ()
     run: Execution = Execution()
+
+    @property
+    def settings(self) -> Settings:
+        """How the study is run, on a device that is there.
+
+        Raises:
+            ValueError: the device is not there.
+        """
+        return Settings(**self.run.model_dump()).on_this_machine()

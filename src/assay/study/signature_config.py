@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from assay.data import load as load_data
-from assay.runs.settings import device_of
+from assay.data.registry import load as load_data
 from assay.runs.signatures import SignatureConfig
-from assay.signatures import Helpers, settings
+from assay.signatures.losses import Helpers
+from assay.signatures.settings import settings
 from assay.study.models import StudyModel
 from assay.study.schema import Config
 
@@ -19,11 +19,12 @@ def signature_config(config: Config, where: Mapping[tuple[str, str], StudyModel]
     section = config.signatures
     if section is None:
         raise ValueError("signatures: expected a section of that name in the study")
+    plan = section.plan()
     data = section.data or next(iter(config.data))
     source = config.data[data]
     victims = {name: where[name, data].source.load() for name in section.victims}
-    train = load_data(source.load, split="train", limit=section.limit, seed=section.seed)
-    test = load_data(source.load, split="test", limit=section.test_limit, seed=section.seed)
+    train = load_data(source.load, split="train", limit=section.limit, seed=plan.seed)
+    test = load_data(source.load, split="test", limit=section.test_limit, seed=plan.seed)
     first, last = section.victims[0], section.victims[-1]
     return SignatureConfig(
         victims,
@@ -31,9 +32,9 @@ def signature_config(config: Config, where: Mapping[tuple[str, str], StudyModel]
         test,
         settings(min(train.x.shape[2:]), section.grid(), section.kinds),
         helpers=Helpers(victims[first], victims[last]),
-        extractor=f"{last}, trained on such images, convolution {section.layer}",
-        plan=section.plan(),
+        extractor=f"{last}, trained on such images, convolution {plan.layer}",
+        plan=plan,
         columns=section.columns,
-        seed=section.seed,
-        device=device_of(config.run.device),
+        seed=plan.seed,
+        device=config.settings.device,
     )

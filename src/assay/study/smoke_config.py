@@ -29,7 +29,7 @@ def shrink_study(config: Config) -> Config:
 
 
 def _shrink_training(training: Training) -> Training:
-    changes = {"epochs": min(1, training.epochs), "limit": _TRAINING, "milestones": ()}
+    changes = {"epochs": min(1, training.model_dump()["epochs"]), "limit": _TRAINING, "milestones": ()}
     return training.model_copy(update=changes)
 
 
@@ -47,9 +47,9 @@ def _shrink_signatures(signatures: Signatures) -> Signatures:
     changes = {
         "limit": 2 * IMAGES,
         "test_limit": IMAGES,
-        "steps": min(signatures.steps, 5),
+        "steps": min(signatures.grid().steps, 5),
         "epochs": 1,
         "warmup": 0,
-        "carlini_steps": min(signatures.carlini_steps, 10),
+        "carlini_steps": min(signatures.grid().carlini_steps, 10),
     }
     return signatures.model_copy(update=changes)

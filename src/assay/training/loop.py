@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.fingerprint import fingerprint
-from assay.data import Dataset
-from assay.models import build, digest
-from assay.models import save as save_model
+from assay.data.dataset import Dataset
+from assay.models.load import digest
+from assay.models.load import save as save_model
+from assay.models.registry import build
 from assay.training.average import Average
 from assay.training.checkpoint import read_checkpoint, write_checkpoint
 from assay.training.meters import Recorder, Tally
-from assay.training.objectives import Batch, TrainingObjective
-from assay.training.objectives.batch import updates
+from assay.training.objectives.batch import Batch, TrainingObjective, updates
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
 from assay.training.sampling import batches, flip_randomly, seed_of

@@ -6,18 +6,16 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import nn
 
 from assay.models.normalize import STATISTICS
 from assay.models.registry import parted
-from assay.training.objectives import OBJECTIVES, make
-from assay.util.validate import described, nearest, number, one_of, reject, whole
+from assay.training.objectives.registry import OBJECTIVES, make
+from assay.util.fields import Budget, Count, Integer, Number, Seed, Whole
+from assay.util.validate import number, one_of, reject, whole
 
-OPTIMISERS = ("adam", "sgd")
-SCHEDULES = ("step", "cosine")
-PRECISIONS = ("float32", "bfloat16", "float16")
 _TEACHER = re.compile("teacher=[^,]*")
 
 
@@ -25,32 +23,35 @@ _TEACHER = re.compile("teacher=[^,]*")
 class Recipe:
     """Everything that decides what a training run makes.
 
+    The options of ``assay train`` and the section ``train`` of a study's models are these fields.
+
     Args:
-        arch: a name of ``assay.models.ARCHITECTURES``.
-        normalize: a name of ``assay.models.normalize.STATISTICS``.
-        objective: a name of ``assay.training.OBJECTIVES``, with arguments of its own: ``"trades:beta=6"``.
-        eps: budget of the inner attack in input units (the foreground's, for ``"at-dual"``).
-        eps_background: background budget of ``"at-dual"``.
-        norm: of the budgets.
-        attack_steps: steps of the inner attack.
-        attack: another inner attack than the objective's usual one, such as ``"apgd:loss=dlr"``.
-        epochs: passes over the data.
-        batch: images a step, over all processes.
-        optimiser: ``"adam"`` or ``"sgd"`` (momentum 0.9).
-        rate: first learning rate.
-        schedule: ``"step"`` (at the milestones) or ``"cosine"`` (to 0 at the last epoch).
-        milestones: epochs after which the rate is multiplied by ``drop``.
-        drop: the factor.
-        decay: weight decay.
-        flip: whether images are mirrored at random.
-        average: decay of an exponential moving average of the weights, which is then what is measured and kept, such
+        arch: Architecture (see: assay ls models).
+        normalize: Input normalisation, inside the model: half, imagenet, cifar10 or none.
+        objective: What a step minimises, with arguments of its own, such as pgd-at or trades:beta=6 (see: assay ls
+            training).
+        eps: Budget of the inner attack in input units, such as 8/255; the foreground's for at-dual.
+        eps_background: Background budget of at-dual.
+        norm: Of the budgets.
+        attack_steps: Steps of the inner attack.
+        attack: Another inner attack than the objective's usual one, such as apgd:loss=dlr (see: assay ls attacks).
+        epochs: Passes over the data.
+        batch: Images a step, over all processes.
+        optimiser: Adam, or sgd (momentum 0.9).
+        rate: First learning rate.
+        schedule: Step (at the milestones) or cosine (to 0 at the last epoch).
+        milestones: Epochs after which the rate drops, such as 20,40.
+        drop: Factor of the drop.
+        decay: Weight decay.
+        flip: Mirror images at random.
+        average: Decay of an exponential moving average of the weights, which is then what is measured and kept, such
             as 0.995; 0 for none.
-        precision: ``"float32"``, or mixed: ``"bfloat16"``, ``"float16"``.
-        validate: share of the data that is held out and measured after each epoch, clean and under PGD-10.
-        patience: stop after so many epochs without a better robust accuracy (clean, where there is no budget), and
-            keep the best weights; 0 for never.
-        start: weights to begin from (transfer); tensors of another shape, such as the last layer, start afresh.
-        seed: of weights, order, flips and attacks.
+        precision: Float32, or mixed: bfloat16, float16.
+        validate: Share of the data that is held out and measured after each epoch, clean and under PGD-10.
+        patience: Stop after so many epochs without a better robust accuracy (clean, where there is no budget), and
+            keep the best weights; 0 for never. Needs validate.
+        start: Weights to begin from (transfer); tensors of another shape, such as the last layer, start afresh.
+        seed: Of weights, order, flips and attacks.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.
@@ -62,34 +63,33 @@ class Recipe:
     arch: str = "tiny-cnn"
     normalize: str = "half"
     objective: str = "clean"
-    eps: float | None = None
-    eps_background: float | None = None
-    norm: str = "linf"
-    attack_steps: int = 10
+    eps: Budget | None = None
+    eps_background: Budget | None = None
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    attack_steps: Whole = 10
     attack: str | None = None
-    epochs: int = 10
-    batch: int = 128
-    optimiser: str = "adam"
-    rate: float = 1e-3
-    schedule: str = "step"
-    milestones: tuple[int, ...] = ()
-    drop: float = 0.1
-    decay: float = 0.0
+    epochs: Count = 10
+    batch: Whole = 128
+    optimiser: Literal["adam", "sgd"] = "adam"
+    rate: Number = 1e-3
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[Integer, ...] = ()
+    drop: Number = 0.1
+    decay: Number = 0.0
     flip: bool = False
-    average: float = 0.0
-    precision: str = "float32"
-    validate: float = 0.0
-    patience: int = 0
+    average: Number = 0.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    validate: Number = 0.0
+    patience: Count = 0
     start: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         parted(self.arch)
         one_of("normalize", self.normalize, STATISTICS)
-        one_of("optimiser", self.optimiser, OPTIMISERS)
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("precision", self.precision, PRECISIONS)
-        one_of("norm", self.norm, ("linf", "l2", "l1"))
+        for name, kind in get_type_hints(Recipe).items():
+            if get_origin(kind) is Literal:
+                one_of(name, getattr(self, name), get_args(kind))
         for name, least in (("epochs", 0), ("batch", 1), ("attack_steps", 1), ("patience", 0), ("seed", 0)):
             whole(name, getattr(self, name), least=least, most=2**63 - 1 if name == "seed" else 2**31 - 1)
         number("rate", self.rate, least=0, above=True)
@@ -107,10 +107,7 @@ class Recipe:
 
     def _check_objective(self) -> None:
         name = self.objective.partition(":")[0]
-        if name not in OBJECTIVES:
-            got = described(f"{name!r}{nearest(name, OBJECTIVES)}")
-            reject("objective", "one of " + ", ".join(map(repr, OBJECTIVES)), got)
-        entry = OBJECTIVES[name]
+        entry = OBJECTIVES.find(name)
         budgeted = entry.attack is not None or "eps" in inspect.signature(entry.make).parameters
         if budgeted and self.eps is None and "eps=" not in self.objective:
             reject("eps", f"a budget, which {name} needs", None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from assay.training.objectives import Batch
+from assay.training.objectives.batch import Batch
 from assay.training.recipe import Recipe
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from assay.core.combinators import AnyAttack
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.engine.api import perturb
 from assay.training.objectives.batch import needs_of
 from assay.util.validate import number

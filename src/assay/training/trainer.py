@@ -6,12 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from assay.core.call_context import in_neutral_context
-from assay.data import Dataset
-from assay.models import load as load_model
+from assay.data.dataset import Dataset
+from assay.models.load import load as load_model
 from assay.training.checkpoint import load_checkpoint
 from assay.training.log import TRACKERS, Guarded
 from assay.training.loop import TrainingRun, trail_name
-from assay.training.objectives import make
+from assay.training.objectives.registry import make
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
 from assay.util.output_folder import check_claim, claim, locked, out_folder

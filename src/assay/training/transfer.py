@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from assay.models import start_weights, weights_digest
+from assay.models.load import start_weights, weights_digest
 from assay.util.validate import described, name_argument, reject
 
 

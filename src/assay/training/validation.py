@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from assay.attacks import PGD
+from assay.attacks.pgd import PGD
 from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
-from assay.data import Dataset
+from assay.data.dataset import Dataset
 from assay.engine.api import perturb
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch

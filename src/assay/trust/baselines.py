@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.attacks import FGSM, Square
+from assay.attacks.blackbox.square import Square
+from assay.attacks.fgsm import FGSM
 from assay.attacks.noise import Noise
 from assay.core.attack import Attack
 from assay.core.combinators import AnyAttack

@@ -17,7 +17,7 @@ from assay.core.model_state import model_device, model_dtype, preserve_state, se
 from assay.core.outcome import Outcome, Status
 from assay.core.types import Images, Labels, Logits
 from assay.data.dataset import pixels
-from assay.defences import Adaptation, adaptation_of
+from assay.defences.adaptation import Adaptation, adaptation_of
 from assay.engine.api import INTERRUPTED, attack
 from assay.parts.balls import Ball
 from assay.trust.budgets import outermost, within

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from assay.attacks import APGD
+from assay.attacks.auto_pgd.apgd import APGD
 from assay.core.expectation import Expectation
 from assay.core.model_calls import Classifier, classify
 from assay.core.model_state import seeded
@@ -108,7 +108,7 @@ def frozen_draws(context: CheckContext) -> CheckResult:
         right,
         text,
         "the attacks fail where nothing is random already",
-        through=FrozenDraws.of(context),
+        wrap=FrozenDraws.of(context),
         slots=1,
     )
 

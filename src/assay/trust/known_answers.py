@@ -5,7 +5,7 @@ import importlib.util
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import peer
+from assay.attacks.peers.adapter import peer
 from assay.core.outcome import Status
 from assay.engine.api import attack
 from assay.parts.balls import Ball, Split

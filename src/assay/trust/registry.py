@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
@@ -12,6 +11,7 @@ from assay.trust.context import CheckContext, NonFiniteOutput
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
 from assay.util.progress import StageCallback, no_progress
+from assay.util.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ _ATHALYE = "Athalye et al. 2018"
 _PINTOR = "Pintor et al. 2022"
 _AUTO = "Croce & Hein 2020, AutoAttack's checks"
 
-CHECKS: Mapping[str, Check] = MappingProxyType(
+CHECKS: Registry[Check] = Registry(
+    "check",
     {
         "A1": _model_check(model_state.frozen, "evaluation mode, frozen state", "TRADES issue 3; foolbox issue 74"),
         "A2": _model_check(model_state.deterministic, "deterministic", _AUTO),
@@ -107,7 +108,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "E4": _overall_check(reporting.subset, "choice of samples", "our own"),
         "E5": _per_attack_check(reporting.certified, "below certificates", _CARLINI, slow=True),
         "E6": _overall_check(reporting.precision, "precision", "our own: half precision masks gradients"),
-    }
+    },
 )
 """Every check, in the order in which it is asked."""
 

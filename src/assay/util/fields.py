@@ -1,11 +1,36 @@
-"""Field types of configuration files, checked by pydantic."""
+"""Field types of configuration files, checked by pydantic, and fields taken over from a record."""
 
-from typing import Annotated, Any
+import re
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
 
+import docstring_parser
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from assay.util.parse import format_budget, parse_number
+from assay.util.text import plain
 from assay.util.validate import nearest
+
+_EXPECTED = {
+    "tuple_type": "a list, such as [first, second]",
+    "dict_type": "names with fields, such as {{name: {{field: value}}}}",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_from_float": "a whole number",
+    "float_type": "a number or a fraction such as 8/255",
+    "float_parsing": "a number or a fraction such as 8/255",
+    "finite_number": "a finite number",
+    "greater_than_equal": "a {noun} that is at least {ge}",
+    "less_than_equal": "a {noun} that is at most {le}",
+    "too_short": "a list of at least {min_length}",
+}
+"""Messages for pydantic's error types."""
 
 
 class Strict(BaseModel):
@@ -66,3 +91,53 @@ Integer = Annotated[int, BeforeValidator(_no_truth)]
 Count = Annotated[Integer, Field(ge=0)]
 Whole = Annotated[Integer, Field(ge=1)]
 Seed = Annotated[Integer, Field(ge=0, le=2**63 - 1)]
+
+
+def fields_of(record: type, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of a frozen dataclass as those of a configuration file, for ``pydantic.create_model``.
+
+    What can be set is written down once, in the dataclass: its types and defaults, and what its docstring says. The
+    command line reads the same dataclass.
+
+    Args:
+        record: the dataclass.
+        without: fields that the file says in another place.
+
+    Returns:
+        Type and default by name; a name that pydantic has for itself (``validate``) has an underscore behind it, and
+        the file uses it without.
+    """
+    types = get_type_hints(record, include_extras=True)
+    entries = docstring_parser.parse(record.__doc__ or "").params
+    words = {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
+    return {
+        f"{field.name}_" if hasattr(BaseModel, field.name) else field.name: (
+            types[field.name],
+            Field(field.default, description=words.get(field.name), alias=field.name),
+        )
+        for field in fields(record)
+        if field.name not in without
+    }
+
+
+def fault_text(detail: ErrorDetails, given: str | None = None) -> str:
+    """One error of pydantic in our words: what was expected, and what came.
+
+    Args:
+        detail: one of ``ValidationError.errors()``.
+        given: what was typed, where that is not the value.
+    """
+    kind = detail["type"]
+    value, context = detail.get("input"), detail.get("ctx", {})
+    got = plain(repr(value) if given is None else given, 80)
+    if kind == "value_error":
+        return plain(context["error"], 500)
+    if kind in ("literal_error", "enum"):
+        allowed = context["expected"]
+        hint = nearest(str(value), re.findall("'([^']*)'", allowed))
+        return f"expected {allowed}, got {got}{hint}"
+    if kind in _EXPECTED:
+        noun = "whole number" if isinstance(detail.get("input"), int) else "number"
+        return f"expected {_EXPECTED[kind].format(noun=noun, **context)}, got {got}"
+    text = detail["msg"].replace("Input should be ", "")
+    return f"expected {text[0].lower() + text[1:]}, got {got}"

@@ -15,7 +15,7 @@ _MOST = 10_000_000
 _MOST_SEED = 2**63 - 1
 """Largest whole number of an argument, and of a seed."""
 
-_ALIASES: Mapping[str, str] = MappingProxyType(
+ALIASES: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("alpha", "eps_step", "stepsize", "lr", "abs_stepsize", "eps_iter", "step"), "step_size"),
         **dict.fromkeys(
@@ -131,7 +131,7 @@ def suggest_argument(key: str, known: Collection[str]) -> str:
         >>> suggest_argument("alpha", ("steps", "step_size")), suggest_argument("STEPS", ("steps", "step_size"))
         (" (did you mean 'step_size'?)", " (did you mean 'steps'?)")
     """
-    alias = _ALIASES.get(key.lower())
+    alias = ALIASES.get(key.lower())
     return f" (did you mean {alias!r}?)" if alias in known else nearest(key.lower(), known)
 
 

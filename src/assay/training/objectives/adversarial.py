@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.attacks import PGD
+from assay.attacks.pgd import PGD
 from assay.core.combinators import AnyAttack
 from assay.core.model_calls import classify
 from assay.training.objectives.batch import Batch, attacked, needs_of

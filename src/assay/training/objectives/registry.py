@@ -1,9 +1,8 @@
 """The training objectives by name: a new one is a file and a line here."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from assay.attacks.registry import ATTACKS
@@ -23,8 +22,9 @@ from assay.training.objectives.noise import Gaussian, Stability
 from assay.training.objectives.pairing import Pairing
 from assay.training.objectives.trades import Mart, Trades
 from assay.training.objectives.weights import WeightPerturbation
+from assay.util.registry import Registry
 from assay.util.spec import read_arguments, split_spec
-from assay.util.validate import described, nearest, reject
+from assay.util.validate import described, reject
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ _STEPS = 10
 OPTIONS = ("eps", "eps_background", "norm", "attack", "attack_steps")
 """Options of a recipe that only some objectives read."""
 
-OBJECTIVES: Mapping[str, Entry] = MappingProxyType(
+OBJECTIVES: Registry[Entry] = Registry(
+    "objective",
     {
         "clean": Entry(Clean, "cross-entropy of the images as they are"),
         "fgsm-at": Entry(Adversarial, "cross-entropy of FGSM's images", "fgsm"),
@@ -69,7 +70,7 @@ OBJECTIVES: Mapping[str, Entry] = MappingProxyType(
         "cure": Entry(Curvature, "small curvature of the loss"),
         "llr": Entry(LocalLinearity, "a loss close to its tangent"),
         "attribution": Entry(RobustAttribution, "attributions that an attack does not move", "pgd"),
-    }
+    },
 )
 
 
@@ -107,7 +108,7 @@ def make(
         3.0
     """
     name, text = split_spec("objective", spec)
-    entry = _entry(name)
+    entry = OBJECTIVES.find(name)
     known = inspect.signature(entry.make).parameters
     typed = {k: p.replace(annotation="str") if k == "teacher" else p for k, p in known.items() if k != "attack"}
     arguments = read_arguments(name, text, typed, what="objective")
@@ -141,7 +142,7 @@ def options_of(spec: str, attack: str | None = None) -> frozenset[str]:
         (['attack', 'eps', 'norm'], [])
     """
     name = spec.partition(":")[0]
-    entry = _entry(name)
+    entry = OBJECTIVES.find(name)
     own = inspect.signature(entry.make).parameters
     options = {option for option in ("eps", "norm") if option in own}
     if entry.attack is not None:
@@ -169,7 +170,7 @@ def check_options(spec: str, chosen: Collection[str], attack: str | None = None)
         ValueError: attack_steps: expected nothing, as the inner attack fgsm takes no steps (choose attack pgd ...
     """
     name = spec.partition(":")[0]
-    entry, options = _entry(name), options_of(spec, attack)
+    entry, options = OBJECTIVES.find(name), options_of(spec, attack)
     inner = (attack or entry.attack or "").partition(":")[0]
     for option in (o for o in OPTIONS if o in chosen and o not in options):
         if entry.attack is None:
@@ -182,14 +183,6 @@ def check_options(spec: str, chosen: Collection[str], attack: str | None = None)
         else:
             reason, hint = f"the inner attack {inner} has one budget", "choose attack dual for two, or leave it out"
         reject(option, f"nothing, as {reason} ({hint})", described("a value"))
-
-
-def _entry(name: str) -> Entry:
-    if name not in OBJECTIVES:
-        reject(
-            "objective", "one of " + ", ".join(OBJECTIVES), described(f"{name!r}{nearest(name.lower(), OBJECTIVES)}")
-        )
-    return OBJECTIVES[name]
 
 
 def _parameters(spec: str) -> Collection[str]:

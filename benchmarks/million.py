@@ -16,10 +16,12 @@ from common import record
 
 from assay.core.outcome import Status
 from assay.data import Dataset
-from assay.runs.publish import publish, report_of
+from assay.report.page import write_report
+from assay.runs.publish import publish
 from assay.store.columns import COLUMNS, CellNames, Shard
 from assay.store.image_store import store_data
 from assay.store.ledger import Ledger
+from assay.store.load_report import studies_of
 
 SHARD = 500
 
@@ -95,7 +97,7 @@ def main():
         after = peak()
         with Ledger(folder, write=True) as ledger:
             began = time.perf_counter()
-            page = report_of(folder, ledger)
+            page = write_report(studies_of(folder, ledger)[0], folder / "page.html")
             report = time.perf_counter() - began
             shown = peak()
             began = time.perf_counter()

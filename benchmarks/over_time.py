@@ -13,6 +13,7 @@ from assay.diagnostics import load_trail
 from assay.diagnostics.context import DiagnosticContext
 from assay.runs.diagnose import diagnose
 from assay.training import Recipe, train
+from assay.util.progress import Reporter
 
 EPS, EPOCHS = 0.05, 12
 INNER = {"BIM": "bim:steps=10", "FGSM": "fgsm"}
@@ -83,7 +84,7 @@ def main():
         folder = CACHE / f"time-{inner}-answers"
         names = arguments.questions
         if not arguments.kept:
-            diagnose(case, names, folder, title=f"{inner} adversarial training over time", notice=print)
+            diagnose(case, names, folder, title=f"{inner} adversarial training over time", reporter=Reporter(print))
         found = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
         shared = {"attacked": arguments.attacked, "others": arguments.others, "epochs": asked.epochs}
         rows = [

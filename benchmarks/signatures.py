@@ -6,6 +6,7 @@ make signatures DATA="parquet:path/to/cifar10-{split}.parquet"
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 
 import torch
 from common import CACHE, record
@@ -24,8 +25,8 @@ from assay.signatures import (
     settings,
     train_recogniser,
 )
-from assay.store.environment import code_digest
 from assay.training import Recipe, train
+from assay.util.progress import Reporter
 
 VICTIMS = {"tiny-cnn": 12, "gtsrb-cnn": 12}
 UNSEEN_VICTIM = ("strattack-cnn", 8)
@@ -52,7 +53,7 @@ def classifier(arch, epochs, data):
 def reconstruction(lesson, folder):
     """What each loss does for accuracy on reconstructed images, mean over victims and attacks."""
     train, test = (
-        make_examples(lesson.victims, part, lesson.settings, out=folder / "examples", salt=code_digest())
+        make_examples(lesson.victims, part, lesson.settings, out=folder / "examples")
         for part in (lesson.train, lesson.test)
     )
     found = {}
@@ -118,9 +119,7 @@ def main():
         device=arguments.device,
     )
     folder = CACHE / "signatures"
-    learn_signatures(
-        lesson, folder, notice=lambda text: print(text, flush=True), progress=lambda *words: print(*words, flush=True)
-    )
+    learn_signatures(lesson, folder, reporter=Reporter(partial(print, flush=True), stage=partial(print, flush=True)))
     if not arguments.part:
         tables = json.loads((folder / "tables.json").read_text())
         rows = [{"table": name, **found} for name, found in tables.items()]

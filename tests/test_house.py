@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -272,6 +273,16 @@ def test_the_catalogue_and_the_reference_are_up_to_date(capsys):
     assert capsys.readouterr().out == (Path(__file__).parents[1] / "docs/reference.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("benchmarks/*.py")), ids=lambda path: path.stem)
+def test_what_benchmarks_import_exists(path):
+    """They run for hours, seldom: a renamed function would be found at the end."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("assay"):
+            for alias in node.names:
+                module = import_module(node.module)
+                assert hasattr(module, alias.name) or f"{node.module}.{alias.name}" in MODULES, alias.name
+
+
 def test_counts_in_the_documentation_are_true():
     """What is counted in words there, and would be wrong one attack or check later."""
     from assay.attacks.registry import ATTACKS
@@ -282,6 +293,8 @@ def test_counts_in_the_documentation_are_true():
     readme, trust = ((root / name).read_text() for name in ("README.md", "docs/trust.md"))
     with_failure = len({"C13", *(ZOO[name][0] for name in ZOO)} & set(CHECKS))  # C13 has a stand-in instead
     assert f"assay ls attacks            # {len(ATTACKS)};" in readme
+    table = readme.partition("## Attacks\n")[2].partition("\n## ")[0]
+    assert set(ATTACKS) <= set(re.findall("`([a-z0-9-]+)`", table))
     assert f"{len(CHECKS)} checks look for what makes it meaningless" in readme
     assert f"plants {len(ZOO)} failures" in trust
     assert f"so {with_failure} of the {len(CHECKS)} checks have a planted failure" in " ".join(trust.split())

@@ -618,7 +618,7 @@ def test_progress_counts_what_is_broken_over_all_shards(tmp_path, executor):
     question = Question("Counted", data, [plan("pgd:steps=2", eps=0.3)])
     how = {
         "settings": Settings(checks="none", shard=8),
-        "progress": seen.append,
+        "reporter": Reporter(samples=seen.append),
         "executor": None if executor is None else Failing({}),
     }
     outcome = evaluate({"m": model}, question, tmp_path, **how).study.cells[0].outcome

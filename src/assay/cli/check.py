@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from assay.cli.attack_options import AttackOptions
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model, require_deterministic
-from assay.cli.output import print_json, print_line, print_note, print_table, progress_printer, same_command
+from assay.cli.output import console_reporter, print_json, print_line, print_note, print_table, same_command
 from assay.cli.results import print_errors
 from assay.core.combinators import unfold
 from assay.masks.sources import with_foreground
@@ -18,7 +18,6 @@ from assay.runs.settings import Settings
 from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
 from assay.util.output_folder import out_folder
-from assay.util.progress import show_progress
 from assay.util.validate import number
 
 _DEFAULT = ("apgd", "square:queries=1000")
@@ -87,17 +86,15 @@ def check(
     network = source.load()
     check_fit(name, network, dataset, settings.device)
     require_deterministic(source, network)
-    with show_progress(quiet=quiet or json) as progress:
+    with console_reporter(quiet=quiet or json, notes=not (quiet or json)) as reporter:
         result = run_evaluation(
             {name: network},
             question,
             out,
             settings=settings,
-            progress=progress,
-            notice=(lambda _: None) if quiet or json else print_note,
+            reporter=reporter,
             sources={name: source},
             references={} if accuracy is None else {name: number("accuracy", accuracy, least=0, most=1)},
-            check_progress=progress_printer(quiet or json),
         )
     if not result.complete and result.signal:
         print_note("interrupted; run the same command to resume")

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.attack_options import AttackOptions, CurveOptions
-from assay.cli.output import print_json, print_line, print_note, progress_printer
+from assay.cli.output import console_reporter, print_json, print_line, print_note
 from assay.cli.results import print_cells
 from assay.data.dataset import Dataset
 from assay.data.registry import load as load_data
@@ -28,7 +28,7 @@ from assay.training.recipe import Recipe
 from assay.training.trainer import require_accelerate
 from assay.training.trainer import train as run_training
 from assay.util.output_folder import claim, out_folder
-from assay.util.progress import ProgressCallback, show_progress
+from assay.util.progress import NoteCallback, ProgressCallback
 from assay.util.validate import reject, whole
 
 MODELS = ("clean", "PGD-AT", "AT-Dual")
@@ -94,17 +94,15 @@ def demo(
             command=f"assay demo --out {out} --seed {seed}" + (" --small" if small else ""),
         )
         settings = Settings(seed=seed, check_samples=24, checks="fast" if small else "full")
-        with show_progress(quiet=quiet or json) as progress:
+        with console_reporter(quiet=quiet or json, notes=False) as reporter:
             result = run_evaluation(
                 {name: source.load() for name, source in sources.items()},
                 question,
                 out / chapter.name,
                 settings=settings,
-                progress=progress,
-                notice=_silent,
+                reporter=reporter,
                 sources=sources,
-                executor=_executor(small, progress),
-                check_progress=progress_printer(quiet or json),
+                executor=_executor(small, reporter.samples),
             )
         if not json:
             print_cells(result)
@@ -226,9 +224,7 @@ class TrainingTask:
         return self.folder
 
 
-def train_models(
-    tasks: Mapping[tuple[str, str], TrainingTask], executor: Executor, notice: Callable[[str], None]
-) -> None:
+def train_models(tasks: Mapping[tuple[str, str], TrainingTask], executor: Executor, note: NoteCallback) -> None:
     """Train the models, as many at once as the executor has room for.
 
     Raises:
@@ -236,14 +232,14 @@ def train_models(
     """
     longest_first = sorted(tasks.items(), key=lambda item: -len(item[1].data) * item[1].passes)
     todo = deque(QueuedTask(" ".join(name), task) for name, task in longest_first)
-    notice(f"training (or reusing) {len(todo)} models: {', '.join(queued.owner for queued in todo)}")
+    note(f"training (or reusing) {len(todo)} models: {', '.join(queued.owner for queued in todo)}")
     for queued, result in run_queue(todo, executor, StopRequest()):
         if isinstance(result, Exception):
             raise result
         if result is None and queued.is_exhausted:
             raise RuntimeError(f"{queued.owner}: its worker process died repeatedly (killed, out of memory?)")
         if result is not None:
-            notice(f"trained: {queued.owner}")
+            note(f"trained: {queued.owner}")
 
 
 def _executor(small: bool, progress: ProgressCallback | None = None) -> Executor:
@@ -271,7 +267,3 @@ def _recipe(chapter: DemoDataset, name: str, *, small: bool, seed: int) -> Recip
     if objective == "clean":
         return recipe
     return replace(recipe, objective=objective, eps=chapter.eps, eps_background=chapter.eps_background)
-
-
-def _silent(_: str) -> None:
-    """The demo prints its own table."""

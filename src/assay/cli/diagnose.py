@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model
-from assay.cli.output import print_line, print_note, progress_printer, same_command
+from assay.cli.output import console_reporter, print_line, print_note, same_command
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import select_diagnostics
 from assay.diagnostics.trail import Trail, load_trail
@@ -77,24 +77,11 @@ def diagnose(
     names = select_diagnostics(which, trail=trail is not None, masks=test.masks is not None)
     for name, network in models.items():
         check_fit(name, network, test)
-    case = DiagnosticContext(
-        trail,
-        models,
-        train=load_data(data, split="train", limit=train_limit, seed=seed),
-        test=test,
-        eps=eps,
-        seed=seed,
-        progress=progress_printer(quiet),
-    )
+    train = load_data(data, split="train", limit=train_limit, seed=seed)
     label = Path(model[0]).name if trail is not None else ", ".join(models)
-    result = run_diagnostics(
-        case,
-        names,
-        out,
-        title=f"Diagnosis of {label}",
-        command=command,
-        notice=(lambda _: None) if quiet else print_note,
-    )
+    with console_reporter(quiet=quiet, notes=not quiet) as reporter:
+        context = DiagnosticContext(trail, models, train=train, test=test, eps=eps, seed=seed, progress=reporter.stage)
+        result = run_diagnostics(context, names, out, title=f"Diagnosis of {label}", command=command, reporter=reporter)
     print_line(f"diagnosis: {result.page}")
     for name in result.failed:
         print_note(f"failed: {name} (its section of the page says why); run the same command to try it again")

@@ -11,7 +11,7 @@ from assay.attacks.registry import SUITES
 from assay.cli.attack_options import AttackOptions, CurveOptions
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model, require_deterministic
-from assay.cli.output import print_note, progress_printer, same_command
+from assay.cli.output import console_reporter, print_note, same_command
 from assay.cli.results import grade_exit_code, print_results
 from assay.core.combinators import unfold
 from assay.data.dataset import Dataset
@@ -25,7 +25,6 @@ from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
 from assay.trust.grading import GRADES
 from assay.util.output_folder import out_folder
-from assay.util.progress import show_progress
 from assay.util.validate import described, nearest, one_of, reject, whole
 
 
@@ -104,17 +103,15 @@ def evaluate(
         curve=curve_plans,
         command=command,
     )
-    with show_progress(quiet=quiet or json) as progress:
+    with console_reporter(quiet=quiet or json) as reporter:
         result = run_evaluation(
             models,
             question,
             out,
             settings=settings,
-            progress=progress,
-            notice=print_note,
+            reporter=reporter,
             sources=sources,
             executor=Local(workers) if workers else None,
-            check_progress=progress_printer(quiet or json),
         )
     return print_results(result, json=json) or grade_exit_code(result.grades, require)
 

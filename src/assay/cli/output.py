@@ -4,12 +4,13 @@ import inspect
 import json
 import shlex
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from assay.util.parse import format_budget, parse_number
-from assay.util.progress import StageCallback
+from assay.util.progress import Reporter, no_note, no_progress, show_progress
 from assay.util.text import plain
 
 _LONGEST = 4000
@@ -62,15 +63,23 @@ def _clean(text: str) -> str:
     return "\n".join(plain(line, _LONGEST) if line.strip() else "" for line in text.split("\n"))
 
 
-def progress_printer(quiet: bool) -> StageCallback:
+@contextmanager
+def console_reporter(*, quiet: bool = False, notes: bool = True) -> Iterator[Reporter]:
+    """A reporter that writes to standard error: sentences as lines, progress as a bar or a line.
+
+    Args:
+        quiet: no progress.
+        notes: whether sentences are shown.
+    """
+    with show_progress(quiet=quiet) as samples:
+        yield Reporter(print_note if notes else no_note, samples, no_progress if quiet else _print_stage)
+
+
+def _print_stage(what: str, done: int, of: int) -> None:
     """Progress on one line of a terminal: what is being done, how much of it is done, of how much."""
-
-    def report(what: str, done: int, of: int) -> None:
-        if not quiet and sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K{_clean(what)}: {done} of {of}" + ("\r\033[K" if done == of else ""))
-            sys.stderr.flush()
-
-    return report
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{_clean(what)}: {done} of {of}" + ("\r\033[K" if done == of else ""))
+        sys.stderr.flush()
 
 
 def same_command(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.output import print_json, print_line, print_note, print_table, progress_printer, same_command
+from assay.cli.output import console_reporter, print_json, print_line, print_note, print_table, same_command
 from assay.cli.results import grade_exit_code, print_errors
 from assay.runs.executors import Executor, Inline, Local
 from assay.study.dry_run import CellForecast, forecast
@@ -16,7 +16,7 @@ from assay.study.run import StudyResult, limit_images, refuse_code, run_study
 from assay.study.schema import Config
 from assay.study.smoke_config import shrink_study
 from assay.trust.grading import GRADES
-from assay.util.progress import ProgressCallback, show_progress
+from assay.util.progress import ProgressCallback, Reporter
 from assay.util.validate import one_of, reject, whole
 
 EXECUTORS = ("local", "ray")
@@ -99,19 +99,18 @@ def run(
         config = limit_images(config, whole("limit", limit, least=1))
     one_of("executor", executor, EXECUTORS)
     if plan or explain:
-        return _show_plan(forecast(config, out, costs=plan, accept_stale=accept_stale, notice=print_note), costs=plan)
+        cells = forecast(config, out, costs=plan, accept_stale=accept_stale, reporter=Reporter(print_note))
+        return _show_plan(cells, costs=plan)
     if dry_run:
         return _run_small(config, quiet=quiet)
-    with show_progress(quiet=quiet or json) as progress:
+    with console_reporter(quiet=quiet or json, notes=not quiet) as reporter:
         result = run_study(
             config,
             out,
             command=command,
-            progress=progress,
-            notice=(lambda _: None) if quiet else print_note,
-            executor=_executor(executor, workers, threads, address, config.settings.device, progress),
+            reporter=reporter,
+            executor=_executor(executor, workers, threads, address, config.settings.device, reporter.samples),
             accept_stale=accept_stale,
-            check_progress=progress_printer(quiet or json),
         )
     return _report_result(result, require, json=json)
 
@@ -150,10 +149,8 @@ def _executor(
 
 def _run_small(config: Config, *, quiet: bool) -> int:
     """Run the shrunken study in a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder, show_progress(quiet=quiet) as progress:
-        result = run_study(
-            shrink_study(config), folder, progress=progress, notice=(lambda _: None) if quiet else print_note
-        )
+    with tempfile.TemporaryDirectory() as folder, console_reporter(quiet=quiet, notes=not quiet) as reporter:
+        result = run_study(shrink_study(config), folder, reporter=reporter)
     if result.session.signal:
         print_line("dry run: interrupted")
         return 128 + result.session.signal

@@ -12,6 +12,7 @@ from assay.store.lock import hold_run
 from assay.store.status import read_status
 from assay.store.summary import summarise
 from assay.store.verify import verify as verify_run
+from assay.util.progress import Reporter
 from assay.util.validate import one_of
 
 FORMS = ("card", "mlflow")
@@ -83,7 +84,9 @@ def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: 
     json
         Print what was found as JSON.
     """
-    result = verify_run(run, models=not no_models, trust=trust, notice=lambda text: print_note(f"checking {text}"))
+    result = verify_run(
+        run, models=not no_models, trust=trust, reporter=Reporter(lambda text: print_note(f"checking {text}"))
+    )
     if json:
         print_json(
             {

@@ -1,6 +1,6 @@
 """``assay signatures`` and ``assay identify``: recognise which attack produced an image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from torch import nn
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model
-from assay.cli.output import print_json, print_line, print_note, progress_printer, same_command
+from assay.cli.output import console_reporter, print_json, print_line, print_note, same_command
 from assay.core.combinators import unfold
 from assay.data.decode import decode_images
 from assay.models.load import load as load_model
@@ -24,7 +24,7 @@ from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.settings import KINDS, Grid, Setting, settings
 from assay.util.fields import Budget
 from assay.util.output_folder import check_claim, out_folder
-from assay.util.parse import format_budget, parse_number
+from assay.util.parse import format_budget
 from assay.util.spec import names_of
 from assay.util.validate import name_argument, number, reject
 
@@ -122,14 +122,7 @@ def signatures(
             unseen = load_model(path)
         check_fit(name, unseen, train)
         held_out.append(HeldOutSet(f"A victim it has not seen, {name}", {name: unseen}, trained_settings))
-    for spec in unseen_attack or []:
-        kind = spec.partition(":")[0]
-        if kind in names:
-            reject("unseen-attack", "an attack that is not among those to be told apart", spec)
-        attack = make_attack(spec, eps=grid.eps[-1])
-        if any("mask" in stage.attack.needs for stage in unfold(attack)):
-            reject("unseen-attack", "an attack that needs no foreground masks", spec)
-        held_out.append(HeldOutSet(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
+    held_out += _unseen_attacks(unseen_attack or [], names, grid.eps[-1], victims)
     first, last = next(iter(victims)), list(victims)[-1]
     extractor_name = f"{last}, trained on such images" if extractor is None else extractor
     config = SignatureConfig(
@@ -146,17 +139,28 @@ def signatures(
         seed=plan.seed,
         device=device_of(device),
     )
-    page = learn_signatures(
-        config,
-        out,
-        command=command,
-        notice=(lambda _: None) if quiet else print_note,
-        progress=progress_printer(quiet),
-    )
+    with console_reporter(quiet=quiet, notes=not quiet) as reporter:
+        page = learn_signatures(config, out, command=command, reporter=reporter)
     print_line(f"signatures: {page}")
     if "redrl" in scenarios or "image" in scenarios:
         print_line(f"identifier: {out / 'identifier.safetensors'}")
     return 0
+
+
+def _unseen_attacks(
+    specs: Sequence[str], learned: Sequence[str], eps: float, victims: Mapping[str, nn.Module]
+) -> list[HeldOutSet]:
+    """Attacks that are tried and not learned, one setting each."""
+    sets = []
+    for spec in specs:
+        kind = spec.partition(":")[0]
+        if kind in learned:
+            reject("unseen-attack", "an attack that is not among those to be told apart", spec)
+        attack = make_attack(spec, eps=eps)
+        if any("mask" in stage.attack.needs for stage in unfold(attack)):
+            reject("unseen-attack", "an attack that needs no foreground masks", spec)
+        sets.append(HeldOutSet(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
+    return sets
 
 
 def identify(
@@ -229,17 +233,3 @@ def _check_layer(extractor: nn.Module, plan: Plan, columns: Sequence[str]) -> No
     """Reject a layer that the extractor does not have, if a column uses its features."""
     if any(replace(plan, **SCENARIOS[column]).uses_features for column in columns):  # type: ignore[arg-type]
         layer_of(extractor, plan.layer)
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(parse_number(part) for part in text.split(","))
-    except ValueError:
-        return reject(name, "numbers or fractions, such as 4/255,8/255", text)
-
-
-def _whole(name: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        return reject(name, "whole numbers, such as 4,8,16", text)

@@ -1,6 +1,17 @@
 """The one loop that runs every attack: rows in, steps, measured results out.
 
-It drops a row the moment its sample is decided and gives the slot to the next; it never looks into a state.
+It drops a row the moment its sample is decided and gives the slot to the next; it never looks into a state::
+
+    predict all clean images; samples that are wrong or not finite are closed
+    for each stage (attack) on the samples that are still open:
+        queue each sample with its first variant (restart or target)
+        while rows are in flight or queued:
+            fill free slots from the queue                    # attack.init
+            drop rows that cannot afford another step         # max_forwards
+            advance all rows by one step                      # attack.step; a failing batch is halved
+            collect claimed hits; once enough, measure them   # the referee, in float32
+            rows that are decided or done leave: the sample's next variant is queued, or the sample ends
+    what nothing has broken has survived
 """
 
 from collections.abc import Callable

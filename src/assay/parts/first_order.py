@@ -1,4 +1,17 @@
-"""Every first-order attack: a geometry, an objective, a step rule, a start and a perturbation."""
+"""Every first-order attack: a geometry, an objective, a step rule, a start and a perturbation.
+
+Each row of a batch goes through this by itself::
+
+    δ = 0, or a random member of the set             # start, geometry.sample
+    repeat for each step:
+        z = model(x + δ)                             # oracle.evaluate: one pass forward, one backward
+        g = gradient of objective(z) by δ
+        hit where z reaches the goal                 # a claim, which the referee measures again
+        δ = project(δ + direction(g))                # rule.update: sign, momentum, APGD's step size, …
+    the referee keeps the best hit, else the image of the largest objective
+
+``δ`` are parameters: an additive perturbation, or a flow or a colour map, which `Perturbation` makes an image of.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple

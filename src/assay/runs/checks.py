@@ -6,7 +6,7 @@ Static checks run in this process; checks that rerun attacks go to the executor,
 import hashlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from assay.trust.grading import grade
 from assay.trust.registry import CheckRequest, by_check, check_requests
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import SILENT, NoteCallback, Reporter, StageCallback
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +97,7 @@ def check_models(
     executor: Executor,
     stop: StopRequest,
     *,
-    notice: Callable[[str], None] = lambda _: None,
-    progress: StageCallback = no_progress,
+    reporter: Reporter = SILENT,
 ) -> dict[str, str]:
     """Check and grade every model of a run; results of an earlier call are reused.
 
@@ -110,8 +109,7 @@ def check_models(
         settings: how much is checked, on how many samples, and where models run.
         executor: runs the checks that rerun attacks.
         stop: whether the user has asked to stop.
-        notice: called with a line for each model.
-        progress: progress.
+        reporter: told of each grade, and of progress.
 
     Returns:
         The grade of each model, by ``data/model``; ``none`` for one that could not be checked.
@@ -120,15 +118,13 @@ def check_models(
     keys = {case: case.key("checks", *case.static_inputs, settings.checks) for case in cases}
     reports = {case: kept for case, key in keys.items() if _is_complete(kept := ledger.answer(key))}
     for case, kept in reports.items():
-        _report_grade(case, kept, notice)
-    static_results = _run_static_checks(
-        [case for case in cases if case not in reports], ledger, out, stop, notice, progress
-    )
+        _report_grade(case, kept, reporter.note)
+    static_results = _run_static_checks([case for case in cases if case not in reports], ledger, out, stop, reporter)
     try:
-        for case, answers in _run_attack_checks(static_results, ledger, executor, stop, progress):
+        for case, answers in _run_attack_checks(static_results, ledger, executor, stop, reporter.stage):
             reports[case] = _build_report({request: answers[request] for request in case.requests}, fast=case.fast)
             ledger.add_answer(keys[case], "checks", reports[case])
-            _report_grade(case, reports[case], notice)
+            _report_grade(case, reports[case], reporter.note)
     finally:
         clear_evidence()
     graded = [case for case in cases if case in reports]
@@ -151,15 +147,14 @@ def _run_static_checks(
     ledger: Ledger,
     out: Path,
     stop: StopRequest,
-    notice: Callable[[str], None],
-    progress: StageCallback,
+    reporter: Reporter,
 ) -> dict[_ModelChecks, dict[CheckRequest, CheckResult]]:
     """Static check results per model; models that fail to load are reported and skipped."""
     results: dict[_ModelChecks, dict[CheckRequest, CheckResult]] = {}
     for number, case in enumerate(cases):
         if stop.signal:
             break
-        progress(f"static checks: {case.name}", number, len(cases))
+        reporter.stage(f"static checks: {case.name}", number, len(cases))
         key, static_requests = (
             case.key("looked", *case.static_inputs),
             [request for request in case.requests if not request.slow],
@@ -179,13 +174,15 @@ def _run_static_checks(
             except (OSError, sqlite3.Error):
                 raise
             except Exception as error:  # raised by the model; the tables and the report must still be written
-                notice(f"{case.model.name} on {case.workload.name}: cannot be checked: {type(error).__name__}: {error}")
+                reporter.note(
+                    f"{case.model.name} on {case.workload.name}: cannot be checked: {type(error).__name__}: {error}"
+                )
                 continue
             stored = [_to_json(request.answer(context)) for request in static_requests]
             if not any(answer["failed"] for answer in stored):
                 ledger.add_answer(key, "looked", stored)
         results[case] = {request: _from_json(answer) for request, answer in zip(static_requests, stored, strict=True)}
-    progress("static checks", len(cases), len(cases))
+    reporter.stage("static checks", len(cases), len(cases))
     return results
 
 
@@ -277,11 +274,11 @@ def _is_complete(value: Any) -> bool:
     return value is not None and not any(answer.get("failed") for answer in value["checks"])
 
 
-def _report_grade(case: _ModelChecks, report: Mapping[str, Any], notice: Callable[[str], None]) -> None:
+def _report_grade(case: _ModelChecks, report: Mapping[str, Any], note: NoteCallback) -> None:
     why = f": {', '.join(report['why'])}" if report["why"] else ""
-    notice(f"{case.model.name} on {case.workload.name}: grade {report['grade']}{why}")
+    note(f"{case.model.name} on {case.workload.name}: grade {report['grade']}{why}")
     for text in _reasons(report):
-        notice(f"  {text}")
+        note(f"  {text}")
 
 
 def _reasons(report: Mapping[str, Any]) -> list[str]:

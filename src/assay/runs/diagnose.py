@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from assay.store.findings import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write, is_as_written
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
+from assay.util.progress import SILENT, NoteCallback, Reporter
 
 PAGE, COMMAND = "diagnosis.html", "diagnose"
 
@@ -44,7 +45,7 @@ def diagnose(
     *,
     title: str,
     command: str = "",
-    notice: Callable[[str], None] = lambda _: None,
+    reporter: Reporter = SILENT,
 ) -> DiagnosisResult:
     """Run each diagnostic, or reuse its answer from an earlier call with the same inputs.
 
@@ -54,7 +55,7 @@ def diagnose(
         out: the folder: ``<name>.json`` each, and ``diagnosis.html``.
         title: heading of the page.
         command: the command that makes it again.
-        notice: called with a line for each answer.
+        reporter: told of each answer.
 
     Returns:
         The page and the failed diagnostics. A diagnostic that cannot run (no image is broken, an
@@ -68,7 +69,7 @@ def diagnose(
     check_claim(folder, COMMAND, files, is_diagnosis)
     with locked(folder):
         claim(folder, COMMAND, files, is_diagnosis, remade=files)
-        return _run_diagnostics(context, names, folder, title, command, notice)
+        return _run_diagnostics(context, names, folder, title, command, reporter.note)
 
 
 def is_diagnosis(folder: Path) -> bool:
@@ -83,7 +84,7 @@ def _run_diagnostics(
     folder: Path,
     title: str,
     command: str,
-    notice: Callable[[str], None],
+    note: NoteCallback,
 ) -> DiagnosisResult:
     identity, diagnostics, failed = context_digest(context), [], list[str]()
     for name in names:
@@ -97,7 +98,7 @@ def _run_diagnostics(
             kind = "" if expected else f"{type(error).__name__}: "
             answer, suffix = {"verdict": f"Could not run: {kind}{error}", "figures": (), "frame": ()}, ""
             failed += [] if expected else [name]
-        notice(f"{name}: {answer['verdict']}{suffix}")
+        note(f"{name}: {answer['verdict']}{suffix}")
         diagnostics.append(
             DiagnosticResult(
                 name,

@@ -24,7 +24,7 @@ from assay.store.model_source import ModelSource
 from assay.store.results import Study
 from assay.store.summary import summarise, with_errors
 from assay.util.output_folder import out_folder
-from assay.util.progress import ProgressCallback, StageCallback, no_progress
+from assay.util.progress import SILENT, NoteCallback, Reporter
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,10 @@ def evaluate(
     out: str | Path,
     *,
     settings: Settings | None = None,
-    progress: ProgressCallback | None = None,
-    notice: Callable[[str], None] = lambda _: None,
+    reporter: Reporter = SILENT,
     executor: Executor | None = None,
     sources: Mapping[str, ModelSource] | None = None,
     references: Mapping[str, float] | None = None,
-    check_progress: StageCallback = no_progress,
 ) -> Evaluation:
     """Attack each model with each attack; results are kept as they come, and reused by the same call.
 
@@ -99,12 +97,10 @@ def evaluate(
         out: the run's folder: ``ledger.sqlite``, ``images/``, ``data/``, and when all is done ``samples.csv`` (and
             ``.parquet``), ``summary.json``, ``report.html`` and ``manifest.json``.
         settings: how to run.
-        progress: called by the engine.
-        notice: called with a message for the user.
+        reporter: told of events and progress.
         executor: runs the tasks; this process by default.
         sources: where other processes get the models from, for an executor that has some.
         references: clean accuracies that are known, as shares, by name of the model.
-        check_progress: progress of the checks.
 
     Returns:
         The result. After an interrupt ``complete`` is False; finished results are stored, and the same call resumes.
@@ -131,7 +127,7 @@ def evaluate(
         attacked_models.append(
             replace(attacked_model, source=source, model=network if is_inline or source is None else source)
         )
-    notes = report_findings(attacked_models, notice)
+    notes = report_findings(attacked_models, reporter.note)
     workload = Workload(
         question.data.name,
         question.data,
@@ -144,7 +140,7 @@ def evaluate(
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
     info = RunInfo(question.title, question.command, (*question.notes, *notes), headline)
     with hold_run(out), Ledger(out, write=True) as ledger:
-        _note_replaced_report(ledger, info, notice)
+        _note_replaced_report(ledger, info, reporter.note)
         mark_running(out, ledger)
         session = run_session(
             [workload],
@@ -153,10 +149,8 @@ def evaluate(
             settings,
             ledger,
             executor=executor,
-            progress=progress,
-            notice=notice,
+            reporter=reporter,
             strict=True,
-            check_progress=check_progress,
         )
         if session.failures:
             raise session.failures[0].error
@@ -178,11 +172,11 @@ def evaluate(
     )
 
 
-def _note_replaced_report(ledger: Ledger, info: RunInfo, notice: Callable[[str], None]) -> None:
+def _note_replaced_report(ledger: Ledger, info: RunInfo, note: NoteCallback) -> None:
     """Tell the user that the folder's report will be replaced; results of earlier evaluations stay and are reused."""
     previous = ledger.meta("told") or {}
     if previous and (previous.get("title"), previous.get("command")) != (info.title, info.command):
-        notice(
+        note(
             f"out: the report in {ledger.path.parent} becomes that of this evaluation; the results of the earlier "
             f"one are kept{': ' + previous['command'] if previous.get('command') else ''}"
         )

@@ -1,6 +1,6 @@
 """A run session: register cells, run the missing ones, check the results."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,7 @@ from assay.store.load_report import load_cell_result
 from assay.store.repair import repair
 from assay.store.sqlite import on_network
 from assay.store.summary import errors_of
-from assay.util.progress import Progress, ProgressCallback, StageCallback, no_progress
-
-Notice = Callable[[str], None]
+from assay.util.progress import SILENT, NoteCallback, Progress, Reporter
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,9 @@ def run_session(
     ledger: Ledger,
     *,
     executor: Executor | None = None,
-    progress: ProgressCallback | None = None,
-    notice: Notice = lambda _: None,
+    reporter: Reporter = SILENT,
     strict: bool = False,
     accept_stale: bool = False,
-    check_progress: StageCallback = no_progress,
 ) -> SessionResult:
     """Complete a run's cells.
 
@@ -90,17 +86,15 @@ def run_session(
         settings: how to run.
         ledger: of the folder, to be written.
         executor: who does it; by default this process.
-        progress: called as it goes on.
-        notice: called with sentences.
+        reporter: told of events and progress.
         strict: raise what makes a cell fail, instead of going on with the others.
         accept_stale: reuse results that differ only in the version of assay or torch.
-        check_progress: progress of the checks.
 
     Raises:
         OSError: the folder cannot be written to; what was done is kept.
     """
-    executor = executor or Inline(progress)
-    repair_folder(ledger, out, notice)
+    executor = executor or Inline(reporter.samples)
+    repair_folder(ledger, out, reporter.note)
     for workload in workloads:
         _register_data(ledger, out, workload)
     _store_info(ledger, info, settings)
@@ -120,9 +114,9 @@ def run_session(
     ]
     cells_by_key = {entry.key: entry for entry in ledger.cells()}
     if not accept_stale:
-        _report_stale(planned_cells, cells_by_key, notice)
+        _report_stale(planned_cells, cells_by_key, reporter.note)
     open_cells = [
-        _register_cell(ledger, cell, cells_by_key, notice if accept_stale else None) for cell in planned_cells
+        _register_cell(ledger, cell, cells_by_key, reporter.note if accept_stale else None) for cell in planned_cells
     ]
     ledger.set_meta(checks={})  # do not show grades of an earlier plan if this run is interrupted
     ledger.set_plan((open_cell.cell.id, names) for open_cell, names in open_cells)
@@ -132,7 +126,7 @@ def run_session(
         suppress(KeyboardInterrupt),
         closing(executor),
     ):  # on the second signal, stored results are kept
-        reused, failures = _run_open_cells(open_cells, ledger, out, executor, stop, progress, notice, strict=strict)
+        reused, failures = _run_open_cells(open_cells, ledger, out, executor, stop, reporter, strict=strict)
         if not stop.signal:
             # a model that killed a worker is not checked in this process
             failed_labels = {failure.label for failure in failures}
@@ -142,32 +136,30 @@ def run_session(
                 for cell, (open_cell, _) in zip(planned_cells, open_cells, strict=True)
                 if (cell.names.data, cell.names.model) not in suspect
             ]
-            grades = check_models(
-                workloads, checked_cells, ledger, out, settings, executor, stop, notice=notice, progress=check_progress
-            )
+            grades = check_models(workloads, checked_cells, ledger, out, settings, executor, stop, reporter=reporter)
         ran_to_end = not stop.signal
     complete = ran_to_end and all(not count_not_run(ledger, open_cell.cell) for open_cell, _ in open_cells)
     return SessionResult(complete, reused, tuple(failures), stop.signal, grades, *errors_of(ledger))
 
 
-def report_findings(models: Sequence[AttackedModel], notice: Notice) -> tuple[str, ...]:
+def report_findings(models: Sequence[AttackedModel], note: NoteCallback) -> tuple[str, ...]:
     """Report findings about models and how their defences are attacked; return the sentences about defences."""
     for model in models:
         for finding in model.findings:
-            notice(f"{model.name}: {finding.code}: {finding.text}")
+            note(f"{model.name}: {finding.code}: {finding.text}")
     notes = tuple(model.defence_note for model in models if model.defence_note)
     for text in notes:
-        notice(text)
+        note(text)
     return notes
 
 
-def repair_folder(ledger: Ledger, out: Path, notice: Notice) -> None:
+def repair_folder(ledger: Ledger, out: Path, note: NoteCallback) -> None:
     """Repair the folder after a kill: drop damaged results, so that they are computed again."""
     if on_network(out):
-        notice(f"{out} is on a network file system: the ledger is slower there, and only one machine may use it")
+        note(f"{out} is on a network file system: the ledger is slower there, and only one machine may use it")
     for text in repair(ledger, out):
         ledger.add_event(utc_now(), text)
-        notice(text)
+        note(text)
 
 
 def _run_open_cells(
@@ -176,8 +168,7 @@ def _run_open_cells(
     out: Path,
     executor: Executor,
     stop: StopRequest,
-    progress: ProgressCallback | None,
-    notice: Notice,
+    reporter: Reporter,
     *,
     strict: bool,
 ) -> tuple[int, list[Failure]]:
@@ -192,13 +183,13 @@ def _run_open_cells(
         )
         failed = cell.outcome.count(Status.ERROR)
         if failed and failed == len(cell.outcome) - cell.outcome.count(Status.NOT_RUN):
-            notice(f"{cell.model}: {cell.attack}: no result, as all {failed} samples raised an error")
+            reporter.note(f"{cell.model}: {cell.attack}: no result, as all {failed} samples raised an error")
         else:
-            notice(f"{cell.model}: {cell.outcome}" + (" (stored result)" if before else ""))
+            reporter.note(f"{cell.model}: {cell.outcome}" + (" (stored result)" if before else ""))
 
     def on_progress(update: Progress) -> None:
-        if progress is not None and not isinstance(executor, Inline):
-            progress(update)
+        if reporter.samples is not None and not isinstance(executor, Inline):
+            reporter.samples(update)
 
     unfinished_samples = unfinished_counter(ledger)
     left: dict[int, OpenCell] = {}  # by cell: a cell planned twice, as on a curve, runs once
@@ -216,7 +207,7 @@ def _run_open_cells(
 
 
 def _register_cell(
-    ledger: Ledger, planned_cell: PlannedCell, cells_by_key: dict[str, Cell], accept: Notice | None
+    ledger: Ledger, planned_cell: PlannedCell, cells_by_key: dict[str, Cell], accept: NoteCallback | None
 ) -> tuple[OpenCell, CellNames]:
     """Find or create a cell in the ledger; with ``accept``, a cell that differs only in versions will do.
 
@@ -251,7 +242,7 @@ def _register_cell(
     return OpenCell(ledger_cell, planned_cell.task, planned_cell.label), planned_cell.names
 
 
-def _report_stale(cells: Sequence[PlannedCell], known: Mapping[str, Cell], notice: Notice) -> None:
+def _report_stale(cells: Sequence[PlannedCell], known: Mapping[str, Cell], note: NoteCallback) -> None:
     """Say that earlier results of the same attacks are not used, as other code or another torch made them."""
     missing = [cell for cell in cells if cell.key not in known]
     near = [(cell, made_by_other_versions(cell.fields, known.values())) for cell in missing]
@@ -260,7 +251,7 @@ def _report_stale(cells: Sequence[PlannedCell], known: Mapping[str, Cell], notic
     if count:
         changed = " and ".join(FIELD_LABELS[name] for name in FIELD_LABELS if name in names)
         which = "one result in this folder was" if count == 1 else f"{count} results in this folder were"
-        notice(f"{which} made before {changed} changed: attacked anew")
+        note(f"{which} made before {changed} changed: attacked anew")
 
 
 def data_file(ledger: Ledger, out: Path, digest: str) -> Path:

@@ -27,7 +27,7 @@ from assay.store.findings import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import SILENT, Reporter, StageCallback
 from assay.util.validate import described, reject
 
 COMMAND, REMADE = "signatures", ("identifier.safetensors", "tables.json", "signatures.html")
@@ -103,8 +103,7 @@ def learn_signatures(
     out: str | Path,
     *,
     command: str = "",
-    notice: Callable[[str], None] = lambda _: None,
-    progress: StageCallback = no_progress,
+    reporter: Reporter = SILENT,
 ) -> Path:
     """Make the attack data set, train a recogniser for each column, try them all, and write the page.
 
@@ -113,8 +112,7 @@ def learn_signatures(
         out: the folder: ``examples/``, ``recogniser-<column>.pt``, ``identifier.safetensors``, ``tables.json``,
             ``signatures.html``.
         command: the command that makes it again.
-        notice: called with a line for each result.
-        progress: progress.
+        reporter: told of each result, and of progress.
 
     Returns:
         The page. After an interrupt the same call goes on.
@@ -122,13 +120,11 @@ def learn_signatures(
     folder = out_folder(out)
     check_claim(folder, COMMAND, _files(config), is_signatures)
     with locked(folder):
-        return _write_page(config, folder, command, notice, progress)
+        return _write_page(config, folder, command, reporter)
 
 
-def _write_page(
-    config: SignatureConfig, folder: Path, command: str, notice: Callable[[str], None], progress: StageCallback
-) -> Path:
-    answers = learn_answers(config, folder, notice=notice, progress=progress)
+def _write_page(config: SignatureConfig, folder: Path, command: str, reporter: Reporter) -> Path:
+    answers = learn_answers(config, folder, reporter=reporter)
     diagnostics = [
         DiagnosticResult(
             key,
@@ -163,8 +159,7 @@ def learn_answers(
     config: SignatureConfig,
     folder: Path,
     *,
-    notice: Callable[[str], None] = lambda _: None,
-    progress: StageCallback = no_progress,
+    reporter: Reporter = SILENT,
 ) -> list[tuple[str, dict[str, Any]]]:
     """As `learn_signatures`, without the page: each answer with its key, as JSON can hold it."""
     claim(folder, COMMAND, _files(config), is_signatures, remade=REMADE)
@@ -181,14 +176,14 @@ def learn_answers(
             salt=code_digest("assay.signatures.examples", "assay.models", alone=(__name__,)),
             seed=config.seed,
             kinds=kinds,
-            progress=progress,
+            progress=reporter.stage,
         )
 
     train, test = (build_examples(config.victims, part, config.settings) for part in (config.train, config.test))
     held_out = [build_examples(part.victims, config.test, part.settings) for part in config.held_out]
     fooled_percent = 100 * test.fooled[test.kind > 0].float().mean()
-    notice(f"{len(train)} examples to learn from, {len(test)} to be tried on")
-    notice(f"of attacked images, {fooled_percent:.0f} % fool their victim after rounding to 8 bits")
+    reporter.note(f"{len(train)} examples to learn from, {len(test)} to be tried on")
+    reporter.note(f"of attacked images, {fooled_percent:.0f} % fool their victim after rounding to 8 bits")
     recognitions = {}
     for column in config.columns:
         plan = replace(config.plan, **SCENARIOS[column])  # type: ignore[arg-type]
@@ -197,12 +192,12 @@ def learn_answers(
             plan,
             config.helpers,
             out=folder / f"recogniser-{column}.pt",
-            progress=_progress(column, progress),
+            progress=_progress(column, reporter.stage),
             device=config.device,
         )
     answers = []
     for key, (title, question, answer) in _answers(config, recognitions, train, test, held_out, folder).items():
-        notice(f"{key}: {answer.verdict()}")
+        reporter.note(f"{key}: {answer.verdict()}")
         svg = figure_to_svg(answer.figure(), key, f"{title}: {question}")
         answers.append(
             (

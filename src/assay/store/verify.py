@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from assay.store.recheck import CleanPredictions, RecheckResult, predict_clean, 
 from assay.store.summary import summary_text
 from assay.store.tables import csv_text, parquet_bytes
 from assay.util.files import run_of, sha256
+from assay.util.progress import SILENT, NoteCallback, Reporter
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class VerifyResult:
 
 @in_neutral_context
 def verify(
-    folder: str | Path, *, models: bool = True, trust: bool = False, notice: Callable[[str], None] = lambda _: None
+    folder: str | Path, *, models: bool = True, trust: bool = False, reporter: Reporter = SILENT
 ) -> VerifyResult:
     """Check a run's folder.
 
@@ -57,7 +58,7 @@ def verify(
         models: measure adversarial images anew with the models; without, only hashes and sizes.
         trust: run code that the ledger names to get models (``package.module:factory``) and ask hubs for them; without,
             only weights files are loaded, which cannot execute anything.
-        notice: called with what is being checked.
+        reporter: told what is being checked.
 
     Returns:
         What was found. An image that no longer fools the model is a fault where its margin was clear, and counted where
@@ -68,13 +69,13 @@ def verify(
     """
     folder = Path(folder)
     with Ledger(folder) as ledger:
-        notice("ledger")
+        reporter.note("ledger")
         faults = [f"ledger: {text}" for text in ledger.integrity_errors()]
         if faults:  # nothing else can be read reliably
             return VerifyResult(tuple(faults), 0, 0, 0, ())
         changed = [f"ledger: {text}" for text in ledger.find_damage().texts]
         try:
-            return _verify_all(folder, ledger, [*faults, *changed], notice, models=models, trust=trust)
+            return _verify_all(folder, ledger, [*faults, *changed], reporter.note, models=models, trust=trust)
         except (ValueError, KeyError, TypeError, IndexError, MemoryError, sqlite3.Error) as error:
             reason = " ".join(str(error).split())[:200]
             rest = f"the rest cannot be read and was not checked ({type(error).__name__}: {reason})"
@@ -82,11 +83,11 @@ def verify(
 
 
 def _verify_all(
-    folder: Path, ledger: Ledger, faults: list[str], notice: Callable[[str], None], *, models: bool, trust: bool
+    folder: Path, ledger: Ledger, faults: list[str], note: NoteCallback, *, models: bool, trust: bool
 ) -> VerifyResult:
     """All that can be checked in a ledger whose structure is whole; ``faults`` are known already."""
     faults += [f"ledger: {text}" for text in _check_rows(ledger)]
-    notice("files")
+    note("files")
     more, files, skipped = _check_files(folder, ledger)
     faults += more
     if not ledger.has_digests:
@@ -98,14 +99,14 @@ def _verify_all(
         faults.append(str(error))
         by_model = {}
     for (model, data), cells in by_model.items():
-        notice(f"{model} on {data}")
+        note(f"{model} on {data}")
         for result in _recheck_cells(folder, ledger, model, data, cells, faults, skipped, models=models, trust=trust):
             faults += result.faults
             measured, flipped = measured + result.measured, flipped + result.flipped
             unseen += result.without_image
     if unseen:
         skipped.append(f"{unseen} broken samples: their images were not kept, so no model can be shown them again")
-    notice("tables")
+    note("tables")
     faults += _check_tables(folder, ledger)
     return VerifyResult(tuple(faults), files, measured, flipped, tuple(skipped))
 

@@ -1,7 +1,7 @@
 """Run a study's diagnostics and signatures, and store their answers in the ledger."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from assay.store.ledger import Ledger
 from assay.study.models import StudyModel
 from assay.study.schema import Config, Diagnosis
 from assay.study.signature_config import signature_config
+from assay.util.progress import NoteCallback, Reporter
 
 StudyModels = Mapping[tuple[str, str], StudyModel]
 
@@ -28,7 +29,7 @@ def answer_questions(
     models: StudyModels,
     ledger: Ledger,
     out: Path,
-    notice: Callable[[str], None],
+    note: NoteCallback,
 ) -> dict[str, bool]:
     """Run a study's diagnostics; answers of an earlier call with the same inputs are reused.
 
@@ -38,7 +39,7 @@ def answer_questions(
         models: the models.
         ledger: where answers go.
         out: the run's folder.
-        notice: called with a line for each answer.
+        note: called with a line for each answer.
 
     Returns:
         By the name of what has no answer, whether it raised an exception that is neither wrong input nor a missing
@@ -52,7 +53,7 @@ def answer_questions(
         except Exception as error:
             for name in question.ask:
                 answer_keys.append(
-                    _store_answer(ledger, f"failed-{i}-{name}", "diagnostic", _failed_answer(name, error), notice)
+                    _store_answer(ledger, f"failed-{i}-{name}", "diagnostic", _failed_answer(name, error), note)
                 )
                 failed[name] = _is_unexpected(error)
             continue
@@ -62,11 +63,11 @@ def answer_questions(
             if answer is None or answer.get("failed"):  # the cause may be gone
                 answer, suffix = _run_or_fail(name, context), ""
                 ledger.add_answer(key, "diagnostic", answer)
-            notice(f"{name}: {answer['verdict']}{suffix}")
+            note(f"{name}: {answer['verdict']}{suffix}")
             answer_keys.append(key)
             failed |= {name: answer["unexpected"]} if answer.get("failed") else {}
     if config.signatures is not None:
-        learned_now, signature_failures = _learn_signatures(config, models, ledger, out, notice)
+        learned_now, signature_failures = _learn_signatures(config, models, ledger, out, note)
         answer_keys += learned_now
         failed |= signature_failures
     ledger.set_meta(answers=answer_keys)
@@ -74,13 +75,13 @@ def answer_questions(
 
 
 def _learn_signatures(
-    config: Config, where: StudyModels, ledger: Ledger, out: Path, notice: Callable[[str], None]
+    config: Config, where: StudyModels, ledger: Ledger, out: Path, note: NoteCallback
 ) -> tuple[list[str], dict[str, bool]]:
     """The keys of the answers about signatures, and what raised an exception."""
     try:
-        answers = learn_answers(signature_config(config, where), out / "signatures", notice=notice)
+        answers = learn_answers(signature_config(config, where), out / "signatures", reporter=Reporter(note))
     except Exception as error:
-        key = _store_answer(ledger, "failed-signatures", "signatures", _failed_answer("signatures", error), notice)
+        key = _store_answer(ledger, "failed-signatures", "signatures", _failed_answer("signatures", error), note)
         return [key], {"signatures": _is_unexpected(error)}
     for key, answer in answers:
         ledger.add_answer(f"signatures-{key}", "signatures", answer)
@@ -91,9 +92,9 @@ def _is_unexpected(error: Exception) -> bool:
     return not isinstance(error, ImportError | ValueError)
 
 
-def _store_answer(ledger: Ledger, key: str, kind: str, answer: dict[str, Any], notice: Callable[[str], None]) -> str:
+def _store_answer(ledger: Ledger, key: str, kind: str, answer: dict[str, Any], note: NoteCallback) -> str:
     ledger.add_answer(key, kind, answer)
-    notice(f"{answer['name']}: {answer['verdict']}")
+    note(f"{answer['name']}: {answer['verdict']}")
     return key
 
 

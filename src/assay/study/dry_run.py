@@ -1,7 +1,7 @@
 """Forecast a study: which cells are reused, why others are not, and what the rest will cost."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from assay.store.sqlite import NAME
 from assay.study.run import require_packages, workloads_of
 from assay.study.schema import Config
 from assay.util.output_folder import out_folder
+from assay.util.progress import SILENT, Reporter
 
 _TRIAL_SAMPLES = 4
 
@@ -47,7 +48,7 @@ def forecast(
     *,
     costs: bool,
     accept_stale: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    reporter: Reporter = SILENT,
 ) -> list[CellForecast]:
     """Say what a study would do.
 
@@ -57,7 +58,7 @@ def forecast(
             what the cells are), and meanwhile the folder is held.
         costs: estimate the cost of open cells by running four images of each.
         accept_stale: count results that only another version of assay or torch made.
-        notice: called with what is trained.
+        reporter: told what is trained.
     """
     out, settings = out_folder(out), config.settings
     require_own_folder(out)
@@ -66,7 +67,7 @@ def forecast(
     with hold_run(out) if trains else nullcontext():
         if trains:
             claim_run_folder(out, "models/*")
-        workloads = workloads_of(config, out, notice)
+        workloads = workloads_of(config, out, reporter.note)
     known, completed = _known(out)
     return [
         _forecast_cell(cell, known, completed, costs=costs, accept_stale=accept_stale)

@@ -1,7 +1,7 @@
 """The models of a study: loaded, or trained in its folder."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from assay.study.schema import Config, Model
 from assay.training.recipe import Recipe
 from assay.training.trainer import train as run_training
 from assay.util.files import file_name
+from assay.util.progress import NoteCallback
 
 MODELS = "models"
 
@@ -31,7 +32,7 @@ class StudyModel:
 
 
 def prepare_models(
-    config: Config, datasets: Mapping[str, Dataset], out: Path, notice: Callable[[str], None]
+    config: Config, datasets: Mapping[str, Dataset], out: Path, note: NoteCallback
 ) -> dict[tuple[str, str], StudyModel]:
     """Locate or train every model, for each data set that it is attacked on.
 
@@ -39,7 +40,7 @@ def prepare_models(
         config: the study.
         datasets: the test images of each data set.
         out: the run's folder.
-        notice: told what is trained.
+        note: told what is trained.
 
     Returns:
         A `StudyModel` by names of model and data.
@@ -56,7 +57,7 @@ def prepare_models(
                 model.train.data or data,
                 {n: study_models[n, data] for n, d in study_models if d == data},
                 out,
-                notice,
+                note,
             )
             study_models[name, data] = StudyModel(
                 ModelSource(str(folder / "model.safetensors"), (), model.defence), folder
@@ -70,7 +71,7 @@ def _model_source(model: Model, data: Dataset) -> ModelSource:
 
 
 def _train(
-    config: Config, name: str, data: str, trained: Mapping[str, StudyModel], out: Path, notice: Callable[[str], None]
+    config: Config, name: str, data: str, trained: Mapping[str, StudyModel], out: Path, note: NoteCallback
 ) -> Path:
     """Train a model in a folder named by its identity, or reuse the one there."""
     training, source = config.models[name].train, config.data[data]
@@ -90,6 +91,6 @@ def _train(
     folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
     if not (folder / "model.safetensors").is_file():
-        notice(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epochs")
+        note(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epochs")
     run_training(images, recipe, folder, trail=trail, device=config.settings.device)
     return folder

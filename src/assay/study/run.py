@@ -1,7 +1,7 @@
 """Run a study: models, cells, diagnostics, report."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +30,7 @@ from assay.study.schema import Config, Data
 from assay.training.trainer import require_accelerate
 from assay.util.files import atomic_write
 from assay.util.output_folder import out_folder
-from assay.util.progress import ProgressCallback
+from assay.util.progress import SILENT, NoteCallback, Reporter
 from assay.util.validate import described, reject
 
 STUDY = "study.json"
@@ -71,10 +71,8 @@ def run_study(
     *,
     command: str = "",
     executor: Executor | None = None,
-    progress: ProgressCallback | None = None,
-    notice: Callable[[str], None] = lambda _: None,
+    reporter: Reporter = SILENT,
     accept_stale: bool = False,
-    check_progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> StudyResult:
     """Run a study, or resume it; results that are still valid are reused.
 
@@ -83,10 +81,8 @@ def run_study(
         out: the run's folder.
         command: the command that runs it again.
         executor: runs the tasks; this process by default.
-        progress: called as it goes on.
-        notice: called with sentences.
+        reporter: told of events and progress.
         accept_stale: reuse results that differ only in the version of assay or torch.
-        check_progress: progress of the checks.
 
     Raises:
         ValueError: another process is writing to the folder, or a model or data set cannot be loaded.
@@ -100,11 +96,11 @@ def run_study(
         mark_running(out, ledger)
         register_files(ledger, STUDY)
         atomic_write(out / STUDY, canonical_json(config))
-        models = prepare_models(config, datasets, out, notice)
+        models = prepare_models(config, datasets, out, reporter.note)
         _compare_models(ledger, models)
         workloads = [_build_workload(config, name, data, models) for name, data in datasets.items()]
         notes = tuple(
-            dict.fromkeys(text for workload in workloads for text in report_findings(workload.models, notice))
+            dict.fromkeys(text for workload in workloads for text in report_findings(workload.models, reporter.note))
         )
         headline = tuple(dict.fromkeys(planned.budget for planned in plans(config)))
         info = RunInfo(config.title, command, notes, headline)
@@ -115,21 +111,19 @@ def run_study(
             settings,
             ledger,
             executor=executor,
-            progress=progress,
-            notice=notice,
+            reporter=reporter,
             accept_stale=accept_stale,
-            check_progress=check_progress,
         )
         for failure in session.failures:
-            notice(f"{failure.label}: failed: {failure.error}")
+            reporter.note(f"{failure.label}: failed: {failure.error}")
         if session.signal:
             return StudyResult(None, session, {})
-        unanswered = answer_questions(config, datasets, models, ledger, out, notice)
+        unanswered = answer_questions(config, datasets, models, ledger, out, reporter.note)
         ledger.set_meta(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
         published = publish(out, ledger, ended=True, known={workload.digest: workload.data for workload in workloads})
         for claim in published.summary.get("claims", ()):
             if claim["ours"] == "not measured":
-                notice(f"claim not measured: {claim['says']}")
+                reporter.note(f"claim not measured: {claim['says']}")
         return StudyResult(
             published.report,
             session,
@@ -156,10 +150,10 @@ def _compare_models(ledger: Ledger, models: Mapping[tuple[str, str], StudyModel]
     ledger.set_meta(trained=known)
 
 
-def workloads_of(config: Config, out: Path, notice: Callable[[str], None]) -> list[Workload]:
+def workloads_of(config: Config, out: Path, note: NoteCallback) -> list[Workload]:
     """The data of a study with the models and attacks on each; models that are to be trained are trained."""
     datasets = _load_test_data(config)
-    models = prepare_models(config, datasets, out, notice)
+    models = prepare_models(config, datasets, out, note)
     return [_build_workload(config, name, data, models) for name, data in datasets.items()]
 
 

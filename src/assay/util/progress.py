@@ -29,12 +29,43 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 """Told of samples: called with the progress of an attack."""
 
+NoteCallback = Callable[[str], None]
+"""Told of events: called with a sentence."""
+
 StageCallback = Callable[[str, int, int], None]
 """Told of stages: what is being done, how much of it is done, of how much."""
 
 
+def no_note(text: str) -> None:
+    """A `NoteCallback` that does nothing."""
+
+
 def no_progress(what: str, done: int, of: int) -> None:
     """A `StageCallback` that does nothing."""
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Where a long job says what it does and how far it is; nowhere by default.
+
+    Attributes:
+        note: called with a sentence for each event.
+        samples: called with the progress of attacks, sample by sample; None where nobody looks.
+        stage: called with the progress of everything else: checks, diagnostics, examples.
+
+    Example:
+        >>> reporter = Reporter(note=print)
+        >>> reporter.note("data: digits, 64 images are attacked")
+        data: digits, 64 images are attacked
+    """
+
+    note: NoteCallback = no_note
+    samples: ProgressCallback | None = None
+    stage: StageCallback = no_progress
+
+
+SILENT = Reporter()
+"""Says nothing."""
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from assay.cli import main
 from assay.core.outcome import Status
 from assay.data import Dataset, load
 from assay.models import build
-from assay.runs import Question, Settings, evaluate
+from assay.runs import Question, Reporter, Settings, evaluate
 from assay.runs.executors import Inline, Local
 from assay.runs.tasks import AttackTask
 from assay.store import lock, sqlite

@@ -2,5 +2,6 @@
 
 from assay.runs.evaluate import Evaluation, Question, evaluate
 from assay.runs.settings import Settings
+from assay.util.progress import Progress, Reporter
 
-__all__ = ["Evaluation", "Question", "Settings", "evaluate"]
+__all__ = ["Evaluation", "Progress", "Question", "Reporter", "Settings", "evaluate"]

@@ -119,7 +119,7 @@ def main():
         device=arguments.device,
     )
     folder = CACHE / "signatures"
-    learn_signatures(lesson, folder, reporter=Reporter(partial(print, flush=True), stage=partial(print, flush=True)))
+    learn_signatures(lesson, folder, reporter=Reporter(partial(print, flush=True), work=partial(print, flush=True)))
     if not arguments.part:
         tables = json.loads((folder / "tables.json").read_text())
         rows = [{"table": name, **found} for name, found in tables.items()]

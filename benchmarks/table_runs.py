@@ -51,7 +51,7 @@ def scaling(record, table):
     ]
     text = (
         "Two workers beside one on two cores, one thread each. The start (imports, workers, Ray) is that of a "
-        "command with one image. What an order costs beside its attack is measured without a ledger, of 60 orders "
+        "command with one image. What a task costs beside its attack is measured without a ledger, of 60 tasks "
         f"of four images; in this process it is {record['an_order_ms']['here']} ms."
     )
     return text, table(
@@ -60,7 +60,7 @@ def scaling(record, table):
             "whole command",
             "without its start",
             "start with one and two, s",
-            "beside an attack, ms an order",
+            "beside an attack, ms a task",
         ),
         rows,
     )

@@ -7,7 +7,7 @@ import assay
 from assay.data import load
 from assay.models import Normalize
 
-# %% Your images and your model. Normalisation belongs into the model.
+# %% Your images and your model. Normalisation belongs in the model.
 data = load("scenes:size=16,count=600", split="train")
 model = nn.Sequential(
     Normalize(0.5, 0.5),

@@ -51,7 +51,7 @@ model = QueryModel(ask)
 x = data.images()
 y = model(x).argmax(1)
 
-# %% The attack asks at most 100 times about a sample; the referee asks once before it and once about what it found.
+# %% The attack makes at most 100 queries a sample; the referee makes one before it and one about what it found.
 outcome = assay.attack(model, x, y, assay.Square(16 / 255, queries=1000), max_forwards=100)
 print(outcome)
 print("most queries for a sample:", int(outcome.forwards.max()), "all in all:", model.queries)

@@ -286,6 +286,8 @@ def test_what_benchmarks_import_exists(path):
 def test_counts_in_the_documentation_are_true():
     """What is counted in words there, and would be wrong one attack or check later."""
     from assay.attacks.registry import ATTACKS
+    from assay.diagnostics.registry import DIAGNOSTICS
+    from assay.training.objectives.registry import OBJECTIVES
     from assay.trust.registry import CHECKS
     from trust.zoo import ZOO
 
@@ -293,6 +295,11 @@ def test_counts_in_the_documentation_are_true():
     readme, trust = ((root / name).read_text() for name in ("README.md", "docs/trust.md"))
     with_failure = len({"C13", *(ZOO[name][0] for name in ZOO)} & set(CHECKS))  # C13 has a stand-in instead
     assert f"assay ls attacks            # {len(ATTACKS)};" in readme
+    harden, diagnose = ((root / f"docs/{name}.md").read_text() for name in ("harden", "diagnose"))
+    assert "has nineteen objectives" in harden
+    assert len(OBJECTIVES) == 19
+    assert all(f"| {name} | {check.title}" in trust for name, check in CHECKS.items())
+    assert all(entry.question in diagnose for entry in DIAGNOSTICS.values())
     table = readme.partition("## Attacks\n")[2].partition("\n## ")[0]
     assert set(ATTACKS) <= set(re.findall("`([a-z0-9-]+)`", table))
     assert f"{len(CHECKS)} checks look for what makes it meaningless" in readme

@@ -166,7 +166,7 @@ def test_a_defence_is_attacked_as_it_declares_and_the_report_says_so(model, tmp_
     assert evaluate(model, tmp_path, *words, "--no-adaptive") == 0
     printed = capsys.readouterr()
     assert "not attacked adaptively, so the numbers overstate its robustness" in printed.err
-    assert "(not adapted)" in printed.out
+    assert "(not adaptive)" in printed.out
     flattered = json.loads((tmp_path / "summary.json").read_text())
     assert adaptive["models"][0]["robust_accuracy"] < flattered["models"][0]["robust_accuracy"]
 

@@ -12,8 +12,8 @@ import pytest
 
 from assay.report import write_report
 from assay.store.claims import ClaimResult
-from assay.store.findings import DiagnosticResult, StudyExtras
 from assay.store.results import CheckAnswer, GradeReport
+from assay.store.study_extras import DiagnosticResult, StudyExtras
 
 from .builders import rich
 from .hostile import PAYLOADS, poisoned

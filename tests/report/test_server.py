@@ -1,10 +1,14 @@
 """Browsing runs: loopback only, nothing but reports, no part of a request is a path."""
 
 import http.client
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
+import urllib.request
 
 import pytest
 
@@ -210,3 +214,13 @@ def test_a_thousand_cells_are_read_in_a_moment(tmp_path):
 def test_a_port_that_there_is_not(tmp_path, port, capsys):
     assert main(["serve", str(tmp_path), "--port", port]) == 2
     assert "port: expected" in capsys.readouterr().err
+
+
+def test_one_request_is_answered_before_the_end(tmp_path):
+    words = [sys.executable, "-m", "assay.cli", "serve", str(tmp_path), "--port", "0", "--once"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        address = re.search(r"http://\S+", process.stdout.readline())[0]
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert answer.status == 200
+            assert b"<html" in answer.read()
+        assert process.wait(timeout=30) == 0

@@ -16,7 +16,7 @@ def Patch(
     place: tuple[int, int] | None = None,
     loss: str | Objective = "ce",
 ) -> FirstOrder:
-    """Projected gradient ascent on a square at a random place: LaVAN, and the patch attack of paper 004.
+    """Projected gradient ascent on a square at a random place: LaVAN, and the patch attack of Souri et al., 2021.
 
     More places are restarts: ``Restarts(Patch(8), 10)``. A patch that works wherever it is put is a universal one:
     `UniversalPatch`.
@@ -36,8 +36,8 @@ def Patch(
         >>> Patch(8, 16/255).describe()
         'Patch-100 patch 8×8 linf 16/255'
 
-    Source: Karmon, Zoran & Goldberg, "LaVAN: localized and visible adversarial noise", ICML 2018; paper 004, section
-    3.2 and table 2 (100 steps, sides 4, 8, 16, eps 4/255, 8/255, 16/255).
+    Source: Karmon, Zoran & Goldberg, "LaVAN: localized and visible adversarial noise", ICML 2018; Souri et al., 2021,
+    section 3.2 and table 2 (100 steps, sides 4, 8, 16, eps 4/255, 8/255, 16/255).
     """
     geometry = Placed(side, eps, place)
     usual = min(0.1, 0.05 / eps) if eps else 0.1

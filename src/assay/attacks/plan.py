@@ -51,12 +51,12 @@ def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
 def curve(
     budgets: Sequence[float], vary: str, *, eps: float, norm: str = "linf", eps_background: float | None = None
 ) -> list[Planned]:
-    """The attacks of an accuracy–budget curve: 20 steps for linf, 100 for l2 and l1 (as paper 000 evaluates).
+    """The attacks of an accuracy–budget curve: 20 steps for linf, 100 for l2 and l1 (as Tong et al., 2020, evaluate).
 
     Args:
         budgets: the budgets along the curve.
         vary: ``"eps"`` (PGD), ``"background"`` or ``"foreground"`` (dual-perturbation, the other budget fixed, as in
-            paper 000, figure 4; with λ = 0, where the paper's figure has 1).
+            Tong et al., 2020, figure 4; with λ = 0, where the paper's figure has 1).
         eps: the fixed foreground budget.
         norm: of all budgets.
         eps_background: the fixed background budget; by default five times ``eps``.

@@ -112,6 +112,7 @@ def ColorMap(
         'ReColorAdv-100 LUV colours ≤ 0.06'
 
     Source: Laidlaw & Feizi, "Functional adversarial attacks", NeurIPS 2019, sections 2.2, 3 and 5 (ε = 0.06, λ = 0.05,
-    C&W loss); paper 003. Deviation: images of one channel have one table of that channel.
+    C&W loss); Balasubramanian, "Adversarial robustness". Deviation: images of one channel have one table of that
+    channel.
     """
     return Functional("ReColorAdv", ColourMap(eps, cells, luv), objective(loss), steps, rate, weight)

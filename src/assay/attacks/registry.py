@@ -91,7 +91,7 @@ ATTACKS: Registry[Entry] = Registry(
         "fab-t": Entry(FAB, "the same, one boundary at a time, nine targets", (("targets", 9),)),
         "sigma-zero": Entry(SigmaZero, "few values changed, by a smooth stand-in for l0", norm="l0"),
         "jsma": Entry(JSMA, "the most salient values to the end of their range", norm="l0"),
-        "strattack": Entry(StrAttack, "few groups of pixels changed, by ADMM (paper 002)", norm="any"),
+        "strattack": Entry(StrAttack, "few groups of pixels changed, by ADMM (StrAttack, Xu et al., 2019)", norm="any"),
         "nes": Entry(NES, "projected ascent with gradients estimated from scores"),
         "simba": Entry(SimBA, "one coordinate at a time, by scores (l2)", norm="l2"),
         "zoo": Entry(ZOO, "Carlini & Wagner's objective by finite differences of scores (l2)", norm="l2"),
@@ -139,7 +139,7 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
         eps: the budget where the spec has none (the foreground's, for dual attacks).
         norm: the norm where the spec has none.
         eps_background: background budget where the spec has none; by default five times ``eps`` (the ratio of
-            paper 000 for linf, and of its appendix J; its l2 experiments on ImageNet-10 use ten).
+            Tong et al., 2020 for linf, and of its appendix J; its l2 experiments on ImageNet-10 use ten).
 
     Returns:
         The attack.

@@ -19,7 +19,7 @@ class AttackOptions:
         eps: Budget in input units, such as 8/255; the foreground's for dual attacks, a number of values for sparse
             ones. Attacks in another norm than --norm take a budget of their own (fmn:norm=l2,eps=0.5), or none.
         eps_background: Background budget of dual attacks (default five times eps).
-        norm: Of eps: linf, l2 or l1.
+        norm: Norm of eps: linf, l2 or l1.
     """
 
     suite: str | None = None

@@ -42,8 +42,8 @@ def check(
 ) -> int:
     """Check on a few images whether a robust accuracy can be trusted.
 
-    Attacks the images as the evaluation will, then runs every check of docs/trust.md. Exit code 3 if one finds that
-    the number would not be about what it claims.
+    Attacks the images as the evaluation will, then runs every check of docs/trust.md. Exit code 3 if the grade is
+    unusable: a check found that the number would not be about what it claims.
 
     Parameters
     ----------

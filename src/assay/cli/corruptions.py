@@ -1,4 +1,4 @@
-"""``assay corruptions``: accuracy under noise, blur, weather and digital damage."""
+"""``assay corruptions``: accuracy under noise, blur, weather and digital corruptions."""
 
 import csv
 from functools import partial

@@ -42,9 +42,9 @@ def demo(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Train three small models, attack them, and write one report.
+    """Train six small models, attack them, and write one report.
 
-    Three to six minutes on two cores, of which each gets a process. After an interrupt the same command goes on.
+    Three to six minutes on two cores, of which each gets a process. After an interrupt, run the same command to resume.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ class TrainingTask:
         return self.source
 
     def run_task(self, progress: ProgressCallback | None = None) -> Path:
-        """Train, or go on with it."""
+        """Train, or resume."""
         run_training(self.data, self.recipe, self.folder)
         return self.folder
 

@@ -80,7 +80,7 @@ def diagnose(
     train = load_data(data, split="train", limit=train_limit, seed=seed)
     label = Path(model[0]).name if trail is not None else ", ".join(models)
     with console_reporter(quiet=quiet, notes=not quiet) as reporter:
-        context = DiagnosticContext(trail, models, train=train, test=test, eps=eps, seed=seed, progress=reporter.stage)
+        context = DiagnosticContext(trail, models, train=train, test=test, eps=eps, seed=seed, progress=reporter.work)
         result = run_diagnostics(context, names, out, title=f"Diagnosis of {label}", command=command, reporter=reporter)
     print_line(f"diagnosis: {result.page}")
     for name in result.failed:

@@ -48,7 +48,7 @@ def evaluate(
 ) -> int:
     """Measure robust accuracy: attack classifiers and write a report.
 
-    The same command resumes an evaluation that was interrupted.
+    Without --suite and --attack it runs the suite quick. The same command resumes an evaluation that was interrupted.
 
     Parameters
     ----------

@@ -50,9 +50,9 @@ def fit(
     eps
         Budget of the attack, such as 8/255.
     norm
-        Of the budget: linf, l2 or l1.
+        Norm of the budget: linf, l2 or l1.
     epochs
-        Passes over the data (default: by defence).
+        How many times the data is gone through; the default depends on the defence.
     refuse
         Share of clean images that magnet and detector may refuse.
     limit

@@ -1,6 +1,6 @@
 """The application: commands, errors as sentences, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 3 done and refused, 130 and 143 interrupted (the same command goes on), 141
+Exit codes: 0 done, 1 failed, 2 wrong input, 3 done and refused, 130 and 143 interrupted (the same command resumes), 141
 nobody read the output to its end.
 """
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 from cyclopts import App, Parameter
 
 from assay.cli.output import print_error, print_note
-from assay.cli.parse_value import read_value
+from assay.cli.parse_value import format_default, read_value
 from assay.util.packages import package_version
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
-    Command("demo", "demo", "Train three small models, attack them, and write one report."),
+    Command("demo", "demo", "Train six small models, attack them, and write one report."),
     Command("evaluate", "evaluate", "Measure robust accuracy: attack classifiers and write a report."),
     Command("check", "check", "Check on a few images whether a robust accuracy can be trusted."),
     Command("run", "run", "Run a study from a YAML file, or resume it."),
@@ -82,7 +82,7 @@ def app(command: str = "") -> App:
         help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
         version=package_version("assay"),
         help_format="markdown",
-        default_parameter=Parameter(converter=read_value, negative_iterable=()),
+        default_parameter=Parameter(converter=read_value, negative_iterable=(), show_default=format_default),
         suppress_keyboard_interrupt=False,  # our message says how to resume
     )
     for known in COMMANDS:

@@ -72,10 +72,10 @@ def console_reporter(*, quiet: bool = False, notes: bool = True) -> Iterator[Rep
         notes: whether sentences are shown.
     """
     with show_progress(quiet=quiet) as samples:
-        yield Reporter(print_note if notes else no_note, samples, no_progress if quiet else _print_stage)
+        yield Reporter(print_note if notes else no_note, samples, no_progress if quiet else _print_work)
 
 
-def _print_stage(what: str, done: int, of: int) -> None:
+def _print_work(what: str, done: int, of: int) -> None:
     """Progress on one line of a terminal: what is being done, how much of it is done, of how much."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{_clean(what)}: {done} of {of}" + ("\r\033[K" if done == of else ""))

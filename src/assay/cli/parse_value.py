@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Token, convert
 
-from assay.util.parse import parse_number
+from assay.util.parse import format_budget, parse_number
 from assay.util.validate import one_of, reject
 
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,18})")
@@ -57,3 +57,17 @@ def _number(flag: str, text: str) -> float:
     except (ValueError, OverflowError):
         return reject(flag, "a number or a fraction such as 8/255", text)
     return value if math.isfinite(value) else reject(flag, "a finite number", text)
+
+
+def format_default(value: Any) -> str | None:
+    """A default as it would be typed; None for one that says nothing.
+
+    Example:
+        >>> format_default(8 / 255), format_default((4, 8)), format_default(())
+        ('8/255', '4,8', None)
+    """
+    if isinstance(value, tuple):
+        return ",".join(str(format_default(item)) for item in value) or None
+    if value is None or value == "" or isinstance(value, bool):
+        return None
+    return format_budget(value) if isinstance(value, float) else str(value)

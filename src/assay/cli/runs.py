@@ -80,7 +80,7 @@ def verify(run: Path, /, *, no_models: bool = False, trust: bool = False, json: 
     no_models
         Load no model: only hashes, sizes and the ledger.
     trust
-        Run the code and ask the hubs that the ledger names to get models; without, only weights files are loaded.
+        Run code and query hubs that the ledger names to get models; without it only weights files are loaded.
     json
         Print what was found as JSON.
     """
@@ -180,11 +180,11 @@ def export(run: Path, /, *, to: str = "card", model: str | None = None, experime
     run
         Its folder.
     to
-        card (cards/<model>.md in the folder) or mlflow (to where MLFLOW_TRACKING_URI says).
+        card (cards/MODEL.md in the folder) or mlflow (to where MLFLOW_TRACKING_URI says).
     model
         Only this model's card.
     experiment
-        Of MLflow.
+        Name of the MLflow experiment.
     """
     one_of("to", to, FORMS)
     with Ledger(run) as ledger:

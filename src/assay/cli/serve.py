@@ -1,7 +1,7 @@
 """``assay serve``: browse runs on this machine."""
 
 import errno
-from http.server import HTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from assay.cli.output import print_line, print_note
@@ -30,6 +30,7 @@ def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False)
     with _listen(runs, port) as server:
         print_line(f"runs: http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)")
         if once:
+            server.daemon_threads = False  # the end waits for the answer
             server.handle_request()
             return 0
         try:
@@ -39,7 +40,7 @@ def serve(runs: Path = Path("runs"), /, *, port: int = 8600, once: bool = False)
     return 0
 
 
-def _listen(runs: Path, port: int) -> HTTPServer:
+def _listen(runs: Path, port: int) -> ThreadingHTTPServer:
     """A server on the port.
 
     Raises:

@@ -89,6 +89,8 @@ def signatures(
         No progress.
     """
     command = same_command(signatures, locals())
+    if plan.sees != Plan.sees:
+        reject("sees", "nothing, as --columns says what each recogniser sees", plan.sees)
     scenarios, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
     number("refused", refused, least=0, most=0.5)
     check_claim(out_folder(out), COMMAND, (), is_signatures)

@@ -124,7 +124,8 @@ def _show(result: Trained, *, finished: bool) -> None:
     if result.best < len(result.history):
         print_note(f"the weights are those of epoch {result.best}, the best on the images held out")
     if finished:
-        print_note(f"already finished: {len(result.history)} epochs (raise --epochs to continue)")
+        count = len(result.history)
+        print_note(f"already finished: {count} epoch{'s' * (count != 1)} (raise --epochs to continue)")
     print_line(f"model: {result.path}")
 
 

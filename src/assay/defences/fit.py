@@ -285,7 +285,7 @@ def fit_detector(
         out: checkpoint.
         progress: called after each epoch.
 
-    Source: Metzen et al., ICLR 2017, section 3.3 (static adversary); paper 001, section 3.4.
+    Source: Metzen et al., ICLR 2017, section 3.3 (static adversary); Metzen, 2018, section 3.4.
     """
     net = _seeded(lambda: Detector(int(data.x.shape[1]), int(data.x.shape[2])), seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)

@@ -47,8 +47,8 @@ class Smoothed(nn.Module):
         [0]
 
     Source: Cohen, Rosenfeld & Kolter, "Certified adversarial robustness via randomized smoothing", ICML 2019, section
-    3.2 (PREDICT and CERTIFY, theorem 1). With one noise there is no test and no abstention (paper 000, appendix J.2).
-    Each image's noise depends on its pixels and ``seed`` alone, so that a label does not depend on the batch.
+    3.2 (PREDICT and CERTIFY, theorem 1). With one noise there is no test and no abstention (Tong et al., 2020, appendix
+    J.2). Each image's noise depends on its pixels and ``seed`` alone, so that a label does not depend on the batch.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.explanations import attack_saliency, saliency, shared_top, spearman
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import right_of, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.validate import number, reject, whole
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def attribution(
     steps: int = 30,
     k: int | None = None,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Attribution:
     """Attack the saliency of images within a ball, the classification staying as it is.
 

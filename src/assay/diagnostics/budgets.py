@@ -1,6 +1,6 @@
 """How much perturbation does it take?
 
-Paper 000, figure 4; the accuracy–budget curves of every robustness study.
+Tong et al., 2020, figure 4; the accuracy–budget curves of every robustness study.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import run_attack_to_end, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.validate import number, reject
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def budgets(
     eps: Sequence[float],
     *,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Budgets:
     """Attack with one budget after another; what a smaller one broke, a larger one breaks as well.
 

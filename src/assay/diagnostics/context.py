@@ -9,7 +9,7 @@ from assay.attacks.pgd import BIM
 from assay.core.combinators import AnyAttack
 from assay.data.dataset import Dataset
 from assay.diagnostics.trail import Trail
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.validate import reject
 
 
@@ -22,7 +22,7 @@ class DiagnosticContext:
         models: networks by name.
         train: images that detectors and universal perturbations are made on, and other inputs are drawn from.
         test: images that are attacked.
-        eps: linf budget of FGSM and BIM (step eps/4, 10 steps, as in paper 001); universal perturbations have 2.5
+        eps: linf budget of FGSM and BIM (step eps/4, 10 steps, as in Metzen, 2018); universal perturbations have 2.5
             times as much.
         seed: of all draws.
         progress: progress.
@@ -36,7 +36,7 @@ class DiagnosticContext:
     test: Dataset
     eps: float
     seed: int = 0
-    progress: StageCallback = no_progress
+    progress: WorkCallback = no_progress
     updates: int = 50
     search_steps: int = 200
 
@@ -63,5 +63,5 @@ class DiagnosticContext:
 
     @property
     def bim(self) -> AnyAttack:
-        """The attack of paper 001."""
+        """The attack of Metzen, 2018."""
         return BIM(self.eps, steps=10, step_size=self.eps / 4)

@@ -16,7 +16,7 @@ from assay.corruptions.registry import CORRUPTIONS
 from assay.corruptions.score import Damage, measure
 from assay.data.dataset import Dataset
 from assay.diagnostics.plots import canvas, matrix
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def profile(
     *,
     kinds: Sequence[str] = tuple(CORRUPTIONS),
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Profile:
     """Accuracy under each corruption at each severity.
 

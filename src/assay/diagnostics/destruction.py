@@ -1,6 +1,6 @@
 """Do adversarial images survive changes of light, blur and noise?
 
-Paper 001, section 3.3, figures 5, 14, 15.
+Metzen, 2018, section 3.3, figures 5, 14, 15.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from assay.core.types import Flag, Images, Labels
 from assay.defences.transforms import Blur
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import Trail, perturb_images, right_of, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def destruction_rate(
         change: the transformation.
 
     Source: Kurakin, Goodfellow & Bengio, "Adversarial examples in the physical world", 2017, equation 1, of which
-    paper 001, section 3.3, drops the demand that the transformed clean image be right.
+    Metzen, 2018, section 3.3, drops the demand that the transformed clean image be right.
     """
     return _rate(model, change(moved), y, _effective(model, x, moved, y))
 
@@ -147,7 +147,7 @@ def destruction(
     *,
     transforms: Mapping[str, tuple[Callable[[Images, float], Images], tuple[float, ...]]] = TRANSFORMS,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Destruction:
     """Destruction rates by epoch.
 

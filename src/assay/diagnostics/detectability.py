@@ -1,6 +1,6 @@
 """Can adversarial images be detected?
 
-Paper 001, section 3.4, figures 6 and 7, appendix G.
+Metzen, 2018, section 3.4, figures 6 and 7, appendix G.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from assay.defences.detectors import Detector, roc
 from assay.defences.fit import fit_detector
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Trail, perturb_images, right_of
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +107,7 @@ def detectability(
     epochs: int = 5,
     updates: int = 50,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Detectability:
     """A detector for each epoch and attack, tried on every epoch's adversarial images.
 
@@ -122,9 +122,9 @@ def detectability(
         seed: of weights, draws and attacks.
         progress: progress.
 
-    Source: paper 001, section 3.4. Deviations: a smaller detector (`assay.defences.Detector`), and accuracy is at the
-    threshold that is best on 500 training images: at 0 it would depend on the statistics of batch normalisation, which
-    are of clean and adversarial images mixed.
+    Source: Metzen, 2018, section 3.4. Deviations: a smaller detector (`assay.defences.Detector`), and accuracy is at
+    the threshold that is best on 500 training images: at 0 it would depend on the statistics of batch normalisation,
+    which are of clean and adversarial images mixed.
     """
     x, y, count, threshold_images = test.images(), test.y, len(trail.epochs), train.head(_KNOWN, seed)
     accuracy, area, deltas, suspicion = {}, {}, {}, {}

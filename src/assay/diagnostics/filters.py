@@ -1,6 +1,6 @@
 """Per-filter gradient saliency, and the pixels that cause it.
 
-Paper 004, section 5.1, equation 6.
+Souri et al., 2021, section 5.1, equation 6.
 """
 
 from collections.abc import Mapping
@@ -195,7 +195,8 @@ def input_saliency(
     Returns:
         ``(n, c, h, w)``, not negative.
 
-    Source: paper 004, section 5.1 (M_F); top 10 and the factor 100 after Levin et al., section 3.3, and its code.
+    Source: Souri et al., 2021, section 5.1 (M_F); top 10 and the factor 100 after Levin et al., section 3.3, and its
+    code.
     """
     same_length(x, y)
     names, maps, device = filters_of(model), [], model_device(model, x.device)

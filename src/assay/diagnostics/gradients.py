@@ -1,6 +1,6 @@
 """Which pixels does a classifier look at?
 
-Paper 000, section 5.5, figure 6; appendix K.
+Tong et al., 2020, section 5.5, figure 6; appendix K.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import pictures
 from assay.diagnostics.trail import loss_gradient, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def gradients(
     y: Labels,
     *,
     masks: Mask | None = None,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Gradients:
     """The gradient of the cross-entropy with respect to each image.
 

@@ -1,6 +1,6 @@
 """Do perturbations fall where the classifier is sensitive, and where it looks?
 
-Paper 002, section 6, figure 3, appendix E.
+Xu et al., 2019, section 6, figure 3, appendix E.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from assay.diagnostics.saliency import (
 )
 from assay.diagnostics.trail import run_attack_to_end, same_length
 from assay.parts.groups import Groups
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.validate import described, reject
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def interpretability(
     *,
     percentiles: tuple[int, ...] = PERCENTILES,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Interpretability:
     """Attack towards targets, and compare the perturbations with what the classifier is sensitive to.
 
@@ -134,7 +134,7 @@ def interpretability(
     Raises:
         ValueError: no image that all attacks turn into its target.
 
-    Source: paper 002, equation 23 with the maps of appendix E; the activation map is that of the true label.
+    Source: Xu et al., 2019, equation 23 with the maps of appendix E; the activation map is that of the true label.
     """
     same_length(x, y)
     reached, perturbations = torch.ones(len(x), dtype=torch.bool), {}

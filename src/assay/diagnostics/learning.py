@@ -1,6 +1,6 @@
 """How do accuracy and robustness grow with training?
 
-Paper 001, appendix A.
+Metzen, 2018, appendix A.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import Trail, perturb_images, right_of, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def learning(
     attacks: Mapping[str, AnyAttack],
     *,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Learning:
     """Accuracy by epoch, clean and under each attack.
 

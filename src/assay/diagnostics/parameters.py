@@ -1,6 +1,6 @@
 """Which filters of a network does an attack activate?
 
-Paper 004, section 5, equation 6; Levin et al., "Where do models go wrong? Parameter-space saliency maps for
+Souri et al., 2021, section 5, equation 6; Levin et al., "Where do models go wrong? Parameter-space saliency maps for
 explainability", 2021.
 """
 
@@ -19,7 +19,7 @@ from assay.core.types import Images, Labels
 from assay.diagnostics.filters import CHUNK, Standard, filter_gradients, filters_of, input_saliency, sorted_profile
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, overlay, pictures
 from assay.diagnostics.trail import run_attack_to_end
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.validate import reject
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def parameters(
     *,
     seed: int = 0,
     chunk: int = CHUNK,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Parameters:
     """Saliency profiles of clean images, and of those that each attack turned.
 
@@ -121,8 +121,8 @@ def parameters(
         chunk: images whose gradients are held at once.
         progress: progress.
 
-    Source: paper 004, section 5.1, figures 5 and 6, and appendix B.2 (images that were right and are turned). Rows of
-    linear layers count as filters too, so that any network has some.
+    Source: Souri et al., 2021, section 5.1, figures 5 and 6, and appendix B.2 (images that were right and are turned).
+    Rows of linear layers count as filters too, so that any network has some.
     """
     layers = filters_of(model)
     if not attacks:

@@ -225,7 +225,7 @@ DIAGNOSTICS: Registry[Diagnostic] = Registry(
         "stability": Diagnostic(_stability, "Stability", "Does training remove perturbations, or replace them?"),
         "sharedness": Diagnostic(_sharedness, "Sharedness", "Do perturbations that fool many inputs disappear sooner?"),
         "universality": Diagnostic(
-            _universality, "Universal perturbations", "Does training remove them?", more=_pictures
+            _universality, "Universal perturbations", "Does training remove universal perturbations?", more=_pictures
         ),
         "destruction": Diagnostic(_destruction, "Destruction", "Do adversarial images survive light, blur and noise?"),
         "detectability": Diagnostic(

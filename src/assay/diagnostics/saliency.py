@@ -98,7 +98,7 @@ def boolean_map(scores: Tensor, percentile: float) -> Tensor:
         >>> boolean_map(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 50).tolist()
         [[False, False, True, True]]
 
-    Source: paper 002, section 6.
+    Source: Xu et al., 2019, section 6.
     """
     number("percentile", percentile, least=0, most=100)
     if not scores.numel():
@@ -122,7 +122,7 @@ def interpretability_score(delta: Tensor, chosen: Tensor) -> PerRow:
         >>> round(float(interpretability_score(delta, chosen)), 3)
         0.6
 
-    Source: paper 002, equation 23.
+    Source: Xu et al., 2019, equation 23.
     """
     inside = (delta * chosen).flatten(1).norm(dim=1)
     whole = delta.flatten(1).norm(dim=1)

@@ -1,6 +1,6 @@
 """Do perturbations that fool many inputs disappear sooner in training?
 
-Paper 001, section 3.1, figure 2, appendix C.
+Metzen, 2018, section 3.1, figure 2, appendix C.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter
 from assay.diagnostics.trail import Trail, logits_of, losses_of, perturb_images, right_of, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +160,7 @@ def sharedness(
     *,
     seed: int = 0,
     batch: int = 2048,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Sharedness:
     """How many other inputs the perturbation of one input fools, by epoch, and whether such perturbations last.
 
@@ -173,9 +173,9 @@ def sharedness(
         batch: pairs a pass.
         progress: progress.
 
-    Source: paper 001, section 3.1 (``J^Δ``, figure 2) and appendix C (the ratio, over perturbations that are effective
-    on their own input). Deviations: sums are clipped to [0, 1]; the paper takes the cost change over training images
-    and the ratio over test images, here both are over ``others``.
+    Source: Metzen, 2018, section 3.1 (``J^Δ``, figure 2) and appendix C (the ratio, over perturbations that are
+    effective on their own input). Deviations: sums are clipped to [0, 1]; the paper takes the cost change over training
+    images and the ratio over test images, here both are over ``others``.
     """
     x, y = own
     same_length(x, y)

@@ -1,6 +1,6 @@
 """Does training remove an input's perturbations, or only exchange them?
 
-Paper 001, section 3.1, appendix B.
+Metzen, 2018, section 3.1, appendix B.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import SERIES, canvas, matrix, scatter
 from assay.diagnostics.trail import Trail, logits_of, perturb_images, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ class Stability:
 
 @in_neutral_context
 def stability(
-    trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, progress: StageCallback = no_progress
+    trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, progress: WorkCallback = no_progress
 ) -> Stability:
     """Profiles ``P[t1, t2](x) = p(y | x + ξ_t1; θ_t2)``.
 
@@ -102,8 +102,8 @@ def stability(
         seed: of the attack.
         progress: progress.
 
-    Source: paper 001 (Metzen, "Universality, robustness, and detectability of adversarial perturbations under
-    adversarial training"), section 3.1.
+    Source: Metzen, "Universality, robustness, and detectability of adversarial perturbations under
+    adversarial training", 2018, section 3.1.
     """
     same_length(x, y)
     count = len(trail.epochs)

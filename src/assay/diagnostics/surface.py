@@ -17,7 +17,7 @@ from assay.core.rng import Rng
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, canvas
 from assay.diagnostics.trail import loss_gradient, losses_of, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def surface(
     eps: float,
     places: int = 11,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Surface:
     """The mean loss over a plane through each image.
 

@@ -1,6 +1,6 @@
 """Can a dual perturbation be kept unsuspicious, and what does that cost the attacker?
 
-Paper 000, section 5.2, figures 3, 8 and 15.
+Tong et al., 2020, section 5.2, figures 3, 8 and 15.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from assay.diagnostics.trail import right_of, same_length
 from assay.engine.api import perturb
 from assay.masks.saliency import SpectralResidual
 from assay.masks.score import foreground_score
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.validate import number, reject
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def suspicion(
     lambdas: Sequence[float] = LAMBDAS,
     salience: nn.Module | None = None,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Suspicion:
     """Dual-perturbation attacks with ever more weight on the salience of the foreground.
 
@@ -110,8 +110,8 @@ def suspicion(
     Raises:
         ValueError: no λ.
 
-    Source: paper 000, section 5.2. Deviation: spectral residual saliency (Hou & Zhang, CVPR 2007) stands for DeepGaze
-    II, whose weights are not free to pass on; any differentiable model of salience can be given.
+    Source: Tong et al., 2020, section 5.2. Deviation: spectral residual saliency (Hou & Zhang, CVPR 2007) stands for
+    DeepGaze II, whose weights are not free to pass on; any differentiable model of salience can be given.
     """
     same_length(x, y)
     if not lambdas:

@@ -14,7 +14,7 @@ from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas
 from assay.diagnostics.trail import Trail, run_attack_to_end, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,7 +86,7 @@ def tradeoff(
     attack: AnyAttack,
     *,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Tradeoff:
     """Clean and robust accuracy of each network.
 

@@ -1,6 +1,6 @@
 """Do one network's adversarial images fool another?
 
-Paper 001, appendix A, figure 9; paper 000, appendix D.
+Metzen, 2018, appendix A, figure 9; Tong et al., 2020, appendix D.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, matrix
 from assay.diagnostics.trail import Trail, perturb_images, right_of, same_length
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def transfer(
     attack: AnyAttack,
     *,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Transfer:
     """Attack every network, and try its images on all of them.
 

@@ -1,6 +1,6 @@
 """Does training remove universal perturbations?
 
-Paper 001, section 3.2, figures 3, 4, 12 and 13.
+Metzen, 2018, section 3.2, figures 3, 4, 12 and 13.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from assay.core.call_context import in_neutral_context
 from assay.data.dataset import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Trail, right_of
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def universality(
     attack: UniversalAttack,
     *,
     seed: int = 0,
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Universality:
     """A universal perturbation for each epoch's network, tried on every epoch's.
 

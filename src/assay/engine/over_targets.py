@@ -84,7 +84,7 @@ def over_targets(
         >>> [row["case"] for row in over_targets(model, x, model(x).argmax(1), FMN(20), preflight=False).frame()]
         ['best', 'average', 'worst']
 
-    Source: Xu et al., "Structured adversarial attack" (paper 002), appendix F and table 1; Carlini & Wagner, S&P 2017,
+    Source: Xu et al., "Structured adversarial attack", ICLR 2019, appendix F and table 1; Carlini & Wagner, S&P 2017,
     section V.
     """
     one_of("norm", norm, MEASURES)

@@ -120,7 +120,7 @@ class ResNet(nn.Module):
 
 
 def preactresnet18(channels: int, classes: int, size: int, *, width: int = 64) -> nn.Module:
-    """PreActResNet-18, 64-128-256-512 features: the network of paper 001.
+    """PreActResNet-18, 64-128-256-512 features: the network of Metzen, 2018.
 
     Args:
         channels: of the images.
@@ -140,7 +140,7 @@ def resnet18(channels: int, classes: int, size: int, *, width: int = 64) -> nn.M
 
 
 def resnet34(channels: int, classes: int, size: int, *, width: int = 64) -> nn.Module:
-    """ResNet-34, as paper 000 uses it: below 64 pixels the first convolution is 3×3, stride 1, pad 1.
+    """ResNet-34, as Tong et al., 2020, use it: below 64 pixels the first convolution is 3×3, stride 1, pad 1.
 
     Args:
         channels: of the images.

@@ -24,7 +24,7 @@ def tiny_cnn(channels: int, classes: int, size: int, *, width: int = 16) -> nn.M
 
 
 def gtsrb_cnn(channels: int, classes: int, size: int) -> nn.Module:
-    """C32-C32-MP-D0.2-C64-C64-MP-D0.2-C128-C128-MP-D0.2-L512-D0.5-L: the non-residual network of paper 001.
+    """C32-C32-MP-D0.2-C64-C64-MP-D0.2-C128-C128-MP-D0.2-L512-D0.5-L: the non-residual network of Metzen, 2018.
 
     Args:
         channels: of the images.

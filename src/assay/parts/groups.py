@@ -32,7 +32,7 @@ class Groups:
         >>> Groups(2, 2).norms(torch.ones(1, 1, 4, 5)).tolist()
         [[[2.0, 2.0, 1.414...], [2.0, 2.0, 1.414...]]]
 
-    Source: Xu et al., "Structured adversarial attack" (paper 002), section 2. Deviation: the groups across a border;
+    Source: Xu et al., "Structured adversarial attack", ICLR 2019, section 2. Deviation: the groups across a border;
     without them 63 pixels of 32 × 32 would be in none of the paper's groups of 3 × 3 with stride 2, and its problem
     has groups that cover the image (section 4.1).
     """

@@ -26,7 +26,7 @@ class Placed:
         place: top and left in pixels, the same for all rows; None to draw it.
 
     Source: Karmon, Zoran & Goldberg, "LaVAN: localized and visible adversarial noise", ICML 2018; with an linf limit
-    inside the patch as in paper 004, section 3.2.
+    inside the patch as in Souri et al., 2021, section 3.2.
     """
 
     side: int

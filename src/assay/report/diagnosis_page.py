@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from assay.report.findings import diagnostic_rows
 from assay.report.page import environment, policy, read_template
+from assay.report.study_extras import diagnostic_rows
 from assay.report.svg import clean_svg
-from assay.store.findings import DiagnosticResult
+from assay.store.study_extras import DiagnosticResult
 from assay.util.files import atomic_write
 from assay.util.text import plain
 
@@ -67,7 +67,7 @@ def render_diagnosis(
             style=Markup(style),  # noqa: S704 (our own)
             title=plain(title),
             notes=[plain(note, 300) for note in notes],
-            findings=diagnostic_rows(diagnostics),
+            diagnostics=diagnostic_rows(diagnostics),
             command=plain(command, 4000),
             facts=dict(facts or {}),
         )

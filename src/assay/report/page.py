@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from assay.report.context import chapters
-from assay.report.findings import claim_rows, diagnostic_rows
-from assay.store.findings import StudyExtras
+from assay.report.study_extras import claim_rows, diagnostic_rows
 from assay.store.results import Study, as_studies, sanitise_study
+from assay.store.study_extras import StudyExtras
 from assay.store.summary import summarise
 from assay.util.files import atomic_write
 from assay.util.text import compact, levels, percent, plain
@@ -57,7 +57,7 @@ def render(
         summary=summarise(cleaned[0] if len(cleaned) == 1 else cleaned),
         about=plain(extras.about, 2000) if extras.about else "",
         claims=claim_rows(extras.claims),
-        findings=diagnostic_rows(extras.findings),
+        diagnostics=diagnostic_rows(extras.diagnostics),
     )
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Do not log requests."""
 
 
-def serve(root: Path, port: int) -> HTTPServer:
+def serve(root: Path, port: int) -> ThreadingHTTPServer:
     """A server on the loopback address for the runs below a folder; use as a context manager.
 
     Args:

@@ -27,7 +27,7 @@ from assay.trust.grading import grade
 from assay.trust.registry import CheckRequest, by_check, check_requests
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
-from assay.util.progress import SILENT, NoteCallback, Reporter, StageCallback
+from assay.util.progress import SILENT, NoteCallback, Reporter, WorkCallback
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def check_models(
         _report_grade(case, kept, reporter.note)
     static_results = _run_static_checks([case for case in cases if case not in reports], ledger, out, stop, reporter)
     try:
-        for case, answers in _run_attack_checks(static_results, ledger, executor, stop, reporter.stage):
+        for case, answers in _run_attack_checks(static_results, ledger, executor, stop, reporter.work):
             reports[case] = _build_report({request: answers[request] for request in case.requests}, fast=case.fast)
             ledger.add_answer(keys[case], "checks", reports[case])
             _report_grade(case, reports[case], reporter.note)
@@ -154,7 +154,7 @@ def _run_static_checks(
     for number, case in enumerate(cases):
         if stop.signal:
             break
-        reporter.stage(f"static checks: {case.name}", number, len(cases))
+        reporter.work(f"static checks: {case.name}", number, len(cases))
         key, static_requests = (
             case.key("looked", *case.static_inputs),
             [request for request in case.requests if not request.slow],
@@ -182,7 +182,7 @@ def _run_static_checks(
             if not any(answer["failed"] for answer in stored):
                 ledger.add_answer(key, "looked", stored)
         results[case] = {request: _from_json(answer) for request, answer in zip(static_requests, stored, strict=True)}
-    reporter.stage("static checks", len(cases), len(cases))
+    reporter.work("static checks", len(cases), len(cases))
     return results
 
 
@@ -191,7 +191,7 @@ def _run_attack_checks(
     ledger: Ledger,
     executor: Executor,
     stop: StopRequest,
-    progress: StageCallback,
+    progress: WorkCallback,
 ) -> Iterator[tuple[_ModelChecks, dict[CheckRequest, CheckResult]]]:
     """Run the checks that rerun attacks; yield each model as soon as all its results are in."""
     todo: deque[QueuedTask[_ModelChecks, CheckTask]] = deque()

@@ -92,7 +92,7 @@ def inspect_model(
     if declared is not None and adaptive:
         label, note = " (adaptive)", f"{name}: attacked adaptively: {declared.how}"
     elif declared is not None:
-        label = " (not adapted)"
+        label = " (not adaptive)"
         note = f"{name}: not attacked adaptively, so the numbers overstate its robustness. It declares: {declared.how}"
     findings = inspect(network, sample.images(), sample.y)
     return AttackedModel(

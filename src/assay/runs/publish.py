@@ -10,11 +10,11 @@ from assay.data.dataset import Dataset
 from assay.report.page import write_report
 from assay.runs.fault_injection import fault_point
 from assay.store.edits import remove_row
-from assay.store.findings import StudyExtras, extras_of
 from assay.store.ledger import DERIVED_FILES, Ledger
 from assay.store.load_report import studies_of
 from assay.store.manifest import MANIFEST, listed_files, read_manifest, register_files, write_manifest
 from assay.store.results import Study
+from assay.store.study_extras import StudyExtras, extras_of
 from assay.store.summary import summary_of, to_json
 from assay.store.tables import csv_text, parquet_bytes
 from assay.util.files import atomic_write

@@ -51,14 +51,14 @@ class Settings:
 
     Attributes:
         slots: Most rows in flight.
-        search: Float32, or bfloat16; hits are measured again in float32 in either case.
-        stop: At the first adversarial example (hit), or never.
-        seed: Of all random draws, also for the choice of images.
+        search: Precision of the search: float32 or bfloat16; hits are measured again in float32 in either case.
+        stop: When a sample ends: at its first adversarial example (hit), or after all steps (never).
+        seed: Random seed, also for the choice of images.
         device: Where the models run: auto (an accelerator if there is one), cpu, cuda, cuda:1, mps.
-        errors: Of a model: record them beside the sample, or raise.
+        errors: What to do when the model raises an exception: record it beside the sample, or raise it.
         max_forwards: Most forward passes (queries) that an attack may spend on a sample; it is never exceeded.
-        adaptive: Attack a defence in the way that it declares; without, attacks do not know of it, and the report says
-            so.
+        adaptive: Attack a defence in the way that it declares; with --no-adaptive attacks ignore it, and the report
+            says so.
         shard: Samples that are attacked together and recorded together; after a kill at most so many are repeated for
             each worker. By default 128 on a processor, 1,024 on an accelerator.
         checks: Trust checks at the end, which decide the grade: full, fast (no reruns of attacks) or none.

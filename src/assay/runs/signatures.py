@@ -23,11 +23,11 @@ from assay.signatures.settings import Setting
 from assay.signatures.tables import confusion, recognition_table, restoration_table
 from assay.signatures.training import train_recogniser
 from assay.store.environment import facts
-from assay.store.findings import DiagnosticResult, finite_rows
+from assay.store.study_extras import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
-from assay.util.progress import SILENT, Reporter, StageCallback
+from assay.util.progress import SILENT, Reporter, WorkCallback
 from assay.util.validate import described, reject
 
 COMMAND, REMADE = "signatures", ("identifier.safetensors", "tables.json", "signatures.html")
@@ -176,7 +176,7 @@ def learn_answers(
             salt=code_digest("assay.signatures.examples", "assay.models", alone=(__name__,)),
             seed=config.seed,
             kinds=kinds,
-            progress=reporter.stage,
+            progress=reporter.work,
         )
 
     train, test = (build_examples(config.victims, part, config.settings) for part in (config.train, config.test))
@@ -192,7 +192,7 @@ def learn_answers(
             plan,
             config.helpers,
             out=folder / f"recogniser-{column}.pt",
-            progress=_progress(column, reporter.stage),
+            progress=_progress(column, reporter.work),
             device=config.device,
         )
     answers = []
@@ -262,5 +262,5 @@ def _answers(
     return answers
 
 
-def _progress(column: str, progress: StageCallback) -> Callable[[int, int, float], None]:
+def _progress(column: str, progress: WorkCallback) -> Callable[[int, int, float], None]:
     return lambda done, of, loss: progress(f"{column}: loss {loss:.3f}", done, of)

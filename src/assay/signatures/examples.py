@@ -16,7 +16,7 @@ from assay.diagnostics.trail import logits_of, run_attack_to_end
 from assay.models.load import digest
 from assay.signatures.settings import CLEAN, Setting
 from assay.util.files import atomic_write
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.validate import described, reject
 
 
@@ -75,7 +75,7 @@ def make_examples(
     salt: str = "",
     seed: int = 0,
     kinds: Sequence[str] = (),
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> Examples:
     """Attack every image by every kind of attack, each in one of its settings and on one of the victims, in turn.
 
@@ -98,7 +98,7 @@ def make_examples(
     Raises:
         ValueError: no victim, no setting, or no image.
 
-    Source: paper 004, sections 3.2 and 4.6.
+    Source: Souri et al., 2021, sections 3.2 and 4.6.
     """
     if not victims or not settings or not len(data):
         missing = "victims" if not victims else "settings" if not settings else "data"

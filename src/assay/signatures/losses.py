@@ -29,7 +29,7 @@ class Helpers:
 
 
 class Losses:
-    """Equation 5 of paper 004, with the frozen networks that it goes through."""
+    """Equation 5 of Souri et al., 2021, with the frozen networks that it goes through."""
 
     def __init__(self, plan: Plan, helpers: Helpers, device: str = "cpu") -> None:
         self.plan, self.device = plan, device

@@ -37,9 +37,9 @@ class Reconstructor(nn.Module):
         width: features.
         blocks: residual blocks.
 
-    Source: paper 004, section 4.1: residual blocks without batch normalisation between two convolutions before and two
-    after, leaky ReLU; its numbers of blocks and features are not stated. "Without skip connections" is read as: none
-    from input to output, as the section says why; a residual block has its own.
+    Source: Souri et al., 2021, section 4.1: residual blocks without batch normalisation between two convolutions before
+    and two after, leaky ReLU; its numbers of blocks and features are not stated. "Without skip connections" is read as:
+    none from input to output, as the section says why; a residual block has its own.
     """
 
     def __init__(self, channels: int, width: int = 32, blocks: int = 4) -> None:
@@ -73,8 +73,8 @@ class Recogniser(nn.Module):
         arch: a name of ``assay.models.ARCHITECTURES``.
         alone: whether it sees the image without a perturbation.
 
-    Source: paper 004, section 4.4, figure 3 (ResNet-18). Deviation: the perturbation is multiplied by 16, so that both
-    inputs are of one size; a first convolution would have to learn that.
+    Source: Souri et al., 2021, section 4.4, figure 3 (ResNet-18). Deviation: the perturbation is multiplied by 16, so
+    that both inputs are of one size; a first convolution would have to learn that.
     """
 
     def __init__(self, channels: int, kinds: int, size: int, arch: str = "resnet18", *, alone: bool = False) -> None:

@@ -21,19 +21,19 @@ class Plan:
         reconstruction: λ₁, of the l1 distance between clean and reconstructed image (summed over pixels).
         feature: λ₂, of the l2 distance of their features; 0 leaves them out.
         classification: λ₃, of the cross-entropy of the classifier on the reconstructed image; 0 leaves it out.
-        smoothing: Of the recogniser's labels.
-        epochs: Passes over the examples.
+        smoothing: Label smoothing of the recogniser.
+        epochs: How many times the examples are gone through.
         warmup: Epochs in which the learning rate rises along a line, at most half of all; after that it falls by a
             cosine.
-        rate: Of Adam.
+        rate: Learning rate of Adam.
         batch: Examples a step.
-        arch: Of the recogniser.
+        arch: Architecture of the recogniser.
         width: Features of the reconstructor.
         blocks: Residual blocks of the reconstructor.
         layer: Which convolution of the feature extractor is used, counted from 1.
-        seed: Of weights and order.
+        seed: Random seed of weights and order.
 
-    Source: paper 004, section 4, equations 1–5; section 4.6 for warm-up, label smoothing, Adam and the rate.
+    Source: Souri et al., 2021, section 4, equations 1–5; section 4.6 for warm-up, label smoothing, Adam and the rate.
     Deviations: the rate falls by a cosine after the warm-up, as tens of epochs do here what a hundred do there;
     smoothing is 0.1, as in its source (Szegedy et al., CVPR 2016); the third convolution of any extractor stands for
     VGG-16's third block.
@@ -81,4 +81,4 @@ SCENARIOS: Mapping[str, Mapping[str, object]] = MappingProxyType(
         "redrl": {"sees": "redrl"},
     }
 )
-"""What each column of paper 004's tables 3 and 5 changes in a `Plan`."""
+"""What each column of Souri et al.'s tables 3 and 5 changes in a `Plan`."""

@@ -52,12 +52,12 @@ class Grid:
 
     Args:
         eps: Budgets in linf of PGD, C&W linf and the patch.
-        sides: Of the patch in pixels; those that an image has no room for are left out.
+        sides: Sides of the patch in pixels; those that an image has no room for are left out.
         constants: C&W's c for l2.
-        steps: Of PGD, C&W linf and the patch.
-        carlini_steps: Of C&W l2.
+        steps: Steps of PGD, C&W linf and the patch.
+        carlini_steps: Steps of C&W l2.
 
-    Source: paper 004, table 2.
+    Source: Souri et al., 2021, table 2.
     """
 
     eps: tuple[Budget, ...] = EPS
@@ -111,11 +111,11 @@ KINDS: Registry[Callable[[Grid, int], list[AnyAttack]]] = Registry(
     "kinds",
     {"deepfool": _deepfool, "pgd": _pgd, "cw-l2": _cw_l2, "cw-linf": _cw_linf, "patch": _patch},
 )
-"""The five attacks of paper 004; a new one is a function and a line here."""
+"""The five attacks of Souri et al., 2021; a new one is a function and a line here."""
 
 
 def settings(size: int, grid: Grid | None = None, kinds: Sequence[str] = tuple(KINDS)) -> tuple[Setting, ...]:
-    """The settings of paper 004's table 2.
+    """The settings of Souri et al.'s table 2.
 
     Args:
         size: side of the images in pixels (the shorter one).

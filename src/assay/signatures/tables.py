@@ -1,4 +1,4 @@
-"""Result tables and figures: paper 004's tables 3 to 5, and the confusion matrix."""
+"""Result tables and figures: Souri et al.'s tables 3 to 5, and the confusion matrix."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def recognition_table(recognitions: Mapping[str, Recognition], examples: Example
     Returns:
         The share recognised, by column and by kind (those without an example are left out).
 
-    Source: paper 004, tables 3 and 5.
+    Source: Souri et al., 2021, tables 3 and 5.
     """
     share: dict[str, dict[str, float]] = {}
     counts = {name: int((examples.kind == i).sum()) for i, name in enumerate(examples.kinds)}
@@ -148,8 +148,8 @@ def restoration_table(
     Only images that the classifier was right about are attacked, so only those count as clean ones too; NaN stands for
     a kind without an image.
 
-    Source: paper 004, table 4 and figure 4. Deviation: the paper counts whole test sets, with those that are wrong
-    before any attack.
+    Source: Souri et al., 2021, table 4 and figure 4. Deviation: the paper counts whole test sets, with those that are
+    wrong before any attack.
     """
     reconstructed = recognition.restored(examples.images)
     before = torch.full((len(classifiers), len(examples.kinds)), torch.nan)

@@ -49,7 +49,7 @@ def train_recogniser(
     Returns:
         The networks, on the CPU and in evaluation mode.
 
-    Source: paper 004, section 4.5.
+    Source: Souri et al., 2021, section 4.5.
     """
     channels, size = int(examples.images.shape[1]), int(examples.images.shape[2])
     with torch.random.fork_rng():

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from assay.store.findings import StudyExtras, extras_of
 from assay.store.ledger import Ledger
 from assay.store.load_report import studies_of
 from assay.store.results import Study, as_studies
+from assay.store.study_extras import StudyExtras, extras_of
 from assay.store.verdict import Share, by_budget, passes, robust_share, verdicts
 from assay.util.text import finite
 

@@ -91,6 +91,6 @@ def _train(
     folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
     if not (folder / "model.safetensors").is_file():
-        note(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epochs")
+        note(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epoch{'s' * (recipe.epochs != 1)}")
     run_training(images, recipe, folder, trail=trail, device=config.settings.device)
     return folder

@@ -32,10 +32,10 @@ class Recipe:
             training).
         eps: Budget of the inner attack in input units, such as 8/255; the foreground's for at-dual.
         eps_background: Background budget of at-dual.
-        norm: Of the budgets.
+        norm: Norm of the budgets.
         attack_steps: Steps of the inner attack.
         attack: Another inner attack than the objective's usual one, such as apgd:loss=dlr (see: assay ls attacks).
-        epochs: Passes over the data.
+        epochs: How many times the data is gone through.
         batch: Images a step, over all processes.
         optimiser: Adam, or sgd (momentum 0.9).
         rate: First learning rate.
@@ -51,7 +51,7 @@ class Recipe:
         patience: Stop after so many epochs without a better robust accuracy (clean, where there is no budget), and
             keep the best weights; 0 for never. Needs validate.
         start: Weights to begin from (transfer); tensors of another shape, such as the last layer, start afresh.
-        seed: Of weights, order, flips and attacks.
+        seed: Random seed of weights, order, flips and attacks.
 
     Raises:
         TypeError, ValueError: a wrong argument, by name.
@@ -169,7 +169,7 @@ class Recipe:
 
 
 def paper(dataset: str, objective: str, **more: Any) -> Recipe:
-    """The settings of paper 000.
+    """The settings of Tong et al., 2020.
 
     Args:
         dataset: ``"segment-6"`` (60 epochs, batches of 128, rate × 0.1 every 20 epochs) or ``"stl-10"`` and

@@ -37,7 +37,7 @@ def with_stored(
     Returns:
         A larger data set.
 
-    Source: Szegedy et al., 2014, section 4; paper 002, appendix H, table A1 (retraining on stored examples).
+    Source: Szegedy et al., 2014, section 4; Xu et al., 2019, appendix H, table A1 (retraining on stored examples).
     """
     number("share", share, least=0, most=1)
     chosen = torch.arange(len(data))

@@ -10,7 +10,7 @@ from assay.trust.answer import SKIPPED, CheckResult, failed, inconclusive, not_a
 from assay.trust.context import CheckContext, NonFiniteOutput
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
-from assay.util.progress import StageCallback, no_progress
+from assay.util.progress import WorkCallback, no_progress
 from assay.util.registry import Registry
 
 
@@ -198,7 +198,7 @@ def run_checks(
     *,
     fast: bool = False,
     only: tuple[str, ...] = (),
-    progress: StageCallback = no_progress,
+    progress: WorkCallback = no_progress,
 ) -> dict[str, tuple[CheckResult, ...]]:
     """Run the checks.
 

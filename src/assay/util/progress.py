@@ -27,13 +27,13 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
-"""Told of samples: called with the progress of an attack."""
+"""Called with the progress of an attack, sample by sample."""
 
 NoteCallback = Callable[[str], None]
-"""Told of events: called with a sentence."""
+"""Called with a sentence for each event."""
 
-StageCallback = Callable[[str, int, int], None]
-"""Told of stages: what is being done, how much of it is done, of how much."""
+WorkCallback = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
 
 
 def no_note(text: str) -> None:
@@ -41,7 +41,7 @@ def no_note(text: str) -> None:
 
 
 def no_progress(what: str, done: int, of: int) -> None:
-    """A `StageCallback` that does nothing."""
+    """A `WorkCallback` that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Reporter:
     Attributes:
         note: called with a sentence for each event.
         samples: called with the progress of attacks, sample by sample; None where nobody looks.
-        stage: called with the progress of everything else: checks, diagnostics, examples.
+        work: called with the progress of everything else: checks, diagnostics, examples.
 
     Example:
         >>> reporter = Reporter(note=print)
@@ -61,7 +61,7 @@ class Reporter:
 
     note: NoteCallback = no_note
     samples: ProgressCallback | None = None
-    stage: StageCallback = no_progress
+    work: WorkCallback = no_progress
 
 
 SILENT = Reporter()

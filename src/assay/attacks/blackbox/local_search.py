@@ -48,8 +48,8 @@ class LocalSearch:
         'local search-30'
 
     Source: Narodytska & Kasiviswanathan, "Simple black-box adversarial perturbations for deep networks", 2016,
-    algorithm LocSearchAdv; paper 003 (greedy local search). Deviation: neighbours are drawn at random where there are
-    more than ``pixels``.
+    algorithm LocSearchAdv; Balasubramanian, "Adversarial robustness" (greedy local search). Deviation: neighbours are
+    drawn at random where there are more than ``pixels``.
     """
 
     rounds: int = 100

@@ -29,6 +29,6 @@ def OPT(
         'OPT-10 l2'
 
     Source: Cheng, Le, Chen, Zhang, Yi & Hsieh, "Query-efficient hard-label black-box attack: an optimization-based
-    approach", ICLR 2019, algorithm 2 (RGF); paper 003.
+    approach", ICLR 2019, algorithm 2 (RGF); Balasubramanian, "Adversarial robustness".
     """
     return DirectionDescent(steps, queries, samples, starts, alpha, beta, False, eps)

@@ -59,9 +59,10 @@ class ZOO:
 
     Source: Chen, Zhang, Sharma, Yi & Hsieh, "ZOO: zeroth order optimization based black-box attacks to deep neural
     networks without training substitute models", AISec 2017, algorithms 1–3, sections 3.3 (attack-space dimension
-    reduction), 3.4 (hierarchical attack), 3.5 (importance sampling); paper 003. Perturbations are clipped to the box
-    rather than written by tanh (as the authors do for MNIST-like data, ``use_tanh=False``). Deviations: where an attack
-    space is given, it grows to twice its side after each third of the steps (hierarchical attack).
+    reduction), 3.4 (hierarchical attack), 3.5 (importance sampling); Balasubramanian, "Adversarial robustness".
+    Perturbations are clipped to the box rather than written by tanh (as the authors do for MNIST-like data,
+    ``use_tanh=False``). Deviations: where an attack space is given, it grows to twice its side after each third of the
+    steps (hierarchical attack).
     """
 
     steps: int = 1000

@@ -42,7 +42,7 @@ class OnSupport:
         >>> OnSupport(FMN(50)).describe()
         'FMN-50 l2 on its support'
 
-    Source: Xu et al., "Structured adversarial attack", ICLR 2019 (paper 002), section 4.2, equation 20: what
+    Source: Xu et al., "Structured adversarial attack", ICLR 2019, section 4.2, equation 20: what
     `Refine` solves by ADMM is left to an attack that comes nearer with fewer passes.
     """
 

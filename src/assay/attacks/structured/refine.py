@@ -60,7 +60,7 @@ class Refine:
         >>> Refine(steps=50).describe()
         'refined 4×50'
 
-    Source: Xu et al., "Structured adversarial attack", ICLR 2019 (paper 002), section 4.2, proposition 3. Deviations:
+    Source: Xu et al., "Structured adversarial attack", ICLR 2019, section 4.2, proposition 3. Deviations:
     the gradient is taken at δ, which has to be evaluated anyway, rather than at z; γ is 1/100 (authors' code).
     """
 

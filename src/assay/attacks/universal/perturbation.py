@@ -180,7 +180,7 @@ class UniversalSign:
     """Mean over K batches of the sign of the batch's mean gradient, step by step.
 
     With a detector for a model (two logits, label 0 for clean images) it makes the pattern that looks most adversarial
-    to the detector (paper 001, section 3.4).
+    to the detector (Metzen, 2018, section 3.4).
 
     Args:
         eps: radius in input units.
@@ -195,8 +195,8 @@ class UniversalSign:
         >>> UniversalSign(10/255).describe()
         'universal sign-200 linf 10/255'
 
-    Source: paper 001 (Metzen, "Universality, robustness, and detectability of adversarial perturbations under
-    adversarial training"), appendix D. Deviation: images with the perturbation are clipped to [0, 1].
+    Source: Metzen, "Universality, robustness, and detectability of adversarial perturbations under
+    adversarial training", 2018, appendix D. Deviation: images with the perturbation are clipped to [0, 1].
     """
 
     eps: float

@@ -24,7 +24,7 @@ class Distillation:
         temperature: T.
 
     Source: Papernot, McDaniel, Wu, Jha & Swami, "Distillation as a defense to adversarial perturbations against deep
-    neural networks", S&P 2016, section IV; paper 002, appendix H.
+    neural networks", S&P 2016, section IV; Xu et al., 2019, appendix H.
     """
 
     teacher: nn.Module

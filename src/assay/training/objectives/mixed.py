@@ -27,9 +27,9 @@ class Mixed:
             attacks the label leaks into the image, and the model learns to read it; predicted labels cannot leak.
 
     Source: Goodfellow et al., ICLR 2015; Kurakin, Goodfellow & Bengio, "Adversarial machine learning at scale", ICLR
-    2017, section 4.1 for label leaking; the form of paper 001, section 2, where σ = 0 and the attack is BIM with steps
-    of 1/255 (``mixed:share=0`` with ``attack="bim:step_size=1/255"``). Deviation: that paper writes
-    the predicted class into the loss as well; here the loss keeps the true label, as in its source.
+    2017, section 4.1 for label leaking; the form of Metzen, 2018, section 2, where σ = 0 and the attack is BIM with
+    steps of 1/255 (``mixed:share=0`` with ``attack="bim:step_size=1/255"``). Deviation: that paper writes the predicted
+    class into the loss as well; here the loss keeps the true label, as in its source.
     """
 
     attack: AnyAttack

@@ -19,8 +19,8 @@ class Pairing:
         attack: the inner maximiser.
         weight: λ.
 
-    Source: Kannan, Kurakin & Goodfellow, "Adversarial logit pairing", 2018, section 4.1 (paper 003's form, with D the
-    squared distance); the mean over logits keeps λ independent of the number of classes. It was broken by stronger
+    Source: Kannan, Kurakin & Goodfellow, "Adversarial logit pairing", 2018, section 4.1 (Balasubramanian's form, with D
+    the squared distance); the mean over logits keeps λ independent of the number of classes. It was broken by stronger
     attacks (Engstrom, Ilyas & Athalye, 2018): measure it with those.
     """
 

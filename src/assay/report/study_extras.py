@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from assay.report.svg import is_safe_svg
 from assay.store.claims import ClaimResult
-from assay.store.findings import DiagnosticResult
+from assay.store.study_extras import DiagnosticResult
 from assay.util.text import plain
 
 SHOWN = 60

@@ -41,12 +41,12 @@ class StudyExtras:
     Attributes:
         about: what it is about, in a few sentences.
         claims: of a paper.
-        findings: answers of diagnostics.
+        diagnostics: answers of diagnostics.
     """
 
     about: str = ""
     claims: tuple[ClaimResult, ...] = ()
-    findings: tuple[DiagnosticResult, ...] = ()
+    diagnostics: tuple[DiagnosticResult, ...] = ()
 
 
 def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
@@ -55,7 +55,7 @@ def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
     used = {cell.data for cell, _ in ledger.plan()}
     names = [about["name"] for digest, about in ledger.data().items() if digest in used]
     by_data = dict(zip(names, studies, strict=True))
-    findings = tuple(
+    diagnostics = tuple(
         DiagnosticResult(
             f"answer-{i + 1}",
             a["title"],
@@ -68,7 +68,7 @@ def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
         for i, a in enumerate(answers)
     )
     return StudyExtras(
-        ledger.meta("about") or "", judge_claims(ledger.meta("claims") or (), by_data, answers), findings
+        ledger.meta("about") or "", judge_claims(ledger.meta("claims") or (), by_data, answers), diagnostics
     )
 
 

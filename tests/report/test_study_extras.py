@@ -7,8 +7,8 @@ import pytest
 
 from assay.report import render
 from assay.store.claims import ClaimResult
-from assay.store.findings import DiagnosticResult, StudyExtras
 from assay.store.results import CheckAnswer, GradeReport
+from assay.store.study_extras import DiagnosticResult, StudyExtras
 from assay.store.summary import summarise
 
 from .builders import B, M, S, cell, rich, study

@@ -103,8 +103,9 @@ def surface(
             for j, b in enumerate(steps.tolist()):
                 table[i, j] = losses_of(model, (x + a * way + b * noise).clamp(0, 1), y).mean()
         middle = places // 2
-        tangent = eps * float(slope.abs().flatten(1).sum(1).mean())
+        moved = (x + eps * way).clamp(0, 1) - x  # what the box leaves of the step
+        tangent = float((slope * moved).flatten(1).sum(1).mean())
         away = abs(float(table[-1, middle] - table[middle, middle]) - tangent)
-        loss[name], bends[name] = table, away / max(tangent, 1e-30)
+        loss[name], bends[name] = table, away / tangent if tangent > 0 else 0.0
         progress("surface", done + 1, len(models))
     return Surface(tuple(steps.tolist()), MappingProxyType(loss), MappingProxyType(bends))

@@ -173,7 +173,7 @@ def _run_open_cells(
     strict: bool,
 ) -> tuple[int, list[Failure]]:
     """Run the open cells and report each; return how many were complete before, and the failures."""
-    names_of = {open_cell.cell.id: report for open_cell, report in cells}
+    names_of = {open_cell.cell.id: names for open_cell, names in cells}
     shape = {digest: tuple(about["shape"]) for digest, about in ledger.data().items()}
 
     def report(open_cell: OpenCell, *, before: bool = False) -> None:

@@ -307,7 +307,7 @@ def test_results_of_other_code_are_not_passed_over_in_silence(copy, capsys):
     made_by_other_code(folder, "of last year")
     assert main(["run", str(file), "-o", str(folder)]) == 0
     told = capsys.readouterr().err
-    assert "4 results in this folder were made before assay's own code changed: attacked anew" in told
+    assert "4 results in this folder were made before assay's own code changed: attacked again" in told
     assert "stored result" not in told
 
 

@@ -254,7 +254,7 @@ def test_an_interrupt_inside_an_attack_is_no_answer(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["C4", "C6", "D1b"])
 def test_samples_that_raise_have_not_survived(monkeypatch, name):
-    """A model that raises while it is attacked anew: the check is open, and no pass."""
+    """A model that raises while it is attacked again: the check is open, and no pass."""
     model = noisy()
     exam = examined(model, ("bim:steps=2,step_size=0.0005",), count=16)
     exam.is_random, exam.clean_logits  # noqa: B018 (asked before it raises)

@@ -58,7 +58,7 @@ def fingerprint(value: Any) -> Fingerprint:
 
     What code assigns whenever it is called, such as a counter or a cache, is a state, and is left out: attributes
     assigned in ``forward`` or ``__call__``, globals assigned in the function. An object with a text ``digest`` of its
-    own, such as a `Dataset`, is told by it. The weights of networks are not looked at (`assay.models.digest`).
+    own, such as a `Dataset`, is identified by it. The weights of networks are not looked at (`assay.models.digest`).
 
     Args:
         value: an attack, a model, a defence's adaptation, or a tuple of any.

@@ -87,7 +87,7 @@ def measure(
         table: see `corrupt`.
         seed: of the draws.
         batch: images a pass.
-        out: a JSON file in which results are kept as they come; the same call goes on where an earlier one stopped.
+        out: a JSON file in which results are kept as they come; the same call resumes where an earlier one stopped.
         progress: called with corruption, severity and accuracy.
 
     Raises:

@@ -40,7 +40,7 @@ def fit(
     out: Path | None = None,
     progress: EpochCallback | None = None,
 ) -> None:
-    """Epochs over a data set; with ``out`` a checkpoint after each, from which the same call goes on.
+    """Epochs over a data set; with ``out`` a checkpoint after each, from which the same call resumes.
 
     Args:
         parts: the networks, by name.

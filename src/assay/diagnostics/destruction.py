@@ -152,7 +152,7 @@ def destruction(
     """Destruction rates by epoch.
 
     Args:
-        trail: the networks; each is attacked anew.
+        trail: the networks; each is attacked again.
         x: images.
         y: labels.
         attacks: by name; the paper has BIM, FGSM and DeepFool.

@@ -77,7 +77,7 @@ def learning(
     Args:
         trail: the networks.
         parts: images and labels by name, such as ``"train"`` and ``"test"``.
-        attacks: by name, such as ``"FGSM"`` and ``"BIM"``; each is run anew on each epoch's network.
+        attacks: by name, such as ``"FGSM"`` and ``"BIM"``; each is run again on each epoch's network.
         seed: of the attacks.
         progress: progress.
     """

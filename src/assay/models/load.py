@@ -172,7 +172,7 @@ def _hash_tensors(hasher: Any, weights: Mapping[str, Tensor]) -> None:
 
 
 def _files_of(modules: Sequence[str]) -> list[str]:
-    """The sources of installed packages' modules that define a model; PyTorch's and assay's are told by versions."""
+    """The sources of installed modules that define a model; PyTorch and assay are identified by their versions."""
     names = [name for name in modules if name.partition(".")[0] not in ("torch", "assay", *sys.stdlib_module_names)]
     files = [getattr(sys.modules.get(name), "__file__", None) or "" for name in names]
     return [Path(file).read_text(encoding="utf-8") for file in files if file.endswith(".py") and Path(file).is_file()]

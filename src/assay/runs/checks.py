@@ -109,7 +109,7 @@ def check_models(
         settings: how much is checked, on how many samples, and where models run.
         executor: runs the checks that rerun attacks.
         stop: whether the user has asked to stop.
-        reporter: told of each grade, and of progress.
+        reporter: receives each grade, and progress.
 
     Returns:
         The grade of each model, by ``data/model``; ``none`` for one that could not be checked.

@@ -55,7 +55,7 @@ def diagnose(
         out: the folder: ``<name>.json`` each, and ``diagnosis.html``.
         title: heading of the page.
         command: the command that makes it again.
-        reporter: told of each answer.
+        reporter: receives each answer.
 
     Returns:
         The page and the failed diagnostics. A diagnostic that cannot run (no image is broken, an

@@ -97,7 +97,7 @@ def evaluate(
         out: the run's folder: ``ledger.sqlite``, ``images/``, ``data/``, and when all is done ``samples.csv`` (and
             ``.parquet``), ``summary.json``, ``report.html`` and ``manifest.json``.
         settings: how to run.
-        reporter: told of events and progress.
+        reporter: receives events and progress.
         executor: runs the tasks; this process by default.
         sources: where other processes get the models from, for an executor that has some.
         references: clean accuracies that are known, as shares, by name of the model.

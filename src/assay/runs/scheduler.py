@@ -93,7 +93,7 @@ def run_cells(
         executor: runs the tasks.
         stop: whether an end was asked for: then what is under way is finished, and nothing new begun.
         on_complete: called when a cell is complete.
-        on_progress: called after each result with what is there of the cell.
+        on_progress: called after each result with the progress of the cell.
         strict: raise what makes a cell fail, instead of going on with the others.
 
     Returns:

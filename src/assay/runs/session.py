@@ -86,7 +86,7 @@ def run_session(
         settings: how to run.
         ledger: of the folder, to be written.
         executor: who does it; by default this process.
-        reporter: told of events and progress.
+        reporter: receives events and progress.
         strict: raise what makes a cell fail, instead of going on with the others.
         accept_stale: reuse results that differ only in the version of assay or torch.
 
@@ -251,7 +251,7 @@ def _report_stale(cells: Sequence[PlannedCell], known: Mapping[str, Cell], note:
     if count:
         changed = " and ".join(FIELD_LABELS[name] for name in FIELD_LABELS if name in names)
         which = "one result in this folder was" if count == 1 else f"{count} results in this folder were"
-        note(f"{which} made before {changed} changed: attacked anew")
+        note(f"{which} made before {changed} changed: attacked again")
 
 
 def data_file(ledger: Ledger, out: Path, digest: str) -> Path:

@@ -31,7 +31,7 @@ from assay.util.progress import SILENT, Reporter, WorkCallback
 from assay.util.validate import described, reject
 
 COMMAND, REMADE = "signatures", ("identifier.safetensors", "tables.json", "signatures.html")
-"""What the record of the folder says; the files that are made anew by every call."""
+"""What the record of the folder says; the files that every call writes again."""
 TABLES = {
     "recognition": ("Recognition", ("image", "truth", "redrl")),
     "ablation": ("What each loss adds", ("A", "B", "C", "redrl")),
@@ -112,10 +112,10 @@ def learn_signatures(
         out: the folder: ``examples/``, ``recogniser-<column>.pt``, ``identifier.safetensors``, ``tables.json``,
             ``signatures.html``.
         command: the command that makes it again.
-        reporter: told of each result, and of progress.
+        reporter: receives each result, and progress.
 
     Returns:
-        The page. After an interrupt the same call goes on.
+        The page. After an interrupt the same call resumes.
     """
     folder = out_folder(out)
     check_claim(folder, COMMAND, _files(config), is_signatures)

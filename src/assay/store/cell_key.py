@@ -107,7 +107,7 @@ def made_by_other_versions(fields: Mapping[str, str], entries: Iterable[Cell]) -
 
     Args:
         fields: of the identity that is wanted.
-        entries: what is there.
+        entries: the stored cells.
     """
     near = [entry for entry in entries if set(differences(fields, entry.fields)) <= _VERSIONS]
     return near[-1] if near else None

@@ -151,7 +151,7 @@ def stray_rows(connection: sqlite3.Connection) -> dict[int, int]:
 
 
 def _current_digests(connection: sqlite3.Connection, tables: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Names and digests of what is there."""
+    """Names and digests of the stored rows and files."""
     for table, query in _PLAIN.items():
         if table in tables:
             for name, *values in connection.execute(query):

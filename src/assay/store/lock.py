@@ -48,7 +48,7 @@ def require_own_folder(folder: Path) -> None:
     """Refuse a folder in which there is something, and no ledger.
 
     Raises:
-        ValueError: what is there is named.
+        ValueError: the folder holds other files; the message names them.
     """
     if folder.exists() and not folder.is_dir():
         reject("out", "a folder, such as runs/new", described(f"{folder}, which is a file"))

@@ -50,7 +50,7 @@ class RecheckResult:
 
     Attributes:
         faults: what is wrong, as sentences.
-        measured: adversarial images that were measured anew.
+        measured: adversarial images that were measured again.
         flipped: those within rounding of the boundary that the model takes for the true class now.
         without_image: broken samples whose image was not kept, so that nothing can be measured.
     """
@@ -89,7 +89,7 @@ def recheck_cell(
     adapted: bool,
     complete: bool,
 ) -> RecheckResult:
-    """Compare the results of a cell with all that can be computed anew.
+    """Compare the results of a cell with all that can be recomputed.
 
     Args:
         folder: the run's.
@@ -97,7 +97,7 @@ def recheck_cell(
         cell: the cell.
         columns: its numbers.
         errors: its messages by sample.
-        shards: what is there of it.
+        shards: its stored shards.
         data: what was attacked.
         clean_predictions: the model; None where it cannot be had.
         adapted: whether a defence was attacked in the way that it declares.

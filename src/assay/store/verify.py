@@ -34,7 +34,7 @@ class VerifyResult:
     Attributes:
         faults: what is wrong, as sentences.
         files: files whose hash is right.
-        measured: adversarial images that were measured anew.
+        measured: adversarial images that were measured again.
         flipped: those that the model takes for the true class now: nearer to the boundary than rounding; of a random
             model those that fool it less than half of the time.
         skipped: what could not be checked, and why.
@@ -58,7 +58,7 @@ def verify(
         models: measure adversarial images anew with the models; without, only hashes and sizes.
         trust: run code that the ledger names to get models (``package.module:factory``) and ask hubs for them; without,
             only weights files are loaded, which cannot execute anything.
-        reporter: told what is being checked.
+        reporter: receives what is being checked.
 
     Returns:
         What was found. An image that no longer fools the model is a fault where its margin was clear, and counted where
@@ -172,7 +172,7 @@ def _recheck_cells(
     models: bool,
     trust: bool,
 ) -> Iterator[RecheckResult]:
-    """Each cell of a model, checked anew."""
+    """Each cell of a model, checked again."""
     digest_of, sources = cells[0][0].data, ledger.meta("sources") or {}
     about = ledger.data().get(digest_of)
     if about is None:

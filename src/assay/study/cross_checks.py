@@ -24,7 +24,7 @@ class StudyFault:
 
     Attributes:
         place: the field, as a message writes it: ``models.plain.data``; empty for the whole file.
-        message: what was expected, and what came.
+        message: what was expected, and what was given.
         depends: the fields that it concerns; if one of them is invalid itself, the error may be spurious.
     """
 

@@ -81,7 +81,7 @@ def run_study(
         out: the run's folder.
         command: the command that runs it again.
         executor: runs the tasks; this process by default.
-        reporter: told of events and progress.
+        reporter: receives events and progress.
         accept_stale: reuse results that differ only in the version of assay or torch.
 
     Raises:

@@ -282,7 +282,7 @@ class CheckContext:
             raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
         if outcome.count(Status.INVALID):
             raise NonFiniteOutput(
-                f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked anew "
+                f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked again "
                 "the model gave no numbers"
             )
         return outcome

@@ -86,8 +86,8 @@ class FrozenDraws(nn.Module):
 def frozen_draws(context: CheckContext) -> CheckResult:
     """D1b: with frozen randomness the attack breaks the model; otherwise the attack is too weak.
 
-    A model that withstands it without being random is told from an attack that fails by APGD, on what is left. Of
-    every attack by gradients the first part is tried, on 16 samples one by one.
+    A model that withstands it without being random is distinguished from an attack that fails by APGD, on what is left.
+    Of every attack by gradients the first part is tried, on 16 samples one by one.
     """
     if not (context.is_random or isinstance(context.attack_model, Expectation)):
         return not_applicable("the model draws no random numbers")
@@ -198,7 +198,8 @@ def detector_counts(context: CheckContext) -> CheckResult:
 def without_it(context: CheckContext) -> CheckResult:
     """D4: the attacks succeed without the defence; otherwise they are too weak.
 
-    A model that withstands them by itself is told from attacks that fail by APGD, on what all by gradients leave.
+    A model that withstands them by itself is distinguished from attacks that fail by APGD, on what all by gradients
+    leave.
     """
     inner = getattr(context.model, "model", None)
     if context.adaptation is None or not isinstance(inner, nn.Module):

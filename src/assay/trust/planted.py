@@ -63,7 +63,7 @@ def planted(context: CheckContext) -> CheckResult:
     """C11: the attacks together find what was planted in at least 95 % of samples.
 
     Source: Zimmermann, Brendel, Tramèr & Carlini, "Increasing confidence in adversarial robustness evaluations",
-    NeurIPS 2022: the last layer is trained anew to tell points near a sample from one at the edge of the ball.
+    NeurIPS 2022: the last layer is trained again to tell points near a sample from one at the edge of the ball.
     Deviations: 16 samples and 63 inner points instead of hundreds; the read-out is Fisher's discriminant, which
     separates exactly where features outnumber points, instead of a logistic regression; samples that no read-out
     separates are left out; as in the paper, a test that random points solve is no test.

@@ -204,7 +204,7 @@ def run_checks(
 
     Args:
         context: a model, images and attack results.
-        fast: leave out those that attack anew.
+        fast: leave out those that rerun attacks.
         only: names of `CHECKS`; all by default.
         progress: progress.
 

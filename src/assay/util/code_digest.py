@@ -45,7 +45,7 @@ def warn_of_other_code(then: str, now: str, place: Path) -> None:
         UserWarning: the digests differ.
     """
     if then != now:
-        text = f"{place} was trained by another version of assay's code, and is kept; delete it to train anew"
+        text = f"{place} was trained by another version of assay's code, and is kept; delete it to train again"
         warnings.warn(text, stacklevel=outside())
 
 

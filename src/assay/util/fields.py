@@ -121,7 +121,7 @@ def fields_of(record: type, *, without: Collection[str] = ()) -> dict[str, Any]:
 
 
 def fault_text(detail: ErrorDetails, given: str | None = None) -> str:
-    """One error of pydantic in our words: what was expected, and what came.
+    """One error of pydantic in our words: what was expected, and what was given.
 
     Args:
         detail: one of ``ValidationError.errors()``.

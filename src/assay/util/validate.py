@@ -1,4 +1,4 @@
-"""Checks of arguments: one error that names the argument, what was expected, and what came."""
+"""Checks of arguments: one error that names the argument, what was expected, and what was given."""
 
 import difflib
 import math
@@ -15,7 +15,7 @@ def reject(name: str, expected: str, got: object, *, error: type[Exception] = Va
     Args:
         name: the argument as the caller wrote it.
         expected: what would have been right, as a noun phrase.
-        got: what came; shown by ``repr``, shortened.
+        got: what was given; shown by ``repr``, shortened.
         error: the exception type.
 
     Raises:

@@ -241,9 +241,10 @@ def test_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_training_is_an_interrupt(number, code, tmp_path, monkeypatch, capsys):
-    """Where no attack runs, the first signal ends the command; the same command goes on."""
+    """Where no attack runs, the first signal ends the command; the same command resumes it."""
     from assay.training import loop
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     words = ["train", "--data", "scenes:size=16,count=120", "-o", str(tmp_path / "m"), "--epochs", "2", "--quiet"]
     real, left = loop.updates, [3]
 
@@ -253,9 +254,12 @@ def test_a_signal_in_training_is_an_interrupt(number, code, tmp_path, monkeypatc
             os.kill(os.getpid(), number)
         return real(*given)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "updates", struck)
-        assert main([*words, "--batch", "40"]) == code
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "updates", struck)
+            assert main([*words, "--batch", "40"]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "run the same command to resume" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert main([*words, "--batch", "40"]) == 0

@@ -87,3 +87,19 @@ def test_a_training_that_is_finished_says_so(tmp_path, capsys):
     assert "already finished: 2 epochs" in capsys.readouterr().err
     assert main([*words, "--rate", "0.5"]) == 2
     assert "rate was 0.001, is 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["evaluate", "--model", "m", "--data", "digits", "--budget", "3"], "(it is called '--max-forwards' now)"),
+        (["evaluate", "--model", "m", "--data", "digits", "--unadapted"], "(it is called '--no-adaptive' now)"),
+        (["evaluate", "--model", "m", "--data", "digits", "--alpha", "1"], "takes it as step_size, as in --attack"),
+        (["diagnose", "m", "--data", "digits", "--alpha", "1"], "Unknown option: --alpha"),
+        (["train", "--data", "digits", "-o", "m", "--passes", "1"], "Unknown option: --passes"),
+    ],
+)
+def test_other_words_for_an_option_are_pointed_to(words, sentence, capsys):
+    """Only where the command has the option that is pointed to."""
+    assert main(words) == 2
+    assert sentence in capsys.readouterr().err

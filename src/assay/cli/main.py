@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -226,19 +226,21 @@ def _of_the_parser(error: "CycloptsError") -> str:
     if isinstance(cause, ValidationError) and argument is not None:
         return f"{argument.names[0]}: {fault_text(cause.errors(include_url=False)[0], argument.tokens[0].value)}"
     if isinstance(error, UnknownOptionError):
-        return _unknown_option(error.token.keyword or error.token.value) or str(error)
+        options = {name for known in error.argument_collection or () for name in known.names}
+        return _unknown_option(error.token.keyword or error.token.value, options) or str(error)
     return str(cause if isinstance(cause, ValueError) else error)
 
 
-def _unknown_option(flag: str) -> str:
-    """A message about an option that is known by another name; empty if it is not."""
+def _unknown_option(flag: str, options: Collection[str]) -> str:
+    """A message about an option that is known by another name to a command with these; empty if it is not."""
     from assay.util.renamed import renamed
     from assay.util.spec import ALIASES
 
     name = flag.lstrip("-").replace("-", "_")
-    if hint := renamed(name).replace("_", "-").replace("'", "'--", 1):
+    hint = renamed(name).replace("_", "-").replace("'", "'--", 1)
+    if hint and any(option in hint for option in options):
         return f"unknown option {flag}{hint}"
-    if name in ALIASES:
+    if name in ALIASES and "--attack" in options:
         return f"unknown option {flag}: an attack takes it as {ALIASES[name]}, as in --attack pgd:{ALIASES[name]}=…"
     return ""
 

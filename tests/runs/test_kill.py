@@ -121,10 +121,10 @@ def test_a_signal_ends_it_after_the_samples_under_way(file, slow, tmp_path, numb
     process.send_signal(number)
     _, told = process.communicate(timeout=120)
     assert process.returncode == code
-    assert "stopping when what is under way is done" in told
+    assert "stopping after the running tasks" in told
     assert "run the same command to resume" in told
     status = subprocess.run(assay("status", tmp_path), capture_output=True, text=True, check=True).stdout
-    assert "go on with: assay run" in status
+    assert "to resume: assay run" in status
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "samples.csv").read_bytes() == slow[0]
 

@@ -1,11 +1,17 @@
 """What is not installed, or cannot be, is told in a sentence before anything is written."""
 
+import inspect
+import shlex
 import sys
 from importlib import util
 
 import pytest
 
 from assay.cli import main
+from assay.cli.attack_options import AttackOptions, CurveOptions
+from assay.cli.evaluate import evaluate
+from assay.cli.output import same_command
+from assay.runs import Settings
 from runs.builders import STUDY
 
 DATA = ["--data", "scenes:size=16,count=60", "--limit", "8"]
@@ -103,3 +109,42 @@ def test_other_words_for_an_option_are_pointed_to(words, sentence, capsys):
     """Only where the command has the option that is pointed to."""
     assert main(words) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--curve", ""], "--curve: expected values separated by commas, got ''"),
+        (["--curve", "[2/255,null]"], "--curve: expected a number or a fraction such as 8/255, got '[2/255'"),
+        (["--curve", "1/255,-1/255"], "--curve: expected a number that is at least 0, got -1/255"),
+        (["--curve", "1/255", "--curve", "-1/255"], "--curve: expected a number that is at least 0, got -1/255"),
+        (["--start", ""], "--start: expected some text, got ''"),
+        (["--max-queries=0"], "--max-forwards: expected a whole number that is at least 1, got 0"),
+        (["--slots", "9999999999"], "--slots: expected a whole number that is at most 2147483647, got 9999999999"),
+        (["--epsilon", "3"], "unknown option --epsilon (did you mean --eps?)"),
+    ],
+)
+def test_the_value_that_is_wrong_is_named(words, sentence, capsys):
+    assert main(["evaluate", "--model", "m", "--data", "digits", *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_stored_command_can_be_pasted():
+    """Every value comes back as it was, also one that looks like an option."""
+    attacks = AttackOptions(attack=["pgd:steps=2", "fgsm"], eps=8 / 255, norm="l2")
+    values = {
+        "model": ["a b.pt", "-m=x.pt"],
+        "data": "npz:it's.npz",
+        "attacks": attacks,
+        "curves": CurveOptions(curve=(2 / 255, 0.1 + 0.2)),
+        "settings": Settings(adaptive=False, seed=3),
+        "title": "--debug",
+        "json": True,
+    }
+    defaults = {name: p.default for name, p in inspect.signature(evaluate).parameters.items()}
+    line = same_command(evaluate, {**defaults, **values})
+    assert shlex.split(line) == [
+        *("assay", "evaluate", "--model", "a b.pt", "--model=-m=x.pt", "--data", "npz:it's.npz"),
+        *("--attack", "pgd:steps=2", "--attack", "fgsm", "--norm", "l2", "--curve", "2/255,0.30000000000000004"),
+        *("--seed", "3", "--no-adaptive", "--title=--debug"),
+    ]

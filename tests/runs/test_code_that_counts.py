@@ -31,6 +31,7 @@ BY_CONTENT = (
     "assay.core.fingerprint",
     "assay.core.code_objects",
     "assay.store.model_source",
+    "assay.runs.settings",  # each setting that decides a result is a field of its key
 )
 """Modules that run, too, and of which nothing but the content of what they give counts."""
 SPECS = ("pgd:steps=2", "square:queries=3", "fab:steps=1", "hopskipjump:steps=1", "stadv:steps=2", "cw-l2:steps=2")

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.attack_options import AttackOptions, CurveOptions
-from assay.cli.output import console_reporter, print_json, print_line, print_note
+from assay.cli.output import console_reporter, print_json, print_line, print_note, same_command
 from assay.cli.results import print_cells
 from assay.data.dataset import Dataset
 from assay.data.registry import load as load_data
@@ -59,7 +59,7 @@ def demo(
     quiet
         No progress.
     """
-    began = time.monotonic()
+    command, began = same_command(demo, locals()), time.monotonic()
     if whole("seed", seed) >= 2**63:
         reject("seed", "a whole number below 2^63", seed)
     out_folder(out)
@@ -91,7 +91,7 @@ def demo(
             data=test,
             plans=plans,
             curve=curve,
-            command=f"assay demo --out {out} --seed {seed}" + (" --small" if small else ""),
+            command=command,
         )
         settings = Settings(seed=seed, check_samples=24, checks="fast" if small else "full")
         with console_reporter(quiet=quiet or json, notes=False) as reporter:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 from cyclopts import App, Parameter
 
 from assay.cli.output import print_error, print_note
-from assay.cli.parse_value import format_default, read_value
+from assay.cli.parse_value import format_default, plain_kind, read_value
 from assay.util.packages import package_version
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def app(command: str = "") -> App:
         help="How an image classifier breaks, how to harden it, and why. Add --debug for a traceback.",
         version=package_version("assay"),
         help_format="markdown",
-        default_parameter=Parameter(converter=read_value, negative_iterable=(), show_default=format_default),
+        default_parameter=Parameter(
+            converter=read_value, negative_iterable=(), show_default=format_default, json_list=False, json_dict=False
+        ),
         suppress_keyboard_interrupt=False,  # our message says how to resume
     )
     for known in COMMANDS:
@@ -121,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens
-    tokens = _join_negative_numbers([_SYNONYMS.get(word, word) for word in tokens if word != "--debug"])
+    tokens = _join_negative_numbers([_own_word(word) for word in tokens if word != "--debug"])
     previous_handler = signal.signal(signal.SIGTERM, _terminated) if _is_default() else None
     try:
         with warnings.catch_warnings():
@@ -149,6 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if previous_handler is not None:  # ignore further signals while the process exits
             signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments is None else previous_handler)
+
+
+def _own_word(word: str) -> str:
+    """The word with our name for an option that has two."""
+    flag, equals, value = word.partition("=")
+    return _SYNONYMS.get(flag.replace("_", "-"), flag) + equals + value if flag.startswith("--") else word
 
 
 def _join_negative_numbers(words: Sequence[str]) -> list[str]:
@@ -224,7 +232,10 @@ def _of_the_parser(error: "CycloptsError") -> str:
 
     cause, argument = error.__cause__, error.argument
     if isinstance(cause, ValidationError) and argument is not None:
-        return f"{argument.names[0]}: {fault_text(cause.errors(include_url=False)[0], argument.tokens[0].value)}"
+        words = [token.value for token in argument.tokens]
+        given = words[0] if len(words) == 1 and "," not in words[0] else None
+        noun = "whole number" if "int" in str(plain_kind(argument.hint)) else "number"
+        return f"{argument.names[0]}: {fault_text(cause.errors(include_url=False)[0], given, noun=noun)}"
     if isinstance(error, UnknownOptionError):
         options = {name for known in error.argument_collection or () for name in known.names}
         return _unknown_option(error.token.keyword or error.token.value, options) or str(error)
@@ -240,7 +251,9 @@ def _unknown_option(flag: str, options: Collection[str]) -> str:
     hint = renamed(name).replace("_", "-").replace("'", "'--", 1)
     if hint and any(option in hint for option in options):
         return f"unknown option {flag}{hint}"
-    if name in ALIASES and "--attack" in options:
+    if name in ALIASES and f"--{ALIASES[name]}" in options:
+        return f"unknown option {flag} (did you mean --{ALIASES[name]}?)"
+    if name in ALIASES and "--suite" in options:
         return f"unknown option {flag}: an attack takes it as {ALIASES[name]}, as in --attack pgd:{ALIASES[name]}=…"
     return ""
 

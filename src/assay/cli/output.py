@@ -109,7 +109,7 @@ def same_command(
             words += map(str, value if isinstance(value, list) else [value])
         elif is_dataclass(value):
             for field in fields(value):
-                words += _option(field.name, getattr(value, field.name), field.default)
+                words += _option(field.name, getattr(value, field.name), getattr(parameter.default, field.name))
         else:
             words += _option(parameter.name, value, parameter.default)
     return shlex.join(["assay", command.__name__, *words])
@@ -123,10 +123,18 @@ def _option(name: str, value: Any, default: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else flag.replace("--", "--no-", 1)]
     if isinstance(value, list):
-        return [word for item in value for word in (flag, str(item))]
-    if isinstance(value, tuple):
-        return [flag, ",".join(map(str, value))]
-    if isinstance(value, float):
-        text = format_budget(value)
-        return [flag, text if parse_number(text) == value else repr(value)]
-    return [flag, str(value)]
+        return [word for item in value for word in _pair(flag, str(item))]
+    return _pair(flag, ",".join(map(_typed, value)) if isinstance(value, tuple) else _typed(value))
+
+
+def _pair(flag: str, text: str) -> list[str]:
+    """An option and its value; joined where the value would be taken for an option."""
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed, exactly."""
+    if not isinstance(value, float):
+        return str(value)
+    text = format_budget(value)
+    return text if parse_number(text) == value else repr(value)

@@ -28,10 +28,12 @@ def read_value(kind: Any, tokens: Sequence[Token]) -> Any:
     Raises:
         ValueError: a word that is no such value; the message names the flag.
     """
-    kind = _plain(kind)
+    kind = plain_kind(kind)
     flag = tokens[0].keyword or ("path" if kind is Path else "argument") if tokens else ""
     if get_origin(kind) is tuple:
-        parts = [part.strip() for token in tokens for part in token.value.split(",") if part.strip()]
+        parts = [part.strip() for token in tokens for part in token.value.split(",")]
+        if "" in parts:
+            reject(flag, "values separated by commas", ",".join(token.value for token in tokens))
         return tuple(read_value(get_args(kind)[0], [tokens[0].evolve(value=part)]) for part in parts)
     for token in tokens:
         if kind is int and not _WHOLE.fullmatch(token.value):
@@ -43,12 +45,12 @@ def read_value(kind: Any, tokens: Sequence[Token]) -> Any:
     return _number(flag, tokens[-1].value) if kind is float else convert(kind, tokens)
 
 
-def _plain(kind: Any) -> Any:
+def plain_kind(kind: Any) -> Any:
     """The type without its annotations, and without None."""
     if get_origin(kind) is Annotated:
-        return _plain(get_args(kind)[0])
+        return plain_kind(get_args(kind)[0])
     members = [member for member in get_args(kind) if member is not type(None)]
-    return _plain(members[0]) if get_origin(kind) in (Union, UnionType) and len(members) == 1 else kind
+    return plain_kind(members[0]) if get_origin(kind) in (Union, UnionType) and len(members) == 1 else kind
 
 
 def _number(flag: str, text: str) -> float:
@@ -68,6 +70,6 @@ def format_default(value: Any) -> str | None:
     """
     if isinstance(value, tuple):
         return ",".join(str(format_default(item)) for item in value) or None
-    if value is None or value == "" or isinstance(value, bool):
+    if value is None or value == "" or value is False:
         return None
     return format_budget(value) if isinstance(value, float) else str(value)

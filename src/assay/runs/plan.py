@@ -182,7 +182,7 @@ def plan_cells(workload: Workload, settings: Settings, file: Path | None = None)
         settings: how to run; the seed is that of each cell.
         file: where workers read the data; None if tasks run in this process.
     """
-    data, n = workload.digest, len(workload.data)
+    data, n, settings = workload.digest, len(workload.data), settings.resolved()
     cells = []
     for attacked_model in workload.models:
         adaptive = settings.adaptive and attacked_model.adaptive

@@ -83,6 +83,10 @@ class Settings:
     check_samples: Whole = 64
 
     def __post_init__(self) -> None:
+        if not isinstance(self.adaptive, bool):
+            reject("adaptive", "True or False", self.adaptive, error=TypeError)
+        if not isinstance(self.device, str) or not self.device:
+            reject("device", "the name of a device, such as auto, cpu or cuda:1", self.device, error=TypeError)
         whole("slots", self.slots, least=1, most=_LARGEST_COUNT)
         whole("seed", self.seed, most=2**63 - 1)
         for name, kind in get_type_hints(Settings).items():
@@ -94,11 +98,13 @@ class Settings:
         for name in ("max_forwards", "shard"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1, most=_LARGEST_COUNT)
-        if self.device == "auto":
-            object.__setattr__(self, "device", device_of("auto"))
+
+    def resolved(self) -> "Settings":
+        """The same, with the name of a device in place of ``"auto"``."""
+        return replace(self, device=device_of("auto")) if self.device == "auto" else self
 
     def on_this_machine(self) -> "Settings":
-        """The same, after a look whether the device is here.
+        """As `resolved`, after a look whether the device is here.
 
         Raises:
             ValueError: the device is not here.
@@ -108,4 +114,4 @@ class Settings:
     @property
     def samples_per_shard(self) -> int:
         """Samples of a shard."""
-        return self.shard or _SHARD.get(torch.device(self.device).type, _ON_DEVICE)
+        return self.shard or _SHARD.get(torch.device(self.resolved().device).type, _ON_DEVICE)

@@ -88,7 +88,7 @@ class AttackTask:
         Raises:
             KeyboardInterrupt: the attack was interrupted; the task's results are discarded.
         """
-        settings = self.settings
+        settings = self.settings.resolved()
         model, data = task_model(self.model, settings.device, self.identity), task_data(self.data)
         index = torch.tensor(self.only) if self.only else slice(self.first, self.first + self.count)
         x, y = data.images(index), data.y[index]

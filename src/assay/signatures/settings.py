@@ -68,10 +68,13 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name in ("eps", "sides", "constants"):
+            if not isinstance(getattr(self, name), tuple | list):
+                reject(name, "values, such as (4, 8)", getattr(self, name), error=TypeError)
+            object.__setattr__(self, name, tuple(getattr(self, name)))
             if not getattr(self, name):
                 reject(name, "at least one value", getattr(self, name))
         for eps in self.eps:
-            number("eps", eps, least=0, above=True)
+            number("eps", eps, least=0, above=True, most=1)
         for side in self.sides:
             whole("sides", side, least=1)
         for constant in self.constants:

@@ -198,7 +198,7 @@ def _field_faults(error: ValidationError) -> Iterable[StudyFault]:
         if kind == "extra_forbidden":
             fields = _fields_at(detail["loc"][:-1])
             name = str(detail["loc"][-1])
-            yield StudyFault(where, f"no such field{renamed(name) or nearest(name, fields)}")
+            yield StudyFault(where, f"no such field{renamed(name, fields) or nearest(name, fields)}")
         elif kind == "missing":
             yield StudyFault(where, "expected a value, which is needed, got none")
         elif kind in ("model_type", "model_attributes_type"):

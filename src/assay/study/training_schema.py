@@ -77,9 +77,15 @@ class _Signatures(Strict):
     limit: Whole = 400
     test_limit: Whole = 200
     kinds: Annotated[
-        tuple[Annotated[str, AfterValidator(lambda v: known(v, KINDS))], ...], AfterValidator(different)
+        tuple[Annotated[str, AfterValidator(lambda v: known(v, KINDS))], ...],
+        Field(min_length=1),
+        AfterValidator(different),
     ] = tuple(KINDS)
-    columns: tuple[Annotated[str, AfterValidator(lambda v: known(v, SCENARIOS))], ...] = ("image", "redrl", "truth")
+    columns: Annotated[
+        tuple[Annotated[str, AfterValidator(lambda v: known(v, SCENARIOS))], ...],
+        Field(min_length=1),
+        AfterValidator(different),
+    ] = ("image", "redrl", "truth")
 
     @model_validator(mode="after")
     def _whole_plan(self) -> "_Signatures":

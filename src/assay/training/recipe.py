@@ -37,19 +37,19 @@ class Recipe:
         attack: Another inner attack than the objective's usual one, such as apgd:loss=dlr (see: assay ls attacks).
         epochs: How many times the data is gone through.
         batch: Images a step, over all processes.
-        optimiser: Adam, or sgd (momentum 0.9).
+        optimiser: Optimiser: adam, or sgd (momentum 0.9).
         rate: First learning rate.
-        schedule: Step (at the milestones) or cosine (to 0 at the last epoch).
+        schedule: Learning-rate schedule: step (at the milestones) or cosine (to 0 at the last epoch).
         milestones: Epochs after which the rate drops, such as 20,40.
         drop: Factor of the drop.
         decay: Weight decay.
         flip: Mirror images at random.
         average: Decay of an exponential moving average of the weights, which is then what is measured and kept, such
             as 0.995; 0 for none.
-        precision: Float32, or mixed: bfloat16, float16.
+        precision: Number format: float32, or mixed: bfloat16, float16.
         validate: Share of the data that is held out and measured after each epoch, clean and under PGD-10.
         patience: Stop after so many epochs without a better robust accuracy (clean, where there is no budget), and
-            keep the best weights; 0 for never. Needs validate.
+            keep the best weights; 0 for never. It needs a share in validate.
         start: Weights to begin from (transfer); tensors of another shape, such as the last layer, start afresh.
         seed: Random seed of weights, order, flips and attacks.
 
@@ -85,6 +85,7 @@ class Recipe:
     seed: Seed = 0
 
     def __post_init__(self) -> None:
+        self._check_types()
         parted(self.arch)
         one_of("normalize", self.normalize, STATISTICS)
         for name, kind in get_type_hints(Recipe).items():
@@ -104,6 +105,16 @@ class Recipe:
         self._check_objective()
         if self.patience and not self.validate:
             reject("validate", "a share of the data to hold out, which patience needs", self.validate)
+
+    def _check_types(self) -> None:
+        for name in ("arch", "objective", *(name for name in ("attack", "start") if getattr(self, name) is not None)):
+            text = getattr(self, name)
+            if not isinstance(text, str) or not text.strip():
+                reject(name, "text, such as a name", text, error=ValueError if isinstance(text, str) else TypeError)
+        if not isinstance(self.flip, bool):
+            reject("flip", "True or False", self.flip, error=TypeError)
+        if not isinstance(self.milestones, tuple | list):
+            reject("milestones", "epochs, such as (20, 40)", self.milestones, error=TypeError)
 
     def _check_objective(self) -> None:
         name = self.objective.partition(":")[0]

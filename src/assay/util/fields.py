@@ -1,5 +1,6 @@
 """Field types of configuration files, checked by pydantic, and fields taken over from a record."""
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import fields
@@ -29,6 +30,7 @@ _EXPECTED = {
     "greater_than_equal": "a {noun} that is at least {ge}",
     "less_than_equal": "a {noun} that is at most {le}",
     "too_short": "a list of at least {min_length}",
+    "string_too_short": "some text",
 }
 """Messages for pydantic's error types."""
 
@@ -88,8 +90,8 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 Written = Annotated[str, BeforeValidator(lambda v: format_budget(v) if isinstance(v, int | float) else v)]
 Name = Annotated[str, AfterValidator(_name)]
 Integer = Annotated[int, BeforeValidator(_no_truth)]
-Count = Annotated[Integer, Field(ge=0)]
-Whole = Annotated[Integer, Field(ge=1)]
+Count = Annotated[Integer, Field(ge=0, le=2**31 - 1)]
+Whole = Annotated[Integer, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[Integer, Field(ge=0, le=2**63 - 1)]
 
 
@@ -120,16 +122,18 @@ def fields_of(record: type, *, without: Collection[str] = ()) -> dict[str, Any]:
     }
 
 
-def fault_text(detail: ErrorDetails, given: str | None = None) -> str:
+def fault_text(detail: ErrorDetails, given: str | None = None, *, noun: str = "number") -> str:
     """One error of pydantic in our words: what was expected, and what was given.
 
     Args:
         detail: one of ``ValidationError.errors()``.
         given: what was typed, where that is not the value.
+        noun: what a value that is too small or too large should have been.
     """
     kind = detail["type"]
     value, context = detail.get("input"), detail.get("ctx", {})
-    got = plain(repr(value) if given is None else given, 80)
+    shown = format_budget(value) if isinstance(value, float) and math.isfinite(value) else repr(value)
+    got = plain(given or shown, 80)
     if kind == "value_error":
         return plain(context["error"], 500)
     if kind in ("literal_error", "enum"):
@@ -137,7 +141,6 @@ def fault_text(detail: ErrorDetails, given: str | None = None) -> str:
         hint = nearest(str(value), re.findall("'([^']*)'", allowed))
         return f"expected {allowed}, got {got}{hint}"
     if kind in _EXPECTED:
-        noun = "whole number" if isinstance(detail.get("input"), int) else "number"
         return f"expected {_EXPECTED[kind].format(noun=noun, **context)}, got {got}"
     text = detail["msg"].replace("Input should be ", "")
     return f"expected {text[0].lower() + text[1:]}, got {got}"

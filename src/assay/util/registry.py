@@ -59,7 +59,7 @@ class Registry(Mapping[str, T]):
         """
         if isinstance(name, str) and name in self.entries:
             return self.entries[name]
-        text, wrong = ", ".join(self.entries), not isinstance(name, str)
+        text, wrong = ", ".join(self.entries) or "none", not isinstance(name, str)
         got = name if wrong else described(f"{name!r}{self.suggest(name)}")
         return reject(argument or self.what, f"one of {text}", got, error=TypeError if wrong else ValueError)
 

@@ -162,9 +162,9 @@ def test_a_state_that_code_keeps_does_not():
 
 
 def test_the_code_of_libraries_is_told_by_name():
-    found = fingerprint(PGD(0.1))
-    assert found.code == ""
-    assert "assay.parts.first_order" in found.modules
+    result = fingerprint(PGD(0.1))
+    assert result.code == ""
+    assert "assay.parts.first_order" in result.modules
     assert fingerprint(torch.relu).code == ""
 
 

@@ -1,8 +1,10 @@
 """Properties of every diagnostic in the registry, and of the one that the guide for contributors shows."""
 
+import copy
 import re
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,15 +39,28 @@ def fragile(seed):
     return nn.Sequential(*layers).train()
 
 
+def relative(model):
+    """A network near another one: right about nearly the same images."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.05 * parameter.abs().mean() * torch.randn(parameter.shape, generator=generator)
+    return other
+
+
 @pytest.fixture(scope="module")
 def part():
-    return load("scenes:size=16,count=60", split="test").head(12, 0)
+    """Images with the answers of the first network as labels, so that every question has an answer."""
+    images = load("scenes:size=16,count=60", split="test").head(12, 0)
+    with torch.no_grad():
+        return replace(images, y=fragile(0).eval()(images.images()).argmax(1))
 
 
 @pytest.mark.parametrize("name", [*DIAGNOSTICS, "the guide's"])
 def test_models_stay_as_they_are_and_the_answer_is_the_same_again(name, part):
     diagnostic = DIAGNOSTICS.get(name) or guide()
-    models = {"one": fragile(0), "two": fragile(1)}
+    models = {"one": fragile(0), "two": relative(fragile(0))}
     before = {key: {k: v.clone() for k, v in model.state_dict().items()} for key, model in models.items()}
     trail = Trail({0: models["one"], 1: models["two"]}) if diagnostic.trail else None
     context = DiagnosticContext(
@@ -53,10 +68,7 @@ def test_models_stay_as_they_are_and_the_answer_is_the_same_again(name, part):
     )
 
     def ask():
-        try:
-            answer = diagnostic.ask(context)
-        except (ValueError, ImportError) as error:
-            return str(error)
+        answer = diagnostic.ask(context)
         return answer.verdict(), repr(answer.frame())
 
     answers = [ask(), ask()]
@@ -71,15 +83,10 @@ def test_models_stay_as_they_are_and_the_answer_is_the_same_again(name, part):
 def test_answers_show_themselves(name, part):
     """A sentence, records with the same columns, a figure."""
     diagnostic = DIAGNOSTICS.get(name) or guide()
-    models = {"one": fragile(0).eval(), "two": fragile(1).eval()}
+    models = {"one": fragile(0).eval(), "two": relative(fragile(0)).eval()}
     trail = Trail({0: models["one"], 1: models["two"]}) if diagnostic.trail else None
     context = DiagnosticContext(trail, {} if trail else models, part, part, eps=0.2, updates=1, search_steps=2)
-    try:
-        answer = diagnostic.ask(context)
-    except ImportError as error:
-        pytest.skip(str(error))
-    except ValueError as error:
-        pytest.skip(str(error))
+    answer = diagnostic.ask(context)
     assert answer.verdict().strip().endswith(".")
     assert len({tuple(record) for record in answer.frame()}) <= 1
     assert type(answer.figure()).__name__ == "Figure"

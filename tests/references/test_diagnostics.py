@@ -78,14 +78,14 @@ def labelled(model, n=24, seed=1):
 def nets():
     """Three networks that are near to each other, as those of a trail are."""
     first = mlp()
-    found = [first]
+    result = [first]
     for seed in (1, 2):
         other = copy.deepcopy(first)
         with torch.no_grad():
             for p in other.parameters():
                 p += 0.4 * p.abs().mean() * torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
-        found.append(other)
-    return found
+        result.append(other)
+    return result
 
 
 def trail_of(nets):
@@ -94,37 +94,37 @@ def trail_of(nets):
 
 def test_learning(nets):
     parts = {"train": labelled(nets[0]), "test": labelled(nets[1], seed=2)}
-    found = learning(trail_of(nets), parts, {"FGSM": assay.FGSM(EPS)})
+    result = learning(trail_of(nets), parts, {"FGSM": assay.FGSM(EPS)})
     for part, (x, y) in parts.items():
         clean = [right(net, x, y).mean() for net in nets]
         moved = [right(net, fast_sign(net, x, y), y).mean() for net in nets]
         assert clean[0] != moved[0]
-        assert found.accuracy[f"{part}, clean"] == pytest.approx(clean)
-        assert found.accuracy[f"{part}, FGSM"] == pytest.approx(moved)
+        assert result.accuracy[f"{part}, clean"] == pytest.approx(clean)
+        assert result.accuracy[f"{part}, FGSM"] == pytest.approx(moved)
 
 
 def test_transfer(nets):
     x, y = labelled(nets[0])
-    found = transfer(dict(zip("abc", nets, strict=True)), x, y, assay.FGSM(EPS))
+    result = transfer(dict(zip("abc", nets, strict=True)), x, y, assay.FGSM(EPS))
     made = [fast_sign(net, x, y) for net in nets]
     table = np.array([[right(other, moved, y).mean() for other in nets] for moved in made])
     assert not np.allclose(table, table.T)
-    assert np.allclose(found.accuracy.numpy(), table)
-    assert np.allclose(found.clean.numpy(), [right(net, x, y).mean() for net in nets])
+    assert np.allclose(result.accuracy.numpy(), table)
+    assert np.allclose(result.clean.numpy(), [right(net, x, y).mean() for net in nets])
 
 
 def test_sharedness(nets):
     """Every perturbation on every other image in loops; correlations by SciPy, within classes by least squares."""
     (x, y), (others, labels) = labelled(nets[0], 30), labelled(nets[0], 16, seed=3)
-    found = sharedness(trail_of(nets), (x, y), (others, labels), assay.FGSM(EPS), batch=50)
+    result = sharedness(trail_of(nets), (x, y), (others, labels), assay.FGSM(EPS), batch=50)
     first = fast_sign(nets[0], x, y) - x
     current = []
     for delta in first:
         moved = (others + delta).clamp(0, 1)
         current.append((costs(nets[0], moved, labels) - costs(nets[0], others, labels)).mean())
     future = np.mean([costs(net, x + first, y) - costs(net, x, y) for net in nets[1:]], axis=0)
-    assert np.allclose(found.current.numpy(), current, rtol=1e-3, atol=1e-5)
-    assert np.allclose(found.future.numpy(), future, rtol=1e-3, atol=1e-5)
+    assert np.allclose(result.current.numpy(), current, rtol=1e-3, atol=1e-5)
+    assert np.allclose(result.future.numpy(), future, rtol=1e-3, atol=1e-5)
     for epoch, net in enumerate(nets):
         moved = fast_sign(net, x, y)
         effective = right(net, x, y) & ~right(net, moved, y)
@@ -134,17 +134,17 @@ def test_sharedness(nets):
             for delta in (moved - x)[torch.from_numpy(effective)]
         ]
         assert len(ratios) > 3
-        assert np.allclose(found.ratio[epoch].numpy(), sorted(ratios))
-        assert found.shared[epoch] == pytest.approx(np.mean([ratio >= 0.02 for ratio in ratios]))
+        assert np.allclose(result.ratio[epoch].numpy(), sorted(ratios))
+        assert result.shared[epoch] == pytest.approx(np.mean([ratio >= 0.02 for ratio in ratios]))
     both = (np.array(current) > 0) & (future > 0)
     a, b, group = np.log(np.array(current)[both]), np.log(future[both]), y.numpy()[both]
     whole = stats.pearsonr(a, b)
-    assert (found.correlation, found.p_value) == pytest.approx((whole.statistic, whole.pvalue), rel=1e-3)
+    assert (result.correlation, result.p_value) == pytest.approx((whole.statistic, whole.pvalue), rel=1e-3)
     dummies = (group[:, None] == np.unique(group)).astype(float)
     left = [values - dummies @ np.linalg.lstsq(dummies, values, rcond=None)[0] for values in (a, b)]
     r, free = stats.pearsonr(*left).statistic, len(a) - dummies.shape[1] - 1
     t = r * np.sqrt(free / (1 - r**2))
-    assert (found.within, found.within_p_value) == pytest.approx((r, 2 * stats.t.sf(abs(t), free)), rel=1e-3)
+    assert (result.within, result.within_p_value) == pytest.approx((r, 2 * stats.t.sf(abs(t), free)), rel=1e-3)
 
 
 def test_universality():
@@ -157,19 +157,19 @@ def test_universality():
     y = torch.arange(80) % 2
     test = Dataset(x, y, ("a", "b"))
     parts = {"first": test.take(y == 0), "second": test.take(y == 1)}
-    found = universality(trail_of(nets), parts, test, assay.UniversalSign(eps, updates=5, batches=1))
+    result = universality(trail_of(nets), parts, test, assay.UniversalSign(eps, updates=5, batches=1))
     flat = x.flatten(1).double().numpy()
     w = [np.diff(weight.flatten(1).double().numpy(), axis=0)[0] for weight in weights]
 
     def accuracy(j, moved):
         return (((moved - 0.5) @ w[j] > 0) == y.numpy()).mean()
 
-    assert found.clean == pytest.approx([accuracy(j, flat) for j in range(3)])
+    assert result.clean == pytest.approx([accuracy(j, flat) for j in range(3)])
     for part, sign in (("first", 1), ("second", -1)):
         deltas = [sign * eps * np.sign(w[i]) for i in range(3)]
-        assert np.allclose(found.deltas[part].flatten(1).numpy(), deltas, atol=1e-6)
+        assert np.allclose(result.deltas[part].flatten(1).numpy(), deltas, atol=1e-6)
         table = [[accuracy(j, np.clip(flat + deltas[i], 0, 1)) for j in range(3)] for i in range(3)]
-        assert np.allclose(found.accuracy[part].numpy(), table)
+        assert np.allclose(result.accuracy[part].numpy(), table)
         assert len(np.unique(table)) > 3
 
 
@@ -189,18 +189,18 @@ CHANGES = {
 def test_destruction(nets):
     x, y = labelled(nets[0], 60)
     transforms = {kind: TRANSFORMS[kind] for kind in CHANGES}
-    found = destruction(trail_of(nets[:2]), x, y, {"FGSM": assay.FGSM(EPS)}, transforms=transforms)
+    result = destruction(trail_of(nets[:2]), x, y, {"FGSM": assay.FGSM(EPS)}, transforms=transforms)
     for i, net in enumerate(nets[:2]):
         moved = fast_sign(net, x, y)
         effective = right(net, x, y) & ~right(net, moved, y)
-        assert found.effective["FGSM"][i] == effective.sum() > 5
+        assert result.effective["FGSM"][i] == effective.sum() > 5
         for kind, change in CHANGES.items():
             rates = []
             for strength in TRANSFORMS[kind][1]:
                 changed = change(moved.double().numpy(), strength)
                 assert np.allclose(TRANSFORMS[kind][0](moved, strength).numpy(), changed, atol=1e-6)
                 rates.append(right(net, torch.from_numpy(changed).float(), y)[effective].mean())
-            assert np.allclose(found.rate["FGSM", kind][i].numpy(), rates)
+            assert np.allclose(result.rate["FGSM", kind][i].numpy(), rates)
             assert len(set(rates)) > 1
 
 
@@ -242,7 +242,7 @@ def test_detectability(monkeypatch):
         net.detector = Leaning(weight)
     module = importlib.import_module("assay.diagnostics.detectability")
     monkeypatch.setattr(module, "fit_detector", lambda data, model, attack, **_: model.detector)
-    found = detectability(
+    result = detectability(
         trail_of(nets), train, test, {"FGSM": assay.FGSM(0.2)}, eps=eps, updates=3, epochs=1
     )  # three updates of a quarter of eps
 
@@ -264,42 +264,42 @@ def test_detectability(monkeypatch):
             good, bad = x @ w, moved[effective] @ w
             if j == 2:
                 assert not effective.any()
-                assert found.accuracy["FGSM"][i, j].isnan()
+                assert result.accuracy["FGSM"][i, j].isnan()
                 continue
             share = 0.5 * ((good <= limit).mean() + (bad > limit).mean())
             area = stats.mannwhitneyu(bad, good).statistic / (len(good) * len(bad))
-            assert found.accuracy["FGSM"][i, j].item() == pytest.approx(share)
-            assert found.area["FGSM"][i, j].item() == pytest.approx(area, rel=1e-5)
+            assert result.accuracy["FGSM"][i, j].item() == pytest.approx(share)
+            assert result.area["FGSM"][i, j].item() == pytest.approx(area, rel=1e-5)
         delta = 0.75 * eps * np.sign(w)
-        assert np.allclose(found.deltas["FGSM"][i].flatten().numpy(), delta, atol=1e-6)
+        assert np.allclose(result.deltas["FGSM"][i].flatten().numpy(), delta, atol=1e-6)
         suspected = 1 / (1 + np.exp(-np.clip(x + delta, 0, 1) @ w))
-        assert found.suspicion["FGSM"][i] == pytest.approx(suspected.mean(), rel=1e-5)
+        assert result.suspicion["FGSM"][i] == pytest.approx(suspected.mean(), rel=1e-5)
 
 
 def test_gradients():
     """Of a linear network with three classes: (p − e_y) times the weights."""
     weight = 0.2 * torch.randn(3, 2, 6, 6)
     x, y, mask = images(9), torch.arange(9) % 3, masks(9).float()
-    found = gradients({"linear": Linear(weight)}, x, y, masks=0.9 * mask)
+    result = gradients({"linear": Linear(weight)}, x, y, masks=0.9 * mask)
     rows = weight.flatten(1).double().numpy()
     z = x.flatten(1).double().numpy() @ rows.T
     p = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
     expected = ((p - np.eye(3)[y.numpy()]) @ rows).reshape(x.shape)
-    assert np.allclose(found.gradient["linear"].numpy(), expected, rtol=1e-3, atol=1e-5)
+    assert np.allclose(result.gradient["linear"].numpy(), expected, rtol=1e-3, atol=1e-5)
     sizes = np.abs(expected)
     inside = (sizes * mask.numpy()).sum((1, 2, 3)) / sizes.sum((1, 2, 3))
-    assert np.allclose(found.inside["linear"].numpy(), inside, rtol=1e-4)
-    assert found.foreground == pytest.approx(mask.numpy().mean())
-    assert [row["l1 norm"] for row in found.frame()] == pytest.approx(sizes.sum((1, 2, 3)).tolist(), rel=1e-4)
+    assert np.allclose(result.inside["linear"].numpy(), inside, rtol=1e-4)
+    assert result.foreground == pytest.approx(mask.numpy().mean())
+    assert [row["l1 norm"] for row in result.frame()] == pytest.approx(sizes.sum((1, 2, 3)).tolist(), rel=1e-4)
 
 
 def test_surface():
     """Two images of four pixels: one of the 256 patterns of random signs explains the whole table."""
     model = mlp(size=2, channels=1)
     x, y = torch.tensor([[0.02, 0.5, 0.97, 0.4], [0.6, 0.3, 0.5, 0.8]]).view(2, 1, 2, 2), torch.tensor([0, 3])
-    found = surface({"m": model}, x, y, eps=0.2, places=5)
+    result = surface({"m": model}, x, y, eps=0.2, places=5)
     steps = np.linspace(-0.2, 0.2, 5)
-    assert found.steps == pytest.approx(steps, abs=1e-6)
+    assert result.steps == pytest.approx(steps, abs=1e-6)
     slope = slope_at(model, x, y)
     signs = torch.tensor(list(product((-1.0, 1.0), repeat=4))).view(16, 1, 2, 2)
     tables = []
@@ -307,12 +307,12 @@ def test_surface():
         places = [(image + float(a) * way + float(b) * signs).clamp(0, 1) for a in steps for b in steps]
         tables.append(np.stack([costs(model, place, label.expand(16)) for place in places], 1))
     means = (tables[0][:, None] + tables[1][None]) / 2
-    fits = np.isclose(means, found.loss["m"].numpy().flatten(), rtol=1e-4).all(2)
+    fits = np.isclose(means, result.loss["m"].numpy().flatten(), rtol=1e-4).all(2)
     assert fits.sum() == 1
     step = (x + 0.2 * slope.sign()).clamp(0, 1) - x
     tangent = (slope * step).double().flatten(1).sum(1).mean().item()
-    rise = found.loss["m"][4, 2] - found.loss["m"][2, 2]
-    assert found.bend["m"] == pytest.approx(abs(rise.item() - tangent) / tangent, rel=1e-3)
+    rise = result.loss["m"][4, 2] - result.loss["m"][2, 2]
+    assert result.bend["m"] == pytest.approx(abs(rise.item() - tangent) / tangent, rel=1e-3)
 
 
 class Threshold(nn.Module):
@@ -344,13 +344,13 @@ def test_a_profile_of_brightness_and_contrast():
     for name, model in models.items():
         y = torch.from_numpy(logits_of(model, x).argmax(1))
         y = torch.where(torch.arange(40) % 10 == 3, 1 - y, y)
-        found = profile({name: model}, Dataset(x, y, ("a", "b")), kinds=("brightness", "contrast")).damage[name]
-        assert found.clean == pytest.approx(0.9)
+        result = profile({name: model}, Dataset(x, y, ("a", "b")), kinds=("brightness", "contrast")).damage[name]
+        assert result.clean == pytest.approx(0.9)
         for kind, changed in expected.items():
             levels = [torch.from_numpy(np.floor(255 * part + 1e-6) / 255).float() for part in changed]
             shares = [right(model, part, y).mean() for part in levels]
-            assert found.accuracy[kind] == pytest.approx(shares)
-            assert found.errors[kind] == pytest.approx(1 - np.mean(shares))
+            assert result.accuracy[kind] == pytest.approx(shares)
+            assert result.errors[kind] == pytest.approx(1 - np.mean(shares))
 
 
 class Shining(nn.Module):
@@ -366,7 +366,7 @@ def test_suspicion():
     model = Linear(weight, -0.5 * weight.flatten(1).sum(1))
     x, mask = torch.rand(40, 1, 4, 4), masks(40, size=4)
     y = torch.from_numpy(logits_of(model, x).argmax(1))
-    found = suspicion({"m": model}, x, y, mask, eps=front, eps_background=back, lambdas=(0.0, 1e6), salience=Shining())
+    result = suspicion({"m": model}, x, y, mask, eps=front, eps_background=back, lambdas=(0.0, 1e6), salience=Shining())
     radius = np.where(mask.numpy(), front, back)
     w = (weight[1] - weight[0]).sign().double().numpy()
     away = np.where(y.numpy() == 1, -1, 1)[:, None, None, None] * w
@@ -374,10 +374,10 @@ def test_suspicion():
     for k, way in enumerate((away, lit)):
         moved = np.clip(x.double().numpy() + radius * way, 0, 1)
         scores = (moved * mask.numpy()).sum((1, 2, 3)) / moved.sum((1, 2, 3))
-        assert found.score["m"][k] == pytest.approx(scores.mean(), rel=1e-5)
-        assert found.accuracy["m"][k] == pytest.approx(right(model, torch.from_numpy(moved).float(), y).mean())
+        assert result.score["m"][k] == pytest.approx(scores.mean(), rel=1e-5)
+        assert result.accuracy["m"][k] == pytest.approx(right(model, torch.from_numpy(moved).float(), y).mean())
     clean = (x * mask).sum((1, 2, 3)) / x.sum((1, 2, 3))
-    assert found.clean == pytest.approx(clean.mean().item(), rel=1e-5)
+    assert result.clean == pytest.approx(clean.mean().item(), rel=1e-5)
 
 
 def test_attribution():
@@ -387,7 +387,7 @@ def test_attribution():
     x = images(10, dtype=torch.float64)
     y = torch.from_numpy(logits_of(model, x).argmax(1))
     y[3] = (y[3] + 1) % 4
-    found = attribution({"m": model}, x, y, eps=eps, steps=steps, k=k)
+    result = attribution({"m": model}, x, y, eps=eps, steps=steps, k=k)
 
     def saliency(image, label):
         (slope,) = torch.autograd.grad(model(image[None])[0, label], image, create_graph=True)
@@ -420,9 +420,9 @@ def test_attribution():
         shares.append(len(top(before) & top(mapped(best, y[i]))) / k)
         ranks.append(stats.spearmanr(before, mapped(best, y[i])).statistic)
     assert min(shares) < 0.6
-    assert found.top["m"].tolist() == pytest.approx(shares)
-    assert found.rank["m"].tolist() == pytest.approx(ranks, rel=1e-4)
-    assert found.noise["m"] == pytest.approx(np.mean(under_noise))
+    assert result.top["m"].tolist() == pytest.approx(shares)
+    assert result.rank["m"].tolist() == pytest.approx(ranks, rel=1e-4)
+    assert result.noise["m"] == pytest.approx(np.mean(under_noise))
 
 
 def test_interpretability():
@@ -433,7 +433,7 @@ def test_interpretability():
     y[::7] = (y[::7] + 1) % 3
     target = (y + 1 + torch.arange(30) % 2) % 3
     attacks = {"small": assay.FGSM(eps), "large": assay.FGSM(2 * eps)}
-    found = interpretability(model, x, y, target, attacks, percentiles=(40, 80))
+    result = interpretability(model, x, y, target, attacks, percentiles=(40, 80))
     rows, flat = weight.flatten(1).double().numpy(), x.flatten(1).double().numpy()
     p = np.exp(flat @ rows.T - np.logaddexp.reduce(flat @ rows.T, axis=1, keepdims=True))
     way = np.sign((np.eye(3)[target.numpy()] - p) @ rows)
@@ -441,7 +441,7 @@ def test_interpretability():
     reached = (flat @ rows.T).argmax(1) == y.numpy()
     for part in moved.values():
         reached &= (part @ rows.T).argmax(1) == target.numpy()
-    assert found.count == reached.sum()
+    assert result.count == reached.sum()
     assert 2 < reached.sum() < 20
     for name, part in moved.items():
         deltas, scores = (part - flat)[reached], {m: [] for m in ("full", "dual", "promotion", "suppression")}
@@ -458,10 +458,10 @@ def test_interpretability():
                 cuts = [values > np.percentile(values, v) for v in (40, 80)]
                 scores[kind].append([np.linalg.norm(delta[cut]) / np.linalg.norm(delta) for cut in cuts])
         for kind, values in scores.items():
-            assert np.allclose(found.each[kind][name].numpy(), values, rtol=1e-4)
-            assert found.score[kind][name] == pytest.approx(np.mean(values, axis=0), rel=1e-4)
+            assert np.allclose(result.each[kind][name].numpy(), values, rtol=1e-4)
+            assert result.score[kind][name] == pytest.approx(np.mean(values, axis=0), rel=1e-4)
         pixels = (np.abs(deltas.reshape(-1, 2, 36)).max(1) > 1e-7).mean()
-        assert found.size[name] == pytest.approx((pixels, np.linalg.norm(deltas, axis=1).mean()), rel=1e-4)
+        assert result.size[name] == pytest.approx((pixels, np.linalg.norm(deltas, axis=1).mean()), rel=1e-4)
 
 
 def test_parameters():
@@ -470,7 +470,7 @@ def test_parameters():
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 4)).eval()
     x, y = labelled(model, 30)
     validation = labelled(model, 12, seed=5)
-    found = parameters(model, x, y, {"FGSM": assay.FGSM(EPS)}, validation)
+    result = parameters(model, x, y, {"FGSM": assay.FGSM(EPS)}, validation)
 
     def rows(x, y):
         result = []
@@ -489,10 +489,10 @@ def test_parameters():
     moved = fast_sign(model, x, y)
     good = right(model, x, y)
     turned = good & ~right(model, moved, y)
-    assert dict(found.counts) == {"clean": good.sum(), "FGSM": turned.sum()}
+    assert dict(result.counts) == {"clean": good.sum(), "FGSM": turned.sum()}
     assert 3 < turned.sum() < good.sum() < 30
-    assert np.allclose(found.profile["clean"].numpy(), sorted_mean(x[good], y[good]), rtol=1e-3)
-    assert np.allclose(found.profile["FGSM"].numpy(), sorted_mean(moved[turned], y[turned]), rtol=1e-3)
+    assert np.allclose(result.profile["clean"].numpy(), sorted_mean(x[good], y[good]), rtol=1e-3)
+    assert np.allclose(result.profile["FGSM"].numpy(), sorted_mean(moved[turned], y[turned]), rtol=1e-3)
 
 
 def test_tradeoff():
@@ -502,13 +502,13 @@ def test_tradeoff():
     weights = [torch.randn(2, 1, 3, 3, generator=generator) for _ in range(2)]
     nets = {str(i): Linear(w, -0.5 * w.flatten(1).sum(1)) for i, w in enumerate(weights)}
     y = torch.from_numpy(logits_of(nets["0"], x).argmax(1))
-    found = tradeoff(nets, x, y, assay.APGD(eps, steps=10))
+    result = tradeoff(nets, x, y, assay.APGD(eps, steps=10))
     for i, w in enumerate(weights):
         way = (w[1] - w[0]).flatten().double().numpy()
         margin = (x.flatten(1).double().numpy() - 0.5) @ way * np.where(y.numpy() == 1, 1, -1)
-        assert found.clean[i] == pytest.approx((margin > 0).mean())
-        assert found.robust[i] == pytest.approx((margin > eps * np.abs(way).sum()).mean())
-        assert 0 < found.robust[i] < found.clean[i]
+        assert result.clean[i] == pytest.approx((margin > 0).mean())
+        assert result.robust[i] == pytest.approx((margin > eps * np.abs(way).sum()).mean())
+        assert 0 < result.robust[i] < result.clean[i]
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.5, 0.95, 1.0])

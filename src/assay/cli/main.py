@@ -233,9 +233,9 @@ def _of_the_parser(error: "CycloptsError") -> str:
     cause, argument = error.__cause__, error.argument
     if isinstance(cause, ValidationError) and argument is not None:
         words = [token.value for token in argument.tokens]
-        given = words[0] if len(words) == 1 and "," not in words[0] else None
+        typed = words[0] if len(words) == 1 and "," not in words[0] else None
         noun = "whole number" if "int" in str(plain_kind(argument.hint)) else "number"
-        return f"{argument.names[0]}: {fault_text(cause.errors(include_url=False)[0], given, noun=noun)}"
+        return f"{argument.names[0]}: {fault_text(cause.errors(include_url=False)[0], typed, noun=noun)}"
     if isinstance(error, UnknownOptionError):
         options = {name for known in error.argument_collection or () for name in known.names}
         return _unknown_option(error.token.keyword or error.token.value, options) or str(error)

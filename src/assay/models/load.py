@@ -154,12 +154,16 @@ def digest(model: nn.Module) -> str:
     PyTorch's nor assay's: a changed ``forward``, and a changed value that it reads, is another model.
     """
     with lock_model(model):
-        found = fingerprint(model)
+        description = fingerprint(model)
         hasher = hashlib.sha256(repr(model).encode())
-        for line in (*_files_of(found.modules), found.code, found.text.removeprefix(type(model).__qualname__)):
+        for line in (
+            *_files_of(description.modules),
+            description.code,
+            description.text.removeprefix(type(model).__qualname__),
+        ):
             hasher.update(line.encode())
         parts = {id(part) for part in model.modules()}
-        for network in (model, *(other for other in found.networks if id(other) not in parts)):
+        for network in (model, *(other for other in description.networks if id(other) not in parts)):
             _hash_tensors(hasher, network.state_dict())
     return hasher.hexdigest()
 

@@ -222,23 +222,9 @@ def _register_cell(
             ledger.add_event(utc_now(), text)
             accept(text)
     if ledger_cell is None:
-        number = ledger.add_cell(
-            planned_cell.key,
-            planned_cell.data,
-            planned_cell.n,
-            planned_cell.fields,
-            planned_cell.name,
-            planned_cell.stages,
-        )
-        ledger_cell = cells_by_key[planned_cell.key] = Cell(
-            number,
-            planned_cell.key,
-            planned_cell.data,
-            planned_cell.n,
-            planned_cell.fields,
-            planned_cell.name,
-            planned_cell.stages,
-        )
+        cell = planned_cell
+        columns = (cell.key, cell.data, cell.n, cell.fields, cell.name, cell.stages)
+        ledger_cell = cells_by_key[cell.key] = Cell(ledger.add_cell(*columns), *columns)
     return OpenCell(ledger_cell, planned_cell.task, planned_cell.label), planned_cell.names
 
 

@@ -58,7 +58,7 @@ def forecast(
             what the cells are), and meanwhile the folder is held.
         costs: estimate the cost of open cells by running four images of each.
         accept_stale: count results that only another version of assay or torch made.
-        reporter: told what is trained.
+        reporter: receives what is trained.
     """
     out, settings = out_folder(out), config.settings
     require_own_folder(out)

@@ -40,7 +40,7 @@ def prepare_models(
         config: the study.
         datasets: the test images of each data set.
         out: the run's folder.
-        note: told what is trained.
+        note: receives what is trained.
 
     Returns:
         A `StudyModel` by names of model and data.

@@ -51,7 +51,7 @@ def warn_of_other_code(then: str, now: str, place: Path) -> None:
 
 def code_files(*roots: str, alone: tuple[str, ...] = (), source: Path = SOURCE) -> dict[str, Path]:
     """The files that `code_digest` reads, by the names of their modules."""
-    single = [name for given in alone for name in _modules(given, source)]
+    single = [name for root in alone for name in _modules(root, source)]
     results = {name: path for name in single if (path := _file(name, source)) is not None}
     left = [name for root in dict.fromkeys(roots) for name in _modules(root, source)]
     reached = set()

@@ -122,18 +122,18 @@ def fields_of(record: type, *, without: Collection[str] = ()) -> dict[str, Any]:
     }
 
 
-def fault_text(detail: ErrorDetails, given: str | None = None, *, noun: str = "number") -> str:
+def fault_text(detail: ErrorDetails, typed: str | None = None, *, noun: str = "number") -> str:
     """One error of pydantic in our words: what was expected, and what was given.
 
     Args:
         detail: one of ``ValidationError.errors()``.
-        given: what was typed, where that is not the value.
+        typed: what was typed, where that is not the value.
         noun: what a value that is too small or too large should have been.
     """
     kind = detail["type"]
     value, context = detail.get("input"), detail.get("ctx", {})
     shown = format_budget(value) if isinstance(value, float) and math.isfinite(value) else repr(value)
-    got = plain(given or shown, 80)
+    got = plain(typed or shown, 80)
     if kind == "value_error":
         return plain(context["error"], 500)
     if kind in ("literal_error", "enum"):

@@ -1,5 +1,6 @@
 """An attack: a pair of pure functions over rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -22,8 +23,9 @@ class Step(Generic[S]):
         state: the state after the step.
         candidate: the image that this step evaluated.
         hit: whether it reached the goal, as the oracle saw it.
-        cost: what is least among hits (a distance) or worst among misses (minus the objective).
-        done: nothing more to try on this row.
+        cost: what is least among hits (a distance) or worst among misses (minus the objective). Where it takes
+            operators to say and is seldom asked for, a function that returns it.
+        done: nothing more to try on this row; on the CPU, if it is known without the model.
         pending: an image made by this step and not evaluated; read only where ``done``, by the referee, who has to
             measure once more anyway. It spares a backward pass after the last update.
         unstarted: rows that end because the attack could not begin (it needs an image to start from, and none was
@@ -33,10 +35,14 @@ class Step(Generic[S]):
     state: S
     candidate: Images
     hit: Flag
-    cost: PerRow
+    cost: PerRow | Callable[[], PerRow]
     done: Flag
     pending: Images | None = None
     unstarted: Flag | None = None
+
+    def costs(self) -> PerRow:
+        """The costs, ``(b,)``, however they are given."""
+        return self.cost() if callable(self.cost) else self.cost
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from assay.core.model_state import model_device, model_dtype
 from assay.core.objective import Objective
 from assay.core.random_models import SeededCalls
 from assay.core.rows import Rows
-from assay.core.tree import expand_rows, take
+from assay.core.tree import take
 from assay.core.types import Count, Flag, Images, Labels, Logits, PerRow
 from assay.util.validate import described, one_of, reject
 
@@ -32,14 +32,12 @@ class Evaluation:
     Attributes:
         value: the objective, ``(b,)``.
         logits: ``(b, k)``.
-        grad: gradient of each row's value by its image, same shape as the images; zero where it was not finite.
-        finite: whether logits, value and gradient were finite, ``(b,)``.
+        grad: gradient of each row's value by its image, same shape as the images.
     """
 
     value: PerRow
     logits: Logits
     grad: Images
-    finite: Flag
 
 
 class Oracle:
@@ -56,9 +54,10 @@ class Oracle:
         seed: of what the models draw themselves, call by call; None where that is looked after elsewhere.
 
     Attributes:
-        forwards: forward passes of each row so far, ``(b,)``; set by the engine for the rows at hand.
+        forwards: forward passes of each row so far, ``(b,)`` on the CPU; set by the engine for the rows at hand.
         backwards: backward passes likewise.
-        nonfinite: rows that have met a non-finite value, ``(b,)``.
+        doubt: a number a row that is finite as long as all that was seen is, ``(b,)``; None if nothing was.
+        repairs: whether a gradient that is not finite is given as zero, for who goes on with the row.
         masked: whether the model gives masked classes minus infinity, so that each answer has to be filled.
     """
 
@@ -87,19 +86,35 @@ class Oracle:
         self._fast: Classifier = model
         if self.compiled:
             self._fast = torch.compile(model, mode=compile, dynamic=False)
-        self.bind(_zeros(0, self.device), _zeros(0, self.device), torch.zeros(0, dtype=torch.bool, device=self.device))
+        self.repairs = True
+        self.start(0)
 
-    def bind(self, forwards: Count, backwards: Count, nonfinite: Flag) -> None:
-        """Count from here on for these rows."""
-        self.forwards, self.backwards, self.nonfinite = forwards, backwards, nonfinite
+    def bind(self, forwards: Count, backwards: Count) -> None:
+        """Count from here on for these rows, of which nothing was seen yet."""
+        self.forwards, self.backwards = forwards, backwards
+        self.doubt: PerRow | None = None
 
     def start(self, count: int) -> None:
         """Count from zero for ``count`` rows."""
-        self.bind(
-            _zeros(count, self.device),
-            _zeros(count, self.device),
-            torch.zeros(count, dtype=torch.bool, device=self.device),
-        )
+        none = torch.zeros(count, dtype=torch.int64)
+        self.bind(none, none)
+
+    def count(self, forwards: int | Count, backwards: int | Count = 0) -> None:
+        """Add to what each row has cost."""
+        self.forwards = self.forwards + forwards
+        if not isinstance(backwards, int) or backwards:
+            self.backwards = self.backwards + backwards
+
+    def observe(self, numbers: PerRow) -> None:
+        """Take note of a number a row, ``(b,)``, that is not finite if something that the row depends on is not."""
+        self.doubt = numbers if self.doubt is None else self.doubt + numbers
+
+    @property
+    def nonfinite(self) -> Flag:
+        """Rows that have met a non-finite value, ``(b,)``."""
+        if self.doubt is None:
+            return torch.zeros(len(self.forwards), dtype=torch.bool, device=self.device)
+        return ~self.doubt.isfinite()
 
     @tolerant
     def logits(self, x: Images, rows: Rows) -> Logits:
@@ -112,8 +127,8 @@ class Oracle:
         with torch.no_grad(), self._precision():
             logits, _ = self._run(x, rows)
         logits = logits.to(x.dtype)
-        self.forwards = self.forwards + self.draws
-        self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
+        self.count(self.draws)
+        self.observe(logits.sum(1))
         return logits
 
     @tolerant
@@ -138,12 +153,15 @@ class Oracle:
 
         (grad,), (value, logits) = gradients(forward, x)
         value, logits = value.detach(), logits.detach()
-        finite = logits.isfinite().all(1) & value.isfinite() & grad.flatten(1).sum(1).isfinite()
-        if grad.device.type != "cpu" or not bool(finite.all()):  # elsewhere the question would cost a synchronisation
-            grad = torch.where(expand_rows(finite, grad), grad, 0.0)
-        self.forwards, self.backwards = self.forwards + self.draws, self.backwards + self.draws
-        self.nonfinite = self.nonfinite | ~finite
-        return Evaluation(value, logits, grad, finite)
+        self.count(self.draws, self.draws)
+        self.observe(grad.sum((1, 2, 3)) + logits.sum(1) + value)
+        return Evaluation(value, logits, self._repaired(grad))
+
+    def _repaired(self, grad: Images) -> Images:
+        """A gradient with zeros for what is not finite, if somebody goes on with such rows."""
+        if not self.repairs or (grad.device.type == "cpu" and not bool(self.nonfinite.any())):
+            return grad
+        return grad.nan_to_num(0.0, 0.0, 0.0)
 
     @tolerant
     def jacobian(
@@ -173,9 +191,8 @@ class Oracle:
             return [chosen[:, j].sum() for j in range(count)], logits
 
         grads, logits = gradients(forward, x)
-        self.forwards = self.forwards + self.draws
-        self.backwards = self.backwards + self.draws * count
-        self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
+        self.count(self.draws, self.draws * count)
+        self.observe(logits.detach().sum(1))
         return logits.detach(), torch.stack(grads, dim=1)
 
     @tolerant
@@ -199,9 +216,8 @@ class Oracle:
             return [logits.gather(1, focus[:, None]).sum(), logits.sum()], logits
 
         (first, every), logits = gradients(forward, x)
-        self.forwards = self.forwards + self.draws
-        self.backwards = self.backwards + 2 * self.draws
-        self.nonfinite = self.nonfinite | ~logits.isfinite().all(1)
+        self.count(self.draws, 2 * self.draws)
+        self.observe(logits.detach().sum(1))
         return logits.detach(), first, every - first
 
     def many(self, x: Float[Tensor, "b m c h w"], rows: Rows, count: Count) -> Float[Tensor, "b m k"]:
@@ -216,23 +232,26 @@ class Oracle:
             Logits, ``(b, m, k)``; zero for candidates that were not asked about.
         """
         wide = x.shape[1]
-        is_requested = torch.arange(wide, device=x.device)[None] < count[:, None]
-        row, place = is_requested.nonzero(as_tuple=True)
-        flat, parts = x[row, place], []
-        forwards, backwards, nonfinite = self.forwards, self.backwards, self.nonfinite
-        for at in torch.arange(len(row), device=x.device).split(_CHUNK):
-            part = take(rows, row[at])
-            part = replace(part, key=part.key * 1_000_003 + place[at])
-            self.bind(forwards[row[at]] + place[at], backwards[row[at]], nonfinite[row[at]])
-            parts.append(self.logits(flat[at], part))
-        self.bind(forwards + count * self.draws, backwards, nonfinite)
+        asked = count.cpu()
+        row, place = (torch.arange(wide)[None] < asked[:, None]).nonzero(as_tuple=True)
+        there, at_place = row.to(x.device), place.to(x.device)
+        flat, parts = x[there, at_place], []
+        forwards, backwards, doubt = self.forwards, self.backwards, self.doubt
+        for at in torch.arange(len(row)).split(_CHUNK):
+            part_of, nth = (row[at], place[at]) if len(row) > _CHUNK else (row, place)
+            part = take(rows, part_of)
+            part = replace(part, key=part.key * 1_000_003 + nth.to(x.device))
+            self.bind(forwards[part_of] + nth, backwards[part_of])
+            parts.append(self.logits(flat if len(row) <= _CHUNK else flat[at.to(x.device)], part))
+        self.bind(forwards, backwards)
+        self.doubt = doubt
+        self.count(asked * self.draws)
         if not parts:
             return x.new_zeros(len(x), wide, rows.reference.shape[1] if rows.reference is not None else 2)
-        flat_logits = torch.cat(parts)
+        flat_logits = torch.cat(parts) if len(parts) > 1 else parts[0]
         logits = flat_logits.new_zeros(len(x), wide, flat_logits.shape[1])
-        logits[row, place] = flat_logits
-        bad = torch.zeros_like(count).index_add(0, row, (~flat_logits.isfinite().all(1)).long()) > 0
-        self.nonfinite = nonfinite | bad
+        logits[there, at_place] = flat_logits
+        self.observe(logits.sum((1, 2)))
         return logits
 
     def verify(self, x: Images) -> Logits:
@@ -289,10 +308,6 @@ class Oracle:
         if self.search == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
-
-
-def _zeros(count: int, device: torch.device) -> Count:
-    return torch.zeros(count, dtype=torch.int64, device=device)
 
 
 def _padded(x: Images) -> Images:

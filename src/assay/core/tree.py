@@ -1,6 +1,8 @@
 """State of an attack: nested (named) tuples and frozen dataclasses whose tensors have the rows first.
 
-The engine moves rows about with these functions and knows nothing else of a state.
+The engine moves rows about with these functions and knows nothing else of a state. What is known without the model,
+such as how many steps a row has had, may be kept on the CPU while the rows are on an accelerator: counting there costs
+neither an operator nor a wait.
 """
 
 from collections.abc import Callable
@@ -39,13 +41,21 @@ def map_rows(function: Callable[..., Tensor], tree: T, *others: T) -> T:
 
 
 def take(tree: T, index: Tensor) -> T:
-    """The rows at ``index``.
+    """The rows at ``index``, which goes to each device that the tree has tensors on.
 
     Example:
         >>> take((torch.arange(4), None), torch.tensor([2, 0]))
         (tensor([2, 0]), None)
     """
-    return map_rows(lambda t: t[index], tree)
+    places = {index.device: index}
+
+    def pick(tensor: Tensor) -> Tensor:
+        at = places.get(tensor.device)
+        if at is None:
+            at = places[tensor.device] = index.to(tensor.device)
+        return tensor[at]
+
+    return map_rows(pick, tree)
 
 
 def join(first: T, *rest: T) -> T:

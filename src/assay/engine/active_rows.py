@@ -1,12 +1,10 @@
 """The rows in flight, and their moves in and out."""
 
-from collections import deque
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
+from assay.core.attack import Attack
 from assay.core.combinators import MOST, Stage, Variant
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng, mix
@@ -19,51 +17,42 @@ class Active(NamedTuple):
     """Rows in flight; a tree with the rows first, so that they move together.
 
     Attributes:
-        sample: index of the sample.
-        variant: index of the variant in the stage.
         rows: the problem.
         state: the attack's state.
-        image: the best candidate so far.
+        image: the best candidate so far; None where it is not needed.
         hit: whether it reached the goal.
         cost: its cost.
         sure: the first hit that the referee has measured, where later ones are not measured one by one; else None.
-        has_hit: whether there is one.
+        unstarted: whether the attack could not begin.
+        sample: index of the sample; this and all that follow are on the CPU.
+        variant: index of the variant in the stage.
+        has_hit: whether there is a hit that the referee has measured.
         steps: steps so far.
         forwards: forward passes so far.
         backwards: backward passes so far.
         checks: the referee's passes so far.
+        cheats: images so far that reached the goal outside the threat model.
         spent: forward passes of the sample's earlier rows.
-        nonfinite: whether a non-finite value came up.
-        unstarted: whether the attack could not begin.
+        invalid: whether a non-finite value came up.
     """
 
-    sample: Labels
-    variant: Labels
     rows: Rows
     state: Any
-    image: Images
+    image: Images | None
     hit: Flag
     cost: PerRow
     sure: Images | None
+    unstarted: Flag
+    sample: Labels
+    variant: Labels
     has_hit: Flag
     steps: Count
     forwards: Count
     backwards: Count
     checks: Count
+    cheats: Count
     spent: Count
-    nonfinite: Flag
-    unstarted: Flag
-
-
-@dataclass
-class Queue:
-    """Attempts that wait: each sample's variants in order, all samples' first variants before any second one."""
-
-    waiting: deque[tuple[int, int]] = field(default_factory=deque)
-
-    def draw(self, count: int) -> list[tuple[int, int]]:
-        """Up to ``count`` pairs of sample and variant."""
-        return [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
+    invalid: Flag
 
 
 def admit(
@@ -74,6 +63,7 @@ def admit(
     oracle: Oracle,
     rng: Rng,
     *,
+    tracks: bool,
     keep_sure: bool,
 ) -> Active:
     """Fresh rows for pairs of sample and variant, on the oracle's device.
@@ -85,41 +75,41 @@ def admit(
         spent: forward passes that each sample has had, ``(n,)``.
         oracle: where the rows will run.
         rng: random draws.
+        tracks: whether to keep the best image.
         keep_sure: whether to keep a measured hit aside.
     """
     device = oracle.device
     sample = torch.tensor([s for s, _ in pairs], dtype=torch.int64)
     variants = [stage.variants[v] for _, v in pairs]
-    rows = make_rows(problem, sample, variants, stage.attack.needs, device)
-    count = len(pairs)
-
-    def zeros(dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.zeros(count, dtype=dtype, device=device)
-
+    rows = make_rows(problem, sample, variants, stage.attack, device)
+    no = torch.zeros(len(pairs), dtype=torch.bool)
+    none = torch.zeros(len(pairs), dtype=torch.int64)
     return Active(
-        sample=sample.to(device),
-        variant=torch.tensor([v for _, v in pairs], dtype=torch.int64, device=device),
         rows=rows,
         state=stage.attack.init(rows, rng),
-        image=rows.x,
-        hit=zeros(torch.bool),
-        cost=torch.full((count,), torch.inf, dtype=rows.x.dtype, device=device),
+        image=rows.x if tracks else None,
+        hit=no.to(device),
+        cost=torch.full((len(pairs),), torch.inf, dtype=rows.x.dtype, device=device),
         sure=rows.x if keep_sure else None,
-        has_hit=zeros(torch.bool),
-        steps=zeros(),
-        forwards=zeros(),
-        backwards=zeros(),
-        checks=zeros(),
-        spent=spent[sample].to(device),
-        nonfinite=zeros(torch.bool),
-        unstarted=zeros(torch.bool),
+        unstarted=no.to(device),
+        sample=sample,
+        variant=torch.tensor([v for _, v in pairs], dtype=torch.int64),
+        has_hit=no,
+        steps=none,
+        forwards=none,
+        backwards=none,
+        checks=none,
+        cheats=none,
+        spent=spent[sample],
+        invalid=no,
     )
 
 
 def make_rows(
-    problem: Problem, sample: Labels, variants: list[Variant], needs: tuple[str, ...], device: torch.device
+    problem: Problem, sample: Labels, variants: list[Variant], attack: Attack[Any], device: torch.device
 ) -> Rows:
     """Rows for samples under variants."""
+    needs = attack.needs
     restart = torch.tensor([v.restart for v in variants], dtype=torch.int64)
     rank = torch.tensor([v.rank for v in variants], dtype=torch.int64)
     goal = _goal(problem, sample, rank)

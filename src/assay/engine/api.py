@@ -119,6 +119,7 @@ def attack(
     device = model_device(model, problem.x.device)
     drawn = _seed_of(settings.seed, problem)
     oracle = Oracle(model, search=search, compile=compile, device=device, surrogate=surrogate, seed=drawn)
+    oracle.repairs = False  # a row that meets what is not finite ends
     record = Record.empty(problem)
     engine = Engine(oracle, record, settings, attack.describe())
     seen = model if surrogate is None else surrogate
@@ -289,20 +290,22 @@ def _unrefereed(
 ) -> tuple[Images, Tensor]:
     """All steps of one variant: the last image, or the one of least cost, with its cost."""
     count = len(problem.x)
-    rows = make_rows(problem, torch.arange(count), [variant] * count, part.needs, oracle.device)
+    rows = make_rows(problem, torch.arange(count), [variant] * count, part, oracle.device)
     oracle.start(count)
     state = part.init(rows, rng)
     best, cost = rows.x, torch.full((count,), torch.inf, dtype=rows.x.dtype, device=oracle.device)
-    over, final = torch.zeros(count, dtype=torch.bool, device=oracle.device), rows.x
+    over, final = torch.zeros(count, dtype=torch.bool), rows.x
     while True:
         step = part.step(rows, state, oracle, rng)
         state = step.state
-        best, cost = choose(~over & (step.cost < cost), (step.candidate, step.cost), (best, cost))
-        if step.pending is not None:
-            final = torch.where(expand_rows(step.done & ~over, final), step.pending, final)
-        over = over | step.done  # a row that has ended is stepped on with the others, and ignored
+        ends = step.done.cpu() & ~over  # a row that has ended is stepped on with the others, and ignored
+        if last and step.pending is not None:
+            if bool(ends.any()):
+                final = torch.where(expand_rows(ends, final).to(final.device), step.pending, final)
+        else:
+            closer = ~over.to(cost.device) & (step.costs() < cost)
+            best, cost = choose(closer, (step.candidate, step.costs()), (best, cost))
+        over = over | ends
         if bool(over.all()):
             break
-    if last and step.pending is not None:
-        return final, cost
-    return best, cost
+    return (final, cost) if last and step.pending is not None else (best, cost)

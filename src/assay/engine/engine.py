@@ -6,15 +6,15 @@ It drops a row the moment its sample is decided and gives the slot to the next; 
     for each stage (attack) on the samples that are still open:
         queue each sample with its first variant (restart or target)
         while rows are in flight or queued:
-            fill free slots from the queue                    # attack.init
+            fill free slots, first with rows whose turn it is # attack.init
             drop rows that cannot afford another step         # max_forwards
             advance all rows by one step                      # attack.step; a failing batch is halved
             collect claimed hits; once enough, measure them   # the referee, in float32
             rows that are decided or done leave: the sample's next variant is queued, or the sample ends
+            # free slots take later variants too; what counts is the first that hits, as if one came after another
     what nothing has broken has survived
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,9 @@ from assay.core.oracle import Oracle
 from assay.core.outcome import Status
 from assay.core.rng import Rng
 from assay.core.tree import join, take
-from assay.engine.active_rows import Active, Queue, admit, variants_of
+from assay.core.types import Flag, Labels, PerRow
+from assay.engine.active_rows import Active, admit, variants_of
+from assay.engine.attempts import Attempt, Attempts
 from assay.engine.batching import Splitter, error_text
 from assay.engine.referee import Record
 from assay.engine.row_scheduler import RowScheduler
@@ -134,39 +136,69 @@ class Engine:
 
     def _stage(self, number: int, stage: Stage, later: tuple[Stage, ...]) -> None:
         """Run one attack in all its variants on the samples that nothing has broken yet, or that it is to refine."""
-        variants = variants_of(stage, self.record.problem.reference.shape[1])
+        record, limited = self.record, self.settings.max_forwards is not None
+        variants = variants_of(stage, record.problem.reference.shape[1])
         stop_at_hit = self._stops_at_hit(stage)
-        todo = self._todo(number, stage)
-        last = {i: 0 for i in todo if i not in self.record.errors}
-        queue = Queue()
-        queue.waiting.extend((i, variants[0]) for i in last)
+        todo = [i for i in self._todo(number, stage) if i not in record.errors]
+        begun = torch.zeros(len(record.status), dtype=torch.bool)
+        cheats = 0
 
-        def over(sample: int) -> None:
-            """A row of the sample has ended: queue its next variant, or leave it."""
-            last[sample] += 1
-            if last[sample] < len(variants) and not self._decided(sample, stop_at_hit=stop_at_hit):
-                queue.waiting.append((sample, variants[last[sample]]))
-            elif self._ends(sample, later):
+        def write(attempts: Attempt) -> Flag:
+            nonlocal cheats
+            cheats += int(attempts.cheats.sum())
+            begun[attempts.sample[~attempts.unstarted & ~attempts.failed]] = True
+            self._write(attempts, number, stage, scheduler.errors)
+            return ~self._decided(attempts.sample, stop_at_hit=stop_at_hit)
+
+        def close(sample: int) -> None:
+            if self._ends(sample, later):
                 self.over[sample] = True
 
-        scheduler = RowScheduler(self.oracle, self.record, self.splitter, stage, number, over, stop_at_hit=stop_at_hit)
+        attempts = Attempts(
+            todo,
+            len(record.status),
+            variants,
+            stop_at_hit=stop_at_hit,
+            beside=not limited and len(variants) > 1,
+            survived=number > 0,
+            write=write,
+            close=close,
+        )
+        scheduler = RowScheduler(self.oracle, self.splitter, stage, attempts, stop_at_hit=stop_at_hit, limited=limited)
+        self._loop(stage, scheduler, attempts)
+        if cheats:
+            record.events.append(
+                f"{stage.attack.describe()}: {cheats} images that reached the goal outside the threat model discarded"
+            )
+        open_still = record.status != int(Status.BROKEN)
+        self._note_unstarted(stage, [i for i in todo if open_still[i] and not begun[i] and i not in record.errors])
+
+    def _loop(self, stage: Stage, scheduler: RowScheduler, attempts: Attempts) -> None:
+        """Until no row is in flight and none can be started."""
         active: Active | None = None
         while True:
-            active = self._refill(active, queue, stage)
+            active = self._refill(active, attempts, stage, scheduler)
             idle = active is None
             if active is not None:
                 active = self._affordable(active, stage, scheduler)
             if active is not None:
-                active = self._advance(active, stage, scheduler, over)
-            if idle or scheduler.waiting() >= max(1, self.splitter.slots // _SHARE):
+                active = self._advance(active, stage, scheduler)
+            if idle or scheduler.waiting() >= max(1, self.splitter.slots // _SHARE) or scheduler.urgent():
                 active = _together(active, scheduler.settle())
             self._report()
-            if idle and active is None and not queue.waiting:
+            if idle and active is None and not attempts.waiting():
                 break
-        open_still = self.record.status != int(Status.BROKEN)
-        self._note_unstarted(
-            stage, [i for i in last if open_still[i] and not scheduler.begun[i] and i not in self.record.errors]
-        )
+
+    def _write(self, attempts: Attempt, number: int, stage: Stage, errors: dict[tuple[int, int], str]) -> None:
+        """Take over what rows have come to, in the order of the variants of each sample."""
+        record, at = self.record, attempts.sample
+        record.spend(at, attempts.steps, attempts.forwards, attempts.backwards, attempts.checks)
+        record.invalid[at[attempts.invalid & ~attempts.failed]] = True
+        for row in attempts.failed.nonzero().squeeze(1).tolist():
+            sample = int(at[row])
+            record.errors[sample] = errors[sample, int(attempts.variant[row])]
+        restart = torch.tensor([stage.variants[v].restart for v in attempts.variant.tolist()], dtype=torch.int64)
+        record.write(at, attempts.measurement, attempts.cost, restart, number)
 
     def _todo(self, number: int, stage: Stage) -> list[int]:
         """The samples of a stage: those that are left, or those that the stages it refines have broken."""
@@ -198,23 +230,28 @@ class Engine:
         """Whether the first hit decides a sample: not where the attack is after the least distance."""
         return self.settings.stop == "hit" and stage.attack.geometry is not None and not stage.refines
 
-    def _decided(self, sample: int, *, stop_at_hit: bool) -> bool:
-        """Whether no further variant of the sample is to be run."""
+    def _decided(self, sample: Labels, *, stop_at_hit: bool) -> Flag:
+        """Of which samples no further variant is to be run."""
         record, limit = self.record, self.settings.max_forwards
-        broken = stop_at_hit and int(record.status[sample]) == int(Status.BROKEN)
-        return broken or sample in record.errors or (limit is not None and int(record.forwards[sample]) >= limit)
+        decided = torch.tensor([i in record.errors for i in sample.tolist()], dtype=torch.bool)
+        if stop_at_hit:
+            decided = decided | (record.status[sample] == int(Status.BROKEN))
+        return decided if limit is None else decided | (record.forwards[sample] >= limit)
 
-    def _refill(self, active: Active | None, queue: Queue, stage: Stage) -> Active | None:
+    def _refill(
+        self, active: Active | None, attempts: Attempts, stage: Stage, scheduler: RowScheduler
+    ) -> Active | None:
         free = self.splitter.slots - (0 if active is None else len(active.sample))
-        if not queue.waiting or free < max(1, self.splitter.slots // (2 * _SHARE)):
+        if free < max(1, self.splitter.slots // (2 * _SHARE)) or not attempts.waiting():
             return active
         admitted = admit(
             self.record.problem,
             stage,
-            queue.draw(free),
+            attempts.draw(free),
             self.record.forwards,
             self.oracle,
             self.rng,
+            tracks=scheduler.tracks,
             keep_sure=not self._stops_at_hit(stage),
         )
         return _together(active, admitted)
@@ -223,59 +260,54 @@ class Engine:
         """Those rows that max_forwards leaves a first step for; later steps are priced as they end."""
         if self.settings.max_forwards is None:
             return active
-        first = torch.full_like(active.spent, stage.attack.traits.price)
+        first: Tensor | int = stage.attack.traits.price
         if isinstance(stage.attack, Priced):
-            first = stage.attack.price(active.state)
+            first = stage.attack.price(active.state).cpu()
         poor = (active.steps == 0) & (active.spent + first * self.oracle.draws > self.settings.max_forwards)
         if not bool(poor.any()):
             return active
         unpaid = take(active, poor.nonzero().squeeze(1))
-        scheduler.retire(unpaid._replace(unstarted=unpaid.spent == 0))
+        scheduler.retire(unpaid._replace(unstarted=(unpaid.spent == 0).to(unpaid.unstarted.device)))
         left = (~poor).nonzero().squeeze(1)
         return take(active, left) if len(left) else None
 
-    def _advance(
-        self, active: Active, stage: Stage, scheduler: RowScheduler, over: Callable[[int], None]
-    ) -> Active | None:
+    def _advance(self, active: Active, stage: Stage, scheduler: RowScheduler) -> Active | None:
         """One step of all rows; returns those that go on."""
 
         def fail(row: int, failure: Exception) -> None:
-            sample = int(active.sample[row])
-            self.record.errors[sample] = error_text(failure)
-            over(sample)
+            scheduler.fail(take(active, torch.tensor([row])), failure)
 
-        index = torch.arange(len(active.sample), device=active.sample.device)
-        whole = len(index) <= self.splitter.slots
-        parts = self.splitter.run(
-            index, lambda at: self._step(active if whole and len(at) == len(index) else take(active, at), stage), fail
-        )
+        whole = len(active.sample)
+
+        def work(at: Tensor) -> tuple[Active, Step[Any], PerRow]:
+            return self._step(active if len(at) == whole else take(active, at), stage)
+
+        parts = self.splitter.run(torch.arange(whole), work, fail)
         if not parts:
             return None
-        before, step = parts[0][1]
+        before, step, self.oracle.doubt = parts[0][1]
         if len(parts) > 1:
-            before, step = join(*(result[0] for _, result in parts)), join(*(result[1] for _, result in parts))
+            before, step, self.oracle.doubt = join(*((b, replace(s, cost=s.costs()), d) for _, (b, s, d) in parts))
         after = scheduler.judge(before, step)
         return after if len(after.sample) else None
 
-    def _step(self, active: Active, stage: Stage) -> tuple[Active, Step[Any]]:
+    def _step(self, active: Active, stage: Stage) -> tuple[Active, Step[Any], PerRow]:
         oracle = self.oracle
-        oracle.bind(active.forwards, active.backwards, active.nonfinite)
+        oracle.bind(active.forwards, active.backwards)
         step = stage.attack.step(active.rows, active.state, oracle, self.rng)
         counted = active._replace(
-            state=step.state,
-            steps=active.steps + 1,
-            forwards=oracle.forwards,
-            backwards=oracle.backwards,
-            nonfinite=oracle.nonfinite,
+            state=step.state, steps=active.steps + 1, forwards=oracle.forwards, backwards=oracle.backwards
         )
         if self.settings.max_forwards is not None:
             attack = stage.attack
             cost = oracle.forwards - active.forwards
             if isinstance(attack, Priced):
-                cost = attack.price(step.state) * oracle.draws
+                cost = attack.price(step.state).cpu() * oracle.draws
             short = counted.spent + counted.forwards + cost > self.settings.max_forwards
-            step = replace(step, done=step.done | short, pending=None if bool(short.any()) else step.pending)
-        return counted, step
+            done = step.done | short.to(step.done.device)
+            step = replace(step, done=done, pending=None if bool(short.any()) else step.pending)
+        doubt = oracle.doubt
+        return counted, step, torch.zeros(len(step.hit), device=step.hit.device) if doubt is None else doubt
 
     def _report(self) -> None:
         if self.settings.progress is not None:

@@ -134,7 +134,8 @@ class Peer:
         forwards, backwards = (
             -(-count // max(len(rows), 1)) * oracle.draws for count in (model.forwards, model.backwards)
         )
-        oracle.bind(oracle.forwards + forwards, oracle.backwards + backwards, oracle.nonfinite | ~finite)
+        oracle.count(forwards, backwards)
+        oracle.observe(torch.where(finite, 0.0, torch.nan))
         logits = oracle.logits(image, rows)
         reached = rows.goal.reached(logits, image)
         cost = torch.where(reached, torch.linalg.vector_norm((image - rows.x).flatten(1), dim=1), torch.inf)

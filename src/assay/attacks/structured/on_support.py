@@ -92,7 +92,7 @@ class OnSupport:
         start = rows.x if rows.start is None else rows.start
         nearer = length_of(step.candidate - rows.x, "l2") < length_of(start - rows.x, "l2")
         hit = step.hit & nearer
-        cost = torch.where(hit, step.cost, torch.inf)
+        cost = torch.where(hit, step.costs(), torch.inf)
         return Step(HeldState(step.state, state.support), step.candidate, hit, cost, step.done)
 
     def describe(self) -> str:
@@ -114,7 +114,7 @@ class HeldOracle:
     def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
         """The oracle's, with the gradient on the support alone."""
         seen = self.oracle.evaluate(objective, x, rows)
-        return Evaluation(seen.value, seen.logits, seen.grad * self.support, seen.finite)
+        return Evaluation(seen.value, seen.logits, seen.grad * self.support)
 
 
 def support_of(delta: Images, quantile: float) -> Tensor:

@@ -131,9 +131,44 @@ def test_goal_reached_and_margin_agree(logits):
     y, t = goals()
     for goal in (untargeted(y), targeted(y, t)):
         assert ((goal.margin(logits) > 0) == goal.reached(logits, torch.zeros(N, 1, 1, 1))).all()
-    bad = logits.clone()
-    bad[3] = torch.nan
-    assert not untargeted(y).reached(bad, torch.zeros(N, 1, 1, 1))[3]
+
+
+@pytest.mark.parametrize("kind", ["away", "towards", "exact", "mixed"])
+@pytest.mark.parametrize("name", ["ce", "margin", "dlr"])
+@pytest.mark.parametrize("classes", [2, 3, 4, 7])
+def test_slopes_are_the_gradients_of_autograd(name, kind, classes):
+    generator = torch.Generator().manual_seed(classes)
+    logits = (3 * torch.randn(N, classes, generator=generator, dtype=torch.float64)).requires_grad_()
+    y = torch.randint(classes, (N,), generator=generator)
+    t = (y + 1 + torch.randint(classes - 1, (N,), generator=generator)) % classes
+    goal = {"away": untargeted(y), "towards": towards(y, t), "exact": targeted(y, t)}.get(kind)
+    if goal is None:
+        some = torch.arange(N) % 2 == 0
+        goal = Goal(y, torch.where(some, t, -1), some)
+    rows = Rows(torch.zeros(N, 1, 1, 1), goal, y)
+    term = objective(name)
+    slope = term.slope(logits.detach(), rows)
+    if slope is None:
+        assert (name, kind) == ("dlr", "mixed")
+        return
+    expected = torch.autograd.grad(term(logits, rows.x, rows).sum(), logits)[0]
+    assert torch.allclose(slope, expected, atol=1e-9)
+    direction = term.slope(logits.detach(), rows, scaled=False)
+    length = direction.norm(dim=1, keepdim=True)
+    assert torch.allclose(direction / length, expected / expected.norm(dim=1, keepdim=True), atol=1e-7)
+    assert (term.slope(logits.detach(), rows) * direction >= -1e-12).all()
+
+
+def test_only_terms_of_logits_have_slopes():
+    rows = Rows(
+        torch.zeros(2, 1, 1, 1), untargeted(torch.zeros(2, dtype=torch.int64)), torch.zeros(2, dtype=torch.int64)
+    )
+    logits = torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, 1.0]])
+    both = objective("ce") + 2 * objective("margin")
+    parts = objective("ce").slope(logits, rows) + 2 * objective("margin").slope(logits, rows)
+    assert torch.equal(both.slope(logits, rows, scaled=False), parts)
+    assert (objective("ce") + objective("kl")).slope(logits, rows) is None
+    assert Margin(1.0).slope(logits, rows) is None
 
 
 def test_goal_with_a_further_condition(logits):

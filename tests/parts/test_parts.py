@@ -7,9 +7,11 @@ from torch import nn
 import assay
 from assay import Ball
 from assay.attacks.auto_pgd.step_rule import checkpoints
+from assay.attacks.hyperplane import _newton, by_sorting
 from assay.core.rows import Rows, untargeted
 from assay.core.tree import choose, join, take
 from assay.parts.perturbation import Additive, Shared, Tanh
+from assay.parts.projections import into_l2, project_l2
 from assay.parts.step_rules import Adam, Ascent, Momentum, Move
 from assay.util.files import RECORD, atomic_write, sweep
 from assay.util.memory import attempt, is_out_of_memory
@@ -83,7 +85,7 @@ def test_rules_climb_and_are_row_wise(rule):
                 part,
                 w,
                 2 * difference,
-                -difference.square().flatten(1).sum(1),
+                lambda d=difference: -d.square().flatten(1).sum(1),
                 torch.full((len(index),), k),
                 lambda p: p,
             )
@@ -106,7 +108,7 @@ def test_adam_agrees_with_torch():
         optimiser.zero_grad()
         (-(theirs - target).square()).sum().backward()
         optimiser.step()
-        move = Move(where, ours, 2 * (target - ours), torch.zeros(2), torch.full((2,), k), lambda p: p)
+        move = Move(where, ours, 2 * (target - ours), lambda: torch.zeros(2), torch.full((2,), k), lambda p: p)
         ours, state = rule.update(move, state)
     assert torch.allclose(ours, theirs.detach(), atol=1e-9)
 
@@ -245,3 +247,35 @@ def test_a_gradient_that_is_zero_is_told_after_attacks_that_asked_for_one():
     seen = mlp()
     assay.attack(Steps(), x, y, assay.PGD(0.05, steps=2), surrogate=seen)
     assay.attack(mlp(), x, predicted(mlp(), x), assay.PGD(0.05, steps=2))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("need", [0.0, 0.3, 2.0, 1e3])
+def test_sorting_finds_what_newton_finds(norm, need):
+    generator = torch.Generator().manual_seed(0)
+    w, room = torch.rand(2, 5, 40, generator=generator, dtype=torch.float64)
+    w[0, :7], room[1, :9] = 0, 0
+    needs = torch.full((5, 1), need, dtype=torch.float64)
+    if norm == "linf":
+        newton, sorted_ = _newton(lambda s: s < room, w, w * room, needs), by_sorting(room, w, w * room, needs)
+        ours, theirs = (torch.minimum(s.expand_as(room), room) * (w > 0) for s in (newton, sorted_))
+    else:
+        newton = _newton(lambda s: s * w < room, w * w, w * room, needs)
+        sorted_ = by_sorting(room / w.clamp_min(1e-30), w * w, w * room, needs)
+        ours, theirs = (torch.minimum(s * w, room) for s in (newton, sorted_))
+    assert torch.allclose(ours, theirs, atol=1e-9)
+
+
+def test_into_l2_stays_inside_and_is_nearly_the_nearest():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(6, 3, 5, 5, generator=generator)
+    delta = torch.randn(6, 3, 5, 5, generator=generator)
+    radius = torch.tensor([0.01, 0.5, 1.0, 2.0, 3.0, 50.0])
+    moved = into_l2(delta, x, radius)
+    assert bool((moved.flatten(1).norm(dim=1) <= radius * (1 + 1e-5)).all())
+    assert bool(((x + moved) >= -1e-6).all())
+    assert bool(((x + moved) <= 1 + 1e-6).all())
+    room = torch.where(delta > 0, 1 - x, x).flatten(1)
+    exact = project_l2(delta.abs().flatten(1), room, radius[:, None]).view_as(delta).copysign(delta)
+    lost = (moved - delta).flatten(1).norm(dim=1) / (exact - delta).flatten(1).norm(dim=1).clamp_min(1e-6)
+    assert bool((lost < 1.05).all())

@@ -113,7 +113,7 @@ def install() -> torch.device:
 
 
 def _on_the_cpu_first(make, *, from_data):
-    """Factories that write into the tensor inside the library, where no fallback reaches: made on the CPU, then moved."""
+    """Factories that write into the tensor inside the library, where no fallback reaches: made, then moved."""
 
     @wraps(make)
     def moved(*args, device=None, **kwargs):
@@ -182,9 +182,9 @@ def _check_devices(name, func, args, tensors) -> None:
         if name not in _INDEXING or not isinstance(args[0], SimulatedTensor):
             raise RuntimeError(f"Expected all tensors to be on the same device, but found sim:0 and cpu ({func})")
         _wait(f"{name} with indices on the CPU")
-    if name in _INDEXING and isinstance(args[0], SimulatedTensor):
-        if any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1]):
-            _wait(f"{name} by a mask")
+    indexed = name in _INDEXING and isinstance(args[0], SimulatedTensor)
+    if indexed and any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1]):
+        _wait(f"{name} by a mask")
 
 
 def _wait(reason: str) -> None:

@@ -1,6 +1,5 @@
 """Decoupled direction and norm."""
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,14 +16,15 @@ from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import objective
 from assay.parts.min_distance import budget, claim, length_of, within
+from assay.parts.step_rules import cosine
 from assay.parts.variation import vary_fields
 from assay.util.validate import number, whole
 
 
 class DDNState(NamedTuple):
-    """Where each row is, and the norm that it tries."""
+    """Where each row is, the norm that it tries, and its steps so far (on the CPU)."""
 
-    delta: Images
+    image: Images
     radius: PerRow
     step: Count
 
@@ -94,23 +94,23 @@ class DDN:
 
     def init(self, rows: Rows, rng: Rng) -> DDNState:
         """At the clean image."""
-        count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
-        return DDNState(torch.zeros_like(rows.x), torch.full_like(count, self.radius, dtype=rows.x.dtype), count)
+        radius = torch.full((len(rows),), self.radius, dtype=rows.x.dtype, device=rows.x.device)
+        return DDNState(rows.x, radius, torch.zeros(len(rows), dtype=torch.int64))
 
     def step(self, rows: Rows, state: DDNState, oracle: Oracle, rng: Rng) -> Step[DDNState]:
         """Evaluate, change the norm, take a step and go to the sphere."""
-        image = (rows.x + state.delta).clamp(0, 1)
-        seen = oracle.evaluate(objective(self.loss), image, rows)
+        image = state.image
+        seen = oracle.evaluate(objective(self.loss), image, rows, scaled=False)
         claimed = claim(rows, image, seen.logits, "l2", self.geometry)
-        length = length_of(seen.grad, "l2").clamp_min(1e-37)
-        rate = 0.01 + 0.495 * (1 + torch.cos(math.pi * state.step.to(length) / max(self.steps, 1)))
-        delta = state.delta + seen.grad * expand_rows(rate / length, seen.grad)
+        length = length_of(seen.grad, "l2").clamp_min_(1e-37)
+        rate = 0.01 + 0.99 * cosine(state.step, self.steps, length)
+        delta = torch.addcmul(image - rows.x, seen.grad, expand_rows(rate / length, seen.grad))
         radius = state.radius * torch.where(claimed.reached, 1 - self.gamma, 1 + self.gamma)
-        delta = delta * expand_rows(radius / length_of(delta, "l2").clamp_min(1e-37), delta)
-        moved = (rows.x + delta).clamp(0, 1)
+        scale = radius / length_of(delta, "l2").clamp_min_(1e-37)
+        moved = torch.addcmul(rows.x, delta, expand_rows(scale, delta)).clamp_(0, 1)
         if self.levels is not None:
             moved = (moved * (self.levels - 1)).round() / (self.levels - 1)
-        after = DDNState(moved - rows.x, radius, state.step + 1)
+        after = DDNState(moved, radius, state.step + 1)
         return Step(after, image, claimed.hit, claimed.cost, after.step >= self.steps)
 
     def describe(self) -> str:

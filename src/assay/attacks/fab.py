@@ -29,7 +29,7 @@ _START = {"linf": 0.3, "l2": 1.0, "l1": 5.0}
 
 
 class FABState(NamedTuple):
-    """Where each row is, and the smallest distance of an adversarial image so far."""
+    """Where each row is, the smallest distance of an adversarial image so far, and its steps (on the CPU)."""
 
     image: Images
     least: PerRow
@@ -101,8 +101,8 @@ class FastAdaptiveBoundary:
             radius = _START[self.norm] if self.eps is None else min(self.eps, _START[self.norm])
             apart = rows.x + Ball(self.norm, radius / 2).sample(rows, rng, "start", edge=True)
             image = torch.where(expand_rows(rows.attempt > 0, image), apart, image)
-        count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
-        return FABState(image, torch.full_like(count, torch.inf, dtype=rows.x.dtype), count)
+        least = torch.full((len(rows),), torch.inf, dtype=rows.x.dtype, device=rows.x.device)
+        return FABState(image, least, torch.zeros(len(rows), dtype=torch.int64))
 
     def step(self, rows: Rows, state: FABState, oracle: Oracle, rng: Rng) -> Step[FABState]:
         """Project on the nearest linearised boundary, look, and go back a little from an adversarial image."""

@@ -25,6 +25,11 @@ class ToTheEdge:
 
     geometry: Geometry
 
+    @property
+    def scaled(self) -> bool:
+        """Its direction alone matters."""
+        return False
+
     def vary(self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None) -> "ToTheEdge | None":
         """The rule with another set; it has no step size."""
         return None if step_size != 1 else ToTheEdge(geometry or self.geometry)

@@ -1,6 +1,5 @@
 """Fast minimum-norm attack."""
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,11 +13,12 @@ from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
 from assay.core.tree import expand_rows
-from assay.core.types import Count, Images, PerRow
+from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, check_norm, claim, dual_of, hair, length_of, within
-from assay.parts.projections import project_l1, project_l2
+from assay.parts.min_distance import Claim, budget, check_norm, claim, dual_of, hair, length_of, within
+from assay.parts.projections import into_l2, project_l1
 from assay.parts.sparse_sets import keep_largest
+from assay.parts.step_rules import cosine
 from assay.parts.variation import vary_fields
 from assay.util.validate import number, whole
 
@@ -30,12 +30,15 @@ _BEYOND = 1 + 1e-5
 class FMNState(NamedTuple):
     """Where each row is."""
 
-    delta: Images
+    image: Images
     radius: PerRow
     least: PerRow
     """Smallest distance of an adversarial image so far; the largest possible one before that."""
     has_hit: torch.Tensor
+    furthest: PerRow
+    """Distance of the furthest corner of the box."""
     step: Count
+    """Steps so far, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -101,28 +104,27 @@ class FMN:
 
     def init(self, rows: Rows, rng: Rng) -> FMNState:
         """At the clean image, with no radius yet (one value for l0)."""
-        count = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
         furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)
         radius = torch.ones_like(furthest) if self.norm == "l0" else torch.full_like(furthest, torch.inf)
-        return FMNState(torch.zeros_like(rows.x), radius, furthest, count > 0, count)
+        never = torch.zeros_like(furthest, dtype=torch.bool)
+        return FMNState(rows.x, radius, furthest, never, furthest, torch.zeros(len(rows), dtype=torch.int64))
 
     def step(self, rows: Rows, state: FMNState, oracle: Oracle, rng: Rng) -> Step[FMNState]:
         """Evaluate, change the radius, take a step and go into the ball."""
-        image = (rows.x + state.delta).clamp(0, 1)
+        image = state.image
         seen = oracle.evaluate(Margin(), image, rows)
         at = claim(rows, image, seen.logits, self.norm, self.geometry)
         least = torch.where(at.reached, torch.minimum(state.least, at.length), state.least)
         has_hit = state.has_hit | at.reached
-        falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))
-        radius = self._radius(state, seen, at.reached, has_hit, at.length, least, falling)
-        furthest = length_of(torch.maximum(rows.x, 1 - rows.x), self.norm)
-        radius = torch.minimum(radius, furthest)
-        rate = (_LAST_RATE + (_RATE - _LAST_RATE) * falling) / length_of(seen.grad, "l2").clamp_min(1e-37)
-        delta = self._into_ball(rows, state.delta + seen.grad * expand_rows(rate, seen.grad), radius)
-        moved = (rows.x + delta).clamp(0, 1)
-        after = FMNState(moved - rows.x, radius, least, has_hit, state.step + 1)
-        done = after.step >= self.steps
-        return Step(after, image, at.hit, at.cost, done)
+        falling = cosine(state.step, self.steps, at.length)
+        slope = length_of(seen.grad, "l2")
+        radius = self._radius(state, seen, at, has_hit, least, falling, slope)
+        radius = torch.minimum(radius, state.furthest)
+        rate = (_LAST_RATE + (_RATE - _LAST_RATE) * falling) / slope.clamp_min(1e-37)
+        delta = torch.addcmul(image - rows.x, seen.grad, expand_rows(rate, seen.grad))
+        moved = (rows.x + self._into_ball(rows, delta, radius)).clamp_(0, 1)
+        after = FMNState(moved, radius, least, has_hit, state.furthest, state.step + 1)
+        return Step(after, image, at.hit, at.cost, after.step >= self.steps)
 
     def describe(self) -> str:
         """Name, steps and norm."""
@@ -132,31 +134,34 @@ class FMN:
         self,
         state: FMNState,
         seen: Evaluation,
-        inside: torch.Tensor,
-        has_hit: torch.Tensor,
-        length: PerRow,
+        at: Claim,
+        has_hit: Flag,
         least: PerRow,
-        falling: PerRow,
+        falling: float | PerRow,
+        slope: PerRow,
     ) -> PerRow:
+        """The next radius; ``slope`` is the l2 norm of the gradient."""
         gamma = self.last_gamma + (self.gamma - self.last_gamma) * falling
-        radius = state.radius
+        radius, inside = state.radius, at.reached
         if self.norm == "l0":
             less = torch.minimum(torch.minimum(radius - 1, (radius * (1 - gamma)).floor()), least)
             more = torch.maximum(radius + 1, (radius * (1 + gamma)).floor())
             return torch.where(inside, less, more).clamp_min(0)
-        boundary = seen.value.abs() / length_of(seen.grad, dual_of(self.norm)).clamp_min(1e-12)
-        estimate = torch.maximum(_BEYOND * (length + boundary), (1 + gamma) * length + hair(seen.grad, self.norm))
+        slope = slope if self.norm == "l2" else length_of(seen.grad, dual_of(self.norm))
+        boundary = seen.value.abs() / slope.clamp_min(1e-12)
+        estimate = torch.maximum(_BEYOND * (at.length + boundary), (1 + gamma) * at.length + hair(seen.grad, self.norm))
         outside = torch.where(has_hit, radius * (1 + gamma), estimate)
         return torch.where(inside, torch.minimum(radius * (1 - gamma), least), outside)
 
     def _into_ball(self, rows: Rows, delta: Images, radius: PerRow) -> Images:
-        """The nearest point of each row's ball and the box."""
+        """A point of each row's ball and the box: the nearest one, for l2 nearly."""
         if self.norm == "linf":
             limit = expand_rows(radius, delta)
             return torch.minimum(torch.maximum(delta, -limit), limit)
         if self.norm == "l0":
             inside = (rows.x + delta).clamp(0, 1) - rows.x
             return inside * keep_largest(inside.abs(), radius)
+        if self.norm == "l2":
+            return into_l2(delta, rows.x, radius)
         room = torch.where(delta > 0, 1 - rows.x, rows.x).flatten(1)
-        solve = project_l2 if self.norm == "l2" else project_l1
-        return solve(delta.abs().flatten(1), room, radius[:, None]).view_as(delta).copysign(delta)
+        return project_l1(delta.abs().flatten(1), room, radius[:, None]).view_as(delta).copysign(delta)

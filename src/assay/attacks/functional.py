@@ -154,7 +154,7 @@ class Functional:
         pulled = (image * seen.grad).sum() - self.weight * roughness.sum()
         grad = torch.autograd.grad(pulled, parameters)[0].nan_to_num(0, 0, 0)
         value = seen.value - self.weight * roughness.detach()
-        move = Move(rows, state.parameters, grad, value, state.step, self.deformation.project)
+        move = Move(rows, state.parameters, grad, lambda: value, state.step, self.deformation.project)
         moved, adam = Adam(self.rate).update(move, state.adam)
         after = FunctionalState(moved, adam, state.step + 1)
         hit = rows.goal.reached(seen.logits, image)

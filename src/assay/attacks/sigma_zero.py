@@ -114,7 +114,7 @@ class SigmaZero:
         slope = slope / expand_rows(length_of(slope, "linf").clamp_min(1e-12), slope)
         falling = 0.5 * (1 + torch.cos(math.pi * (state.step - 1).clamp_min(0).to(at.length) / max(self.steps, 1)))
         rate = self.rate * (_LAST_RATE + (1 - _LAST_RATE) * falling)
-        move = Move(rows, torch.zeros_like(slope), slope, -at.length, state.step, unprojected)
+        move = Move(rows, torch.zeros_like(slope), slope, lambda: -at.length, state.step, unprojected)
         change, adam = Adam(1.0).update(move, state.adam)
         moved = (rows.x + state.delta + expand_rows(rate, change) * change).clamp(0, 1)
         falling = 0.5 * (1 + torch.cos(math.pi * state.step.to(at.length) / max(self.steps, 1)))

@@ -26,8 +26,9 @@ class Step(Generic[S]):
         cost: what is least among hits (a distance) or worst among misses (minus the objective). Where it takes
             operators to say and is seldom asked for, a function that returns it.
         done: nothing more to try on this row; on the CPU, if it is known without the model.
-        pending: an image made by this step and not evaluated; read only where ``done``, by the referee, who has to
-            measure once more anyway. It spares a backward pass after the last update.
+        pending: the image that a row leaves behind, which need not be the candidate; read only where ``done``, by the
+            referee, who measures it. An image that this step made and did not evaluate spares a backward pass after
+            the last update. A function that returns it is called only where a row ends.
         unstarted: rows that end because the attack could not begin (it needs an image to start from, and none was
             there); they have not survived. None where every row could.
     """
@@ -37,8 +38,12 @@ class Step(Generic[S]):
     hit: Flag
     cost: PerRow | Callable[[], PerRow]
     done: Flag
-    pending: Images | None = None
+    pending: Images | Callable[[], Images] | None = None
     unstarted: Flag | None = None
+
+    def left(self) -> Images | None:
+        """What rows leave behind, however it is given."""
+        return self.pending() if callable(self.pending) else self.pending
 
     def costs(self) -> PerRow:
         """The costs, ``(b,)``, however they are given."""

@@ -60,6 +60,15 @@ class Scalable(Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """A geometry that may be a box: then the least and the greatest image say all that there is to it."""
+
+    def bounds(self, rows: Rows) -> tuple[Images, Images] | None:
+        """The least and the greatest image, both ``(b, c, h, w)`` in [0, 1]; None where the set is no box."""
+        ...
+
+
 def scaled(geometry: Geometry, factor: float) -> Geometry | None:
     """A set times a factor; None if it cannot be had."""
     larger = geometry.scaled(factor) if isinstance(geometry, Scalable) else None

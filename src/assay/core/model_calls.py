@@ -14,6 +14,9 @@ T = TypeVar("T")
 Classifier = Callable[[Tensor], Any]
 """Anything that maps images ``(b, c, h, w)`` in [0, 1] to logits ``(b, k)``; usually an ``nn.Module``."""
 
+Value = Tensor | tuple[Tensor, Tensor | None]
+"""A scalar; or a tensor, and the gradient of a scalar by it."""
+
 OUTPUT_RULE = (
     "a tensor; or an object's .logits; or the entry 'logits' of a mapping; or the first element of a tuple or list"
 )
@@ -166,15 +169,16 @@ def select_output(output: Any) -> tuple[Tensor, str]:
 
 
 def gradients(
-    forward: Callable[[Images], tuple[Sequence[Tensor], T]], x: Images, *, graph: bool = False
+    forward: Callable[[Images], tuple[Sequence[Value], T]], x: Images, *, graph: bool = False
 ) -> tuple[list[Images], T]:
     """Gradients of scalars by the images, and what came beside them.
 
-    A scalar that does not depend on the images has a gradient of zeros. Models with reentrant activation checkpoints,
-    which refuse ``torch.autograd.grad``, are run again with ``backward``.
+    Instead of a scalar there may be a tensor and the gradient of the scalar by it. A scalar that does not depend on the
+    images has a gradient of zeros. Models with reentrant activation checkpoints, which refuse ``torch.autograd.grad``,
+    are run again with ``backward``.
 
     Args:
-        forward: from a leaf that requires gradients to scalars and anything else.
+        forward: from a leaf that requires gradients to scalars (or pairs) and anything else.
         x: images, ``(b, c, h, w)``; not changed.
         graph: whether gradients can be differentiated again.
 
@@ -195,9 +199,9 @@ def gradients(
 
 
 def _gradients(
-    forward: Callable[[Images], tuple[Sequence[Tensor], T]],
+    forward: Callable[[Images], tuple[Sequence[Value], T]],
     x: Images,
-    differentiate: Callable[[Tensor, Images, bool, bool], Images | None],
+    differentiate: Callable[[Tensor, Tensor | None, Images, bool, bool], Images | None],
     *,
     graph: bool,
 ) -> tuple[list[Images], T]:
@@ -206,19 +210,20 @@ def _gradients(
     with torch.enable_grad():
         values, rest = forward(leaf)
         last = len(values) - 1
+        pairs = [(value, None) if isinstance(value, Tensor) else value for value in values]
         grads = [
-            differentiate(value, leaf, i < last or graph, graph) if value.requires_grad else None
-            for i, value in enumerate(values)
+            differentiate(value, by, leaf, i < last or graph, graph) if value.requires_grad else None
+            for i, (value, by) in enumerate(pairs)
         ]
     return [torch.zeros_like(x) if grad is None else grad for grad in grads], rest
 
 
-def _by_grad(value: Tensor, leaf: Images, retain: bool, graph: bool) -> Images | None:
-    return torch.autograd.grad(value, leaf, retain_graph=retain, create_graph=graph, allow_unused=True)[0]
+def _by_grad(value: Tensor, by: Tensor | None, leaf: Images, retain: bool, graph: bool) -> Images | None:
+    return torch.autograd.grad(value, leaf, by, retain_graph=retain, create_graph=graph, allow_unused=True)[0]
 
 
-def _by_backward(value: Tensor, leaf: Images, retain: bool, graph: bool) -> Images | None:
-    value.backward(retain_graph=retain, create_graph=graph)
+def _by_backward(value: Tensor, by: Tensor | None, leaf: Images, retain: bool, graph: bool) -> Images | None:
+    value.backward(by, retain_graph=retain, create_graph=graph)
     grad, leaf.grad = leaf.grad, None
     return grad
 

@@ -32,6 +32,21 @@ class Term(Protocol):
         ...
 
 
+@runtime_checkable
+class Sloped(Protocol):
+    """A term that depends on the logits alone and knows its gradient by them, which spares autograd's operators."""
+
+    def slope(self, logits: Logits, rows: Rows, *, scaled: bool) -> Logits | None:
+        """The gradient of each row's value by its logits, ``(b, k)``; None where only autograd will do.
+
+        Args:
+            logits: what the model returned, ``(b, k)``.
+            rows: the rows.
+            scaled: whether its length matters; without, each row's may be multiplied by any positive number.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Objective:
     """A weighted sum of terms.
@@ -53,6 +68,21 @@ class Objective:
         parts = [
             term(logits, x, rows) if weight == 1.0 else weight * term(logits, x, rows) for weight, term in self.terms
         ]
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+    def slope(self, logits: Logits, rows: Rows, *, scaled: bool = True) -> Logits | None:
+        """The gradient of each row's value by its logits, where every term knows its own; else None.
+
+        Arguments as in `Sloped`.
+        """
+        parts = []
+        for weight, term in self.terms:
+            slope = None
+            if isinstance(term, Sloped) and weight != 0:
+                slope = term.slope(logits, rows, scaled=scaled or len(self.terms) > 1)
+            if slope is None:
+                return None
+            parts.append(slope if weight == 1.0 else weight * slope)
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
     @property

@@ -1,7 +1,9 @@
 """Oracle: evaluates and differentiates the model, and counts passes."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from assay.core.expectation import Expectation
 from assay.core.memory_format import Layout, tolerant
-from assay.core.model_calls import Classifier, as_logits, call, fill_masked, gradients
+from assay.core.model_calls import Classifier, Value, as_logits, call, fill_masked, gradients
 from assay.core.model_state import model_device, model_dtype
 from assay.core.objective import Objective
 from assay.core.random_models import SeededCalls
@@ -30,14 +32,19 @@ class Evaluation:
     """One pass forward and one backward.
 
     Attributes:
-        value: the objective, ``(b,)``.
         logits: ``(b, k)``.
         grad: gradient of each row's value by its image, same shape as the images.
+        values: gives the value of the objective, ``(b,)``.
     """
 
-    value: PerRow
     logits: Logits
     grad: Images
+    values: Callable[[], PerRow]
+
+    @cached_property
+    def value(self) -> PerRow:
+        """The objective, ``(b,)``; computed when it is first asked for."""
+        return self.values()
 
 
 class Oracle:
@@ -132,30 +139,43 @@ class Oracle:
         return logits
 
     @tolerant
-    def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
+    def evaluate(self, objective: Objective, x: Images, rows: Rows, *, scaled: bool = True) -> Evaluation:
         """The objective of each row and its gradient by the image; one pass forward and one backward a row.
 
         Rows do not touch each other: the gradient of the sum is each row's own.
+
+        Args:
+            objective: what is maximised.
+            x: images, ``(b, c, h, w)``.
+            rows: the rows they belong to.
+            scaled: whether the length of a row's gradient matters. Without, it may be multiplied by any positive
+                number, and is where that is cheaper or keeps it from vanishing.
         """
         self._check_gradients()
 
-        def forward(leaf: Images) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        def forward(leaf: Images) -> tuple[list[Value], tuple[Logits, PerRow | Callable[[], PerRow]]]:
             with self._precision():
                 logits, draws = self._run(leaf, rows)
             logits = logits.to(leaf.dtype)
-            if draws is None:
-                value = objective(logits, leaf, rows)
-            else:
+            if draws is not None:
                 images, each = draws
                 losses = [objective(z.to(leaf.dtype), image, rows) for image, z in zip(images, each, strict=True)]
                 value = torch.stack(losses).mean(0)
-            return [value.sum()], (value, logits)
+                return [value.sum()], (logits.detach(), value.detach())
+            seen = logits.detach()
+            slope = objective.slope(seen, rows, scaled=scaled)
+            if slope is not None:
+                return [(logits, slope)], (seen, lambda: objective(seen, x, rows))
+            value = objective(logits, leaf, rows)
+            return [value.sum()], (seen, value.detach())
 
-        (grad,), (value, logits) = gradients(forward, x)
-        value, logits = value.detach(), logits.detach()
+        (grad,), (logits, value) = gradients(forward, x)
         self.count(self.draws, self.draws)
-        self.observe(grad.sum((1, 2, 3)) + logits.sum(1) + value)
-        return Evaluation(value, logits, self._repaired(grad))
+        self.observe(grad.sum((1, 2, 3)) + logits.sum(1))
+        if callable(value):
+            return Evaluation(logits, self._repaired(grad), value)
+        self.observe(value)
+        return Evaluation(logits, self._repaired(grad), lambda: value)
 
     def _repaired(self, grad: Images) -> Images:
         """A gradient with zeros for what is not finite, if somebody goes on with such rows."""
@@ -181,7 +201,7 @@ class Oracle:
         self._check_gradients()
         count = classes.shape[1]
 
-        def forward(leaf: Images) -> tuple[list[Tensor], Logits]:
+        def forward(leaf: Images) -> tuple[list[Value], Logits]:
             with self._precision():
                 logits, _ = self._run(leaf, rows)
             logits = logits.to(leaf.dtype)
@@ -209,7 +229,7 @@ class Oracle:
         """
         self._check_gradients()
 
-        def forward(leaf: Images) -> tuple[list[Tensor], Logits]:
+        def forward(leaf: Images) -> tuple[list[Value], Logits]:
             with self._precision():
                 logits, _ = self._run(leaf, rows)
             logits = logits.to(leaf.dtype)

@@ -112,6 +112,32 @@ class Rng:
         words = self._words(keys, math.prod(shape), purpose, step).double()
         return (-torch.log((words + 0.5) * 2.0**-32)).float().reshape(len(keys), *shape)
 
+    def uniform_ahead(
+        self, keys: Labels, shape: tuple[int, ...], purpose: str, first: Tensor, count: int
+    ) -> Float[Tensor, "b s ..."]:
+        """The draws of `uniform` for ``count`` steps from ``first`` on, one number a row, at once.
+
+        Args:
+            keys: one int64 key a row, ``(b,)``.
+            shape: shape of one row's draw.
+            purpose: as in `uniform`.
+            first: int64 ``(b,)``.
+            count: how many steps.
+
+        Returns:
+            float32 ``(b, count, *shape)``.
+
+        Example:
+            >>> ahead = Rng(0).uniform_ahead(torch.tensor([5]), (2,), "place", torch.tensor([3]), 4)
+            >>> bool((ahead[:, 1] == Rng(0).uniform(torch.tensor([5]), (2,), "place", 4)).all())
+            True
+        """
+        steps = first.to(keys.device)[:, None] + torch.arange(count, device=keys.device)
+        flat = self.uniform(
+            keys.repeat_interleave(count, output_size=len(keys) * count), shape, purpose, steps.reshape(-1)
+        )
+        return flat.reshape(len(keys), count, *shape)
+
     def signs(
         self, keys: Labels, shape: tuple[int, ...], purpose: str, step: int | Tensor = 0
     ) -> Float[Tensor, "b ..."]:

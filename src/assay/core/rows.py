@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -25,23 +26,45 @@ class Goal:
         strict: whether ``aim`` must be reached, ``(b,)``; elsewhere any class but ``label`` will do.
         tests: further conditions, each ``(logits, images) -> bool (b,)``, all of which must hold
             (such as "the detector stays quiet").
+        kind: what all rows have in common, which spares questions to the device: ``"away"`` (no aim), ``"towards"`` (an
+            aim, which need not be reached), ``"exact"`` (an aim, which must be), or ``"mixed"`` for nothing.
     """
 
     label: Labels
     aim: Labels
     strict: Flag
     tests: tuple[Test, ...] = ()
+    kind: str = "mixed"
+
+    @cached_property
+    def focus(self) -> Labels:
+        """The class that objectives raise or lower, ``(b, 1)``: the aim where there is one, else the label."""
+        if self.kind == "away":
+            return self.label[:, None]
+        return (self.aim if self.kind != "mixed" else torch.where(self.aim >= 0, self.aim, self.label))[:, None]
+
+    def signed(self, values: Tensor) -> Tensor:
+        """Values of rows, ``(b, ...)``, which are negated where the push is away from the label."""
+        if self.kind == "away":
+            return -values
+        if self.kind != "mixed":
+            return values
+        return torch.where((self.aim >= 0).reshape(-1, *(1,) * (values.dim() - 1)), values, -values)
 
     def reached(self, logits: Logits, x: Images) -> Flag:
-        """Whether each row is at its goal. Non-finite logits never are.
+        """Whether each row is at its goal. What logits that are not finite reach is for others to refuse.
 
         Args:
             logits: what the model returned, ``(b, k)``.
             x: the images it was given, ``(b, c, h, w)``.
         """
         predicted = logits.argmax(1)
-        done = torch.where(self.strict, predicted == self.aim, predicted != self.label)
-        done = done & logits.isfinite().all(1)
+        if self.kind == "exact":
+            done = predicted == self.aim
+        elif self.kind == "mixed":
+            done = torch.where(self.strict, predicted == self.aim, predicted != self.label)
+        else:
+            done = predicted != self.label
         for test in self.tests:  # each with copies of its own: it may change what it is given
             done = done & _condition(test(logits.clone(), x.clone()), len(x))
         return done
@@ -67,7 +90,7 @@ def _condition(flags: object, count: int) -> Flag:
 
 def untargeted(y: Labels) -> Goal:
     """Any class but ``y``."""
-    return Goal(y, torch.full_like(y, -1), torch.zeros_like(y, dtype=torch.bool))
+    return Goal(y, torch.full_like(y, -1), torch.zeros_like(y, dtype=torch.bool), kind="away")
 
 
 def targeted(y: Labels, target: Labels) -> Goal:
@@ -79,12 +102,12 @@ def targeted(y: Labels, target: Labels) -> Goal:
     if bool((y == target).any()):
         at = int((y == target).nonzero()[0])
         reject("target", "a class other than the label of its row", described(f"{int(target[at])} for row {at}"))
-    return Goal(y, target, torch.ones_like(y, dtype=torch.bool))
+    return Goal(y, target, torch.ones_like(y, dtype=torch.bool), kind="exact")
 
 
 def towards(y: Labels, aim: Labels) -> Goal:
     """Any class but ``y``, while targeted objectives push towards ``aim`` (AutoAttack's targeted attacks)."""
-    return Goal(y, aim, torch.zeros_like(y, dtype=torch.bool))
+    return Goal(y, aim, torch.zeros_like(y, dtype=torch.bool), kind="towards")
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,9 @@ def make_rows(
     restart = torch.tensor([v.restart for v in variants], dtype=torch.int64)
     rank = torch.tensor([v.rank for v in variants], dtype=torch.int64)
     goal = _goal(problem, sample, rank)
-    goal = Goal(goal.label.to(device), goal.aim.to(device), goal.strict.to(device), problem.goal.tests)
+    goal = Goal(
+        goal.label.to(device), goal.aim.to(device), goal.strict.to(device), problem.goal.tests, _kind(problem, variants)
+    )
     attempt = restart + rank * MOST  # each target draws anew, as each restart does
     keys = problem.keys[sample]
     for salt in sorted({*attempt.tolist()}):
@@ -132,6 +134,14 @@ def make_rows(
 def variants_of(stage: Stage, classes: int) -> tuple[int, ...]:
     """Indices of the variants that exist with ``classes`` classes (no more targets than wrong classes)."""
     return tuple(i for i, v in enumerate(stage.variants) if v.rank < classes)
+
+
+def _kind(problem: Problem, variants: list[Variant]) -> str:
+    """What the goals of all rows of a stage have in common: its variants all have a target, or none has."""
+    strict = problem.goal.strict
+    if bool(strict.any()):
+        return "exact" if bool(strict.all()) else "mixed"
+    return "towards" if variants and variants[0].rank else "away"
 
 
 def _goal(problem: Problem, sample: Labels, rank: Labels) -> Goal:

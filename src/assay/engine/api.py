@@ -300,8 +300,9 @@ def _unrefereed(
         state = step.state
         ends = step.done.cpu() & ~over  # a row that has ended is stepped on with the others, and ignored
         if last and step.pending is not None:
-            if bool(ends.any()):
-                final = torch.where(expand_rows(ends, final).to(final.device), step.pending, final)
+            left = step.left() if bool(ends.any()) else None
+            if left is not None:
+                final = torch.where(expand_rows(ends, final).to(final.device), left, final)
         else:
             closer = ~over.to(cost.device) & (step.costs() < cost)
             best, cost = choose(closer, (step.candidate, step.costs()), (best, cost))

@@ -287,7 +287,8 @@ class Engine:
             return None
         before, step, self.oracle.doubt = parts[0][1]
         if len(parts) > 1:
-            before, step, self.oracle.doubt = join(*((b, replace(s, cost=s.costs()), d) for _, (b, s, d) in parts))
+            whole_parts = ((b, replace(s, cost=s.costs(), pending=s.left()), d) for _, (b, s, d) in parts)
+            before, step, self.oracle.doubt = join(*whole_parts)
         after = scheduler.judge(before, step)
         return after if len(after.sample) else None
 

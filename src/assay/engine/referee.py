@@ -51,8 +51,8 @@ def measure(
     flat = image.flatten(1)
     box = (flat >= 0).all(1) & (flat <= 1).all(1)  # false for NaN
     allowed = box & ~(size > 1 + TOLERANCE)
-    reached = rows.goal.reached(logits, image)
     finite = logits.isfinite().all(1)
+    reached = rows.goal.reached(logits, image) & finite
     return Measurement(
         image=image,
         hit=reached & allowed,

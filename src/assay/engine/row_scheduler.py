@@ -140,7 +140,8 @@ class RowScheduler:
         return take(left, at) if len(at) else None
 
     def _put_aside(self, active: Active, step: Step[Any], at: Tensor, done: Flag) -> None:
-        last = step.candidate if step.pending is None else step.pending
+        left = step.left()
+        last = step.candidate if left is None else left
         image, cost, last = take((step.candidate, step.costs(), last), at)
         self.claims.append(Claims(take(active, at)._replace(cost=cost), image, done, last))
 
@@ -255,9 +256,10 @@ def _look(step: Step[Any], doubt: Tensor | None) -> Look:
 
 def _last_image(step: Step[Any], at: Tensor, finite: Flag) -> Images | None:
     """The image that the attack leaves to be measured; where something was not finite, the one that was evaluated."""
-    if step.pending is None:
+    left = step.left()
+    if left is None:
         return None
-    pending, candidate = take((step.pending, step.candidate), at)
+    pending, candidate = take((left, step.candidate), at)
     if bool(finite.all()):
         return pending
     return torch.where(expand_rows(finite, pending).to(pending.device), pending, candidate)

@@ -9,6 +9,7 @@ from torch import Tensor
 from assay.core.geometry import Geometry, Scale
 from assay.core.rng import Rng
 from assay.core.rows import Rows
+from assay.core.tree import expand_rows
 from assay.core.types import NORMS, Images, Mask, PerRow
 from assay.parts.projections import project_l1, project_l2, transfer_l1
 from assay.util.parse import format_budget
@@ -70,9 +71,10 @@ class Ball:
         Only the l1 step looks at where it is: one that does not keeps choosing a coordinate that is at its bound, and
         projecting afterwards takes from good coordinates as much as from bad ones.
         """
-        radius = self._radius(grad, scale)
         if self.norm == "linf":
-            return grad.sign().mul_(radius)
+            length = self.eps * scale
+            return grad.sign().mul_(length if isinstance(length, float) else expand_rows(length.to(grad), grad))
+        radius = self._radius(grad, scale)
         if self.norm == "l2":
             flat = grad.flatten(1)
             flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-37)  # so that squares do not underflow
@@ -89,6 +91,12 @@ class Ball:
             whole,
         )
         return (step * sign).view_as(grad)
+
+    def bounds(self, rows: Rows) -> tuple[Images, Images] | None:
+        """Of a linf ball."""
+        if self.norm != "linf":
+            return None
+        return (rows.x - self.eps).clamp_min_(0), (rows.x + self.eps).clamp_max_(1)
 
     def sample(self, rows: Rows, rng: Rng, purpose: str, *, edge: bool = False) -> Images:
         """Uniform in the ball (or on its surface), then clipped to the box."""
@@ -129,8 +137,10 @@ class Ball:
         return f"{self.norm} {format_budget(self.eps)}"
 
     def _radius(self, like: Images, scale: Scale) -> Float[Tensor, "b 1 1 1"]:
-        radius = torch.as_tensor(self.eps * scale, dtype=like.dtype, device=like.device)
-        return radius.reshape(-1, 1, 1, 1).expand(len(like), 1, 1, 1)
+        radius = self.eps * scale
+        if isinstance(radius, float):
+            return torch.full((len(like), 1, 1, 1), radius, dtype=like.dtype, device=like.device)
+        return radius.to(like).reshape(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -177,6 +187,13 @@ class Split:
             return grad.sign().mul_(self._radii(front, back, scales))
         first = self.foreground.steepest(grad * front, delta * front, rows, scales[0])
         return first + self.background.steepest(grad * back, delta * back, rows, scales[1])
+
+    def bounds(self, rows: Rows) -> tuple[Images, Images] | None:
+        """Of two linf balls."""
+        if not self._boxes:
+            return None
+        radii = self._radii(*_regions(rows), (1.0, 1.0))
+        return (rows.x - radii).clamp_min_(0), (rows.x + radii).clamp_max_(1)
 
     @property
     def _boxes(self) -> bool:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from assay.core.oracle import Oracle
 from assay.core.rows import Rows, split_logit
-from assay.core.types import Count, Images, Logits
+from assay.core.types import Count, Images, Labels, Logits
 from assay.util.validate import reject
 
 
@@ -22,16 +22,23 @@ def ranked_rivals(rows: Rows, logits: Logits, classes: int | None = None) -> tup
         Classes, ``(b, m)``, and how many of each row count, ``(b,)``.
     """
     goal = rows.goal
-    aimed = goal.aim >= 0
+    if goal.kind in ("towards", "exact"):
+        return goal.focus, torch.ones_like(goal.label)
+    many = logits.shape[1] - 1 if classes is None else min(classes, logits.shape[1] - 1)
     others = split_logit(logits, goal.label)[1]
+    if goal.kind == "away":
+        return _ranked(others)[:, :many], torch.full_like(goal.label, many)
+    aimed = goal.aim >= 0
     others = torch.where(
         aimed[:, None], others.scatter(1, goal.aim.clamp_min(0)[:, None], torch.finfo(others.dtype).max), others
     )
-    many = logits.shape[1] - 1 if classes is None else min(classes, logits.shape[1] - 1)
     if len(rows) and bool(aimed.all()):
         many = 1
-    ranking = others.argsort(dim=1, descending=True, stable=True)[:, :many]
-    return ranking, torch.where(aimed, 1, many)
+    return _ranked(others)[:, :many], torch.where(aimed, 1, many)
+
+
+def _ranked(logits: Logits) -> Labels:
+    return logits.argsort(dim=1, descending=True, stable=True)
 
 
 def differences(
@@ -55,5 +62,7 @@ def differences(
     others, count = ranked_rivals(rows, rows.reference, classes)
     logits, grads = oracle.jacobian(image, others, rows, against=rows.goal.label)
     gaps = logits.gather(1, others) - logits.gather(1, rows.goal.label[:, None])
+    if rows.goal.kind != "mixed":
+        return gaps, grads
     beyond = torch.arange(others.shape[1], device=gaps.device)[None] >= count[:, None]
     return torch.where(beyond, torch.inf, gaps), grads

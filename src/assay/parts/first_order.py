@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from assay.core.attack import Step
-from assay.core.geometry import Geometry
+from assay.core.geometry import Bounded, Geometry
 from assay.core.objective import Objective
-from assay.core.oracle import Oracle
+from assay.core.oracle import Evaluation, Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
@@ -37,10 +37,19 @@ STARTS = ("clean", "inside", "edge")
 
 
 class FirstOrderState(NamedTuple):
-    """Where each row is."""
+    """Where each row is.
+
+    Attributes:
+        parameters: what is moved: a perturbation, or where the set is a box the image itself.
+        image: the image; None where it is the parameters.
+        bounds: the least and the greatest image, where the set is a box.
+        rule: the step rule's state.
+        step: updates so far, on the CPU.
+    """
 
     parameters: Tensor
-    image: Images
+    image: Images | None
+    bounds: tuple[Images, Images] | None
     rule: Any
     step: Count
 
@@ -110,31 +119,50 @@ class FirstOrder:
         delta = torch.zeros_like(rows.x)
         if self.start != "clean":
             delta = self.geometry.sample(rows, rng, "start", edge=self.start == "edge")
+        step, bounds = torch.zeros(len(rows), dtype=torch.int64), self._bounds(rows)
+        if bounds is not None:
+            image = (rows.x + delta).clamp(0, 1)
+            return FirstOrderState(image, None, bounds, self.rule.init(image), step)
         parameters = self.perturbation.start(rows, delta)
-        step = torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
         image = self.perturbation.image(rows, parameters)
-        return FirstOrderState(parameters, image, self.rule.init(parameters), step)
+        return FirstOrderState(parameters, image, None, self.rule.init(parameters), step)
 
     def step(self, rows: Rows, state: FirstOrderState, oracle: Oracle, rng: Rng) -> Step[FirstOrderState]:
         """Evaluate the image at hand and move on."""
-        image = state.image
+        image = state.parameters if state.image is None else state.image
         if self.steps == 0:
             logits = oracle.logits(image, rows)
             value = self.objective(logits, image, rows)
             done = torch.ones_like(state.step, dtype=torch.bool)
             return Step(state, image, rows.goal.reached(logits, image), -value, done)
-        seen = oracle.evaluate(self.objective, image, rows)
-        grad = self.perturbation.pullback(rows, state.parameters, seen.grad)
+        seen = oracle.evaluate(self.objective, image, rows, scaled=self.rule.scaled)
+        after = self._moved(rows, state, seen)
+        pending = after.parameters if after.image is None else after.image
+        hit = rows.goal.reached(seen.logits, image)
+        return Step(after, image, hit, lambda: -seen.value, after.step >= self.steps, pending=pending)
+
+    def _moved(self, rows: Rows, state: FirstOrderState, seen: Evaluation) -> FirstOrderState:
+        """After one update."""
+        grad, bounds = seen.grad, state.bounds
+        if bounds is None:
+            grad = self.perturbation.pullback(rows, state.parameters, grad)
 
         def project(parameters: Tensor) -> Tensor:
-            return self.perturbation.project(rows, parameters, self.geometry)
+            if bounds is None:
+                return self.perturbation.project(rows, parameters, self.geometry)
+            return parameters.clamp(*bounds)
 
-        move = Move(rows, state.parameters, grad, seen.value, state.step, project)
+        move = Move(rows, state.parameters, grad, lambda: seen.value, state.step, project)
         parameters, rule = self.rule.update(move, state.rule)
-        moved = self.perturbation.image(rows, parameters)
-        after = FirstOrderState(parameters, moved, rule, state.step + 1)
-        hit = rows.goal.reached(seen.logits, image)
-        return Step(after, image, hit, -seen.value, after.step >= self.steps, pending=moved)
+        image = self.perturbation.image(rows, parameters) if bounds is None else None
+        return FirstOrderState(parameters, image, bounds, rule, state.step + 1)
+
+    def _bounds(self, rows: Rows) -> tuple[Images, Images] | None:
+        """Where the set is a box and what is moved is the image: then a projection is one clamp."""
+        like = getattr(self.rule, "geometry", self.geometry) == self.geometry
+        if like and isinstance(self.perturbation, Additive) and isinstance(self.geometry, Bounded):
+            return self.geometry.bounds(rows)
+        return None
 
     def describe(self) -> str:
         """Name, steps and budget."""

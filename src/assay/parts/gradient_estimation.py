@@ -96,14 +96,13 @@ class EstimatingOracle:
         """As the oracle's."""
         return self.oracle.logits(x, rows)
 
-    def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
+    def evaluate(self, objective: Objective, x: Images, rows: Rows, *, scaled: bool = True) -> Evaluation:
         """Value and logits at x, and the estimated gradient; ``1 + 2·pairs`` queries a row.
 
         Deviation from Ilyas et al., 2018: the points that are asked are clipped to the box, and the estimate is divided
         by the share of draws that stay in it, so that it is as large at the border of the box as inside.
         """
         logits = self.oracle.logits(x, rows)
-        value = objective(logits, x, rows)
         grad = torch.zeros_like(x)
         for pair in range(self.pairs):
             u = self.rng.normal(rows.key, tuple(x.shape[1:]), f"direction {pair}", self.step).to(x)
@@ -113,4 +112,5 @@ class EstimatingOracle:
             grad = grad + slope.reshape(-1, 1, 1, 1) * u
         # By Stein's lemma E[(up - down)·u] of a linear function is 2σ times its slope times that share.
         inside = torch.special.ndtr((1 - x) / self.sigma) - torch.special.ndtr(-x / self.sigma)
-        return Evaluation(value, logits, grad / (2 * self.sigma * self.pairs * inside))
+        estimate = grad / (2 * self.sigma * self.pairs * inside)
+        return Evaluation(logits, estimate, lambda: objective(logits, x, rows))

@@ -42,6 +42,11 @@ class SparseAscent:
         whole("steps", self.steps)
         number("share", self.share, least=0, above=True, most=1)
 
+    @property
+    def scaled(self) -> bool:
+        """Its direction alone matters."""
+        return False
+
     def vary(
         self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None
     ) -> "SparseAscent | None":
@@ -56,7 +61,7 @@ class SparseAscent:
     def update(self, move: Move, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
         """One projected step."""
         exact = self.geometry.steepest(move.grad, move.parameters, move.rows, self.rate)
-        done = move.step.to(move.grad.dtype) / max(self.steps, 1)
+        done = move.step.to(move.grad) / max(self.steps, 1)
         share = self.share * (1 / max(self.share * move.grad[0].numel(), 1)) ** done if len(done) else done
         signs = sparse_direction(move.grad, share)
         length = exact.abs().flatten(1).sum(1)

@@ -19,12 +19,16 @@ class _CrossEntropy:
     needs: tuple[str, ...] = ()
 
     def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
-        goal = rows.goal
-        aimed = goal.aim >= 0
-        at, others = split_logit(logits, torch.where(aimed, goal.aim, goal.label))
-        odds = others.logsumexp(1) - at  # log of (probability of the rest / probability of the class)
-        loss = F.softplus(odds) + _FLOOR * odds
-        return torch.where(aimed, -loss, loss)
+        odds = _odds(logits, rows)
+        return -rows.goal.signed(torch.add(F.softplus(odds), odds, alpha=_FLOOR))
+
+    def slope(self, logits: Logits, rows: Rows, *, scaled: bool) -> Logits:
+        """Of the log-odds, the class against the rest; by their sigmoid it is that of the loss."""
+        focus = rows.goal.focus
+        rest = logits.scatter(1, focus, -torch.inf).softmax(1).scatter_(1, focus, -1.0)
+        if scaled:
+            rest = rest * (_odds(logits, rows).sigmoid() + _FLOOR)[:, None]
+        return -rows.goal.signed(rest)
 
     def describe(self) -> str:
         """The name of the loss."""
@@ -52,6 +56,10 @@ class _Margin:
         margin = _aimed_margin(logits, rows)
         return margin if self.confidence == math.inf else margin.clamp_max(self.confidence)
 
+    def slope(self, logits: Logits, rows: Rows, *, scaled: bool) -> Logits | None:
+        """One at the class of interest, less one at the best other, or the reverse; None if the margin is capped."""
+        return _margin_slope(logits, rows) if self.confidence == math.inf else None
+
     def describe(self) -> str:
         """The name of the loss."""
         return "margin"
@@ -71,6 +79,33 @@ class _LogitRatio:
         rival = torch.where(aimed, _at(logits, goal.aim.clamp_min(0)), others.amax(1))
         third = torch.where(aimed, 0.5 * (top[:, -2] + top[:, -1]), top[:, 2])
         return (rival - label) / (top[:, 0] - third + _FLOOR)
+
+    def slope(self, logits: Logits, rows: Rows, *, scaled: bool) -> Logits | None:
+        """That of the quotient, times the denominator where the length does not matter."""
+        goal = rows.goal
+        if goal.kind == "mixed":
+            return None
+        if logits.shape[1] < 3:
+            return _margin_slope(logits, rows)
+        top, order = logits.topk(min(4, logits.shape[1]), dim=1)
+        label = goal.label[:, None]
+        at_label = logits.gather(1, label)
+        if goal.kind == "away":
+            is_first = order[:, :1] == label
+            rival, third = torch.where(is_first, order[:, 1:2], order[:, :1]), order[:, 2:3]
+            gap = torch.where(is_first, top[:, 1:2], top[:, :1]) - at_label
+            spread = top[:, :1] - top[:, 2:3] + _FLOOR
+        else:
+            rival, third = goal.focus, order[:, -2:]
+            gap = logits.gather(1, rival) - at_label
+            spread = top[:, :1] - top[:, -2:].mean(1, keepdim=True) + _FLOOR
+        ratio = gap / spread
+        one = torch.ones_like(ratio)
+        classes = torch.cat((rival, label, order[:, :1], third), 1)
+        share = 1 / third.shape[1]
+        slopes = torch.cat((one, -one, -ratio, (share * ratio).expand_as(third)), 1)
+        slope = torch.zeros_like(logits).scatter_add_(1, classes, slopes)
+        return slope / spread if scaled else slope
 
     def describe(self) -> str:
         """The name of the loss."""
@@ -215,12 +250,22 @@ def _suggest(name: str) -> str:
     return f" (did you mean {aliases[word]!r}?)" if word in aliases else nearest(word, OBJECTIVES)
 
 
+def _odds(logits: Logits, rows: Rows) -> PerRow:
+    """Log of (probability of the rest / probability of the class of interest)."""
+    focus = rows.goal.focus
+    return logits.scatter(1, focus, -torch.inf).logsumexp(1) - logits.gather(1, focus).squeeze(1)
+
+
 def _aimed_margin(logits: Logits, rows: Rows) -> PerRow:
-    goal = rows.goal
-    aimed = goal.aim >= 0
-    at, others = split_logit(logits, torch.where(aimed, goal.aim, goal.label))
-    gap = at - others.amax(1)
-    return torch.where(aimed, gap, -gap)
+    focus = rows.goal.focus
+    gap = logits.gather(1, focus).squeeze(1) - logits.scatter(1, focus, -torch.inf).amax(1)
+    return rows.goal.signed(gap)
+
+
+def _margin_slope(logits: Logits, rows: Rows) -> Logits:
+    focus = rows.goal.focus
+    rival = logits.scatter(1, focus, -torch.inf).argmax(1, keepdim=True)
+    return rows.goal.signed(torch.zeros_like(logits).scatter_(1, focus, 1.0).scatter_(1, rival, -1.0))
 
 
 def _at(logits: Logits, index: Labels) -> PerRow:

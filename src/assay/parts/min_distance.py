@@ -75,10 +75,11 @@ def claim(rows: Rows, image: Images, logits: Logits, norm: str, geometry: Geomet
         geometry: the budget, or None.
     """
     reached = rows.goal.reached(logits, image)
-    length = length_of(image - rows.x, norm)
+    delta = image - rows.x
+    length = length_of(delta, norm)
     hit = reached
     if geometry is not None:
-        hit = reached & (geometry.size(image - rows.x, rows) <= 1 + _ROUNDING)
+        hit = reached & (geometry.size(delta, rows) <= 1 + _ROUNDING)
     return Claim(hit, torch.where(hit, length, torch.inf), reached, length)
 
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from assay.core.types import Images, PerRow
+
 Flat = Float[Tensor, "b n"]
 Radius = Float[Tensor, "b 1"]
 
@@ -49,6 +51,32 @@ def project_l2(v: Flat, room: Flat, radius: Radius, *, rounds: int = 12) -> Flat
             break
         s = torch.where(moves, grown, s)
     return _inside(torch.minimum(s * v, room), radius, lambda w: w.square().sum(1, keepdim=True).sqrt())
+
+
+def into_l2(delta: Images, x: Images, radius: PerRow, *, rounds: int = 2) -> Images:
+    """A point of the l2 ball and the box that is nearly the nearest one, with few operators.
+
+    The perturbation is scaled to the sphere and clipped to the box; each round gives what the clipping took to all
+    coordinates alike, and clips again. Every round stays inside both. `project_l2` is exact.
+
+    Args:
+        delta: perturbations, ``(b, c, h, w)``.
+        x: the images, in [0, 1].
+        radius: radius of each row's ball, ``(b,)``.
+        rounds: how often what was clipped is given back.
+    """
+    low, high = -x, 1 - x
+    over = (1,) * (delta.dim() - 1)
+    axes = tuple(range(1, delta.dim()))
+    radius = radius.reshape(-1, *over)
+    scale: Tensor | None = None
+    inside = delta
+    for _ in range(rounds + 1):
+        length = torch.linalg.vector_norm(inside, 2, axes, keepdim=True)
+        grown = radius / length.clamp_min_(_TINY)
+        scale = grown.clamp_max_(1.0) if scale is None else (scale * grown).clamp_(max=1.0)
+        inside = (delta * scale).clamp_(low, high)
+    return inside
 
 
 def project_l1(v: Flat, room: Flat, radius: Radius, *, rounds: int = 64) -> Flat:

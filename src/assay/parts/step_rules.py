@@ -32,16 +32,16 @@ class Move(NamedTuple):
     Attributes:
         rows: the rows.
         parameters: where the gradient was taken, rows first.
-        grad: the gradient by the parameters.
-        value: the objective there, ``(b,)``.
-        step: how many updates each row has had, ``(b,)``.
+        grad: the gradient by the parameters; of any length where the rule is not ``scaled``.
+        values: gives the objective there, ``(b,)``.
+        step: how many updates each row has had, ``(b,)``, on any device.
         project: maps parameters to the nearest allowed ones.
     """
 
     rows: Rows
     parameters: Tensor
     grad: Tensor
-    value: PerRow
+    values: Callable[[], PerRow]
     step: Count
     project: Callable[[Tensor], Tensor]
 
@@ -49,6 +49,11 @@ class Move(NamedTuple):
 @runtime_checkable
 class StepRule(Protocol[R]):
     """A pair of pure functions, in the shape of a gradient transformation."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the length of the gradient matters, or its direction alone."""
+        ...
 
     def vary(
         self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None
@@ -83,6 +88,11 @@ class Ascent:
         _check_rate(self.rate)
         if self.steps is not None:
             whole("steps", self.steps)
+
+    @property
+    def scaled(self) -> bool:
+        """Its direction alone matters."""
+        return False
 
     def vary(self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None) -> "Ascent | None":
         """The rule with another number of steps, step size or set."""
@@ -124,6 +134,11 @@ class Momentum:
         if self.steps is not None:
             whole("steps", self.steps)
 
+    @property
+    def scaled(self) -> bool:
+        """Its direction alone matters."""
+        return False
+
     def vary(self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None) -> "Momentum | None":
         """The rule with another number of steps, step size or set."""
         return _varied(self, effort, step_size, geometry)
@@ -134,10 +149,8 @@ class Momentum:
 
     def update(self, move: Move, state: Tensor) -> tuple[Tensor, Tensor]:
         """One projected step along the sum."""
-        flat = move.grad.flatten(1)
-        flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-37)
-        unit = (flat / flat.abs().sum(1, keepdim=True).clamp_min(1e-37)).view_as(move.grad)
-        total = self.decay * state + unit
+        length = torch.linalg.vector_norm(move.grad, 1, tuple(range(1, move.grad.dim())), keepdim=True)
+        total = torch.add(move.grad / length.clamp_min_(1e-37), state, alpha=self.decay)
         rate = rate_at(self.rate, move.step, self.steps, move.grad)
         towards = self.geometry.steepest(total, move.parameters, move.rows, rate)
         return move.project(move.parameters + towards), total
@@ -169,6 +182,11 @@ class Adam:
 
     def __post_init__(self) -> None:
         number("rate", self.rate, least=0, above=True)
+
+    @property
+    def scaled(self) -> bool:
+        """The moments remember lengths."""
+        return True
 
     def vary(self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None) -> "Adam | None":
         """The rule with another number of steps, step size or set."""
@@ -215,8 +233,29 @@ def rate_at(rate: Rate, step: Count, steps: int | None, like: Tensor) -> Any:
     if steps is None:
         return rate
     share = (step.double() / max(steps, 1)).clamp_max(1.0)
-    factor = (0.5 * (1 + (math.pi * share).cos())).to(like.dtype)
+    factor = (0.5 * (1 + (math.pi * share).cos())).to(like)
     return tuple(r * factor for r in rate) if isinstance(rate, tuple) else rate * factor
+
+
+def cosine(step: Count, steps: int, like: Tensor) -> float | PerRow:
+    """``(1 + cos(π·step/steps))/2``: falls from 1 to 0 along half a cosine.
+
+    Args:
+        step: updates that each row has had, ``(b,)`` on the CPU.
+        steps: the number of steps over which it falls.
+        like: a tensor of the type and on the device that the numbers are to have.
+
+    Returns:
+        One number where all rows are at the same step, else one a row, ``(b,)``.
+
+    Example:
+        >>> cosine(torch.tensor([2, 2]), 4, torch.zeros(1))
+        0.5
+    """
+    falling = (0.5 * (1 + (math.pi * step.double() / max(steps, 1)).cos())).to(like.dtype)
+    if len(step) and bool((step == step[0]).all()):
+        return float(falling[0])
+    return falling.to(like.device)
 
 
 def scaled_rate(rate: Rate, factor: float) -> Rate:

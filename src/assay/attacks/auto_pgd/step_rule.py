@@ -43,8 +43,6 @@ class AutoState(NamedTuple):
     """Best objective at the last checkpoint."""
     halved: Flag
     """Whether the last checkpoint halved the step size."""
-    windows: Tensor
-    """The row's copy of `checkpoints`, so that looking one up never leaves the device."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,11 @@ class Auto:
         number("threshold", self.threshold, least=0, most=1)
         number("rate", self.rate, least=0, above=True)
 
+    @property
+    def scaled(self) -> bool:
+        """Its direction alone matters."""
+        return False
+
     def vary(self, *, effort: float = 1, step_size: float = 1, geometry: Geometry | None = None) -> "Auto | None":
         """The rule with another number of steps, step size or set."""
         if step_size != 1:
@@ -90,34 +93,45 @@ class Auto:
             rises=torch.zeros(len(parameters), dtype=torch.int64, device=parameters.device),
             checked_value=low,
             halved=torch.ones(len(parameters), dtype=torch.bool, device=parameters.device),
-            windows=torch.tensor(checkpoints(self.steps), device=parameters.device).expand(len(parameters), -1),
         )
 
     def update(self, move: Move, state: AutoState) -> tuple[Tensor, AutoState]:
         """One update with two projections (equations in section 3.1)."""
-        state = self._seen(move, state)
-        reduce, state = self._checkpoint(move.step, state)
-        here = torch.where(expand_rows(reduce, state.best), state.best, move.parameters)
-        grad = torch.where(expand_rows(reduce, state.best), state.best_grad, move.grad)
+        at = move.step.cpu()
+        state = self._seen(move, state, at == 0)
+        here, grad = move.parameters, move.grad
+        windows = torch.tensor(checkpoints(self.steps))[at.clamp_max(self.steps)]
+        if bool((windows > 0).any()):
+            reduce, state = self._checkpoint(windows.to(here.device), state)
+            here = torch.where(expand_rows(reduce, here), state.best, here)
+            grad = torch.where(expand_rows(reduce, here), state.best_grad, grad)
         towards = move.project(here + self.geometry.steepest(grad, here, move.rows, state.rate))
-        weight = torch.where(move.step == 0, 1.0, self.momentum).to(here.dtype)
-        by_row = expand_rows(weight, here)
-        moved = move.project(here + by_row * (towards - here) + (1 - by_row) * (here - state.before))
+        if bool((at == 0).all()):  # a first step has no momentum
+            return towards, state._replace(before=here)
+        moved = torch.lerp(here, towards, self.momentum)
+        moved = move.project(moved.add_(here - state.before, alpha=1 - self.momentum))
+        if bool((at == 0).any()):
+            moved = torch.where(expand_rows((at == 0).to(here.device), here), towards, moved)
         return moved, state._replace(before=here)
 
-    def _seen(self, move: Move, state: AutoState) -> AutoState:
-        better = move.value > state.best_value
+    def _seen(self, move: Move, state: AutoState, first: Flag) -> AutoState:
+        value = move.values()
+        better = value > state.best_value
+        by_row = expand_rows(better, state.best)
+        checked = state.checked_value
+        if bool(first.any()):
+            checked = torch.where(first.to(value.device), value, checked)
         return state._replace(
-            best=torch.where(expand_rows(better, state.best), move.parameters, state.best),
-            best_grad=torch.where(expand_rows(better, state.best), move.grad, state.best_grad),
-            best_value=torch.where(better, move.value, state.best_value),
-            checked_value=torch.where(move.step == 0, move.value, state.checked_value),
-            rises=state.rises + (move.value > state.last_value),
-            last_value=move.value,
+            best=torch.where(by_row, move.parameters, state.best),
+            best_grad=torch.where(by_row, move.grad, state.best_grad),
+            best_value=torch.maximum(value, state.best_value),
+            checked_value=checked,
+            rises=state.rises + (value > state.last_value),
+            last_value=value,
         )
 
-    def _checkpoint(self, step: Count, state: AutoState) -> tuple[Flag, AutoState]:
-        windows = state.windows.gather(1, step.clamp_max(self.steps)[:, None]).squeeze(1)
+    def _checkpoint(self, windows: Count, state: AutoState) -> tuple[Flag, AutoState]:
+        """Which rows halve their step size and go back to their best; ``windows`` is 0 for rows at no checkpoint."""
         now = windows > 0
         few = state.rises <= self.threshold * windows
         stuck = ~state.halved & (state.checked_value >= state.best_value)

@@ -127,7 +127,7 @@ class CarliniWagnerL0:
         weight = torch.where(seen.value < 0, state.constant, 0.0)
         slope = expand_rows(weight, delta) * seen.grad - 2 * delta
         grad = torch.where(state.free, self.variable.pullback(rows, state.variable, slope), 0.0)
-        move = Move(rows, state.variable, grad, -at.length, state.step, unprojected)
+        move = Move(rows, state.variable, grad, lambda: -at.length, state.step, unprojected)
         variable, adam = self.adam.update(move, state.adam)
         moved = state._replace(variable=variable, adam=adam, step=state.step + 1)
         state, done = self._next_search(rows, moved, state.variable, image, seen.grad, at.reached)

@@ -133,7 +133,9 @@ class CarliniWagnerL2:
         constant = state.bracket.constant
         loss = at.length.square() + constant * (self.confidence - seen.value)
         grad = self.variable.pullback(rows, state.variable, expand_rows(constant, delta) * seen.grad - 2 * delta)
-        variable, adam = self.adam.update(Move(rows, state.variable, grad, -loss, state.step, unprojected), state.adam)
+        variable, adam = self.adam.update(
+            Move(rows, state.variable, grad, lambda: -loss, state.step, unprojected), state.adam
+        )
         state = state._replace(variable=variable, adam=adam, has_hit=state.has_hit | reached, step=state.step + 1)
         state, ended = self._look(state, loss)
         state = self._next_round(rows, state, ended)

@@ -148,7 +148,7 @@ class CarliniWagnerLinf:
         beyond = delta.sign() * (delta.abs() > expand_rows(state.limit, delta))
         slope = expand_rows(state.constant, delta) * seen.grad - beyond
         grad = self.variable.pullback(rows, state.variable, slope)
-        move = Move(rows, state.variable, grad, -at.length, state.step, unprojected)
+        move = Move(rows, state.variable, grad, lambda: -at.length, state.step, unprojected)
         variable, adam = self.adam.update(move, state.adam)
         left = 1 - 0.99 * state.step.to(at.length) / max(self.steps, 1)  # ever shorter steps, which end nearer to τ
         variable = state.variable + expand_rows(left, variable) * (variable - state.variable)

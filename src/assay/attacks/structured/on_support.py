@@ -111,10 +111,10 @@ class HeldOracle:
         """As the oracle's."""
         return self.oracle.logits(x, rows)
 
-    def evaluate(self, objective: Objective, x: Images, rows: Rows) -> Evaluation:
+    def evaluate(self, objective: Objective, x: Images, rows: Rows, *, scaled: bool = True) -> Evaluation:
         """The oracle's, with the gradient on the support alone."""
-        seen = self.oracle.evaluate(objective, x, rows)
-        return Evaluation(seen.value, seen.logits, seen.grad * self.support)
+        seen = self.oracle.evaluate(objective, x, rows, scaled=scaled)
+        return Evaluation(seen.logits, seen.grad * self.support, seen.values)
 
 
 def support_of(delta: Images, quantile: float) -> Tensor:

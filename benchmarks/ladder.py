@@ -101,7 +101,7 @@ def weights_too(model, x, y, eps, step, size=0.01):
     with torch.no_grad():
         for p, shift in zip(kernels, shifts, strict=True):
             p.sub_(shift)
-    return None
+    return
 
 
 def certified(model, x, y, eps, step, ramp=300):
@@ -134,21 +134,23 @@ def intervals(layer, low, high):
             low, high = intervals(part, low, high)
         low, high = (torch.relu(z).mean((2, 3)) for z in intervals(layer.bn1, low, high))
         return intervals(layer.fc, low, high)
-    if isinstance(layer, nn.Conv2d | nn.Linear):
-        middle, half = layer((low + high) / 2), (high - low) / 2
-        if isinstance(layer, nn.Linear):
-            half = F.linear(half, layer.weight.abs())
-        else:
-            half = F.conv2d(half, layer.weight.abs(), None, layer.stride, layer.padding)
-        return middle - half, middle + half
-    if isinstance(layer, nn.BatchNorm2d):
-        scale = (layer.weight / (layer.running_var + layer.eps).sqrt())[None, :, None, None]
-        offset = layer.bias[None, :, None, None] - layer.running_mean[None, :, None, None] * scale
-        middle, half = (low + high) / 2 * scale + offset, (high - low) / 2 * scale.abs()
-        return middle - half, middle + half
     if isinstance(layer, nn.Dropout):
         return low, high
+    if isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+        middle, half = _affine(layer, (low + high) / 2, (high - low) / 2)
+        return middle - half, middle + half
     return layer(low), layer(high)  # increasing: ReLU, pooling, normalisation, flattening
+
+
+def _affine(layer, middle, half):
+    """Middle and half width of what a layer makes of a box."""
+    if isinstance(layer, nn.Linear):
+        return layer(middle), F.linear(half, layer.weight.abs())
+    if isinstance(layer, nn.Conv2d):
+        return layer(middle), F.conv2d(half, layer.weight.abs(), None, layer.stride, layer.padding)
+    scale = (layer.weight / (layer.running_var + layer.eps).sqrt())[None, :, None, None]
+    offset = layer.bias[None, :, None, None] - layer.running_mean[None, :, None, None] * scale
+    return middle * scale + offset, half * scale.abs()
 
 
 def plain(model, x, y, eps, step):

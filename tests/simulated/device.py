@@ -103,6 +103,8 @@ def install() -> torch.device:
         return SIM
     _setup_privateuseone_for_python_backend("sim")
     SIM = torch.device("sim:0")
+    torch.sim.get_rng_state = lambda device=None: torch.get_rng_state()
+    torch.sim.set_rng_state = lambda state, device=None: None  # draws come from the CPU's generator
     _library = torch.library.Library("_", "IMPL")
     _library.fallback(lambda op, *args, **kwargs: _dispatch(op, args, kwargs), "PrivateUse1")
     for name in ("tensor", "as_tensor", "asarray"):

@@ -26,7 +26,7 @@ def pixels(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Images, labels, class names, and foreground masks where there are any. Checked when it is made.
+    """Images, labels, class names, and foreground masks where there are any. Checked when it is made, kept on the CPU.
 
     Attributes:
         x: images ``(n, c, h, w)``; uint8 (kept as such, a quarter of the memory) or float32 in [0, 1] (pixels
@@ -61,6 +61,10 @@ class Dataset:
         _check_labels(self.y, len(self.x), self.classes)
         if self.masks is not None:
             _check_masks(self.masks, self.x)
+        for name in ("x", "y", "masks"):
+            tensor = getattr(self, name)
+            if tensor is not None and tensor.device.type != "cpu":
+                object.__setattr__(self, name, tensor.cpu())
 
     def __len__(self) -> int:
         return len(self.x)

@@ -1,0 +1,49 @@
+"""Every entry point on a device that is not the CPU: attacks, training, diagnostics, certificates, signatures, runs."""
+
+import copy
+import re
+
+import pytest
+import torch
+
+from assay.diagnostics.context import DiagnosticContext
+from assay.diagnostics.registry import DIAGNOSTICS
+from assay.diagnostics.trail import Trail
+from conformance import test_contexts
+from conformance.test_contexts import ENTRIES, OWN_NETWORK, X, Y, network
+from diagnostics.test_every_diagnostic import fragile, relative
+from diagnostics.test_every_diagnostic import part as labelled
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_results_are_those_of_the_cpu(name, tmp_path):
+    here = ENTRIES[name](network(), X, Y, tmp_path / "here")
+    device = "cpu" if name in OWN_NETWORK else "sim"
+    there = ENTRIES[name](network().to(device), X.to(device), Y.to(device), tmp_path / "there")
+    test_contexts.same([t.cpu() for t in there], [t.cpu() for t in here])
+
+
+def apart(sentence):
+    """A sentence without its numbers, and these: rounding moves them, with a dozen images by a few hundredths."""
+    return NUMBER.sub("#", sentence), [float(n) for n in NUMBER.findall(sentence)]
+
+
+@pytest.fixture(scope="module")
+def part():
+    return labelled.__wrapped__()
+
+
+@pytest.mark.parametrize("name", DIAGNOSTICS)
+def test_diagnostics_answer_as_on_the_cpu(name, part):
+    diagnostic, answers = DIAGNOSTICS[name], []
+    for device in ("cpu", "sim"):
+        one = fragile(0).eval()
+        models = {"one": one.to(device), "two": relative(copy.deepcopy(one).cpu()).eval().to(device)}
+        trail = Trail({0: models["one"], 1: models["two"]}) if diagnostic.trail else None
+        context = DiagnosticContext(trail, {} if trail else models, part, part, eps=0.2, updates=1, search_steps=2)
+        answers.append(diagnostic.ask(context).verdict())
+    words, numbers = zip(*(apart(answer) for answer in answers), strict=True)
+    assert words[0] == words[1]
+    assert torch.allclose(*map(torch.tensor, numbers), atol=0.05, rtol=0.2)

@@ -1,11 +1,13 @@
 """Every entry point on a device that is not the CPU: attacks, training, diagnostics, certificates, signatures, runs."""
 
 import copy
+import csv
 import re
 
 import pytest
 import torch
 
+from assay.cli import main
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.diagnostics.trail import Trail
@@ -13,6 +15,7 @@ from conformance import test_contexts
 from conformance.test_contexts import ENTRIES, OWN_NETWORK, X, Y, network
 from diagnostics.test_every_diagnostic import fragile, relative
 from diagnostics.test_every_diagnostic import part as labelled
+from runs.builders import STUDY
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -47,3 +50,17 @@ def test_diagnostics_answer_as_on_the_cpu(name, part):
     words, numbers = zip(*(apart(answer) for answer in answers), strict=True)
     assert words[0] == words[1]
     assert torch.allclose(*map(torch.tensor, numbers), atol=0.05, rtol=0.2)
+
+
+def test_a_study_gives_the_verdicts_of_the_cpu(tmp_path):
+    """Trained, attacked, checked and written: only the device is another."""
+    tables = []
+    for device in ("cpu", "sim"):
+        file = tmp_path / f"{device}.yaml"
+        file.write_text(STUDY.replace("{shard: 8}", f"{{shard: 8, device: {device}}}"))
+        assert main(["run", str(file), "-o", str(tmp_path / device), "--quiet"]) == 0
+        with (tmp_path / device / "samples.csv").open() as table:
+            tables.append(list(csv.DictReader(table)))
+    here, there = ([(row["model"], row["attack"], row["status"]) for row in rows] for rows in tables)
+    apart = sum(one != other for one, other in zip(here, there, strict=True))
+    assert apart <= len(here) // 50  # training rounds otherwise in another layout

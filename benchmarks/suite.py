@@ -1,71 +1,95 @@
-"""`Standard` and `Fast` beside the AutoAttack package: robust accuracy and wall time, the same images and budget."""
+"""`Standard` and `Fast` beside the AutoAttack package on a ladder of networks: who breaks what, wall time, passes.
+
+The same images and budget, in one process, one after the other. Passes are counted at the model: images that went
+forward, and twice those that went backward. Networks: `ladder.py`.
+"""
 
 import argparse
 import time
 import warnings
 
 import torch
-from common import fashion, merged, models, record
+from common import merged, record
+from ladder import images, network, rungs
+from torch import nn
 
 import assay
 
-CASES = (
-    ("plain", "linf", 0.05),
-    ("pgd-at", "linf", 0.1),
-    ("trades", "linf", 0.1),
-    ("noise", "l2", 0.5),
-    ("four-classes", "linf", 0.15),
-    ("pgd-at-l2", "l2", 1.0),
-)
+
+class Counted(nn.Module):
+    """Counts the images that pass forward and backward."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.passes = model, 0
+
+    def forward(self, x):
+        self.passes += len(x)
+        if x.requires_grad:
+            x.register_hook(self._backward)
+        return self.model(x)
+
+    def _backward(self, grad):
+        self.passes += 2 * len(grad)
+
+
+def timed(model, work):
+    """What the work says is robust, its seconds and its passes an image."""
+    model.passes, began = 0, time.perf_counter()
+    robust = work()
+    numbers = {"seconds": round(time.perf_counter() - began, 2), "passes": round(model.passes / len(robust), 1)}
+    return robust, {"robust": int(robust.sum()), **numbers}
+
+
+def autoattack(model, x, y, rung):
+    from pyautoattack import AutoAttack
+
+    norm = {"linf": "Linf", "l2": "L2"}[rung.norm]
+    adversary = AutoAttack(model, norm=norm, eps=rung.eps, version="standard", device="cpu")
+    adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = 9
+    found, _ = adversary.run_standard_evaluation(x, y, batch_size=256)
+    with torch.no_grad():
+        return model(found).argmax(1) == y
+
+
+def ours(model, x, y, suite):
+    return lambda: assay.attack(model, x, y, suite, preflight=False).robust
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=64)
-    parser.add_argument("--models", nargs="+", default=[name for name, _, _ in CASES])
+    parser.add_argument("--only", nargs="+", default=[])
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    from pyautoattack import AutoAttack
-
+    torch.set_num_threads(arguments.threads)
     rows = []
-    for name, norm, eps in CASES:
-        if name not in arguments.models:
+    for rung in rungs():
+        if arguments.only and rung.name not in arguments.only:
             continue
-        model = models(name)[name].eval()
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        data = fashion("test", arguments.n * (4 if name == "four-classes" else 1))
-        data = data.take(data.y < model(data.images(slice(0, 1))).shape[1]).head(arguments.n)
+        model = Counted(network(rung))
+        data = images(rung.data, "test", arguments.n)
         x, y = data.images(), data.y
-        survived = {}
-        row = {"model": name, "norm": norm, "eps": eps}
-        for label, attack in (("standard", assay.Standard(eps, norm=norm)), ("fast", assay.Fast(eps, norm=norm))):
-            began = time.perf_counter()
-            outcome = assay.attack(model, x, y, attack, slots=256, preflight=False)
-            survived[label] = outcome.robust
-            row[label] = {
-                "robust": round(100 * outcome.robust_accuracy, 2),
-                "seconds": round(time.perf_counter() - began, 1),
-                "passes": (outcome.forwards + 2 * outcome.backwards).float().mean().item(),
-            }
-        began = time.perf_counter()
-        adversary = AutoAttack(
-            model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, version="standard", device="cpu"
-        )
-        others = min(9, model(x[:1]).shape[1] - 1)
-        adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = others
-        images, _ = adversary.run_standard_evaluation(x, y, batch_size=256)
-        with torch.no_grad():
-            right = model(images).argmax(1) == y
-        robust = right.float().mean().item()
-        row["autoattack"] = {"robust": round(100 * robust, 2), "seconds": round(time.perf_counter() - began, 1)}
-        row["only_autoattack_breaks"] = int((survived["standard"] & ~right).sum())
-        row["only_assay_breaks"] = int((~survived["standard"] & right).sum())
-        row["fast_of_standard"] = round(row["fast"]["passes"] / row["standard"]["passes"], 3)
-        row["seconds_ratio"] = round(row["standard"]["seconds"] / row["autoattack"]["seconds"], 3)
+        row = {"network": rung.name, "norm": rung.norm, "eps": round(rung.eps, 5), "n": arguments.n}
+        ways = {
+            "standard": ours(model, x, y, assay.Standard(rung.eps, norm=rung.norm)),
+            "fast": ours(model, x, y, assay.Fast(rung.eps, norm=rung.norm)),
+            "autoattack": lambda m=model, a=x, b=y, r=rung: autoattack(m, a, b, r),
+        }
+        left = {}
+        for name, work in ways.items():
+            left[name], row[name] = timed(model, work)
+        row["standard_of_autoattack"] = round(row["standard"]["seconds"] / row["autoattack"]["seconds"], 3)
+        row["fast_passes_of_autoattack"] = round(row["fast"]["passes"] / row["autoattack"]["passes"], 3)
+        row["fast_passes_of_standard"] = round(row["fast"]["passes"] / row["standard"]["passes"], 3)
+        row["only_autoattack_breaks"] = int((left["standard"] & ~left["autoattack"]).sum())
+        row["only_standard_breaks"] = int((left["autoattack"] & ~left["standard"]).sum())
+        row["fast_misses"] = int((left["fast"] & ~(left["standard"] & left["autoattack"])).sum())
+        row["only_fast_breaks"] = int((~left["fast"] & left["standard"] & left["autoattack"]).sum())
         rows.append(row)
         print(row, flush=True)
-        record("suite", {"n": arguments.n, "rows": merged("suite", rows, "model")})
+        record("suite", {"threads": arguments.threads, "rows": merged("suite", rows, "network")})
 
 
 if __name__ == "__main__":

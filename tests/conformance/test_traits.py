@@ -11,6 +11,7 @@ from assay import Restarts, Status
 from assay.core.combinators import vary_attacks
 from assay.core.geometry import scaled
 from assay.core.objective import Objective
+from assay.core.rows import untargeted
 from assay.parts.unmeasured_set import UnmeasuredSet
 from conformance.spying import candidates, plain_parts, same, watch, watched_case
 from conformance.table import CASES
@@ -47,7 +48,7 @@ class Heard:
 
     def __call__(self, logits, x, rows):
         self.asked.append(len(x))
-        goal = rows.goal if self.aims else replace(rows.goal, aim=torch.full_like(rows.goal.aim, -1))
+        goal = rows.goal if self.aims else untargeted(rows.y)
         return assay.Margin()(logits, x, replace(rows, goal=goal))
 
     def describe(self):
@@ -77,8 +78,8 @@ def test_it_minimises_what_it_declares(case):
     for part in watched:
         norm = part.traits.minimises
         for rows, _, step, _ in part.steps if norm in NORMS else ():
-            length = NORMS[norm](step.candidate - rows.x).to(step.cost)
-            assert torch.allclose(step.cost[step.hit], length[step.hit], rtol=1e-4, atol=1e-6)
+            length = NORMS[norm](step.candidate - rows.x).to(step.costs())
+            assert torch.allclose(step.costs()[step.hit], length[step.hit], rtol=1e-4, atol=1e-6)
 
 
 @every
@@ -244,7 +245,7 @@ def test_the_cost_of_a_miss_says_how_near_it_was(case):
             rest = logits.scatter(1, rows.y[:, None], -torch.inf).amax(1)
             margin = rest - logits.gather(1, rows.y[:, None]).squeeze(1)
             for key, cost, value, hit in zip(
-                rows.key.tolist(), step.cost.tolist(), margin.tolist(), step.hit, strict=True
+                rows.key.tolist(), step.costs().tolist(), margin.tolist(), step.hit, strict=True
             ):
                 if not hit and abs(cost) != float("inf"):
                     costs.setdefault(key, []).append(cost)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from assay.core.types import Flag, Images, Labels, Logits, Mask, PerRow
@@ -36,8 +36,18 @@ class Goal:
     tests: tuple[Test, ...] = ()
     kind: str = "mixed"
 
+    def __post_init__(self) -> None:
+        if self.kind == "mixed" or not isinstance(self.aim, Tensor) or self.aim.device.type != "cpu":
+            return  # elsewhere the question would be a wait
+        aimed = self.aim >= 0
+        right = aimed if self.kind != "away" else ~aimed
+        strict = self.strict if self.kind == "exact" else ~self.strict
+        if not bool((right & strict).all()):
+            wanted = f"aim and strict as {self.kind!r} goals have them (make the goal anew, with untargeted or targeted)"
+            reject("kind", wanted, described("others"))
+
     @cached_property
-    def focus(self) -> Labels:
+    def focus(self) -> Int[Tensor, "b 1"]:
         """The class that objectives raise or lower, ``(b, 1)``: the aim where there is one, else the label."""
         if self.kind == "away":
             return self.label[:, None]

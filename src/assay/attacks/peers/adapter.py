@@ -19,7 +19,7 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import ACCESS, Traits
-from assay.core.tree import expand_rows
+from assay.core.tree import expand_rows, take
 from assay.core.types import Count, Images
 from assay.parts.losses import PlainCrossEntropy
 from assay.parts.min_distance import budget
@@ -142,7 +142,17 @@ class Peer:
         return Step(PeerState(state.step + 1), image, reached, cost, torch.ones_like(reached))
 
     def _run(self, model: PeerModel, rows: Rows, rng: Rng) -> Images:
-        """The library's images, in the type and on the device of the rows."""
+        """The library's images, in the type and on the device of the rows; each restart is a call of its own."""
+        attempts = [0] * len(rows) if rows.attempt is None else rows.attempt.tolist()
+        if len(set(attempts)) < 2:
+            return self._called(model, rows, rng)
+        found = torch.empty_like(rows.x)
+        for attempt in sorted(set(attempts)):
+            at = torch.tensor([i for i, of in enumerate(attempts) if of == attempt], device=rows.x.device)
+            found[at] = self._called(model, take(rows, at), rng)
+        return found
+
+    def _called(self, model: PeerModel, rows: Rows, rng: Rng) -> Images:
         target = rows.goal.aim.clone() if bool(rows.goal.strict.all()) else None
         first = int(rows.key[0]) if len(rows) else 0  # another one for each restart
         with ONE_DRAWS, seeded((rng.seed + first) % 2**63, {rows.x.device}), torch.enable_grad():

@@ -104,9 +104,9 @@ def weights_too(model, x, y, eps, step, size=0.01):
     return
 
 
-def certified(model, x, y, eps, step, ramp=300):
+def certified(model, x, y, eps, step, ramp=1200):
     """Gowal et al., 2018: cross-entropy of the worst logits that interval bounds allow; budget and weight grow."""
-    share = min(1.0, step / ramp)
+    share = min(1.0, max(0.0, step / ramp - 0.1))
     clean = F.cross_entropy(model(x), y)
     eps = share * eps
     low, high = intervals(model, (x - eps).clamp(0, 1), (x + eps).clamp(0, 1))
@@ -171,7 +171,7 @@ def _data_of(eps):
     return next(name for name, budget in BUDGETS.items() if budget == eps)
 
 
-def network(rung, epochs=6):
+def network(rung):
     """The trained network of a rung, in evaluation mode, without gradients for its weights."""
     train = images(rung.data, "train", 64)
     channels, size = train.x.shape[1], train.x.shape[3]
@@ -181,7 +181,7 @@ def network(rung, epochs=6):
     if path.is_file():
         model.load_state_dict(torch.load(path, weights_only=True))
     else:
-        _fit(model, rung, epochs)
+        _fit(model, rung, 6 if rung.training != "ibp" else 16)
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), path)
     for parameter in model.parameters():
@@ -192,8 +192,9 @@ def network(rung, epochs=6):
 def _fit(model, rung, epochs):
     data, loss_of = images(rung.data, "train", IMAGES[rung.data]), LOSSES[rung.training]
     batches = -(-len(data) // 128)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * batches)
+    optimiser = torch.optim.Adam(model.parameters())
+    highest = 4e-3 if rung.training != "ibp" else 1e-3
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, highest, total_steps=epochs * batches)
     began, generator = time.time(), torch.Generator().manual_seed(0)
     for epoch in range(epochs):
         for step, at in enumerate(torch.randperm(len(data), generator=generator).split(128)):

@@ -43,7 +43,7 @@ class Goal:
         right = aimed if self.kind != "away" else ~aimed
         strict = self.strict if self.kind == "exact" else ~self.strict
         if not bool((right & strict).all()):
-            wanted = f"aim and strict as {self.kind!r} goals have them (make the goal anew, with untargeted or targeted)"
+            wanted = f"aim and strict as in {self.kind!r} goals (make another goal with untargeted or targeted)"
             reject("kind", wanted, described("others"))
 
     @cached_property

@@ -268,9 +268,8 @@ CASES = [
         0.03,
         passes=lambda steps: (10 * steps + 20, 7 * steps),
     ),
-    Case(
-        "fast", lambda eps, steps=5: Fast(eps, steps=steps), "linf", 0.03, passes=lambda steps: (4 * steps, 4 * steps)
-    ),
+    Case("fast", lambda eps, steps=10: Fast(eps, steps=steps), "linf", 0.03, passes=None),
+    Case("fast-l1", lambda eps, steps=10: Fast(eps, norm="l1", steps=steps), "l1", 1.0, passes=None),
     Case("sparse", lambda eps, steps=20: Sparse(round(eps), steps=steps), "l0", 8, passes=None),
     Case(
         "randomised",

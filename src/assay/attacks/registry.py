@@ -107,7 +107,7 @@ ATTACKS: Registry[Entry] = Registry(
         "recoloradv": Entry(ColorMap, "a smooth function of colour (ReColorAdv)", norm="colour"),
         "rotation": Entry(RotationTranslation, "worst of k rotations and shifts"),
         "standard": Entry(Standard, "AutoAttack: APGD-CE, APGD-T, FAB-T, Square, each on what survived"),
-        "fast": Entry(Fast, "APGD-CE and APGD-T with few steps and targets"),
+        "fast": Entry(Fast, "APGD-CE, then APGD-T: nine targets, each while it is promising"),
         "sparse": Entry(Sparse, "σ-zero, FMN l0 and JSMA, each on what survived", norm="l0"),
         "randomised": Entry(Randomised, "APGD-CE and APGD-DLR, for a classifier in Expectation"),
     },

@@ -9,7 +9,7 @@ from assay.core.combinators import MOST, Stage, Variant
 from assay.core.oracle import Oracle
 from assay.core.rng import Rng, mix
 from assay.core.rows import Goal, Rows, split_logit, towards, untargeted
-from assay.core.types import Count, Flag, Images, Labels, PerRow
+from assay.core.types import Count, Flag, Images, Labels, Logits, PerRow
 from assay.engine.inputs import Problem
 
 
@@ -131,9 +131,9 @@ def make_rows(
     )
 
 
-def variants_of(stage: Stage, classes: int) -> tuple[int, ...]:
-    """Indices of the variants that exist with ``classes`` classes (no more targets than wrong classes)."""
-    return tuple(i for i, v in enumerate(stage.variants) if v.rank < classes)
+def variants_of(stage: Stage, reference: Logits) -> tuple[int, ...]:
+    """Indices of the variants that exist for clean logits ``(n, k)``: no more targets than wrong classes."""
+    return tuple(i for i, v in enumerate(stage.variants) if v.rank < reference.shape[1])
 
 
 def _kind(problem: Problem, variants: list[Variant]) -> str:

@@ -19,7 +19,7 @@ from assay.core.rng import Rng, mix
 from assay.core.rows import Test
 from assay.core.tree import choose, expand_rows
 from assay.core.types import Images, Labels, Mask
-from assay.engine.active_rows import make_rows
+from assay.engine.active_rows import make_rows, variants_of
 from assay.engine.engine import Engine, Settings
 from assay.engine.inputs import Problem, check_labels, make_problem
 from assay.engine.preflight import inspect, no_gradient, warn_of
@@ -268,6 +268,7 @@ def _perturb(
     with preserve_state(model), seeded(drawn, {oracle.device}), channels_last(model) as oracle.layout:
         if any("reference" in stage.attack.needs or v.rank for stage, v in attempts):
             problem = replace(problem, reference=oracle.verify(problem.x).cpu())
+            attempts = [(stage, stage.variants[i]) for stage in stages for i in variants_of(stage, problem.reference)]
         image, best_cost = problem.x.to(oracle.device), torch.full((len(x),), torch.inf, device=oracle.device)
         for stage, variant in attempts:
             if stage.refines:

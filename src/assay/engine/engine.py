@@ -137,7 +137,7 @@ class Engine:
     def _stage(self, number: int, stage: Stage, later: tuple[Stage, ...]) -> None:
         """Run one attack in all its variants on the samples that nothing has broken yet, or that it is to refine."""
         record, limited = self.record, self.settings.max_forwards is not None
-        variants = variants_of(stage, record.problem.reference.shape[1])
+        variants = variants_of(stage, record.problem.reference)
         stop_at_hit = self._stops_at_hit(stage)
         todo = [i for i in self._todo(number, stage) if i not in record.errors]
         begun = torch.zeros(len(record.status), dtype=torch.bool)

@@ -12,11 +12,12 @@ from assay.attacks.plan import plan
 from assay.cli import main
 from assay.defences import defend
 from assay.engine.api import attack, perturb
-from assay.trust import CHECKS, GRADES, CheckContext, CheckResult, Level, grade, run_checks
-from assay.trust.answer import worst_result
+from assay.trust import CHECKS, GRADES, CheckContext, CheckRequest, CheckResult, Level, grade, run_checks
+from assay.trust.answer import DECIDED, worst_result
 from assay.trust.defence import FrozenDraws
 from assay.trust.grading import STANDARD, STRONG
 from assay.trust.planted import planted
+from assay.trust.registry import settled
 from assay.trust.vary import with_effort, with_radius, with_step_size
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained
 from trust.zoo import ZOO, Wrapped, noisy
@@ -430,3 +431,44 @@ def test_the_check_of_the_guide_is_one():
     answer = names["few_classes"](examined(trained()))
     assert answer.level is Level.PASSED
     assert answer.text == "8 classes"
+
+
+def known(**levels):
+    """Answers of these levels, by the request of a check."""
+    return {CheckRequest(name): CheckResult(Level[level.upper()], level) for name, level in levels.items()}
+
+
+@pytest.mark.parametrize(
+    ("levels", "left_out"),
+    [
+        ({"A2": "passed"}, set()),
+        ({"A2": "open"}, set()),
+        ({"A2": "warning"}, {"C5", "C6"}),
+        ({"A2": "issue"}, {"C3", "C5", "C6"}),
+        ({"C3": "issue"}, {"C5", "C6"}),
+        ({"C3": "warning", "C5": "warning"}, {"C5", "C6"}),
+        ({"C5": "warning"}, {"C6"}),
+        ({"C6": "warning"}, set()),
+    ],
+)
+def test_checks_end_when_the_grade_is_decided(levels, left_out):
+    """In the order in which they count, whoever answers first: C6's warning leaves nothing out before it."""
+    answers = known(**{"A2": "passed", "C3": "passed", "C5": "passed", "C6": "passed", **levels})
+    counted = settled(answers, answers)
+    assert {request.check for request, answer in counted.items() if answer.text == DECIDED} == left_out
+    assert settled(answers, answers, everything=True) == answers
+
+
+def test_what_is_not_known_has_to_be_asked_until_an_earlier_answer_decides():
+    requests = [CheckRequest(name) for name in ("A2", "C3", "C5", "C6")]
+    assert {r.check for r in requests if r not in settled(requests, known(A2="passed", C5="warning"))} == {"C3"}
+    assert not [r for r in requests if r not in settled(requests, known(A2="issue"))]
+
+
+def test_a_squeezed_output_is_not_attacked_again():
+    exam = examined(Wrapped(after=lambda z: z.softmax(1)), ("pgd:steps=2",), count=16)
+    answers = run_checks(exam, everything=False)
+    assert grade(answers).grade == "unusable"
+    assert "C5" not in grade(answers).why
+    assert worst_result(answers["C5"]).text == DECIDED
+    assert worst_result(answers["A4"]).level is Level.ISSUE

@@ -199,7 +199,7 @@ ZOO = {
         "C5",
         lambda: examined(Wrapped(before=lambda x: (x * 8).round() / 8), ("bim:steps=10",)),
     ),
-    "an attack of one kind": ("C10", lambda: examined(trained(), ("pgd:steps=10",))),
+    "an attack of one kind": ("C10", lambda: examined(trained(), ("square:queries=50",))),
     "half precision": ("E6", lambda: half()),
     "a defence attacked unadapted": ("D5", lambda: unadapted("bits:bits=3")),
     "a rough surface": ("A8", small(lambda: Wrapped(before=lambda x: (x + 0.5 * (20000 * x).sin()).clamp(0, 1)))),

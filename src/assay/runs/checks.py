@@ -22,9 +22,9 @@ from assay.runs.retry_queue import ATTEMPTS, QueuedTask, run_queue
 from assay.runs.scheduler import utc_now
 from assay.runs.settings import Settings
 from assay.store.ledger import Ledger
-from assay.trust.answer import SKIPPED, CheckResult, Level, failed
+from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed
 from assay.trust.grading import grade
-from assay.trust.registry import CheckRequest, by_check, check_requests
+from assay.trust.registry import CheckRequest, by_check, check_requests, settled
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
 from assay.util.progress import SILENT, NoteCallback, Reporter, WorkCallback
@@ -197,11 +197,12 @@ def _run_attack_checks(
     todo: deque[QueuedTask[_ModelChecks, CheckTask]] = deque()
     unanswered: dict[_ModelChecks, int] = {}
     for case, answers in static_results.items():
-        missing = _missing(case, answers, ledger)
+        _add_stored(case, answers, ledger)
+        missing = _missing(case, answers)
         unanswered[case] = len(missing)
         todo.extend(QueuedTask(case, task) for task in _check_tasks(case, missing, ledger))
         if not missing:
-            yield case, answers
+            yield case, _settled(case, answers)
     total = len(todo)
     if todo:
         progress(f"{todo[0].owner.name}, {todo[0].task.request.title}", 0, total)
@@ -215,22 +216,42 @@ def _run_attack_checks(
         if not answer.failed:
             ledger.add_answer(case.key_of(request), "check", _to_json(answer))
             fault_point("check-committed")
-        unanswered[case] -= 1
-        progress(f"{case.name}, {request.title}", total - sum(unanswered.values()), total)
+        unanswered[case] -= 1 + _withdraw(todo, case, static_results[case])
+        following = todo[0] if todo else queued
+        title = f"{following.owner.name}, {following.task.request.title}"
+        progress(title, total - sum(unanswered.values()), total)
         if not unanswered[case]:
-            yield case, static_results[case]
+            yield case, _settled(case, static_results[case])
 
 
-def _missing(case: _ModelChecks, answers: dict[CheckRequest, CheckResult], ledger: Ledger) -> list[CheckRequest]:
-    """The checks that rerun attacks and have no result yet; stored results are added to the others."""
-    missing = []
+def _add_stored(case: _ModelChecks, answers: dict[CheckRequest, CheckResult], ledger: Ledger) -> None:
+    """Add what the ledger has of the checks that rerun attacks."""
     for request in (request for request in case.requests if request.slow):
         stored = ledger.answer(case.key_of(request))
-        if stored is None:
-            missing.append(request)
-        else:
+        if stored is not None:
             answers[request] = _from_json(stored)
-    return missing
+
+
+def _settled(case: _ModelChecks, answers: Mapping[CheckRequest, CheckResult]) -> dict[CheckRequest, CheckResult]:
+    return settled(case.requests, answers, everything=case.settings.checks == "all")
+
+
+def _missing(case: _ModelChecks, answers: Mapping[CheckRequest, CheckResult]) -> list[CheckRequest]:
+    """The checks that may still count and have no answer, the gravest first."""
+    known = _settled(case, answers)
+    return sorted((r for r in case.requests if r not in known), key=lambda request: not request.condemns)
+
+
+def _withdraw(
+    todo: deque[QueuedTask[_ModelChecks, CheckTask]], case: _ModelChecks, answers: Mapping[CheckRequest, CheckResult]
+) -> int:
+    """Take checks of a model that cannot change its grade any more out of the queue; how many that are."""
+    needed = _missing(case, answers)
+    kept = [waiting for waiting in todo if waiting.owner is not case or waiting.task.request in needed]
+    count = len(todo) - len(kept)
+    todo.clear()
+    todo.extend(kept)
+    return count
 
 
 def _check_tasks(case: _ModelChecks, missing: Sequence[CheckRequest], ledger: Ledger) -> Iterator[CheckTask]:
@@ -286,7 +307,11 @@ def _reasons(report: Mapping[str, Any]) -> list[str]:
     worst: dict[str, str] = {}
     for level in ("issue", "warning", "open"):
         for answer in report["checks"]:
-            if answer["level"] == level and answer["check"] in report["why"] and answer["text"] != SKIPPED:
+            if (
+                answer["level"] == level
+                and answer["check"] in report["why"]
+                and answer["text"] not in (SKIPPED, DECIDED)
+            ):
                 worst.setdefault(answer["check"], f"{answer['check']}: {answer['text']}")
     return list(worst.values()) if report["grade"] in ("unusable", "weak") else []
 

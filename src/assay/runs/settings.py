@@ -61,7 +61,8 @@ class Settings:
             says so.
         shard: Samples that are attacked together and recorded together; after a kill at most so many are repeated for
             each worker. By default 128 on a processor, 1,024 on an accelerator.
-        checks: Trust checks at the end, which decide the grade: full, fast (no reruns of attacks) or none.
+        checks: Trust checks at the end, which decide the grade: full (until it is decided), all, fast (no reruns of
+            attacks) or none.
         check_samples: Samples that the checks use.
         start: What attacks by labels alone start from: random (images), data (for each sample the nearest image of
             another class in the data), or a data set such as npz:FILE. A sample without a start is not run.
@@ -79,7 +80,7 @@ class Settings:
     shard: Whole | None = None
     start: Annotated[str, Field(min_length=1)] = "random"
     images: Literal["all", "broken", "none"] = "all"
-    checks: Literal["full", "fast", "none"] = "full"
+    checks: Literal["full", "all", "fast", "none"] = "full"
     check_samples: Whole = 64
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ class Level(StrEnum):
 
 
 SKIPPED = "skipped: it reruns attacks"
+DECIDED = "left out: the grade is decided without it (--checks all asks it)"
 """The text of a check that reruns attacks and was skipped."""
 
 

@@ -12,7 +12,7 @@ from assay.attacks.blackbox.square import Square
 from assay.attacks.fgsm import FGSM
 from assay.attacks.noise import Noise
 from assay.core.attack import Attack
-from assay.core.combinators import AnyAttack
+from assay.core.combinators import AnyAttack, unfold
 from assay.core.geometry import Geometry
 from assay.core.outcome import Status
 from assay.parts.balls import Ball
@@ -23,7 +23,7 @@ from assay.trust.context import AttackResult, CheckContext
 from assay.trust.results import GAIN
 
 _DRAWS = 500
-_QUERIES = 300
+_QUERIES = 1000
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def beats_queries(context: CheckContext) -> CheckResult:
         "attacks by queries alone",
         "gradients that know less than queries are masked, or the attacks by them are weak",
     )
-    return _compare_budgets(context, rival)
+    answer = context.memory["C5"] = _compare_budgets(context, rival)
+    return answer
 
 
 def beats_noise(context: CheckContext) -> CheckResult:
@@ -186,6 +187,10 @@ def _compare(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: 
         )
     index, n = context.survivors(budget=budget), len(context.chosen)
     threshold = max(GAIN, 1.5 / max(n, 1))
+    if len(index) and _was_asked(context, budget, attack, rival):
+        return passed(
+            f"{rival.kind}, which broke none that others did not, were part of the evaluation", 0.0, threshold
+        )
     if not len(index):
         return passed(f"no sample survives within {budget_text} that it could break", 0.0, threshold)
     outcome = context.attacked(attack, index)
@@ -201,6 +206,17 @@ def _compare(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: 
         )
     return passed(
         f"{rival.phrase} {len(newly_broken)} of {len(index)} survivors within {budget_text}", share, threshold
+    )
+
+
+def _was_asked(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: Baseline) -> bool:
+    """Whether the evaluation has an attack of the rival's kind, with as many steps, on all that is left."""
+    least = sum(stage.attack.traits.steps or 0 for stage in unfold(attack))
+    return any(
+        rival.matches(stage.attack) and (stage.attack.traits.steps or 0) >= least
+        for result in context.claims
+        if result.budget == budget
+        for stage in result.stages
     )
 
 

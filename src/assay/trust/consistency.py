@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Status
-from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.baselines import beats_queries
 from assay.trust.context import AttackResult, CheckContext, broken
-from assay.trust.vary import with_budget, with_radius
+from assay.trust.vary import at_less_effort, with_budget, with_radius
 
 _FEW, _SMALL, _WIDE = 8, 32, 64
+_STEPS = 1000
+"""Steps that C1 to C3 allow an attack for a sample: they ask about the budget, not how strong the attack is."""
 _ANY = 0.1
 """Share of samples that may survive where any image is allowed: an attack need not find its way across the box."""
 
@@ -25,7 +28,7 @@ def no_budget(context: CheckContext, result: AttackResult) -> CheckResult:
     if zero_attack is None:
         return inconclusive("its budget cannot be changed from outside", result.label)
     index = context.chosen[:: max(1, len(context.chosen) // _FEW)]
-    count = context.attacked(zero_attack, index).count(Status.BROKEN)
+    count = context.attacked(at_less_effort(zero_attack, _STEPS), index).count(Status.BROKEN)
     text = f"with a budget of 0 it breaks {count} of {len(index)} samples"
     if count and not context.is_random:
         return issue(text, float(count), 0.0, about=result.label)
@@ -40,6 +43,7 @@ def monotone(context: CheckContext, result: AttackResult) -> CheckResult:
     less, more, most = (with_budget(result.planned.attack, factor) for factor in (0.5, 4, _WIDE))
     if less is None or more is None or most is None:
         return inconclusive("its budget cannot be changed from outside", result.label)
+    less, more, most = (at_less_effort(attack, _STEPS) for attack in (less, more, most))
     half = broken(context.attacked(less, index))
     full = broken(result.outcome)[index]
     left = torch.isin(index, context.survivors(index, result.budget))
@@ -157,7 +161,7 @@ def per_sample(context: CheckContext) -> CheckResult:
 
 
 def diverse(context: CheckContext) -> CheckResult:
-    """C10: attacks by gradients and attacks without."""
+    """C10: attacks by gradients and attacks without; where the evaluation has none of these, C5's."""
     if not context.claims:
         return not_applicable("nothing was attacked")
     kinds = {stage.attack.traits.access for result in context.claims for stage in result.stages}
@@ -170,5 +174,9 @@ def diverse(context: CheckContext) -> CheckResult:
         )
     if not context.differentiable and kinds & {"scores", "labels"}:
         return passed("the model has no gradients; attacked by queries", float(len(kinds)), 1.0)
+    if "gradient" in kinds:
+        asked = context.memory.get("C5") or beats_queries(context)
+        if asked.level is Level.PASSED:
+            return passed(f"{stages} attacks by gradients; for those without C5 was asked: {asked.text}", 2.0, 2.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"
     return warning(f"all attacks are of one kind; add an {lacking}", float(len(kinds)), 2.0)

@@ -89,6 +89,7 @@ class CheckContext:
         samples: how many samples the checks use.
         seed: of the draws.
         recorded: recorded facts of the evaluation, by name.
+        memory: what one check has learnt that another can use, by name; a process that has not learnt it asks again.
     """
 
     model: nn.Module
@@ -101,6 +102,7 @@ class CheckContext:
     samples: int = SAMPLES
     seed: int = 0
     recorded: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def chosen(self) -> Tensor:
@@ -241,6 +243,21 @@ class CheckContext:
             return index
         standing = torch.stack([result.outcome.status[index] == int(Status.SURVIVED) for result in counted]).all(0)
         return index[standing]
+
+    def likeliest(self, among: Tensor, most: int) -> Tensor:
+        """At most so many of some samples: half of them those nearest to the boundary, half spread over the others.
+
+        Args:
+            among: indices of samples.
+            most: how many to take.
+        """
+        if len(among) <= most:
+            return among
+        margins = torch.stack([result.outcome.margin[among] for result in self.counted or self.claims])
+        nearest = margins.nan_to_num(-torch.inf).amax(0).argsort(descending=True, stable=True)
+        near, others = nearest[: most // 2], nearest[most // 2 :].sort().values
+        spread = others[torch.linspace(0, len(others) - 1, most - len(near)).round().long()]
+        return among[torch.cat((near, spread)).sort().values]
 
     def attacked(
         self,

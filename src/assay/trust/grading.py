@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from assay.trust.answer import CheckResult, Level, worst_result
+from assay.trust.answer import DECIDED, CheckResult, Level, worst_result
 from assay.trust.registry import CHECKS
 
 GRADES = ("unusable", "weak", "standard", "strong")
@@ -68,4 +68,4 @@ def grade(results: Mapping[str, tuple[CheckResult, ...]]) -> Grade:
 
 
 def _is_open(answer: CheckResult | None) -> bool:
-    return answer is None or answer.level is Level.OPEN
+    return answer is None or (answer.level is Level.OPEN and answer.text != DECIDED)

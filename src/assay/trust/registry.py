@@ -1,12 +1,12 @@
 """The checks by name: a new one is a function and a line here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
 from assay.trust import baselines, consistency, defence, gradients, model_state, outputs, reporting, results
-from assay.trust.answer import SKIPPED, CheckResult, failed, inconclusive, not_applicable
+from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed, inconclusive, not_applicable
 from assay.trust.context import CheckContext, NonFiniteOutput
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
@@ -25,6 +25,7 @@ class Check:
         each: whether it runs once per claimed result.
         before: whether it can run before any attack.
         slow: whether it reruns attacks.
+        condemns: whether it reruns attacks and can still find that the number is not about what it claims.
     """
 
     ask: Callable[..., CheckResult]
@@ -33,20 +34,26 @@ class Check:
     each: bool = False
     before: bool = False
     slow: bool = False
+    condemns: bool = False
 
 
 def _model_check(ask: Callable[..., CheckResult], title: str, source: str) -> Check:
     return Check(ask, title, source, before=True)
 
 
-def _per_attack_check(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
-    return Check(ask, title, source, each=True, slow=slow)
+def _per_attack_check(
+    ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False, condemns: bool = False
+) -> Check:
+    return Check(ask, title, source, each=True, slow=slow, condemns=condemns)
 
 
-def _overall_check(ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False) -> Check:
-    return Check(ask, title, source, slow=slow)
+def _overall_check(
+    ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False, condemns: bool = False
+) -> Check:
+    return Check(ask, title, source, slow=slow, condemns=condemns)
 
 
+_GRAVE = {"slow": True, "condemns": True}
 _CARLINI = "Carlini et al. 2019"
 _ATHALYE = "Athalye et al. 2018"
 _PINTOR = "Pintor et al. 2022"
@@ -79,11 +86,17 @@ CHECKS: Registry[Check] = Registry(
         "B10": _per_attack_check(results.complete, "nothing hidden", "AttackBench 2025"),
         "B11": _per_attack_check(results.moved, "images were changed", "AutoAttack issue 64"),
         "C1": _per_attack_check(
-            consistency.no_budget, "zero budget breaks nothing", "torchattacks issues 124, 172", slow=True
+            consistency.no_budget,
+            "zero budget breaks nothing",
+            "torchattacks issues 124, 172",
+            **_GRAVE,
         ),
-        "C2": _per_attack_check(consistency.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", slow=True),
+        "C2": _per_attack_check(consistency.monotone, "grows with the budget", f"{_CARLINI}; ART issue 840", **_GRAVE),
         "C3": _overall_check(
-            consistency.unbounded, "unbounded attack breaks everything", f"{_CARLINI}; {_PINTOR}", slow=True
+            consistency.unbounded,
+            "unbounded attack breaks everything",
+            f"{_CARLINI}; {_PINTOR}",
+            **_GRAVE,
         ),
         "C4": _overall_check(baselines.beats_one_step, "better than one step", _ATHALYE, slow=True),
         "C5": _overall_check(baselines.beats_queries, "better than queries", _ATHALYE, slow=True),
@@ -91,9 +104,9 @@ CHECKS: Registry[Check] = Registry(
         "C7": _overall_check(baselines.beats_transfer, "better than transfer", _CARLINI),
         "C8": _overall_check(consistency.all_targets, "targets", _CARLINI),
         "C9": _overall_check(consistency.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
-        "C10": _overall_check(consistency.diverse, "attacks of several kinds", _CARLINI),
+        "C10": _overall_check(consistency.diverse, "attacks of several kinds", _CARLINI, slow=True),
         "C11": _overall_check(planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True),
-        "C12": _per_attack_check(known_model, "works where the answer is known", _CARLINI, slow=True),
+        "C12": _per_attack_check(known_model, "works where the answer is known", _CARLINI, **_GRAVE),
         "C13": _overall_check(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
         "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
         "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
@@ -106,7 +119,7 @@ CHECKS: Registry[Check] = Registry(
         "E3": _overall_check(reporting.written_down, "written down", _CARLINI),
         "E3b": _per_attack_check(reporting.units, "units of the budget", "AutoAttack issue 54"),
         "E4": _overall_check(reporting.subset, "choice of samples", "our own"),
-        "E5": _per_attack_check(reporting.certified, "below certificates", _CARLINI, slow=True),
+        "E5": _per_attack_check(reporting.certified, "below certificates", _CARLINI, **_GRAVE),
         "E6": _overall_check(reporting.precision, "precision", "our own: half precision masks gradients"),
     },
 )
@@ -129,6 +142,11 @@ class CheckRequest:
     def slow(self) -> bool:
         """Whether it reruns attacks."""
         return CHECKS[self.check].slow
+
+    @property
+    def condemns(self) -> bool:
+        """Whether it can find a number unusable that those which rerun nothing have let pass."""
+        return CHECKS[self.check].condemns
 
     @property
     def title(self) -> str:
@@ -173,6 +191,38 @@ def check_requests(
     )
 
 
+def settled(
+    requests: Iterable[CheckRequest], answers: Mapping[CheckRequest, CheckResult], *, everything: bool = False
+) -> dict[CheckRequest, CheckResult]:
+    """The answers that count, as if the checks were asked one after another until the grade is decided.
+
+    First comes what reruns nothing, which is always asked; then what may find the number unusable; then the rest. Once
+    the number is found unusable nothing else matters; once there is a doubt, only what may find it unusable.
+
+    Args:
+        requests: all checks of a model.
+        answers: those that are known; some may have been asked before it was clear that they do not count.
+        everything: whether to go on when the grade is decided.
+
+    Returns:
+        Answers of checks that count, and of those that are left out; what is not in it has to be asked.
+    """
+    levels: set[Level] = set()
+    result = {}
+    for request in sorted(requests, key=_order):
+        doubtful = Level.WARNING in levels and not request.condemns
+        if not everything and request.slow and (Level.ISSUE in levels or doubtful):
+            result[request] = inconclusive(DECIDED)
+        elif request in answers:
+            result[request] = answers[request]
+            levels.add(answers[request].level)
+    return result
+
+
+def _order(request: CheckRequest) -> tuple[bool, bool]:
+    return request.slow, not request.condemns
+
+
 def by_check(
     answers: Mapping[CheckRequest, CheckResult], *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()
 ) -> dict[str, tuple[CheckResult, ...]]:
@@ -198,6 +248,7 @@ def run_checks(
     *,
     fast: bool = False,
     only: tuple[str, ...] = (),
+    everything: bool = True,
     progress: WorkCallback = no_progress,
 ) -> dict[str, tuple[CheckResult, ...]]:
     """Run the checks.
@@ -206,16 +257,21 @@ def run_checks(
         context: a model, images and attack results.
         fast: leave out those that rerun attacks.
         only: names of `CHECKS`; all by default.
+        everything: whether to ask also what cannot change the grade any more (`settled`).
         progress: progress.
 
     Returns:
         By name of the check: one answer, or one for each result. What cannot be carried out says why.
     """
-    before, by_request = not context.results, {}
+    before = not context.results
+    by_request: dict[CheckRequest, CheckResult] = {}
     requests = check_requests(len(context.claims), before=before, fast=fast, only=only)
-    for number, request in enumerate(requests):
-        progress(request.title, number, len(requests))
-        by_request[request] = request.answer(context)
+    for number, request in enumerate(sorted(requests, key=_order)):
+        if request not in settled(requests, by_request, everything=everything):
+            progress(request.title, number, len(requests))
+            by_request[request] = request.answer(context)
+    by_request = settled(requests, by_request, everything=everything)
+    by_request = {request: by_request[request] for request in requests}
     progress("checks", len(requests), len(requests))
     return by_check(by_request, before=before, fast=fast, only=only)
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from assay.core.combinators import AnyAttack, Restarts
+from assay.core.combinators import AnyAttack
 from assay.core.outcome import TOLERANCE, Status
-from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning
 from assay.trust.context import AttackResult, CheckContext, broken
 from assay.trust.vary import with_effort, with_step_size
 
@@ -13,6 +13,8 @@ GAIN = 0.005
 _CLEAR = 1e-3
 _TRIES, _OFTEN = 10, 0.5
 _BATCH = 37
+_TRIED = 12
+"""Survivors that an attack is tried on in another form: those nearest to the boundary, and as many others."""
 
 
 def reverified(context: CheckContext, result: AttackResult) -> CheckResult:
@@ -139,22 +141,29 @@ def best_kept(context: CheckContext, result: AttackResult) -> CheckResult:
 
 
 def converged(context: CheckContext, result: AttackResult) -> CheckResult:
-    """B6: twice the steps, or queries, break no more."""
+    """B6: twice the steps from other starts break no more; of a search beside attacks by gradients as many again."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
-    more = with_effort(result.planned.attack, 2)
+    by_gradients = any(stage.attack.traits.access == "gradient" for stage in result.stages)
+    more = with_effort(result.planned.attack, 2, searches=not by_gradients)
     if more is None:
         return not_applicable("the attack has no steps")
-    return _gained(context, result, more, "with twice the steps", "Use more of them, or another step size")
+    answer = _gained(context, result, more, "with twice the steps", "Use more of them, or another step size", seed=1)
+    context.memory[f"B6 {result.label}"] = answer.level is Level.PASSED and not answer.value
+    return answer
 
 
 def restarted(context: CheckContext, result: AttackResult) -> CheckResult:
     """B7: as many restarts again break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
+    if f"B6 {result.label}" not in context.memory:
+        converged(context, result)
+    if context.memory.get(f"B6 {result.label}"):
+        return passed("other starts with twice the steps break no more (B6)", 0.0, GAIN, about=result.label)
     tries = max(len({v.restart for v in stage.variants}) for stage in result.stages)
-    more = Restarts(result.planned.attack, 2)
-    return _gained(context, result, more, f"with {2 * tries} restarts instead of {tries}", "Use more restarts")
+    how = f"with {2 * tries} restarts instead of {tries}"
+    return _gained(context, result, result.planned.attack, how, "Use more restarts", seed=2)
 
 
 def step_size(context: CheckContext, result: AttackResult) -> CheckResult:
@@ -259,15 +268,18 @@ def _without_images(result: AttackResult) -> CheckResult:
     return not_applicable("no sample was broken")
 
 
-def _gained(context: CheckContext, result: AttackResult, varied: AnyAttack, how: str, advice: str) -> CheckResult:
+def _gained(
+    context: CheckContext, result: AttackResult, varied: AnyAttack, how: str, advice: str, *, seed: int = 0
+) -> CheckResult:
     """Whether another form of the attack breaks samples that every claimed attack within its budget left."""
     left = context.survivors(budget=result.budget)
     n = len(context.chosen)
     threshold = max(GAIN, 1 / max(n, 1))
     if not len(left):
         return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
-    outcome = context.attacked(varied, left)
-    newly_broken = left[broken(outcome)]
+    tried = context.likeliest(left, _TRIED)
+    outcome = context.attacked(varied, tried, seed=context.seed + seed)
+    newly_broken = tried[broken(outcome)]
     share = len(newly_broken) / n
     if share > threshold:
         return warning(
@@ -278,4 +290,5 @@ def _gained(context: CheckContext, result: AttackResult, varied: AnyAttack, how:
             tuple(newly_broken.tolist()),
             result.label,
         )
-    return passed(f"{how} it breaks {len(newly_broken)} more of {n} samples", share, threshold, about=result.label)
+    few = f" ({len(tried)} of the {len(left)} that are left were tried)" if len(tried) < len(left) else ""
+    return passed(f"{how} it breaks {len(newly_broken)} more of {n} samples{few}", share, threshold, about=result.label)

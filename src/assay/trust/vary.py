@@ -3,14 +3,24 @@
 from dataclasses import replace
 
 from assay.core.attack import Attack
-from assay.core.combinators import AnyAttack, vary_attacks
+from assay.core.combinators import AnyAttack, unfold, vary_attacks
 from assay.core.geometry import scaled
 from assay.parts.balls import Ball
 
 
-def with_effort(attack: AnyAttack, factor: float) -> AnyAttack | None:
-    """The attack with so many times the steps or queries; None if it has none."""
-    return vary_attacks(attack, lambda plain: plain.vary(effort=factor))
+def with_effort(attack: AnyAttack, factor: float, *, searches: bool = True) -> AnyAttack | None:
+    """The attack with so many times the steps or queries; None if it has none.
+
+    Args:
+        attack: any attack.
+        factor: on its steps or queries.
+        searches: whether the parts that need no gradient are given more, too.
+    """
+
+    def more(plain: Attack[object]) -> Attack[object] | None:
+        return plain.vary(effort=factor) if searches or plain.traits.access == "gradient" else None
+
+    return vary_attacks(attack, more)
 
 
 def with_step_size(attack: AnyAttack, factor: float) -> AnyAttack | None:
@@ -36,3 +46,13 @@ def with_radius(attack: AnyAttack, eps: float) -> AnyAttack | None:
         return plain.vary(geometry=replace(ball, eps=eps)) if isinstance(ball, Ball) else None
 
     return vary_attacks(attack, wider)
+
+
+def at_less_effort(attack: AnyAttack, most: int) -> AnyAttack:
+    """The attack with so many fewer steps that a sample that survives costs at most ``most`` of them, where it can be.
+
+    For questions that are not about how strong it is.
+    """
+    steps = sum(len(stage.variants) * (stage.attack.traits.steps or 0) for stage in unfold(attack))
+    cheaper = with_effort(attack, max(most / steps, 0.1)) if steps > most else None
+    return attack if cheaper is None else cheaper

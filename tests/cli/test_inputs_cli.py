@@ -168,7 +168,7 @@ WORDS = {
         "smoothing:sigma=-1": "sigma",
         "jpeg:quality=50,quality=60": "quality",
     },
-    "checks": {"all": "checks: expected one of", "": "checks: expected one of", "Full": "did you mean 'full'?"},
+    "checks": {"some": "checks: expected one of", "": "checks: expected one of", "Full": "did you mean 'full'?"},
     "require": {"good": "require: expected one of", "Strong": "did you mean 'strong'?"},
     "search": {"int8": "search: expected one of", "float64": "search: expected one of"},
     "stop": {"soon": "stop: expected one of", "": "stop: expected one of"},

@@ -46,13 +46,13 @@ class Rung:
 def rungs():
     """Every network whose data are here."""
     kinds = {"plain": 0.25, "pgd-at": 1, "trades": 1, "awp": 1, "ibp": 1, "small-l2": None}
-    found = []
+    every = []
     for data, source in SOURCES.items():
         for architecture in ARCHITECTURES:
             for kind, share in kinds.items():
                 budget = ("l2", 2 * SMALL_L2[data]) if share is None else ("linf", share * BUDGETS[data])
-                found += [Rung(data, architecture, kind, *budget)] if source else []
-    return found
+                every += [Rung(data, architecture, kind, *budget)] if source else []
+    return every
 
 
 def images(data, split, limit=None):

@@ -47,9 +47,9 @@ def autoattack(model, x, y, rung):
     norm = {"linf": "Linf", "l2": "L2"}[rung.norm]
     adversary = AutoAttack(model, norm=norm, eps=rung.eps, version="standard", device="cpu")
     adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = 9
-    found, _ = adversary.run_standard_evaluation(x, y, batch_size=256)
+    adversarial, _ = adversary.run_standard_evaluation(x, y, batch_size=256)
     with torch.no_grad():
-        return model(found).argmax(1) == y
+        return model(adversarial).argmax(1) == y
 
 
 def ours(model, x, y, suite):

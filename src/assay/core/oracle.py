@@ -252,8 +252,8 @@ class Oracle:
             Logits, ``(b, m, k)``; zero for candidates that were not asked about.
         """
         wide = x.shape[1]
-        asked = count.cpu()
-        row, place = (torch.arange(wide)[None] < asked[:, None]).nonzero(as_tuple=True)
+        counts = count.cpu()
+        row, place = (torch.arange(wide)[None] < counts[:, None]).nonzero(as_tuple=True)
         there, at_place = row.to(x.device), place.to(x.device)
         flat, parts = x[there, at_place], []
         forwards, backwards, doubt = self.forwards, self.backwards, self.doubt
@@ -265,7 +265,7 @@ class Oracle:
             parts.append(self.logits(flat if len(row) <= _CHUNK else flat[at.to(x.device)], part))
         self.bind(forwards, backwards)
         self.doubt = doubt
-        self.count(asked * self.draws)
+        self.count(counts * self.draws)
         if not parts:
             return x.new_zeros(len(x), wide, rows.reference.shape[1] if rows.reference is not None else 2)
         flat_logits = torch.cat(parts) if len(parts) > 1 else parts[0]

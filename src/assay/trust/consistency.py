@@ -175,8 +175,8 @@ def diverse(context: CheckContext) -> CheckResult:
     if not context.differentiable and kinds & {"scores", "labels"}:
         return passed("the model has no gradients; attacked by queries", float(len(kinds)), 1.0)
     if "gradient" in kinds:
-        asked = context.memory.get("C5") or beats_queries(context)
-        if asked.level is Level.PASSED:
-            return passed(f"{stages} attacks by gradients; for those without C5 was asked: {asked.text}", 2.0, 2.0)
+        queries = context.memory.get("C5") or beats_queries(context)
+        if queries.level is Level.PASSED:
+            return passed(f"{stages} attacks by gradients; for those without C5 was asked: {queries.text}", 2.0, 2.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"
     return warning(f"all attacks are of one kind; add an {lacking}", float(len(kinds)), 2.0)

@@ -146,11 +146,11 @@ class Peer:
         attempts = [0] * len(rows) if rows.attempt is None else rows.attempt.tolist()
         if len(set(attempts)) < 2:
             return self._called(model, rows, rng)
-        found = torch.empty_like(rows.x)
+        images = torch.empty_like(rows.x)
         for attempt in sorted(set(attempts)):
             at = torch.tensor([i for i, of in enumerate(attempts) if of == attempt], device=rows.x.device)
-            found[at] = self._called(model, take(rows, at), rng)
-        return found
+            images[at] = self._called(model, take(rows, at), rng)
+        return images
 
     def _called(self, model: PeerModel, rows: Rows, rng: Rng) -> Images:
         target = rows.goal.aim.clone() if bool(rows.goal.strict.all()) else None

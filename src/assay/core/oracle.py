@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from assay.core.evaluation import Evaluation
 from assay.core.expectation import Expectation
 from assay.core.memory_format import Layout, tolerant
 from assay.core.model_calls import Classifier, Value, as_logits, call, fill_masked, gradients
@@ -25,26 +25,6 @@ PRECISIONS = ("float32", "bfloat16")
 _CHUNK = 4096
 """Most candidates that go to the model at once."""
 COMPILE = ("no", "default", "reduce-overhead")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One pass forward and one backward.
-
-    Attributes:
-        logits: ``(b, k)``.
-        grad: gradient of each row's value by its image, same shape as the images.
-        values: gives the value of the objective, ``(b,)``.
-    """
-
-    logits: Logits
-    grad: Images
-    values: Callable[[], PerRow]
-
-    @cached_property
-    def value(self) -> PerRow:
-        """The objective, ``(b,)``; computed when it is first asked for."""
-        return self.values()
 
 
 class Oracle:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from assay.attacks.fmn import FMN
 from assay.core.attack import Attack, Step
+from assay.core.evaluation import Evaluation
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective
-from assay.core.oracle import Evaluation, Oracle
+from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits

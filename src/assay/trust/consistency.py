@@ -165,10 +165,11 @@ def diverse(context: CheckContext) -> CheckResult:
     if not context.claims:
         return not_applicable("nothing was attacked")
     kinds = {stage.attack.traits.access for result in context.claims for stage in result.stages}
-    stages = sum(len(result.stages) for result in context.claims)
+    count = sum(len(result.stages) for result in context.claims)
+    stages = f"{count} {'attack' if count == 1 else 'attacks'}"
     if "gradient" in kinds and kinds & {"scores", "labels"}:
         return passed(
-            f"{stages} attacks: by gradients, and by {' and '.join(sorted(kinds & {'scores', 'labels'}))} alone",
+            f"{stages}: by gradients, and by {' and '.join(sorted(kinds & {'scores', 'labels'}))} alone",
             float(len(kinds)),
             2.0,
         )
@@ -177,6 +178,6 @@ def diverse(context: CheckContext) -> CheckResult:
     if "gradient" in kinds:
         queries = context.memory.get("C5") or beats_queries(context)
         if queries.level is Level.PASSED:
-            return passed(f"{stages} attacks by gradients; for those without C5 was asked: {queries.text}", 2.0, 2.0)
+            return passed(f"{stages} by gradients; for one without, C5: {queries.text}", 2.0, 2.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"
     return warning(f"all attacks are of one kind; add an {lacking}", float(len(kinds)), 2.0)

@@ -7,7 +7,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,20 +62,26 @@ def modules_in(model: Any) -> tuple[nn.Module, ...]:
         >>> modules_in(functools.partial(torch.softmax, net)) == modules_in([net, net[0]]) == (net,)
         True
     """
-    modules = [value for value in _held_in(model) if isinstance(value, nn.Module)]
-    inner = {id(part) for module in modules for part in list(module.modules())[1:]}
-    return tuple(module for module in modules if id(module) not in inner)
+    return held_in(model).modules
 
 
-def generators_in(model: Any) -> tuple[Generator, ...]:
-    """The random generators of PyTorch, NumPy and Python that a classifier holds, found as in `modules_in`."""
-    return tuple(value for value in _held_in(model) if isinstance(value, Generator))
+class Held(NamedTuple):
+    """What a classifier holds."""
+
+    modules: tuple[nn.Module, ...]
+    generators: tuple[Generator, ...]
 
 
-def _held_in(model: Any) -> list[Any]:
+def held_in(model: Any) -> Held:
+    """The modules as `modules_in` gives them, and the random generators of PyTorch, NumPy and Python, in one walk."""
     results: dict[int, Any] = {}
     _walk(model, _DEPTH, set(), results)
-    return list(results.values())
+    modules = [value for value in results.values() if isinstance(value, nn.Module)]
+    inner = {id(part) for module in modules for part in list(module.modules())[1:]}
+    return Held(
+        tuple(module for module in modules if id(module) not in inner),
+        tuple(value for value in results.values() if isinstance(value, Generator)),
+    )
 
 
 def _walk(value: Any, depth: int, seen: set[int], results: dict[int, Any]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from assay.core.call_context import ONE_DRAWS, neutral, random_states, restore_random_states
 from assay.core.model_calls import Classifier
 from assay.core.model_lock import model_lock
-from assay.core.model_parts import Generator, generators_in, modules_in
+from assay.core.model_parts import Generator, held_in, modules_in
 
 _TABLES = ("_parameters", "_buffers")
 _HOOKS = (
@@ -44,10 +44,10 @@ def preserve_state(*models: Classifier) -> Iterator[None]:
         models: modules, or callables; the modules that a callable holds are looked after, too
             (`model_parts.modules_in`).
     """
-    roots, locked = _locked(models)
+    roots, locked, generators = _locked(models)
     with model_lock(locked) as first, neutral({t.device for root in roots for t in _tensors(root)}):
         states = [_State.of(root, contents=first) for root in roots]
-        generators = [(own, _state_of(own)) for model in models for own in generators_in(model)]
+        drawn = [(own, _state_of(own)) for own in generators]
         try:
             for root in roots:
                 _freeze(root)
@@ -55,7 +55,7 @@ def preserve_state(*models: Classifier) -> Iterator[None]:
         finally:
             for state in reversed(states):
                 state.restore()
-            for own, before in generators:
+            for own, before in drawn:
                 _set_state(own, before)
 
 
@@ -66,13 +66,14 @@ def lock_model(*models: Classifier) -> Iterator[None]:
         yield
 
 
-def _locked(models: tuple[Classifier, ...]) -> tuple[tuple[nn.Module, ...], list[object]]:
-    """The modules that models hold, and all that has a lock: threads that share a part of a model take turns."""
-    roots = tuple(dict.fromkeys(root for model in models for root in modules_in(model)))
+def _locked(models: tuple[Classifier, ...]) -> tuple[tuple[nn.Module, ...], list[object], list[Generator]]:
+    """The modules that models hold, all that has a lock (threads that share a part take turns), and the generators."""
+    held = [held_in(model) for model in models]
+    roots = tuple(dict.fromkeys(root for each in held for root in each.modules))
     # The parts of a scripted module are wrapped anew at each look: the whole stands for them.
     parts = [part for root in roots for part in root.modules() if not isinstance(part, torch.jit.ScriptModule)]
-    generators = [own for model in models for own in generators_in(model)]
-    return roots, [*models, *roots, *parts, *generators]
+    generators = [own for each in held for own in each.generators]
+    return roots, [*models, *roots, *parts, *generators], generators
 
 
 @contextmanager
@@ -106,10 +107,10 @@ def model_dtype(model: Classifier) -> torch.dtype:
 
 def model_device(model: Classifier, default: torch.device) -> torch.device:
     """The device of a model's first parameter or buffer; ``default`` if it has none."""
-    for root in modules_in(model):
-        for tensor in _tensors(root):
-            return tensor.device
-    return default
+    own = next(_tensors(model), None) if isinstance(model, nn.Module) else None
+    if own is not None:  # a module comes first itself: no walk
+        return own.device
+    return next((tensor.device for root in modules_in(model) for tensor in _tensors(root)), default)
 
 
 @dataclass(frozen=True)
@@ -229,8 +230,9 @@ def _differ(one: Tensor, other: Tensor) -> Tensor:
     return ((one != other) & ~((one != one) & (other != other))).any()
 
 
-def _tensors(root: nn.Module) -> tuple[Tensor, ...]:
-    return (*root.parameters(), *root.buffers())
+def _tensors(root: nn.Module) -> Iterator[Tensor]:
+    yield from root.parameters()
+    yield from root.buffers()
 
 
 def _dtype(root: nn.Module) -> torch.dtype | None:

@@ -38,6 +38,9 @@ from assay.util.progress import Progress, ProgressCallback
 _SHARE = 4
 """Claims are measured when they fill this part of the slots; free slots are filled at half of it."""
 
+_SLOTS, _ON_DEVICE = 128, 256
+"""Rows in flight on a processor, where larger batches were measured to be slower, and on an accelerator."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -46,7 +49,7 @@ class Settings:
     Attributes:
         stop: ``"hit"`` (a sample ends with its first measured adversarial example, if the attack has a budget; one that
             minimises a distance goes on) or ``"never"`` (every step of every variant is run and the best kept).
-        slots: most rows in flight.
+        slots: most rows in flight; None for what suits the device.
         seed: of all random draws.
         max_forwards: most forward passes an attack may spend on a sample; None for no limit.
         errors: ``"raise"``, or ``"record"`` to end the samples that an exception is about and go on.
@@ -54,7 +57,7 @@ class Settings:
     """
 
     stop: str
-    slots: int
+    slots: int | None
     seed: int
     max_forwards: int | None
     errors: str
@@ -74,7 +77,8 @@ class Engine:
     def __init__(self, oracle: Oracle, record: Record, settings: Settings, name: str) -> None:
         self.oracle, self.record, self.settings, self.name = oracle, record, settings, name
         self.rng = Rng(settings.seed)
-        self.splitter = Splitter(settings.slots, settings.errors, record.events)
+        slots = settings.slots or (_SLOTS if oracle.device.type == "cpu" else _ON_DEVICE)
+        self.splitter = Splitter(slots, settings.errors, record.events)
         self.open: Tensor = torch.zeros(len(record.status), dtype=torch.bool)
         self.over: Tensor = torch.zeros(len(record.status), dtype=torch.bool)
 

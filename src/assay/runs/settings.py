@@ -50,7 +50,7 @@ class Settings:
     """How to run an evaluation: the options of ``assay evaluate``, and the section ``run`` of a study.
 
     Attributes:
-        slots: Most rows in flight.
+        slots: Most rows in flight. By default 128 on a processor, 256 on an accelerator.
         search: Precision of the search: float32 or bfloat16; hits are measured again in float32 in either case.
         stop: When a sample ends: at its first adversarial example (hit), or after all steps (never).
         seed: Random seed, also for the choice of images.
@@ -69,7 +69,7 @@ class Settings:
         images: Which adversarial images are kept: all, broken or none.
     """
 
-    slots: Whole = 256
+    slots: Whole | None = None
     search: Literal["float32", "bfloat16"] = "float32"
     stop: Literal["hit", "never"] = "hit"
     seed: Seed = 0
@@ -88,7 +88,6 @@ class Settings:
             reject("adaptive", "True or False", self.adaptive, error=TypeError)
         if not isinstance(self.device, str) or not self.device:
             reject("device", "the name of a device, such as auto, cpu or cuda:1", self.device, error=TypeError)
-        whole("slots", self.slots, least=1, most=_LARGEST_COUNT)
         whole("seed", self.seed, most=2**63 - 1)
         for name, kind in get_type_hints(Settings).items():
             if get_origin(kind) is Literal:
@@ -96,7 +95,7 @@ class Settings:
         whole("check_samples", self.check_samples, least=1, most=_LARGEST_COUNT)
         if not isinstance(self.start, str) or not self.start:
             reject("start", "random, data, or a data set such as npz:starts.npz", self.start)
-        for name in ("max_forwards", "shard"):
+        for name in ("slots", "max_forwards", "shard"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least=1, most=_LARGEST_COUNT)
 

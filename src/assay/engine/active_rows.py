@@ -118,10 +118,11 @@ def make_rows(
     )
     attempt = restart + rank * MOST  # each target draws anew, as each restart does
     keys = problem.keys[sample]
+    whole = torch.equal(sample, torch.arange(len(problem.x)))  # then the rows share the problem's images
     for salt in sorted({*attempt.tolist()}):
         keys = torch.where(attempt == salt, mix(problem.keys[sample], salt), keys)
     return Rows(
-        x=problem.x[sample].to(device),
+        x=(problem.x if whole else problem.x[sample]).to(device),
         goal=goal,
         key=keys.to(device),
         mask=problem.mask[sample].to(device) if problem.mask is not None and "mask" in needs else None,

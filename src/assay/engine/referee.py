@@ -80,10 +80,14 @@ def better(first: Measurement, second: Measurement) -> Measurement:
 
 @dataclass
 class Record:
-    """What is known of each sample so far; all tensors ``(n,)`` on the CPU."""
+    """What is known of each sample so far; all tensors ``(n,)`` on the CPU.
+
+    ``images`` are the problem's own, not a copy, until one is written (``written``): a batch of large images less.
+    """
 
     problem: Problem
     images: Images
+    written: bool
     status: Tensor
     predicted_clean: Tensor
     predicted: Tensor
@@ -111,7 +115,8 @@ class Record:
 
         return cls(
             problem=problem,
-            images=problem.x.detach().cpu().clone(),
+            images=problem.x.detach().cpu(),
+            written=problem.x.device.type != "cpu",
             status=counts(int(Status.NOT_RUN)),
             predicted_clean=counts(-1),
             predicted=counts(-1),
@@ -153,6 +158,7 @@ class Record:
         cheaper = torch.where(measured.hit, cost < self.cost[at], ~(measured.margin <= self.margin[at]))
         wins = (measured.hit & ~broken) | ((measured.hit == broken) & cheaper & measured.inside)
         won, rows = at[wins], wins.nonzero().squeeze(1)
+        self._copy_images()
         self.images[won] = measured.image[rows].to(self.images.dtype)
         self.margin[won], self.size[won] = measured.margin[rows], measured.size[rows]
         self.predicted[won] = measured.predicted[rows]
@@ -161,6 +167,10 @@ class Record:
         self.status[hits] = int(Status.BROKEN)
         self.stage[hits] = stage
         self.restart[hits] = restart.cpu()[measured.hit & wins]
+
+    def _copy_images(self) -> None:
+        if not self.written:
+            self.images, self.written = self.images.clone(), True
 
     def close(self, finished: Flag) -> None:
         """Give samples that have met every attack their final status; what an attack could not begin on is not run."""
@@ -179,6 +189,7 @@ class Record:
     def forget(self, sample: Flag) -> None:
         """Take back all that is known of samples, for a run that was stopped in the midst of them."""
         blank = Record.empty(self.problem)
+        self._copy_images()
         for field in fields(self):
             known = getattr(self, field.name)
             if isinstance(known, Tensor):
@@ -188,6 +199,7 @@ class Record:
 
     def outcome(self, *, stages: tuple[str, ...], name: str, seconds: float) -> Outcome:
         """The public record."""
+        self._copy_images()
         return Outcome(
             clean=self.problem.x.detach().cpu(),
             images=self.images,

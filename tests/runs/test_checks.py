@@ -1,15 +1,18 @@
 """Checks as work: the same answers whoever carries them out, each kept as it comes, none asked twice."""
 
+import re
 import shutil
 
 import pytest
 
+from assay.engine.api import attack
 from assay.runs import checks
 from assay.runs.executors import Local
 from assay.store.ledger import Ledger
 from assay.study.run import run_study
 from assay.trust import CHECKS, CheckRequest
 from assay.trust.answer import failed
+from assay.util.progress import Reporter
 from runs.builders import STUDY, study
 from study.test_run import Failing
 
@@ -57,7 +60,7 @@ def asked(monkeypatch):
     names, answer = [], CheckRequest.answer
 
     def noted(self, exam):
-        names.append(self.check)
+        names.extend([self.check] if exam.run is attack else ())  # a forecast asks, but attacks nothing
         return answer(self, exam)
 
     monkeypatch.setattr(CheckRequest, "answer", noted)
@@ -90,6 +93,20 @@ def test_another_model_is_no_reason_to_attack_this_one_anew(copy, asked):
     slow = sum(check.slow * (2 if check.each else 1) for check in CHECKS.values())
     assert sum(CHECKS[name].slow for name in asked) == slow  # those of the new one
     assert set(answers(copy)) == {"scenes/clean", "scenes/other"}
+
+
+def test_what_they_cost_is_said_beforehand(copy):
+    said = []
+    forgotten(copy, "checks", "looked", "check")
+    run_study(study(text=ONE), copy, reporter=Reporter(note=said.append))
+    (cost,) = [text for text in said if "checks rerun attacks" in text]
+    assert re.search(r"at most [\d,]+ passes of the model \([\d,]+ s at the pace of the evaluation\)", cost)
+    assert said.index(cost) < next(i for i, text in enumerate(said) if ": grade " in text)
+    forgotten(copy, "checks")
+    said.clear()
+    run_study(study(text=ONE), copy, reporter=Reporter(note=said.append))
+    assert any(": grade " in text for text in said)
+    assert not any("checks rerun attacks" in text for text in said)  # they are all answered
 
 
 def test_a_lost_worker_is_replaced(whole, copy):

@@ -7,12 +7,13 @@ import hashlib
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from assay.runs.check_report import build_report, from_json, is_complete, report_grade, to_json
 from assay.runs.check_tasks import CheckTask, PlannedCells, build_context, clear_evidence, load_evidence
 from assay.runs.executors import Executor
 from assay.runs.fault_injection import fault_point
@@ -22,12 +23,12 @@ from assay.runs.retry_queue import ATTEMPTS, QueuedTask, run_queue
 from assay.runs.scheduler import utc_now
 from assay.runs.settings import Settings
 from assay.store.ledger import Ledger
-from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed
-from assay.trust.grading import grade
-from assay.trust.registry import CheckRequest, by_check, check_requests, settled
+from assay.trust.answer import CheckResult, failed
+from assay.trust.forecast import forecast
+from assay.trust.registry import CheckRequest, check_requests, settled
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
-from assay.util.progress import SILENT, NoteCallback, Reporter, WorkCallback
+from assay.util.progress import SILENT, Reporter, WorkCallback
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,16 @@ class _ModelChecks:
     def name(self) -> str:
         """Data and model."""
         return f"{self.workload.name}/{self.model.name}"
+
+    @property
+    def title(self) -> str:
+        """Model and data, for a sentence."""
+        return f"{self.model.name} on {self.workload.name}"
+
+    @property
+    def ending(self) -> str:
+        """When its checks end, for a sentence."""
+        return "" if self.settings.checks == "all" else "; they end when the grade is decided"
 
     @property
     def fast(self) -> bool:
@@ -116,15 +127,15 @@ def check_models(
     """
     cases = list(_cases(workloads, cells, settings)) if settings.checks != "none" else []
     keys = {case: case.key("checks", *case.static_inputs, settings.checks) for case in cases}
-    reports = {case: kept for case, key in keys.items() if _is_complete(kept := ledger.answer(key))}
+    reports = {case: kept for case, key in keys.items() if is_complete(kept := ledger.answer(key))}
     for case, kept in reports.items():
-        _report_grade(case, kept, reporter.note)
+        report_grade(case.title, kept, reporter.note)
     static_results = _run_static_checks([case for case in cases if case not in reports], ledger, out, stop, reporter)
     try:
         for case, answers in _run_attack_checks(static_results, ledger, executor, stop, reporter.work):
-            reports[case] = _build_report({request: answers[request] for request in case.requests}, fast=case.fast)
+            reports[case] = build_report({request: answers[request] for request in case.requests}, fast=case.fast)
             ledger.add_answer(keys[case], "checks", reports[case])
-            _report_grade(case, reports[case], reporter.note)
+            report_grade(case.title, reports[case], reporter.note)
     finally:
         clear_evidence()
     graded = [case for case in cases if case in reports]
@@ -155,35 +166,40 @@ def _run_static_checks(
         if stop.signal:
             break
         reporter.work(f"static checks: {case.name}", number, len(cases))
-        key, static_requests = (
-            case.key("looked", *case.static_inputs),
-            [request for request in case.requests if not request.slow],
-        )
+        key = case.key("looked", *case.static_inputs)
         stored = ledger.answer(key)
         if stored is None:
             try:
-                context = build_context(
-                    case.model,
-                    case.workload.data,
-                    case.own_cells,
-                    case.other_cells,
-                    ledger,
-                    out,
-                    case.settings.check_samples,
-                )
+                stored = _looked_at(case, ledger, out)
             except (OSError, sqlite3.Error):
                 raise
             except Exception as error:  # raised by the model; the tables and the report must still be written
-                reporter.note(
-                    f"{case.model.name} on {case.workload.name}: cannot be checked: {type(error).__name__}: {error}"
-                )
+                reporter.note(f"{case.title}: cannot be checked: {type(error).__name__}: {error}")
                 continue
-            stored = [_to_json(request.answer(context)) for request in static_requests]
-            if not any(answer["failed"] for answer in stored):
+            if not any(answer["failed"] for answer in stored["answers"]):
                 ledger.add_answer(key, "looked", stored)
-        results[case] = {request: _from_json(answer) for request, answer in zip(static_requests, stored, strict=True)}
+        static_requests = (request for request in case.requests if not request.slow)
+        results[case] = {
+            request: from_json(answer) for request, answer in zip(static_requests, stored["answers"], strict=True)
+        }
+        _add_stored(case, results[case], ledger)
+        if _missing(case, results[case]):
+            reporter.note(f"{case.title}: {stored['cost']}{case.ending}")
     reporter.work("static checks", len(cases), len(cases))
     return results
+
+
+def _looked_at(case: _ModelChecks, ledger: Ledger, out: Path) -> dict[str, Any]:
+    """The answers of the static checks of a model, and what those that rerun attacks will cost."""
+    settings = case.settings
+    context = build_context(
+        case.model, case.workload.data, case.own_cells, case.other_cells, ledger, out, settings.check_samples
+    )
+    answers = {request: request.answer(context) for request in case.requests if not request.slow}
+    known = dict(answers)
+    _add_stored(case, known, ledger)
+    cost = forecast(context, _missing(case, known))
+    return {"answers": [to_json(answer) for answer in answers.values()], "cost": cost.describe()}
 
 
 def _run_attack_checks(
@@ -197,7 +213,6 @@ def _run_attack_checks(
     todo: deque[QueuedTask[_ModelChecks, CheckTask]] = deque()
     unanswered: dict[_ModelChecks, int] = {}
     for case, answers in static_results.items():
-        _add_stored(case, answers, ledger)
         missing = _missing(case, answers)
         unanswered[case] = len(missing)
         todo.extend(QueuedTask(case, task) for task in _check_tasks(case, missing, ledger))
@@ -214,7 +229,7 @@ def _run_attack_checks(
                 continue
         static_results[case][request] = answer = _as_check_result(result)
         if not answer.failed:
-            ledger.add_answer(case.key_of(request), "check", _to_json(answer))
+            ledger.add_answer(case.key_of(request), "check", to_json(answer))
             fault_point("check-committed")
         unanswered[case] -= 1 + _withdraw(todo, case, static_results[case])
         following = todo[0] if todo else queued
@@ -229,7 +244,7 @@ def _add_stored(case: _ModelChecks, answers: dict[CheckRequest, CheckResult], le
     for request in (request for request in case.requests if request.slow):
         stored = ledger.answer(case.key_of(request))
         if stored is not None:
-            answers[request] = _from_json(stored)
+            answers[request] = from_json(stored)
 
 
 def _settled(case: _ModelChecks, answers: Mapping[CheckRequest, CheckResult]) -> dict[CheckRequest, CheckResult]:
@@ -278,54 +293,3 @@ def _as_check_result(value: Any) -> CheckResult:
         return failed(f"{type(value).__name__}: {str(value)[:200]}")
     answer: CheckResult = value
     return answer
-
-
-def _build_report(answers: Mapping[CheckRequest, CheckResult], *, fast: bool) -> dict[str, Any]:
-    """The grade report as stored in the ledger: grade, reasons, results."""
-    by_name = by_check(answers, fast=fast)
-    verdict = grade(by_name)
-    checks = [
-        {"check": name, **_to_json(answer)} for name, check_results in by_name.items() for answer in check_results
-    ]
-    return {"grade": verdict.grade, "why": list(verdict.why), "checks": checks}
-
-
-def _is_complete(value: Any) -> bool:
-    """Whether no result is missing; failed checks are run again."""
-    return value is not None and not any(answer.get("failed") for answer in value["checks"])
-
-
-def _report_grade(case: _ModelChecks, report: Mapping[str, Any], note: NoteCallback) -> None:
-    why = f": {', '.join(report['why'])}" if report["why"] else ""
-    note(f"{case.model.name} on {case.workload.name}: grade {report['grade']}{why}")
-    for text in _reasons(report):
-        note(f"  {text}")
-
-
-def _reasons(report: Mapping[str, Any]) -> list[str]:
-    """The worst result of each check that keeps the grade below standard; skipped checks are left out."""
-    worst: dict[str, str] = {}
-    for level in ("issue", "warning", "open"):
-        for answer in report["checks"]:
-            if (
-                answer["level"] == level
-                and answer["check"] in report["why"]
-                and answer["text"] not in (SKIPPED, DECIDED)
-            ):
-                worst.setdefault(answer["check"], f"{answer['check']}: {answer['text']}")
-    return list(worst.values()) if report["grade"] in ("unusable", "weak") else []
-
-
-def _to_json(result: CheckResult) -> dict[str, Any]:
-    """A check result as JSON."""
-    finite = result.value is None or abs(result.value) < float("inf")
-    return {
-        **asdict(result),
-        "level": str(result.level),
-        "samples": list(result.samples)[:50],
-        "value": result.value if finite else None,
-    }
-
-
-def _from_json(kept: Mapping[str, Any]) -> CheckResult:
-    return CheckResult(**{**kept, "level": Level(kept["level"]), "samples": tuple(kept["samples"])})

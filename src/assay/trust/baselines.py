@@ -17,6 +17,7 @@ from assay.core.geometry import Geometry
 from assay.core.outcome import Status
 from assay.parts.balls import Ball
 from assay.parts.unmeasured_set import UnmeasuredSet
+from assay.trust.again import attack_again
 from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import members, within
 from assay.trust.context import AttackResult, CheckContext
@@ -193,7 +194,7 @@ def _compare(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: 
         )
     if not len(index):
         return passed(f"no sample survives within {budget_text} that it could break", 0.0, threshold)
-    outcome = context.attacked(attack, index)
+    outcome = attack_again(context, attack, index)
     newly_broken = index[outcome.status == int(Status.BROKEN)]
     share = len(newly_broken) / n
     if share > threshold:

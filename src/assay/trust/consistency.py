@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Status
+from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning
 from assay.trust.baselines import beats_queries
-from assay.trust.context import AttackResult, CheckContext, broken
+from assay.trust.context import AttackResult, CheckContext
 from assay.trust.vary import at_less_effort, with_budget, with_radius
 
 _FEW, _SMALL, _WIDE = 8, 32, 64
@@ -28,7 +29,7 @@ def no_budget(context: CheckContext, result: AttackResult) -> CheckResult:
     if zero_attack is None:
         return inconclusive("its budget cannot be changed from outside", result.label)
     index = context.chosen[:: max(1, len(context.chosen) // _FEW)]
-    count = context.attacked(at_less_effort(zero_attack, _STEPS), index).count(Status.BROKEN)
+    count = attack_again(context, at_less_effort(zero_attack, _STEPS), index).count(Status.BROKEN)
     text = f"with a budget of 0 it breaks {count} of {len(index)} samples"
     if count and not context.is_random:
         return issue(text, float(count), 0.0, about=result.label)
@@ -44,7 +45,7 @@ def monotone(context: CheckContext, result: AttackResult) -> CheckResult:
     if less is None or more is None or most is None:
         return inconclusive("its budget cannot be changed from outside", result.label)
     less, more, most = (at_less_effort(attack, _STEPS) for attack in (less, more, most))
-    half = broken(context.attacked(less, index))
+    half = broken(attack_again(context, less, index))
     full = broken(result.outcome)[index]
     left = torch.isin(index, context.survivors(index, result.budget))
     lost, few = index[half & left], max(1, 0.03 * len(index))
@@ -57,10 +58,10 @@ def monotone(context: CheckContext, result: AttackResult) -> CheckResult:
             tuple(lost.tolist()),
             result.label,
         )
-    wide = broken(context.attacked(more, index))
+    wide = broken(attack_again(context, more, index))
     right = int((result.outcome.status[index] != int(Status.MISCLASSIFIED)).sum())
     if right >= _FEW and int(half.sum()) == int(full.sum()) == int(wide.sum()) < right - few:
-        widest = broken(context.attacked(most, index))
+        widest = broken(attack_again(context, most, index))
         if int(widest.sum()) <= int(full.sum()):
             return warning(
                 f"half, all, four and {_WIDE} times the budget break the same {int(full.sum())} of {right} "
@@ -128,7 +129,7 @@ def _survivors_with(context: CheckContext, results: list[AttackResult], index: T
             continue
         radius = share * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[result.ball.norm]
         widened = with_radius(result.planned.attack, max(radius, result.ball.eps))
-        outcome = context.attacked(result.planned.attack if widened is None else widened, index)
+        outcome = attack_again(context, result.planned.attack if widened is None else widened, index)
         index = index[outcome.status == int(Status.SURVIVED)]
     return index
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.plan import Planned
-from assay.core.combinators import AnyAttack, Stage, unfold
+from assay.core.combinators import Stage, unfold
 from assay.core.expectation import Expectation
 from assay.core.geometry import Geometry
-from assay.core.model_calls import Classifier, classify
+from assay.core.model_calls import classify
 from assay.core.model_state import model_device, model_dtype, preserve_state, seeded
 from assay.core.outcome import Outcome, Status
 from assay.core.types import Images, Labels, Logits
 from assay.data.dataset import pixels
 from assay.defences.adaptation import Adaptation, adaptation_of
-from assay.engine.api import INTERRUPTED, attack
+from assay.engine.api import attack
 from assay.parts.balls import Ball
 from assay.trust.budgets import outermost, within
 from assay.util.memory import attempt, is_out_of_memory
@@ -27,10 +27,6 @@ SAMPLES = 64
 """How many samples the checks use."""
 
 ImageReader = Callable[[int], Tensor | None]
-
-
-class NonFiniteOutput(ArithmeticError):
-    """The model returned NaN or infinity when an attack was rerun."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +86,7 @@ class CheckContext:
         seed: of the draws.
         recorded: recorded facts of the evaluation, by name.
         memory: what one check has learnt that another can use, by name; a process that has not learnt it asks again.
+        run: attacks samples again, as `assay.attack` does; the one way in which checks do that.
     """
 
     model: nn.Module
@@ -103,6 +100,7 @@ class CheckContext:
     seed: int = 0
     recorded: dict[str, str] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    run: Callable[..., Outcome] = field(default=attack, compare=False, repr=False)
 
     @cached_property
     def chosen(self) -> Tensor:
@@ -258,64 +256,3 @@ class CheckContext:
         near, others = nearest[: most // 2], nearest[most // 2 :].sort().values
         spread = others[torch.linspace(0, len(others) - 1, most - len(near)).round().long()]
         return among[torch.cat((near, spread)).sort().values]
-
-    def attacked(
-        self,
-        adapted: AnyAttack,
-        index: Tensor,
-        *,
-        wrap: Callable[[Classifier], Classifier] = lambda model: model,
-        **more: Any,
-    ) -> Outcome:
-        """Attack some samples as the evaluation did: adaptively where the defence declares how.
-
-        Args:
-            adapted: the attack.
-            index: the samples, ``(m,)``.
-            wrap: changes the model, and the surrogate that attacks see.
-            more: as `assay.attack` takes it.
-
-        Raises:
-            RuntimeError: the model raised an exception on a sample, so its survival is unknown.
-            NoNumbers: it gave no numbers on one: whether that one survives is not known.
-            KeyboardInterrupt: it was interrupted.
-        """
-        adaptation = self.adaptation if self.is_adapted else None
-        adapted = adapted if adaptation is None else adaptation.adapt(adapted)
-        options: dict[str, Any] = {"seed": self.seed, "errors": "record", "preflight": False} | more
-        outcome = attack(
-            wrap(self.model),
-            self.at(index),
-            self.y[index],
-            adapted,
-            mask=None if self.masks is None else self.masks[index],
-            surrogate=None if adaptation is None or adaptation.surrogate is None else wrap(adaptation.surrogate),
-            test=None if adaptation is None else adaptation.test,
-            **options,
-        )
-        require_finished(outcome)
-        if outcome.errors:
-            first = next(iter(outcome.errors.values()))
-            raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
-        if outcome.count(Status.INVALID):
-            raise NonFiniteOutput(
-                f"on {outcome.count(Status.INVALID)} of {len(outcome)} samples that were attacked again "
-                "the model gave no numbers"
-            )
-        return outcome
-
-
-def require_finished(outcome: Outcome) -> Outcome:
-    """The outcome, if the attack was not interrupted.
-
-    Raises:
-        KeyboardInterrupt: the attack was interrupted, so the check has no result.
-    """
-    if INTERRUPTED in outcome.events:
-        raise KeyboardInterrupt
-    return outcome
-
-
-def broken(outcome: Outcome) -> Tensor:
-    """Which samples were broken."""
-    return outcome.status == int(Status.BROKEN)

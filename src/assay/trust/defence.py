@@ -12,8 +12,9 @@ from assay.core.model_state import seeded
 from assay.core.outcome import Status
 from assay.core.types import Images, Logits
 from assay.parts.balls import Ball
+from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
-from assay.trust.context import AttackResult, CheckContext, broken
+from assay.trust.context import AttackResult, CheckContext
 from assay.trust.results import GAIN
 
 _STEPS, _MISSED = 50, 0.05
@@ -40,7 +41,7 @@ def _more_draws(context: CheckContext, expectation: Expectation, result: AttackR
         return passed("no sample survives that more draws could break")
     try:
         expectation.draws = 2 * before
-        outcome = context.attacked(result.planned.attack, left)
+        outcome = attack_again(context, result.planned.attack, left)
     finally:
         expectation.draws = before
     newly_broken = left[broken(outcome)]
@@ -129,7 +130,7 @@ def _withstood(
     """
     if len(left) <= max(1, _MISSED * right):
         return passed(text, len(left) / right)
-    newly_broken = left[broken(context.attacked(APGD(ball.eps, norm=ball.norm, steps=_STEPS), left, **more))]
+    newly_broken = left[broken(attack_again(context, APGD(ball.eps, norm=ball.norm, steps=_STEPS), left, **more))]
     text, share = f"{text}, of which APGD-{_STEPS} breaks {len(newly_broken)}", len(newly_broken) / right
     if len(newly_broken) > max(1, _MISSED * right):
         return warning(f"{text}: {why}", share, _MISSED, tuple(newly_broken.tolist()))
@@ -154,7 +155,7 @@ def _withstand(context: CheckContext, ball: Ball) -> tuple[Tensor, int, list[str
         first = result.stages[0].attack
         if result.ball is None or result.ball.norm != ball.norm or not _of_gradients(result) or not len(left):
             continue
-        outcome = context.attacked(first, left, wrap=FrozenDraws.of(context), slots=1)
+        outcome = attack_again(context, first, left, wrap=FrozenDraws.of(context), slots=1)
         right = right or int((outcome.predicted_clean == outcome.y).sum())
         names.append(first.describe())
         left = left[outcome.status == int(Status.SURVIVED)]
@@ -213,7 +214,7 @@ def without_it(context: CheckContext) -> CheckResult:
         return inconclusive("without the defence the model is right on no sample")
     for result in context.claims:
         if _of_gradients(result) and result.ball == ball and len(left):
-            outcome = bare.attacked(result.planned.attack, left)
+            outcome = attack_again(bare, result.planned.attack, left)
             left = left[outcome.status == int(Status.SURVIVED)]
             names.append(result.label)
     text = f"without the defence {len(left)} of {right} samples survive {' and '.join(names)}"

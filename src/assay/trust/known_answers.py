@@ -10,8 +10,9 @@ from assay.core.outcome import Status
 from assay.engine.api import attack
 from assay.parts.balls import Ball, Split
 from assay.parts.sparse_sets import Support
+from assay.trust.again import attack_again, broken, require_finished
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
-from assay.trust.context import AttackResult, CheckContext, broken, require_finished
+from assay.trust.context import AttackResult, CheckContext
 
 _KNOWN, _TURNS = 32, 20
 _ROOM = 1.1
@@ -165,7 +166,7 @@ def _attack_with(library: str, ball: Ball, context: CheckContext) -> CheckResult
         peer_attack = peer(f"{library}:{names[library, ball.norm]}", eps=ball.eps, norm=ball.norm, steps=40)
     except ImportError as error:
         return not_applicable(f"{library} is installed, but cannot be used: {str(error)[:120]}")
-    newly_broken = left[broken(context.attacked(peer_attack, left))]
+    newly_broken = left[broken(attack_again(context, peer_attack, left))]
     if len(newly_broken) > 1:
         return warning(
             f"PGD-40 of {library} breaks {len(newly_broken)} samples that every attack here had left",

@@ -13,11 +13,11 @@ from assay.core.outcome import Status
 from assay.core.rng import Rng, content_keys
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images, Logits, Mask
-from assay.engine.api import attack
 from assay.parts.balls import Ball, Split
+from assay.trust.again import require_finished
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
-from assay.trust.context import AttackResult, CheckContext, require_finished
+from assay.trust.context import AttackResult, CheckContext
 
 Features = Callable[[Images], Tensor]
 SAMPLES = 16
@@ -112,7 +112,7 @@ def _within(context: CheckContext, budget: Geometry) -> CheckResult:
 
 
 def _finds(context: CheckContext, result: AttackResult, model: nn.Module, x: Images, mask: Mask | None) -> bool:
-    outcome = attack(
+    outcome = context.run(
         model,
         x,
         torch.zeros(1, dtype=torch.int64),

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
 from assay.trust import baselines, consistency, defence, gradients, model_state, outputs, reporting, results
+from assay.trust.again import NonFiniteOutput
 from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed, inconclusive, not_applicable
-from assay.trust.context import CheckContext, NonFiniteOutput
+from assay.trust.context import CheckContext
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
 from assay.util.progress import WorkCallback, no_progress

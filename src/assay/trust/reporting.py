@@ -4,8 +4,9 @@ import torch
 
 from assay.core.outcome import Status
 from assay.defences.smoothing import Smoothed
+from assay.trust.again import broken
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
-from assay.trust.context import AttackResult, CheckContext, broken
+from assay.trust.context import AttackResult, CheckContext
 from assay.util.statistics import exact_interval
 
 _NEEDED = ("model", "data", "code", "torch", "seed")

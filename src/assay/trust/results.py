@@ -4,8 +4,9 @@ import torch
 
 from assay.core.combinators import AnyAttack
 from assay.core.outcome import TOLERANCE, Status
+from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning
-from assay.trust.context import AttackResult, CheckContext, broken
+from assay.trust.context import AttackResult, CheckContext
 from assay.trust.vary import with_effort, with_step_size
 
 GAIN = 0.005
@@ -278,7 +279,7 @@ def _gained(
     if not len(left):
         return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
     tried = context.likeliest(left, _TRIED)
-    outcome = context.attacked(varied, tried, seed=context.seed + seed)
+    outcome = attack_again(context, varied, tried, seed=context.seed + seed)
     newly_broken = tried[broken(outcome)]
     share = len(newly_broken) / n
     if share > threshold:

@@ -1,0 +1,87 @@
+"""What checks say beforehand that they cost."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import assay
+from assay.attacks.plan import plan
+from assay.trust.context import AttackResult
+from assay.trust.forecast import forecast
+from assay.trust.registry import check_requests
+from trust.cases import EPS, examined, trained
+
+
+class Counting:
+    """Attacks, and remembers what it cost."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __call__(self, *arguments, **named):
+        outcome = assay.attack(*arguments, **named)
+        self.passes += int((outcome.forwards + outcome.backwards).sum())
+        return outcome
+
+
+@pytest.mark.parametrize("attack", ["pgd:steps=5", "square:queries=50", "apgd:steps=10,targets=2"])
+def test_no_check_costs_more_than_was_said(attack):
+    exam = examined(trained(), (attack,), count=12)
+    for request in check_requests(1):
+        if request.slow and request.check != "C12":  # which attacks a network of its own
+            said = forecast(exam, [request])
+            counting = Counting()
+            request.answer(replace(exam, run=counting, memory={}))
+            assert counting.passes <= said.passes, request.check
+
+
+def test_nothing_is_attacked_and_nothing_is_learnt():
+    calls = []
+    model = trained()
+    exam = examined(model, ("pgd:steps=5",), count=12)
+    handle = model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    try:
+        said = forecast(exam, [r for r in check_requests(1) if r.check in ("B6", "B7", "B8", "C1", "C2", "C5", "C6")])
+    finally:
+        handle.remove()
+    assert said.passes > 1000
+    assert not calls
+    assert not exam.memory
+
+
+def test_seconds_are_those_of_the_evaluations_pace():
+    exam = examined(trained(), ("pgd:steps=5",), count=12)
+    outcome = exam.results[0].outcome
+    spent = int((outcome.forwards + outcome.backwards).sum())
+    timed = replace(exam, results=(replace(exam.results[0], outcome=replace(outcome, seconds=2.0)),))
+    requests = check_requests(1)
+    said = forecast(timed, requests)
+    assert said.seconds == pytest.approx(said.passes * 2.0 / spent)
+    assert f"{said.seconds:,.0f} s at the pace" in said.describe()
+    untimed = replace(exam, results=(replace(exam.results[0], outcome=replace(outcome, seconds=0.0)),))
+    assert forecast(untimed, requests).seconds is None
+
+
+def test_steps_that_no_number_limits_are_told():
+    class Endless:
+        """An attack that says nothing of its steps."""
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        @property
+        def traits(self):
+            return replace(self.inner.traits, steps=None)
+
+    exam = examined(trained(), ("pgd:steps=5",), count=12)
+    planned = plan("pgd:steps=5", eps=EPS)
+    unknown = AttackResult(
+        replace(planned, attack=Endless(planned.attack)), exam.results[0].outcome, exam.results[0].image
+    )
+    said = forecast(replace(exam, results=(unknown,)), check_requests(1))
+    assert said.unbounded
+    assert "about" in said.describe()

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.attack import Priced, Step
+from assay.core.attack import Step
 from assay.core.combinators import Stage
 from assay.core.oracle import Oracle
 from assay.core.outcome import Status
@@ -31,6 +31,7 @@ from assay.core.types import Flag, Labels, PerRow
 from assay.engine.active_rows import Active, admit, variants_of
 from assay.engine.attempts import Attempt, Attempts
 from assay.engine.batching import Splitter, error_text
+from assay.engine.pricing import cannot_begin, end_where_spent
 from assay.engine.referee import Record
 from assay.engine.row_scheduler import RowScheduler
 from assay.util.progress import Progress, ProgressCallback
@@ -264,10 +265,7 @@ class Engine:
         """Those rows that max_forwards leaves a first step for; later steps are priced as they end."""
         if self.settings.max_forwards is None:
             return active
-        first: Tensor | int = stage.attack.traits.price
-        if isinstance(stage.attack, Priced):
-            first = stage.attack.price(active.state).cpu()
-        poor = (active.steps == 0) & (active.spent + first * self.oracle.draws > self.settings.max_forwards)
+        poor = cannot_begin(active, stage.attack, self.oracle.draws, self.settings.max_forwards)
         if not bool(poor.any()):
             return active
         unpaid = take(active, poor.nonzero().squeeze(1))
@@ -304,13 +302,8 @@ class Engine:
             state=step.state, steps=active.steps + 1, forwards=oracle.forwards, backwards=oracle.backwards
         )
         if self.settings.max_forwards is not None:
-            attack = stage.attack
             cost = oracle.forwards - active.forwards
-            if isinstance(attack, Priced):
-                cost = attack.price(step.state).cpu() * oracle.draws
-            short = counted.spent + counted.forwards + cost > self.settings.max_forwards
-            done = step.done | short.to(step.done.device)
-            step = replace(step, done=done, pending=None if bool(short.any()) else step.pending)
+            step = end_where_spent(step, counted, cost, stage.attack, oracle.draws, self.settings.max_forwards)
         doubt = oracle.doubt
         return counted, step, torch.zeros(len(step.hit), device=step.hit.device) if doubt is None else doubt
 

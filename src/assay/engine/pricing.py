@@ -1,0 +1,40 @@
+"""What a step costs in forward passes, and which rows can pay for one: ``max_forwards`` is never exceeded."""
+
+from dataclasses import replace
+from typing import Any
+
+from assay.core.attack import Attack, Priced, Step
+from assay.core.types import Count, Flag
+from assay.engine.active_rows import Active
+
+
+def cannot_begin(active: Active, attack: Attack[Any], draws: int, most: int) -> Flag:
+    """Rows that have not taken a step, and whose sample has too few passes left for one, ``(b,)`` on the CPU.
+
+    Args:
+        active: the rows.
+        attack: what the step is of.
+        draws: passes that one look at an image costs (`Oracle.draws`).
+        most: passes of a sample in all.
+    """
+    first: Count | int = attack.price(active.state).cpu() if isinstance(attack, Priced) else attack.traits.price
+    return (active.steps == 0) & (active.spent + first * draws > most)
+
+
+def end_where_spent(
+    step: Step[Any], counted: Active, cost: Count, attack: Attack[Any], draws: int, most: int
+) -> Step[Any]:
+    """The step, done for rows that cannot pay for the next one.
+
+    Args:
+        step: what the rows have come to.
+        counted: the rows after it.
+        cost: what it has cost, which the next is taken to cost, too, where the attack does not say.
+        attack: what the step is of.
+        draws: as in `cannot_begin`; so is ``most``.
+        most: passes of a sample in all.
+    """
+    following = attack.price(step.state).cpu() * draws if isinstance(attack, Priced) else cost
+    short = counted.spent + counted.forwards + following > most
+    done = step.done | short.to(step.done.device)
+    return replace(step, done=done, pending=None if bool(short.any()) else step.pending)

@@ -6,6 +6,7 @@ GPU that is free first. A step on b rows takes as long as b + h rows at full spe
 on a small batch (half of it at b = h): an assumption, so three values are shown. Lost is what the time of all GPUs
 holds beside full speed: small batches at the end of a stage, and GPUs that wait for the last shard. The hours assume
 2,500 forward passes a second, what a ResNet-50 in float32 does on a data-centre GPU; the shares do not depend on it.
+"""
 
 import argparse
 import heapq

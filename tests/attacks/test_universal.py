@@ -5,7 +5,7 @@ import torch
 
 import assay
 from assay import UniversalDeepFool, UniversalPatch, UniversalSign, universal
-from assay.attacks.universal.patch import paste
+from assay.attacks.universal_perturbations.patch import paste
 from assay.data import random_batches
 from models_for_tests import Linear, images, mlp, predicted
 

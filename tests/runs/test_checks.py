@@ -100,7 +100,7 @@ def test_what_they_cost_is_said_beforehand(copy):
     forgotten(copy, "checks", "looked", "check")
     run_study(study(text=ONE), copy, reporter=Reporter(note=said.append))
     (cost,) = [text for text in said if "checks rerun attacks" in text]
-    assert re.search(r"at most [\d,]+ passes of the model \([\d,]+ s at the pace of the evaluation\)", cost)
+    assert re.search(r"\d+ checks rerun attacks, at most [\d,]+ passes of the model", cost)
     assert said.index(cost) < next(i for i, text in enumerate(said) if ": grade " in text)
     forgotten(copy, "checks")
     said.clear()

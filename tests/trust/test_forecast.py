@@ -59,7 +59,7 @@ def test_seconds_are_those_of_the_evaluations_pace():
     said = forecast(timed, requests)
     assert said.seconds == pytest.approx(said.passes * 2.0 / spent)
     assert f"{said.seconds:,.0f} s at the pace" in said.describe()
-    untimed = replace(exam, results=(replace(exam.results[0], outcome=replace(outcome, seconds=0.0)),))
+    untimed = replace(exam, results=(replace(exam.results[0], outcome=replace(outcome, seconds=0.5)),))
     assert forecast(untimed, requests).seconds is None
 
 

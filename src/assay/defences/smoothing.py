@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import torch
-from scipy.stats import beta, binomtest, norm
 from torch import Tensor, nn
 
 from assay.core.call_context import in_neutral_context
@@ -83,6 +82,8 @@ class Smoothed(nn.Module):
             batch: images a pass.
         """
         votes = self.votes(x, whole("n", n, least=1), "predict", batch)
+        from scipy.stats import binomtest  # slow to import, needed only here
+
         top = votes.topk(2, dim=1)
         label = top.indices[:, 0]
         if n == 1:
@@ -134,5 +135,7 @@ def certified_radius(count: int, n: int, alpha: float, sigma: float) -> float:
         >>> round(certified_radius(9990, 10_000, 0.001, 0.5), 4)
         1.4093
     """
-    low = float(beta.ppf(alpha, count, n - count + 1)) if count else 0.0
-    return float(sigma * norm.ppf(low)) if low > 0.5 else 0.0
+    from scipy.special import betaincinv, ndtri  # slow to import, needed only here
+
+    low = float(betaincinv(count, n - count + 1, alpha)) if count else 0.0
+    return float(sigma * ndtri(low)) if low > 0.5 else 0.0

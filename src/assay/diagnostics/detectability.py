@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.universal.perturbation import UniversalSign, universal
+from assay.attacks.universal_perturbations.perturbation import UniversalSign, universal
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.model_state import preserve_state

@@ -15,7 +15,7 @@ from assay.attacks.fgsm import FGSM
 from assay.attacks.patch import Patch
 from assay.attacks.pgd import PGD
 from assay.attacks.structured.strattack import StrAttack
-from assay.attacks.universal.perturbation import UniversalSign
+from assay.attacks.universal_perturbations.perturbation import UniversalSign
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import attribution
 from assay.diagnostics.budgets import budgets

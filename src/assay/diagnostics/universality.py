@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.attacks.universal.perturbation import UniversalAttack, universal
+from assay.attacks.universal_perturbations.perturbation import UniversalAttack, universal
 from assay.core.call_context import in_neutral_context
 from assay.data.dataset import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures

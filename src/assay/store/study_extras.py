@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from assay.diagnostics.answer import Answer
 from assay.store.claims import ClaimResult, judge_claims
 from assay.store.ledger import Ledger
 from assay.store.results import Study
+
+if TYPE_CHECKING:
+    from assay.diagnostics.answer import Answer
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
     )
 
 
-def finite_rows(answer: Answer) -> list[dict[str, Any]]:
+def finite_rows(answer: "Answer") -> list[dict[str, Any]]:
     """An answer's records as JSON can hold them: None for what is not finite."""
     return [
         {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}

@@ -13,6 +13,9 @@ from assay.engine.referee import Record
 from assay.trust.context import CheckContext
 from assay.trust.registry import CheckRequest
 
+_LEAST = 1.0
+"""Seconds of an evaluation from which its pace says something: below, most of it is what begins once."""
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -21,7 +24,8 @@ class Forecast:
     Attributes:
         reruns: how many of them rerun attacks.
         passes: passes of the model, forward and backward, where every sample survives what is run again.
-        seconds: the time of so many passes, as fast as those of the evaluation were; None where that is not known.
+        seconds: the time of so many passes, as fast as those of the evaluation were; None where that was too short to
+            tell.
         unbounded: attacks among them whose steps no number limits; they are counted as what they took before.
     """
 
@@ -83,10 +87,8 @@ def forecast(context: CheckContext, requests: Iterable[CheckRequest]) -> Forecas
     rehearsed = replace(context, run=rehearsal, memory={})
     for request in slow:
         request.answer(rehearsed)
-    total, seconds = (
-        float(sum(passes.sum() for passes in spent.values())),
-        sum(result.outcome.seconds for result in context.results),
-    )
-    pace = seconds / total if total and seconds else None
+    total = float(sum(passes.sum() for passes in spent.values()))
+    seconds = sum(result.outcome.seconds for result in context.results)
+    pace = seconds / total if total and seconds >= _LEAST else None
     time = None if pace is None else pace * rehearsal.passes
     return Forecast(len(slow), rehearsal.passes, time, tuple(sorted(rehearsal.unbounded)))

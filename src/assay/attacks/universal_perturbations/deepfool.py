@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.deepfool import DeepFool
-from assay.attacks.universal.perturbation import Batch, Tally, project, rows_of
+from assay.attacks.universal_perturbations.perturbation import Batch, Tally, project, rows_of
 from assay.core.model_calls import Classifier
 from assay.core.rows import Rows, untargeted
 from assay.engine.api import perturb

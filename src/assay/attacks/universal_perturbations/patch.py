@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assay.attacks.universal.perturbation import Batch, Tally, rows_of
+from assay.attacks.universal_perturbations.perturbation import Batch, Tally, rows_of
 from assay.core.model_calls import Classifier
 from assay.core.objective import Objective
 from assay.core.rng import Rng

@@ -3,6 +3,7 @@
 import json
 
 from common import HERE
+from table_costs import checks, compiled, fleet, launches, memory, speed, square, startup, suite
 from table_runs import kills, million, scaling, studies
 from table_why import diagnostics, interpretability, over_time, signatures
 
@@ -146,35 +147,6 @@ def strattack(record):
     return text, table(head, rows)
 
 
-def suite(record):
-    rows = [
-        (
-            row["model"],
-            f"{row['norm']} {row['eps']:g}",
-            row["autoattack"]["robust"],
-            row["standard"]["robust"],
-            row["fast"]["robust"],
-            row["only_autoattack_breaks"],
-            row["only_assay_breaks"],
-            f"{row['seconds_ratio']:.2f} ×",
-            f"{row['fast_of_standard']:.2f} ×",
-        )
-        for row in record["rows"]
-    ]
-    head = (
-        "model",
-        "budget",
-        "AutoAttack, %",
-        "standard, %",
-        "fast, %",
-        "only AutoAttack breaks",
-        "only standard breaks",
-        "wall, of AutoAttack",
-        "passes of fast, of standard",
-    )
-    return f"Robust accuracy, {record['n']} images, beside the AutoAttack package (pyautoattack).", table(head, rows)
-
-
 def blackbox(record):
     rows = [
         (
@@ -209,15 +181,6 @@ def universal(record):
     return f"One perturbation for all images, made on training images, measured on {record['n']} others.", table(
         head, rows
     )
-
-
-def memory(record):
-    rows = [
-        (f"{row['side']} × {row['side']} × 3", row["groups"], row["MiB"], row["full_copies_MiB"])
-        for row in record["rows"]
-    ]
-    head = ("image", "overlapping groups", "peak, MiB", "full copies alone, MiB")
-    return "StrAttack with 2 × 2 groups one pixel apart: memory of the attack on one image.", table(head, rows)
 
 
 def training(record):
@@ -374,15 +337,22 @@ def corruptions(record):
 
 
 SECTIONS = {
+    "speed": ("Speed", speed),
     "overhead": ("Cost of a step", overhead),
+    "launches": ("Operators a step", launches),
+    "compiled": ("Compiled", compiled),
+    "startup": ("Starting", startup),
     "precision": ("Search in bfloat16", precision),
     "strength": ("Strength", strength),
     "minimal": ("Distances", minimal),
     "strattack-mnist": ("StrAttack, MNIST", strattack),
     "strattack-cifar10": ("StrAttack, CIFAR-10", strattack),
     "strattack": ("StrAttack, Fashion-MNIST", strattack),
-    "memory": ("Memory of overlapping groups", memory),
+    "memory": ("Memory", memory),
     "suite": ("Suites", suite),
+    "square": ("A query of Square", square),
+    "checks": ("Cost of checks", checks),
+    "fleet": ("A fleet of GPUs", fleet),
     "blackbox": ("Queries", blackbox),
     "universal": ("Universal perturbations", universal),
     "training": ("Training objectives", training),
@@ -415,7 +385,9 @@ def main():
         record = load(name)
         if record is None:
             continue
-        text, body = make(record, table) if make.__module__ in ("table_why", "table_runs") else make(record)
+        text, body = (
+            make(record, table) if make.__module__ in ("table_why", "table_runs", "table_costs") else make(record)
+        )
         parts += [f"## {title}", text, body, stamp(record)]
     PAGE.write_text("\n\n".join(parts) + "\n")
 

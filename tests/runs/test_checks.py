@@ -109,6 +109,15 @@ def test_what_they_cost_is_said_beforehand(copy):
     assert not any("checks rerun attacks" in text for text in said)  # they are all answered
 
 
+def test_the_cost_is_that_of_what_is_missing(tmp_path):
+    said = []
+    run_study(study(text=ONE.replace("check_samples: 8", "check_samples: 8, checks: fast")), tmp_path / "run")
+    run_study(study(text=ONE), tmp_path / "run", reporter=Reporter(note=said.append))
+    (cost,) = [text for text in said if "checks rerun attacks" in text]
+    assert not cost.split(": ", 1)[1].startswith("0 checks")
+    assert "at most 0 passes" not in cost
+
+
 def test_a_lost_worker_is_replaced(whole, copy):
     forgotten(copy, "checks", "check")
     run_study(study(text=ONE), copy, executor=Failing({"C11": 2}))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay.attacks.plan import plan
+from assay.attacks import BIM
+from assay.attacks.plan import Planned, plan
 from assay.cli import main
 from assay.defences import defend
 from assay.engine.api import attack, perturb
@@ -239,14 +240,30 @@ def test_frozen_draws_are_frozen_and_nothing_is_drawn_meanwhile():
 
 
 @pytest.mark.parametrize("name", ["C11", "C12", "D1b", "B6"])
-def test_an_interrupt_inside_an_attack_is_no_answer(monkeypatch, name):
+def test_an_interrupt_inside_an_attack_is_no_answer(name):
     """The engine ends an attack at Ctrl-C and says so; a check that counted what was there would be kept for good."""
     exam = examined(noisy() if name == "D1b" else trained("pgd-at"), ("pgd:steps=3",))
     outcome = exam.results[0].outcome
     outcome = outcome.merge(dataclasses.replace(outcome, events=("interrupted",)), torch.arange(64))
-    monkeypatch.setattr("assay.trust.known_answers.attack", lambda *a, **k: outcome)
     with pytest.raises(KeyboardInterrupt):
         run_checks(dataclasses.replace(exam, run=lambda *a, **k: outcome), only=(name,))
+
+
+def test_two_attacks_with_the_same_words_are_two_attacks():
+    """B7 goes by what B6 has found of its own attack."""
+    weak, idle = (BIM(EPS, steps=4, step_size=size) for size in (EPS / 25, 1e-6))
+    assert weak.describe() == idle.describe()
+    exam = examined(trained(), [Planned(a, a.describe(), f"linf {EPS}", EPS) for a in (weak, idle)])
+    for order in (exam.results, exam.results[::-1]):
+        answers = run_checks(dataclasses.replace(exam, results=order, memory={}), only=("B6", "B7"))
+        for more, again in zip(answers["B6"], answers["B7"], strict=True):
+            assert ("(B6)" in again.text) == (more.level is Level.PASSED and not more.value)
+        assert any(answer.value for answer in answers["B6"])
+
+
+def test_without_samples_every_check_says_so():
+    exam = dataclasses.replace(examined(trained(), ("pgd:steps=3",), count=8), x=data(8)[0][:0], y=data(8)[1][:0])
+    assert {a.level for answers in run_checks(exam).values() for a in answers} == {Level.NOT_APPLICABLE}
 
 
 @pytest.mark.parametrize("name", ["C4", "C6", "D1b"])

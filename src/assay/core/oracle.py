@@ -45,7 +45,8 @@ class Oracle:
         backwards: backward passes likewise.
         doubt: a number a row that is finite as long as all that was seen is, ``(b,)``; None if nothing was.
         repairs: whether a gradient that is not finite is given as zero, for who goes on with the row.
-        masked: whether the model gives masked classes minus infinity, so that each answer has to be filled.
+        masked: whether the model gives masked classes minus infinity, so that each answer has to be filled: seen at
+            any answer on the CPU, at the referee's on an accelerator.
     """
 
     def __init__(
@@ -302,6 +303,8 @@ class Oracle:
         return self._filled(as_logits(output, len(padded))[: len(x)].clone()), None
 
     def _filled(self, logits: Logits) -> Logits:
+        if not self.masked and logits.device.type == "cpu":  # elsewhere the question would be a wait
+            self.masked = bool((logits.detach() == -torch.inf).any())
         return fill_masked(logits) if self.masked else logits
 
     def _precision(self) -> Any:

@@ -110,12 +110,14 @@ class Engine:
     def run(self, stages: tuple[Stage, ...]) -> None:
         """Run all stages on the samples that are still open, then close those."""
         for number, stage in enumerate(stages):
-            later = stages[number + 1 :]
+            later, problem = stages[number + 1 :], self.record.problem
             self._stage(number, stage, later)
+            self.record.problem = problem  # a stage that refines begins where the one before it has ended
             if not any(s.refines for s in later):
                 self.over |= self.record.status == int(Status.BROKEN)
         self.over[:] = True
         self.record.close(self.open)
+        self._report()
 
     def interrupt(self) -> None:
         """Close the record after an interrupt; partially attacked samples are discarded."""
@@ -156,6 +158,8 @@ class Engine:
             return ~self._decided(attempts.sample, stop_at_hit=stop_at_hit)
 
         def close(sample: int) -> None:
+            if not begun[sample] and not stage.refines:
+                record.unstarted[sample] = True  # it has not survived this stage, also after an interrupt
             if self._ends(sample, later):
                 self.over[sample] = True
 

@@ -90,7 +90,7 @@ def make_problem(
     return Problem(
         x=_own(x),
         y=y.clone(),
-        target=torch.full_like(y, -1) if target is None else target,
+        target=torch.full_like(y, -1) if target is None else target.clone(),
         keys=keys,
         mask=mask,
         reference=torch.zeros(len(x), 2),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from assay.core.attack import Attack, Priced, Step
+from assay.core.tree import choose
 from assay.core.types import Count, Flag
 from assay.engine.active_rows import Active
 
@@ -24,7 +25,9 @@ def cannot_begin(active: Active, attack: Attack[Any], draws: int, most: int) -> 
 def end_where_spent(
     step: Step[Any], counted: Active, cost: Count, attack: Attack[Any], draws: int, most: int
 ) -> Step[Any]:
-    """The step, done for rows that cannot pay for the next one.
+    """The step, done for rows that would go on and cannot pay for the next one.
+
+    What such a row leaves to be measured is the image it has seen last: of the next one it may ask nothing.
 
     Args:
         step: what the rows have come to.
@@ -35,6 +38,10 @@ def end_where_spent(
         most: passes of a sample in all.
     """
     following = attack.price(step.state).cpu() * draws if isinstance(attack, Priced) else cost
-    short = counted.spent + counted.forwards + following > most
-    done = step.done | short.to(step.done.device)
-    return replace(step, done=done, pending=None if bool(short.any()) else step.pending)
+    short = (counted.spent + counted.forwards + following > most).to(step.done.device) & ~step.done
+    if not bool(short.any()):
+        return step
+    pending = step.left()
+    if pending is not None:
+        pending = choose(short.to(pending.device), step.candidate, pending)
+    return replace(step, done=step.done | short, pending=pending)

@@ -105,9 +105,15 @@ class RowScheduler:
         self._retire(rows, None)
 
     def fail(self, row: Active, failure: Exception) -> None:
-        """End one row on which the model raised an exception."""
-        self.errors[int(row.sample[0]), int(row.variant[0])] = error_text(failure)
-        self._finish(row, unmeasured(row.rows, row.rows.x), torch.ones(1, dtype=torch.bool))
+        """End one row on which the model raised an exception; what it had reached before is kept."""
+        text, failed = error_text(failure), torch.ones(1, dtype=torch.bool)
+        measurement = unmeasured(row.rows, row.rows.x)
+        if bool(row.has_hit) and row.sure is not None:
+            measurement, failed = self._measure(row, row.sure)
+            row = row._replace(checks=row.checks + 1)
+        if bool(failed):
+            self.errors[int(row.sample[0]), int(row.variant[0])] = text
+        self._finish(row, measurement, failed)
 
     def waiting(self) -> int:
         """How many claims have not been measured."""
@@ -173,13 +179,13 @@ class RowScheduler:
         for image in candidates[1:]:
             other, more = self._measure(rows, image)
             rows, failed, best = self._noted(rows, other), failed | more, better(best, other)
-        checks = len(candidates)
+        checks = torch.full_like(rows.checks, len(candidates))
         if rows.sure is not None:
             lost = rows.has_hit & ~best.hit.cpu()
             if bool(lost.any()):
                 other, more = self._measure(rows, rows.sure)
                 rows, failed = self._noted(rows, other), failed | more
-                best, checks = choose(lost.to(best.hit.device), other, best), checks + 1
+                best, checks = choose(lost.to(best.hit.device), other, best), checks + lost.long()
         self._finish(rows._replace(checks=rows.checks + checks), best, failed)
 
     def _finish(self, rows: Active, measurement: Measurement, failed: Flag) -> None:

@@ -24,11 +24,12 @@ from assay.runs.scheduler import utc_now
 from assay.runs.settings import Settings
 from assay.store.ledger import Ledger
 from assay.trust.answer import CheckResult, failed
+from assay.trust.context import CheckContext
 from assay.trust.forecast import forecast
 from assay.trust.registry import CheckRequest, check_requests, settled
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
-from assay.util.progress import SILENT, Reporter, WorkCallback
+from assay.util.progress import SILENT, NoteCallback, Reporter, WorkCallback
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,11 @@ class _ModelChecks:
     def requests(self) -> tuple[CheckRequest, ...]:
         """The checks to run."""
         return check_requests(sum(cell.names.curve is None for cell, _ in self.own_cells), fast=self.fast)
+
+    def context(self, ledger: Ledger, out: Path) -> CheckContext:
+        """What its checks read; loads the model."""
+        samples = self.settings.check_samples
+        return build_context(self.model, self.workload.data, self.own_cells, self.other_cells, ledger, out, samples)
 
     def key(self, kind: str, *more: str) -> str:
         """The ledger key of a result: a digest of all that it depends on, the order of attacks too, and ``more``."""
@@ -166,40 +172,33 @@ def _run_static_checks(
         if stop.signal:
             break
         reporter.work(f"static checks: {case.name}", number, len(cases))
-        key = case.key("looked", *case.static_inputs)
-        stored = ledger.answer(key)
-        if stored is None:
-            try:
-                stored = _looked_at(case, ledger, out)
-            except (OSError, sqlite3.Error):
-                raise
-            except Exception as error:  # raised by the model; the tables and the report must still be written
-                reporter.note(f"{case.title}: cannot be checked: {type(error).__name__}: {error}")
-                continue
-            if not any(answer["failed"] for answer in stored["answers"]):
-                ledger.add_answer(key, "looked", stored)
-        static_requests = (request for request in case.requests if not request.slow)
-        results[case] = {
-            request: from_json(answer) for request, answer in zip(static_requests, stored["answers"], strict=True)
-        }
-        _add_stored(case, results[case], ledger)
-        if _missing(case, results[case]):
-            reporter.note(f"{case.title}: {stored['cost']}{case.ending}")
+        try:
+            results[case] = _looked_at(case, ledger, out, reporter.note)
+        except (OSError, sqlite3.Error):
+            raise
+        except Exception as error:  # raised by the model; the tables and the report must still be written
+            reporter.note(f"{case.title}: cannot be checked: {type(error).__name__}: {error}")
     reporter.work("static checks", len(cases), len(cases))
     return results
 
 
-def _looked_at(case: _ModelChecks, ledger: Ledger, out: Path) -> dict[str, Any]:
-    """The answers of the static checks of a model, and what those that rerun attacks will cost."""
-    settings = case.settings
-    context = build_context(
-        case.model, case.workload.data, case.own_cells, case.other_cells, ledger, out, settings.check_samples
-    )
-    answers = {request: request.answer(context) for request in case.requests if not request.slow}
-    known = dict(answers)
-    _add_stored(case, known, ledger)
-    cost = forecast(context, _missing(case, known))
-    return {"answers": [to_json(answer) for answer in answers.values()], "cost": cost.describe()}
+def _looked_at(case: _ModelChecks, ledger: Ledger, out: Path, note: NoteCallback) -> dict[CheckRequest, CheckResult]:
+    """All answers about a model that are there without an attack; says what those that rerun attacks will cost."""
+    static_requests = [request for request in case.requests if not request.slow]
+    key, context = case.key("looked", *case.static_inputs), None
+    stored = ledger.answer(key)
+    if stored is None:
+        context = case.context(ledger, out)
+        stored = [to_json(request.answer(context)) for request in static_requests]
+        if not any(answer["failed"] for answer in stored):
+            ledger.add_answer(key, "looked", stored)
+    answers = {request: from_json(answer) for request, answer in zip(static_requests, stored, strict=True)}
+    _add_stored(case, answers, ledger)
+    missing = _missing(case, answers)
+    if missing:
+        cost = forecast(context or case.context(ledger, out), missing)
+        note(f"{case.title}: {cost.describe()}{case.ending}")
+    return answers
 
 
 def _run_attack_checks(

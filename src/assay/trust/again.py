@@ -53,7 +53,7 @@ def attack_again(
         **options,
     )
     require_finished(outcome)
-    if outcome.errors:
+    if outcome.count(Status.ERROR):
         first = next(iter(outcome.errors.values()))
         raise RuntimeError(f"{outcome.count(Status.ERROR)} of {len(outcome)} samples raised, the first: {first}")
     if outcome.count(Status.INVALID):

@@ -1,6 +1,7 @@
 """D1 to D5: attacks take the defence into account."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -205,7 +206,7 @@ def without_it(context: CheckContext) -> CheckResult:
     inner = getattr(context.model, "model", None)
     if context.adaptation is None or not isinstance(inner, nn.Module):
         return not_applicable("there is no defence to take off")
-    bare = CheckContext(inner, context.x, context.y, masks=context.masks, samples=context.samples, seed=context.seed)
+    bare = replace(context, model=inner, results=(), transfer_images=(), reference=None, memory={})
     ball = _claimed(context)
     if ball is None:
         return inconclusive("no attack by gradients has a budget")

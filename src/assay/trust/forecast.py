@@ -1,11 +1,18 @@
 """What checks will cost: they are gone through with attacks that run nothing and break nothing."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from assay.core.attack import Priced
 from assay.core.combinators import AnyAttack, Stage, unfold
+from assay.core.expectation import Expectation
 from assay.core.model_calls import Classifier
+from assay.core.model_parts import modules_in
 from assay.core.outcome import Outcome
 from assay.core.types import Images, Labels
 from assay.engine.inputs import make_problem
@@ -26,7 +33,7 @@ class Forecast:
         passes: passes of the model, forward and backward, where every sample survives what is run again.
         seconds: the time of so many passes, as fast as those of the evaluation were; None where that was too short to
             tell.
-        unbounded: attacks among them whose steps no number limits; they are counted as what they took before.
+        unbounded: attacks among them whose cost no number limits: what a sample took at most before stands for it.
     """
 
     reruns: int
@@ -46,17 +53,37 @@ class Forecast:
         return f"{self.reruns} checks rerun attacks, {most} {self.passes:,} passes of the model{pace}"
 
 
+class _Forgetful(dict[str, Any]):
+    """What a check has learnt is not at hand where another one runs in another process."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Learn nothing."""
+
+
 @dataclass
 class _Rehearsal:
-    """Counts what attacks would cost on samples that survive them all."""
+    """Counts what attacks would cost on samples that survive them all.
 
-    took: dict[str, float]
+    Attributes:
+        own: addresses of the weights of the model and of what attacks see: a network without any of them is not it.
+        most: passes that a sample took at most in the evaluation.
+        slopes: backward passes to a forward one, at most.
+        passes: counted so far.
+        unbounded: see `Forecast`.
+    """
+
+    own: set[int]
+    most: float
+    slopes: float
     passes: int = 0
     unbounded: set[str] = field(default_factory=set)
 
     def __call__(self, model: Classifier, x: Images, y: Labels, attack: AnyAttack, **options: Any) -> Outcome:
-        stages = unfold(attack)
-        self.passes += round(len(x) * (1 + sum(self._price(stage) for stage in stages)))
+        stages, seen = unfold(attack), options.get("surrogate") or model
+        weights = _weights(model)
+        if not weights or weights & self.own:
+            draws = seen.draws if isinstance(seen, Expectation) else 1
+            self.passes += math.ceil(len(x) * draws * sum(self._price(stage) for stage in stages))
         unused = {name: options.get(name) for name in ("target", "mask", "test", "ids")}
         record = Record.empty(make_problem(model, x, y, stages, start=None, **unused))
         record.predicted_clean = record.predicted = record.problem.y.clone()
@@ -64,31 +91,45 @@ class _Rehearsal:
         return record.outcome(stages=tuple(s.attack.describe() for s in stages), name=attack.describe(), seconds=0.0)
 
     def _price(self, stage: Stage) -> float:
+        """Passes of a sample that survives all variants of a stage."""
         traits, variants = stage.attack.traits, len(stage.variants)
-        if traits.steps is None:
+        counted = (traits.steps or 0) * traits.price * (1 + self.slopes * (traits.access == "gradient"))
+        if traits.steps is None or isinstance(stage.attack, Priced):
             self.unbounded.add(stage.attack.describe())
-            return variants * self.took.get(stage.attack.describe(), 0.0)
-        return variants * (traits.steps * (traits.price + (traits.access == "gradient")) + 1)
+            counted = max(counted, self.most)
+        return variants * (counted + 1)
 
 
 def forecast(context: CheckContext, requests: Iterable[CheckRequest]) -> Forecast:
     """What the checks that rerun attacks cost at most.
 
-    Each is gone through as it will be, but for the attacks: those are counted, and break nothing. What checks ask of
-    the model themselves they ask it here, too (C11: some hundred passes a budget).
+    Each is gone through as it will be, but for the attacks: those are counted, and break nothing. Nothing that a check
+    learns is told to another, for they may run in different processes. What checks ask of the model themselves they ask
+    it here, too (C11: some hundred passes a sample).
 
     Args:
         context: what they will be asked about.
         requests: the checks; those that rerun nothing are left out.
     """
     slow = [request for request in requests if request.slow]
-    spent = {r.label: (r.outcome.forwards + r.outcome.backwards).double() for r in context.results}
-    rehearsal = _Rehearsal({label: float(passes.max()) for label, passes in spent.items() if len(passes)})
-    rehearsed = replace(context, run=rehearsal, memory={})
+    outcomes = [result.outcome for result in context.results]
+    forwards, backwards = (_all([getattr(o, name) for o in outcomes]) for name in ("forwards", "backwards"))
+    spent = forwards + backwards
+    most = float(spent.max()) if len(spent) else 0.0
+    slopes = float((backwards / forwards.clamp_min(1)).max()) if len(spent) else 1.0
+    rehearsal = _Rehearsal(_weights(context.model) | _weights(context.attack_model), most, max(slopes, 1.0))
+    rehearsed = replace(context, run=rehearsal, memory=_Forgetful())
     for request in slow:
         request.answer(rehearsed)
-    total = float(sum(passes.sum() for passes in spent.values()))
-    seconds = sum(result.outcome.seconds for result in context.results)
-    pace = seconds / total if total and seconds >= _LEAST else None
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    pace = seconds / float(spent.sum()) if seconds >= _LEAST and bool(spent.any()) else None
     time = None if pace is None else pace * rehearsal.passes
     return Forecast(len(slow), rehearsal.passes, time, tuple(sorted(rehearsal.unbounded)))
+
+
+def _all(columns: list[Tensor]) -> Tensor:
+    return torch.cat(columns).double() if columns else torch.zeros(0, dtype=torch.float64)
+
+
+def _weights(model: Classifier) -> set[int]:
+    return {id(parameter) for root in modules_in(model) for parameter in root.parameters()}

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from assay.attacks.peers.adapter import peer
 from assay.core.outcome import Status
-from assay.engine.api import attack
 from assay.parts.balls import Ball, Split
 from assay.parts.sparse_sets import Support
 from assay.trust.again import attack_again, broken, require_finished
@@ -44,7 +43,7 @@ def known_model(context: CheckContext, result: AttackResult) -> CheckResult:
         layer.weight.copy_(torch.stack([weight / 2, -weight / 2, 0 * weight]))
         layer.bias.copy_(torch.tensor([0.0, 0.0, -10 * float(margin.abs().max())]))
     outcome = require_finished(
-        attack(
+        context.run(
             nn.Sequential(nn.Flatten(), layer).eval(),
             x,
             torch.zeros(_KNOWN, dtype=torch.int64),

@@ -158,6 +158,8 @@ class CheckRequest:
     def answer(self, context: CheckContext) -> CheckResult:
         """Run the check; an exception becomes a failed result, so that the other results are not lost."""
         check = CHECKS[self.check]
+        if not len(context.x):
+            return not_applicable("there are no samples")
         attack_result = None if self.of is None else context.claims[self.of]
         try:
             with seeded(context.seed, {context.device}):  # a random model answers alike in every process

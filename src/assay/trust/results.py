@@ -150,17 +150,22 @@ def converged(context: CheckContext, result: AttackResult) -> CheckResult:
     if more is None:
         return not_applicable("the attack has no steps")
     answer = _gained(context, result, more, "with twice the steps", "Use more of them, or another step size", seed=1)
-    context.memory[f"B6 {result.label}"] = answer.level is Level.PASSED and not answer.value
+    context.memory[_remembered(context, result)] = answer.level is Level.PASSED and not answer.value
     return answer
+
+
+def _remembered(context: CheckContext, result: AttackResult) -> str:
+    """Under what name it is remembered what B6 came to; two attacks may have the same words."""
+    return f"B6 of result {[other is result for other in context.results].index(True)}"
 
 
 def restarted(context: CheckContext, result: AttackResult) -> CheckResult:
     """B7: as many restarts again break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
-    if f"B6 {result.label}" not in context.memory:
+    if _remembered(context, result) not in context.memory:
         converged(context, result)
-    if context.memory.get(f"B6 {result.label}"):
+    if context.memory.get(_remembered(context, result)):
         return passed("other starts with twice the steps break no more (B6)", 0.0, GAIN, about=result.label)
     tries = max(len({v.restart for v in stage.variants}) for stage in result.stages)
     how = f"with {2 * tries} restarts instead of {tries}"

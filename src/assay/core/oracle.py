@@ -304,7 +304,7 @@ class Oracle:
 
     def _filled(self, logits: Logits) -> Logits:
         if not self.masked and logits.device.type == "cpu":  # elsewhere the question would be a wait
-            self.masked = bool((logits.detach() == -torch.inf).any())
+            self.masked = logits.numel() > 0 and float(logits.detach().amin()) == -torch.inf
         return fill_masked(logits) if self.masked else logits
 
     def _precision(self) -> Any:

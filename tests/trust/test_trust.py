@@ -11,6 +11,7 @@ import torch
 from assay.attacks import BIM
 from assay.attacks.plan import Planned, plan
 from assay.cli import main
+from assay.core.outcome import Status
 from assay.defences import defend
 from assay.engine.api import attack, perturb
 from assay.trust import CHECKS, GRADES, CheckContext, CheckRequest, CheckResult, Level, grade, run_checks
@@ -485,3 +486,22 @@ def test_a_squeezed_output_is_not_attacked_again():
     assert "C5" not in grade(answers).why
     assert worst_result(answers["C5"]).text == DECIDED
     assert worst_result(answers["A4"]).level is Level.ISSUE
+
+
+@pytest.mark.parametrize(("queries", "most"), [(100, 12), (20_000, 3)])
+def test_another_form_is_tried_on_as_many_as_half_of_the_evaluation_pays_for(queries, most):
+    """Where few survive and each was dear, B6 would cost more than the evaluation that it checks."""
+    exam = examined(trained(), ("square:queries=2",), count=16)
+    result = exam.results[0]
+    survived = result.outcome.status == int(Status.SURVIVED)
+    dear = torch.where(survived, queries, 1)
+    outcome = dataclasses.replace(result.outcome, forwards=dear, backwards=torch.zeros_like(dear))
+    exam = dataclasses.replace(exam, results=(dataclasses.replace(result, outcome=outcome),))
+    sizes = []
+
+    def noted(model, x, y, attack, **options):
+        sizes.append(len(x))
+        return result.outcome.take(torch.arange(len(x)))
+
+    run_checks(dataclasses.replace(exam, run=noted), only=("B6",))
+    assert sizes == [min(most, int(survived.sum()))]

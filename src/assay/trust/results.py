@@ -14,8 +14,9 @@ GAIN = 0.005
 _CLEAR = 1e-3
 _TRIES, _OFTEN = 10, 0.5
 _BATCH = 37
-_TRIED = 12
-"""Survivors that an attack is tried on in another form: those nearest to the boundary, and as many others."""
+_TRIED, _LEAST_TRIED, _CHEAP = 12, 3, 20_000
+"""Survivors that an attack is tried on in another form (those nearest to the boundary, and as many others): so many, or
+fewer, at least three, where that would cost more than half of the evaluation and than so many passes."""
 
 
 def reverified(context: CheckContext, result: AttackResult) -> CheckResult:
@@ -274,6 +275,16 @@ def _without_images(result: AttackResult) -> CheckResult:
     return not_applicable("no sample was broken")
 
 
+def _how_many(result: AttackResult, left: torch.Tensor) -> int:
+    """How many survivors another form of the attack is tried on, so that it costs at most half of the evaluation.
+
+    A sample is taken to cost twice what it did. Where that is little, they are `_TRIED` in any case.
+    """
+    spent = (result.outcome.forwards + result.outcome.backwards).double()
+    each, room = 2 * float(spent[left].mean()), max(float(spent.sum()) / 2, _CHEAP)
+    return _TRIED if each * _TRIED <= room else max(int(room / each), _LEAST_TRIED)
+
+
 def _gained(
     context: CheckContext, result: AttackResult, varied: AnyAttack, how: str, advice: str, *, seed: int = 0
 ) -> CheckResult:
@@ -283,7 +294,7 @@ def _gained(
     threshold = max(GAIN, 1 / max(n, 1))
     if not len(left):
         return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
-    tried = context.likeliest(left, _TRIED)
+    tried = context.likeliest(left, _how_many(result, left))
     outcome = attack_again(context, varied, tried, seed=context.seed + seed)
     newly_broken = tried[broken(outcome)]
     share = len(newly_broken) / n

@@ -30,7 +30,8 @@ from assay.core.tree import join, take
 from assay.core.types import Flag, Labels, PerRow
 from assay.engine.active_rows import Active, admit, variants_of
 from assay.engine.attempts import Attempt, Attempts
-from assay.engine.batching import Splitter, error_text
+from assay.engine.batching import Splitter
+from assay.engine.clean_pass import predict_clean
 from assay.engine.pricing import cannot_begin, end_where_spent
 from assay.engine.referee import Record
 from assay.engine.row_scheduler import RowScheduler
@@ -89,21 +90,8 @@ class Engine:
         Returns:
             Clean logits ``(n, k)`` on the CPU (zeros for samples that raised an error).
         """
-        problem, record = self.record.problem, self.record
-
-        def work(part: Tensor) -> Tensor:
-            return self.oracle.verify(problem.x[part]).cpu()
-
-        def fail(sample: int, failure: Exception) -> None:
-            record.errors[sample] = error_text(failure)
-
-        parts = self.splitter.run(torch.arange(len(problem.x)), work, fail)
-        width = parts[0][1].shape[1] if parts else 2
-        logits = torch.zeros(len(problem.x), width, dtype=parts[0][1].dtype if parts else torch.float32)
-        seen = torch.zeros(len(problem.x), dtype=torch.bool)
-        for part, result in parts:
-            logits[part], seen[part] = result, True
-        self._judge_clean(logits, seen)
+        logits, self.open = predict_clean(self.oracle, self.splitter, self.record)
+        self.over |= ~self.open
         self._report()
         return logits
 
@@ -123,23 +111,6 @@ class Engine:
         """Close the record after an interrupt; partially attacked samples are discarded."""
         self.record.close(self.open & self.over)
         self.record.forget(~self.over)
-
-    def _judge_clean(self, logits: Tensor, seen: Tensor) -> None:
-        problem, record = self.record.problem, self.record
-        finite = logits.isfinite().all(1) & problem.x.flatten(1).isfinite().all(1) if len(logits) else seen
-        predicted = torch.where(finite & seen, logits.argmax(1), -1) if len(logits) else record.predicted
-        record.predicted_clean, record.predicted = predicted, predicted.clone()
-        record.checks += seen.long()
-        right = finite & seen & (predicted == problem.y)
-        aimless = right & problem.goal.strict & (problem.target == problem.y)
-        record.status[seen & finite & ~right] = int(Status.MISCLASSIFIED)
-        record.status[seen & ~finite] = int(Status.INVALID)
-        record.status[~seen] = int(Status.ERROR)
-        right = right & ~aimless
-        if bool(aimless.any()):
-            record.events.append(f"{int(aimless.sum())} samples were not attacked: their target is their own label")
-        self.open = right
-        self.over |= ~right
 
     def _stage(self, number: int, stage: Stage, later: tuple[Stage, ...]) -> None:
         """Run one attack in all its variants on the samples that nothing has broken yet, or that it is to refine."""

@@ -6,6 +6,7 @@ forward, and twice those that went backward. Networks: `ladder.py`. Beside it wh
 """
 
 import argparse
+import dataclasses
 import time
 import warnings
 
@@ -96,6 +97,7 @@ def main():
     parser.add_argument("-n", type=int, default=64)
     parser.add_argument("--only", nargs="+", default=[])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scale", type=float, default=1, help="of the budgets, so that fewer or more samples survive")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(arguments.threads)
@@ -103,10 +105,11 @@ def main():
     for rung in rungs():
         if arguments.only and rung.name not in arguments.only:
             continue
-        model = Counted(network(rung))
+        model, rung = Counted(network(rung)), dataclasses.replace(rung, eps=arguments.scale * rung.eps)
         data = images(rung.data, "test", arguments.n)
         x, y = data.images(), data.y
-        row = {"network": rung.name, "norm": rung.norm, "eps": round(rung.eps, 5), "n": arguments.n}
+        scaled = "" if arguments.scale == 1 else f" at {arguments.scale:g} budgets"
+        row = {"network": rung.name + scaled, "norm": rung.norm, "eps": round(rung.eps, 5), "n": arguments.n}
         spent = {"standard": {}, "fast": {}}
         ways = {
             "standard": ours(model, x, y, assay.Standard(rung.eps, norm=rung.norm), spent["standard"]),

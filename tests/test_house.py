@@ -291,11 +291,16 @@ def test_counts_in_the_documentation_are_true():
     from assay.diagnostics.registry import DIAGNOSTICS
     from assay.training.objectives.registry import OBJECTIVES
     from assay.trust.registry import CHECKS
+    from trust.failures.seen import FAILURES
+    from trust.test_failures import OWN_CHECK
     from trust.zoo import ZOO
 
     root = Path(__file__).parents[1]
     readme, trust = ((root / name).read_text() for name in ("README.md", "docs/trust.md"))
-    with_failure = len({"C13", *(ZOO[name][0] for name in ZOO)} & set(CHECKS))  # C13 has a stand-in instead
+    names = {*OWN_CHECK.values(), *(ZOO[name][0] for name in ZOO)}
+    with_failure = len({"C13", *names} & set(CHECKS))  # C13 has a stand-in instead
+        {"C13", *OWN_CHECK.values(), *(ZOO[name][0] for name in ZOO)} & set(CHECKS)
+    )  # C13 has a stand-in instead
     assert f"assay ls attacks            # {len(ATTACKS)};" in readme
     harden, diagnose = ((root / f"docs/{name}.md").read_text() for name in ("harden", "diagnose"))
     assert "has nineteen objectives" in harden
@@ -306,6 +311,7 @@ def test_counts_in_the_documentation_are_true():
     assert set(ATTACKS) <= set(re.findall("`([a-z0-9-]+)`", table))
     assert f"{len(CHECKS)} checks look for what makes it meaningless" in readme
     assert f"plants {len(ZOO)} failures" in trust
+    assert f"`tests/trust/failures` plants {len(FAILURES)} in ten kinds" in " ".join(trust.split())
     assert f"so {with_failure} of the {len(CHECKS)} checks have a planted failure" in " ".join(trust.split())
 
 

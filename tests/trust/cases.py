@@ -50,6 +50,7 @@ def examined(model, attacks=ATTACKS, *, eps=EPS, adapted=True, norm="linf", coun
             errors="record",
             surrogate=None if how is None else how.surrogate,
             test=None if how is None else how.test,
+            mask=more.get("masks"),
         )
         results.append(AttackResult(planned, outcome, lambda i, o=outcome: o.images[i], adapted=adapted))
     recorded = dict.fromkeys(("model", "data", "code", "torch", "seed"), "known")

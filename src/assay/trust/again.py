@@ -23,6 +23,7 @@ def attack_again(
     index: Labels,
     *,
     wrap: Callable[[Classifier], Classifier] = lambda model: model,
+    itself: bool = False,
     **more: Any,
 ) -> Outcome:
     """Attack some samples as the evaluation did: adaptively where the defence declares how.
@@ -32,6 +33,7 @@ def attack_again(
         adapted: the attack.
         index: the samples, ``(m,)``.
         wrap: changes the model, and the surrogate that attacks see.
+        itself: whether the model itself is asked, and not what its defence declares in its place.
         more: as `assay.attack` takes it.
 
     Raises:
@@ -40,7 +42,8 @@ def attack_again(
         KeyboardInterrupt: it was interrupted.
     """
     adaptation = context.adaptation if context.is_adapted else None
-    adapted = adapted if adaptation is None else adaptation.adapt(adapted)
+    surrogate = None if adaptation is None or itself else adaptation.surrogate
+    adapted = adapted if adaptation is None or itself else adaptation.adapt(adapted)
     options: dict[str, Any] = {"seed": context.seed, "errors": "record", "preflight": False} | more
     outcome = context.run(
         wrap(context.model),
@@ -48,9 +51,8 @@ def attack_again(
         context.y[index],
         adapted,
         mask=None if context.masks is None else context.masks[index],
-        surrogate=None if adaptation is None or adaptation.surrogate is None else wrap(adaptation.surrogate),
-        test=None if adaptation is None else adaptation.test,
-        **options,
+        surrogate=None if surrogate is None else wrap(surrogate),
+        **{"test": None if adaptation is None else adaptation.test, **options},
     )
     require_finished(outcome)
     if outcome.count(Status.ERROR):

@@ -38,6 +38,7 @@ class Baseline:
         phrase: what it is, before the number of samples that it breaks.
         kind: the same for attacks of its kind that the evaluation has.
         why: what it means if it finds more.
+        itself: whether it asks the model itself where a defence declares something in its place.
     """
 
     make: Callable[[Geometry], AnyAttack | None]
@@ -46,6 +47,7 @@ class Baseline:
     phrase: str
     kind: str
     why: str
+    itself: bool = False
 
 
 def beats_one_step(context: CheckContext) -> CheckResult:
@@ -65,7 +67,7 @@ def beats_one_step(context: CheckContext) -> CheckResult:
 
 
 def beats_queries(context: CheckContext) -> CheckResult:
-    """C5: a search without gradients finds nothing that attacks with gradients have missed."""
+    """C5: a search without gradients, on the model itself, finds nothing that attacks with gradients have missed."""
     rival = Baseline(
         lambda budget: (
             Square(budget.eps, norm=budget.norm, queries=_QUERIES)
@@ -77,6 +79,7 @@ def beats_queries(context: CheckContext) -> CheckResult:
         f"{_QUERIES} random queries (Square) break",
         "attacks by queries alone",
         "gradients that know less than queries are masked, or the attacks by them are weak",
+        itself=True,
     )
     answer = context.memory["C5"] = _compare_budgets(context, rival)
     return answer
@@ -188,13 +191,15 @@ def _compare(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: 
         )
     index, n = context.survivors(budget=budget), len(context.chosen)
     threshold = max(GAIN, 1.5 / max(n, 1))
-    if len(index) and _was_asked(context, budget, attack, rival):
+    stands_in = rival.itself and context.attack_model is not context.model and context.is_adapted
+    if len(index) and not stands_in and _was_asked(context, budget, attack, rival):
         return passed(
             f"{rival.kind}, which broke none that others did not, were part of the evaluation", 0.0, threshold
         )
     if not len(index):
         return passed(f"no sample survives within {budget_text} that it could break", 0.0, threshold)
-    outcome = attack_again(context, attack, index)
+    itself = rival.itself and context.is_adapted and context.adaptation is not None
+    outcome = attack_again(context, attack, index, itself=itself)
     newly_broken = index[outcome.status == int(Status.BROKEN)]
     share = len(newly_broken) / n
     if share > threshold:

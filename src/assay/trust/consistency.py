@@ -5,16 +5,22 @@ import math
 import torch
 from torch import Tensor
 
+from assay.attacks.auto_pgd.apgd import APGD
 from assay.core.outcome import Status
+from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
-from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.baselines import beats_queries
+from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
+from assay.trust.results import GAIN
+from assay.trust.students import beats_student
 from assay.trust.vary import at_less_effort, with_budget, with_radius
 
 _FEW, _SMALL, _WIDE = 8, 32, 64
 _STEPS = 1000
 """Steps that C1 to C3 allow an attack for a sample: they ask about the budget, not how strong the attack is."""
+_TARGETED = 32
 _ANY = 0.1
 """Share of samples that may survive where any image is allowed: an attack need not find its way across the box."""
 
@@ -135,16 +141,40 @@ def _survivors_with(context: CheckContext, results: list[AttackResult], index: T
 
 
 def all_targets(context: CheckContext) -> CheckResult:
-    """C8: whether targets were tried one by one. For information."""
-    targeted = [
-        result.label
-        for result in context.claims
-        for stage in result.stages
-        if any(variant.rank for variant in stage.variants)
+    """C8: attacks on one wrong class after another find nothing that the attacks have missed.
+
+    Where the evaluation has none within a budget, APGD with 30 steps for each of nine classes, on 32 survivors.
+    """
+    balls = [b for b in context.budgets if isinstance(b, Ball) and b.eps > 0]
+    if not balls or not context.differentiable:
+        return not_applicable("no attack has a ball as its budget, or the model has no gradient")
+    return worst_result(tuple(_targets_within(context, ball) for ball in balls))
+
+
+def _targets_within(context: CheckContext, ball: Ball) -> CheckResult:
+    inside = [result for result in context.claims if within(result.budget, ball)]
+    if any(v.rank for r in inside if r.budget == ball for stage in r.stages for v in stage.variants):
+        return passed("wrong classes were tried one by one")
+    left, n = context.survivors(budget=ball), len(context.chosen)
+    threshold = max(GAIN, 1.5 / max(n, 1))
+    if not len(left) or context.clean_logits.shape[1] < 3:
+        return passed(f"nothing is left within {ball.describe()} that other targets could break", 0.0, threshold)
+    tried = context.likeliest(left, _TARGETED)
+    loss = "dlr" if context.clean_logits.shape[1] > 3 else "margin"
+    newly_broken = tried[
+        broken(attack_again(context, APGD(ball.eps, norm=ball.norm, steps=30, loss=loss, targets=9), tried))
     ]
-    if not context.claims:
-        return not_applicable("nothing was attacked")
-    return passed("wrong classes were also tried one by one" if targeted else "wrong classes were not tried one by one")
+    text = (
+        f"one wrong class after another, {len(newly_broken)} of {len(tried)} survivors break within {ball.describe()}"
+    )
+    if len(newly_broken) / n > threshold:
+        return warning(
+            f"{text}: the evaluation has tried none by itself. Add an attack with targets (apgd:loss=dlr,targets=9)",
+            len(newly_broken) / n,
+            threshold,
+            tuple(newly_broken.tolist()),
+        )
+    return passed(text, len(newly_broken) / n, threshold)
 
 
 def per_sample(context: CheckContext) -> CheckResult:
@@ -162,7 +192,7 @@ def per_sample(context: CheckContext) -> CheckResult:
 
 
 def diverse(context: CheckContext) -> CheckResult:
-    """C10: attacks by gradients and attacks without; where the evaluation has none of these, C5's."""
+    """C10: attacks by gradients and attacks without; where the evaluation has none of these, C5's, or C15's."""
     if not context.claims:
         return not_applicable("nothing was attacked")
     kinds = {stage.attack.traits.access for result in context.claims for stage in result.stages}
@@ -180,5 +210,8 @@ def diverse(context: CheckContext) -> CheckResult:
         queries = context.memory.get("C5") or beats_queries(context)
         if queries.level is Level.PASSED:
             return passed(f"{stages} by gradients; for one without, C5: {queries.text}", 2.0, 2.0)
+        students = beats_student(context) if queries.level is Level.NOT_APPLICABLE else queries
+        if students.level is Level.PASSED:
+            return passed(f"{stages} by gradients; for one without the model's, C15: {students.text}", 2.0, 2.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"
     return warning(f"all attacks are of one kind; add an {lacking}", float(len(kinds)), 2.0)

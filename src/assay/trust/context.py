@@ -26,6 +26,9 @@ from assay.util.memory import attempt, is_out_of_memory
 SAMPLES = 64
 """How many samples the checks use."""
 
+_STEADY = 0.1
+"""Of the logits' own spread: what answers change by from pass to pass where an average has been taken."""
+
 ImageReader = Callable[[int], Tensor | None]
 
 
@@ -138,12 +141,13 @@ class CheckContext:
         surrogate = self.adaptation.surrogate if self.adaptation is not None else None
         return surrogate if isinstance(surrogate, nn.Module) else self.model
 
-    @property
+    @cached_property
     def in_expectation(self) -> bool:
-        """Whether attacks average over the model's randomness."""
-        return isinstance(self.attack_model, Expectation) or (
-            self.adaptation is not None and "EOT" in self.adaptation.methods
-        )
+        """Whether attacks average over the model's randomness: it has several draws, or next to none is left."""
+        seen = self.attack_model
+        if isinstance(seen, Expectation):
+            return seen.draws > 1
+        return seen is not self.model and _wanders(seen, self.images) < _STEADY
 
     @property
     def differentiable(self) -> bool:
@@ -256,3 +260,10 @@ class CheckContext:
         near, others = nearest[: most // 2], nearest[most // 2 :].sort().values
         spread = others[torch.linspace(0, len(others) - 1, most - len(near)).round().long()]
         return among[torch.cat((near, spread)).sort().values]
+
+
+def _wanders(model: nn.Module, images: Images) -> float:
+    """How much answers change from pass to pass, as a part of the spread of an answer."""
+    with preserve_state(model), torch.no_grad():
+        passes = torch.stack([classify(model, images.to(model_dtype(model))).float() for _ in range(4)])
+    return float(passes.std(0).mean() / passes.mean(0).std(1).mean().clamp_min(1e-9))

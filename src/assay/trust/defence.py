@@ -4,18 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from assay.attacks.auto_pgd.apgd import APGD
 from assay.core.expectation import Expectation
 from assay.core.model_calls import Classifier, classify
-from assay.core.model_state import seeded
+from assay.core.model_state import preserve_state, seeded
 from assay.core.outcome import Status
 from assay.core.types import Images, Logits
 from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
-from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
+from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed, warning, worst_result
 from assay.trust.context import AttackResult, CheckContext
+from assay.trust.model_state import record_calls
 from assay.trust.results import GAIN
 
 _STEPS, _MISSED = 50, 0.05
@@ -164,37 +166,34 @@ def _withstand(context: CheckContext, ball: Ball) -> tuple[Tensor, int, list[str
 
 
 def no_way_round(context: CheckContext) -> CheckResult:
-    """D2: non-differentiable parts are attacked with BPDA and with queries."""
+    """D2: where a defence has a part without a gradient, it is attacked past that (BPDA), and by queries."""
     how = context.adaptation
-    if how is None or "BPDA" not in how.methods:
-        return not_applicable("no part declares that it lets no gradient through")
+    if how is None:
+        return not_applicable("the model declares no defence")
+    flat = sorted(set(record_calls(context.model, context.images[:2]).without_gradient))
+    if not flat and _has_gradient(context):
+        return not_applicable("every part of the model lets a gradient through")
+    part = ", ".join(flat) or "a part"
     if not context.is_adapted:
-        return warning(f"attacked through a part without gradients as if it had some; it asks for: {how.how}")
+        return warning(f"attacked through {part}, without a gradient, as if it had one; it asks for: {how.how}")
     kinds = {stage.attack.traits.access for result in context.claims for stage in result.stages}
     if not kinds & {"scores", "labels"}:
         return warning(
-            "attacked past the part without gradients (BPDA), but not by queries: BPDA guesses a gradient. "
-            "Add an attack such as square"
+            f"attacked past {part}, which has no gradient, but not by queries: what takes its place guesses a "
+            "gradient. Add an attack such as square"
         )
-    return passed("attacked past the part without gradients (BPDA), and by queries")
+    return passed(f"attacked past {part}, which has no gradient, and by queries")
 
 
-def detector_counts(context: CheckContext) -> CheckResult:
-    """D3: an attack on a detector succeeds only if the image is misclassified and accepted."""
-    how = context.adaptation
-    if how is None or how.test is None:
-        return not_applicable("the model refuses nothing")
-    accepted = how.test(context.clean_logits, context.images)
-    refused = 1 - float(accepted.float().mean()) if len(context.chosen) else 0.0
-    text = f"it refuses {100 * refused:.0f} % of clean images"
-    if not context.is_adapted:
-        return issue(
-            "the model can refuse images, but the attacks did not know it: an image that is refused counts as "
-            f"broken, and one that evades both was not looked for; {text}. Attack classifier and detector "
-            "together",
-            refused,
-        )
-    return passed(f"the attacks evade the detector, too: {how.how}; {text}", refused)
+def _has_gradient(context: CheckContext) -> bool:
+    """Whether a gradient other than zero reaches the image through the model itself."""
+    model, image = context.model, context.images[:2].detach().clone().requires_grad_()
+    with preserve_state(model), torch.enable_grad():
+        out = classify(model, image)
+    if not out.requires_grad:
+        return False
+    (grad,) = torch.autograd.grad(out.sum(), image, allow_unused=True)
+    return grad is not None and bool(grad.any())
 
 
 def without_it(context: CheckContext) -> CheckResult:

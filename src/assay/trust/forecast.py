@@ -83,7 +83,8 @@ class _Rehearsal:
         weights = _weights(model)
         if not weights or weights & self.own:
             draws = seen.draws if isinstance(seen, Expectation) else 1
-            self.passes += math.ceil(len(x) * draws * sum(self._price(stage) for stage in stages))
+            limit = options.get("max_forwards")
+            self.passes += math.ceil(len(x) * draws * sum(limit or self._price(stage) for stage in stages))
         unused = {name: options.get(name) for name in ("target", "mask", "test", "ids")}
         record = Record.empty(make_problem(model, x, y, stages, start=None, **unused))
         record.predicted_clean = record.predicted = record.problem.y.clone()

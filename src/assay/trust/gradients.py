@@ -1,12 +1,10 @@
-"""A5 to A8: gradients exist, do not vanish, and point where the loss rises."""
+"""A5, A6, A8: gradients exist, do not vanish, and the surface they are of is smooth."""
 
-import copy
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from assay.core.expectation import Expectation
 from assay.core.model_calls import classify, gradients
 from assay.core.model_state import model_dtype, preserve_state
 from assay.core.objective import Objective
@@ -20,9 +18,6 @@ from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable,
 from assay.trust.context import CheckContext
 from assay.trust.model_state import record_calls
 
-_STEP = 0.25 / 255
-_DIRECTIONS = 16
-_AGREE = 0.8
 _NOISE = 4 / 255
 _DRAWS = 32
 _ROUGH = 0.5
@@ -88,44 +83,6 @@ def vanishing(context: CheckContext) -> CheckResult:
     return passed(f"share of images with a zero gradient: {text}", share, 0.01)
 
 
-def correct(context: CheckContext) -> CheckResult:
-    """A7: the gradient agrees with finite differences."""
-    if not context.differentiable or len(context.chosen) < 4:
-        return not_applicable("there is no gradient to compare")
-    if context.is_random or isinstance(context.model, Expectation):
-        return not_applicable("the model is random: its slope cannot be measured by two passes")
-    how = context.adaptation
-    if how is not None and how.surrogate is not None and context.is_adapted:
-        return not_applicable(f"the gradient is a stand-in, as the defence declares: {how.how}")
-    model, dtype, precision_note = _in_float64(context)
-    x, y = context.images[:16].to(dtype), context.labels[:16]
-    generator = torch.Generator().manual_seed(context.seed)
-    with preserve_state(model):
-        grad = _margin_gradient(model, x, y)
-        if grad is None:
-            return not_applicable("no gradient reaches the image")
-        slopes, predicted = [], []
-        for _ in range(_DIRECTIONS):
-            way = (torch.randint(0, 2, x.shape, generator=generator) * 2 - 1).to(x)
-            with torch.no_grad():
-                rise = _margin(model, x + _STEP * way, y) - _margin(model, x - _STEP * way, y)
-            slopes.append(rise / (2 * _STEP))
-            predicted.append((grad * way).flatten(1).sum(1))
-    measured_slopes, predicted_slopes = torch.stack(slopes), torch.stack(predicted)
-    agreement = torch.nn.functional.cosine_similarity(measured_slopes, predicted_slopes, dim=0)
-    flat = (measured_slopes.abs().sum(0) < 1e-9) & (predicted_slopes.abs().sum(0) < 1e-9)
-    value = float(torch.where(flat, 1.0, agreement).median())
-    if value < _AGREE:
-        return warning(
-            f"over {_DIRECTIONS} directions the gradient and the slope measured over ±{_STEP * 255:g}/255 "
-            f"have a cosine of {value:.2f} ({precision_note}): the gradient does not show where the loss "
-            "rises (masking, or a wrong backward pass)",
-            value,
-            _AGREE,
-        )
-    return passed(f"the gradient is the slope that is measured (cosine {value:.3f}, {precision_note})", value, _AGREE)
-
-
 def rough(context: CheckContext) -> CheckResult:
     """A8: how much the output jumps within 4/255 of an image."""
     if not len(context.chosen):
@@ -134,12 +91,12 @@ def rough(context: CheckContext) -> CheckResult:
         return not_applicable("the model is random, so jumps cannot be told from noise")
     x, y = context.images[:16], context.labels[:16]
     generator = torch.Generator().manual_seed(context.seed)
-    here = _margins(context.logits(x), y)
+    here = margins_of(context.logits(x), y)
     spread = context.clean_logits.std(1).median().clamp_min(1e-9)
     jumps = []
     for _ in range(_DRAWS):
         noise = (torch.rand(x.shape, generator=generator).to(x) * 2 - 1) * _NOISE
-        there = _margins(context.logits((x + noise).clamp(0, 1)), y)
+        there = margins_of(context.logits((x + noise).clamp(0, 1)), y)
         jumps.append(((there - here).abs() / spread).clamp(max=1))
     value = float(torch.stack(jumps).mean())
     if value > _ROUGH:
@@ -210,31 +167,7 @@ def _gradients(context: CheckContext, x: Tensor, y: Tensor) -> Tensor | None:
     return grad if reached else None
 
 
-def _in_float64(context: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
-    """The model in float64, where it can be had; else as it is. And words for the answer: which of the two, and why."""
-    try:
-        model = copy.deepcopy(context.model).double()
-        with torch.no_grad():
-            classify(model.eval(), context.images[:2].double())
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        kind = str(context.images.dtype).removeprefix("torch.")
-        return context.model, context.images.dtype, f"in {kind}, as float64 does not work: {str(error)[:80]}"
-    return model, torch.float64, "in float64"
-
-
-def _margins(logits: Tensor, y: Tensor) -> Tensor:
+def margins_of(logits: Tensor, y: Tensor) -> Tensor:
+    """How far the best other class is above the label, ``(b,)``."""
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     return others - logits.gather(1, y[:, None]).squeeze(1)
-
-
-def _margin(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return _margins(classify(model, x), y)
-
-
-def _margin_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
-    def margin(leaf: Images) -> tuple[list[Tensor], bool]:
-        value = _margin(model, leaf, y).sum()
-        return [value], value.requires_grad
-
-    (grad,), reached = gradients(margin, x)
-    return grad if reached else None

@@ -10,7 +10,9 @@ GRADES = ("unusable", "weak", "standard", "strong")
 """From bad to good. No source defines this ladder; it is our proposal (docs/trust.md)."""
 
 STANDARD = tuple(
-    name for name in CHECKS if name[0] in "AB" or name in ("C1", "C2", "C3", "C4", "C5", "C6", "C9", "C10")
+    name
+    for name in CHECKS
+    if name[0] in "AB" or name in ("C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9", "C10", "C14", "C15", "D6", "E4")
 )
 STRONG = ("C7", "C11", "C12", "D1", "D1b", "D2", "D3", "D4", "D5", "E3", "E6")
 BASELINES = ("C4", "C5", "C6")
@@ -56,7 +58,8 @@ def grade(results: Mapping[str, tuple[CheckResult, ...]]) -> Grade:
     doubts = tuple(name for name, answer in verdicts.items() if answer.level is Level.WARNING)
     unasked = tuple(name for name in STANDARD if _is_open(verdicts.get(name)))
     baselines = [verdicts[name] for name in BASELINES if name in verdicts]
-    alone = BASELINES if all(answer.level in (Level.NOT_APPLICABLE, Level.OPEN) for answer in baselines) else ()
+    compared = [a for a in baselines if a.level not in (Level.NOT_APPLICABLE, Level.OPEN) or a.text == DECIDED]
+    alone = () if compared else BASELINES
     if doubts or unasked or alone:
         return Grade("weak", tuple(dict.fromkeys((*doubts, *unasked, *alone))))
     short = tuple(

@@ -5,6 +5,7 @@ import importlib.util
 import torch
 from torch import Tensor, nn
 
+from assay.attacks.noise import Noise
 from assay.attacks.peers.adapter import peer
 from assay.core.outcome import Status
 from assay.parts.balls import Ball, Split
@@ -19,6 +20,7 @@ _ROOM = 1.1
 Known = Ball | Split | Support
 _NEEDED, _FAILED = 0.9, 0.5
 _SIDE = 12
+_DRAWS, _SLACK = 100, 0.15
 
 
 def known_model(context: CheckContext, result: AttackResult) -> CheckResult:
@@ -62,10 +64,23 @@ def known_model(context: CheckContext, result: AttackResult) -> CheckResult:
         if outcome.count(Status.ERROR):
             return inconclusive("it does not run on the known model", result.label)
         hit[index] = broken(outcome)
-    return _as_known(result, hit, must, cannot)
+    drawn = 0.0 if _by_gradients(result) else _drawn(context, budget, model, x[must])
+    return _as_known(result, hit, must, cannot, drawn)
 
 
-def _as_known(result: AttackResult, hit: Tensor, must: Tensor, cannot: Tensor) -> CheckResult:
+def _by_gradients(result: AttackResult) -> bool:
+    return any(stage.attack.traits.access == "gradient" for stage in result.stages)
+
+
+def _drawn(context: CheckContext, budget: Known, model: nn.Module, x: Tensor) -> float:
+    """The share of samples that random members of the budget break: what a search finds at least."""
+    labels, mask = torch.zeros(len(x), dtype=torch.int64), None if context.masks is None else _front(x)
+    noise = Noise(budget, _DRAWS)
+    outcome = context.run(model, x, labels, noise, preflight=False, errors="record", seed=context.seed, mask=mask)
+    return float(broken(require_finished(outcome)).float().mean())
+
+
+def _as_known(result: AttackResult, hit: Tensor, must: Tensor, cannot: Tensor, drawn: float) -> CheckResult:
     """Whether what was broken is what could be."""
     traits, impossible = result.stages[0].attack.traits, int((hit & cannot).sum())
     share = int((hit & must).sum()) / int(must.sum())
@@ -77,9 +92,22 @@ def _as_known(result: AttackResult, hit: Tensor, must: Tensor, cannot: Tensor) -
             about=result.label,
         )
     text = f"on a linear model it breaks {100 * share:.0f} % of "
+    if traits.access == "none" or (traits.access != "gradient" and _by_gradients(result)):
+        return passed(f"{text}what can be broken and nothing else", share, about=result.label)
     if traits.access != "gradient":
+        if share < drawn - _SLACK:
+            return warning(
+                f"{text}the samples that can be broken, {_DRAWS} random members of the budget {100 * drawn:.0f} %: it "
+                "searches worse than chance",
+                share,
+                drawn,
+                about=result.label,
+            )
         return passed(
-            f"{text}what can be broken and nothing else (a random search need not find all)", share, about=result.label
+            f"{text}what can be broken and nothing else (random members of the budget {100 * drawn:.0f} %)",
+            share,
+            drawn,
+            about=result.label,
         )
     if share < _FAILED and traits.minimises is None:
         return issue(

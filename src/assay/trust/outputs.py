@@ -13,6 +13,7 @@ from assay.util.statistics import exact_interval
 _GAIN = 0.25
 _ENOUGH = 16
 _RARE = 0.01
+_SEVERAL, _TOLD_APART = 5, 0.6
 
 
 def logits(context: CheckContext) -> CheckResult:
@@ -58,8 +59,9 @@ def labels(context: CheckContext) -> CheckResult:
     coefficient of agreement for nominal scales", Educational and Psychological Measurement 20 (1960)): naming the
     commonest class throughout is chance, whatever its share. What cannot be told from chance is an issue
     where it is clearly less than a model a quarter of the way from chance to perfect would have, and open where it may
-    be either: more images would tell. A class that is never recognised is worth a word where a model of this accuracy
-    would miss one only once in a hundred times.
+    be either: more images would tell. A class that is never recognised, where a model of this accuracy would miss one
+    only once in a hundred times, is a warning if its output does not tell its images from others: it is missing, not
+    hard.
 
     The other naming is the best one for every second sample, and judged on the rest: what fits best by chance where
     classes outnumber samples is no evidence.
@@ -98,14 +100,32 @@ def labels(context: CheckContext) -> CheckResult:
             f"{text}, which may be chance among {present} classes ({100 * chance:.0f} %): more images would tell"
         )
     hits = torch.bincount(y[predicted == y], minlength=classes)
-    never = [int(c) for c in ((counts >= 5) & (hits == 0)).nonzero().squeeze(1)]
-    if never and present * (1 - right / n) ** min(int(counts[c]) for c in never) < _RARE:
+    never = [int(c) for c in ((counts >= _SEVERAL) & (hits == 0)).nonzero().squeeze(1)]
+    blind = [label for label in never if _unseen(context, label)]
+    if blind and present * (1 - right / n) ** min(int(counts[c]) for c in blind) < _RARE:
         return warning(
-            f"{len(never)} classes are never recognised (first: {never[0]}): is the list of classes whole?",
-            float(len(never)),
+            f"{len(blind)} classes are never recognised, and their outputs no higher for their images than for others "
+            f"(first: {blind[0]}): is the list of classes whole?",
+            float(len(blind)),
             0.0,
         )
+    if never:
+        text += f"; {len(never)} classes are hard and never recognised (first: {never[0]})"
     return passed(f"{text}; no other order of classes is better", right / n)
+
+
+def _unseen(context: CheckContext, label: int) -> bool:
+    """Whether the output of a class is no higher for its images than for others (area of at most 0.6).
+
+    The area under the curve of hits and false alarms: the probability that it is higher.
+    """
+    if label >= context.clean_logits.shape[1]:
+        return True
+    scores, mine = context.clean_logits[:, label].cpu(), context.y[context.chosen] == label
+    if not bool(mine.any()) or bool(mine.all()):
+        return True
+    higher = (scores[mine][:, None] > scores[~mine][None]).float() + (scores[mine][:, None] == scores[~mine][None]) / 2
+    return float(higher.mean()) < _TOLD_APART
 
 
 def _renamed(y: Tensor, predicted: Tensor, classes: int) -> Tensor:

@@ -1,62 +1,61 @@
 """C11: planted adversarial examples that a strong attack must find."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from assay.core.geometry import Geometry
 from assay.core.model_calls import call, classify
 from assay.core.model_state import model_dtype, preserve_state
-from assay.core.outcome import Status
 from assay.core.rng import Rng, content_keys
 from assay.core.rows import Rows, untargeted
-from assay.core.types import Images, Logits, Mask
+from assay.core.types import Images, Mask
 from assay.parts.balls import Ball, Split
-from assay.trust.again import require_finished
+from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
-from assay.trust.context import AttackResult, CheckContext
+from assay.trust.context import CheckContext
 
-Features = Callable[[Images], Tensor]
 SAMPLES = 16
-_INNER = 63
+_POINTS = 63
+_LEAST = 8
 _INSIDE = 0.75
 _NEEDED = 0.95
 _LUCK = 0.05
+_NEAR = 0.75
+"""How far on the way from the other points to the planted one the boundary lies: nearer, and random points find it."""
 
 
 @dataclass(frozen=True)
-class Head:
-    """A linear read-out of features with two classes: 0 around a sample, 1 at the planted point.
+class ReadOut:
+    """A linear layer with other weights: it says one class about a sample, another one at the planted point.
 
     Attributes:
-        weight: ``(d,)``.
-        offset: taken off the projection.
+        layer: the layer whose output it takes the place of.
+        weight: ``(k, d)``.
+        bias: ``(k,)``.
     """
 
+    layer: nn.Linear
     weight: Tensor
-    offset: float
+    bias: Tensor
 
+    @contextmanager
+    def instead(self) -> Iterator[None]:
+        """While this lasts the layer answers as the read-out does; what comes after it stays what it is."""
 
-class Planted(nn.Module):
-    """A model whose last layer is exchanged for a read-out that a known point within the budget turns.
+        def answer(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+            return F.linear(inputs[0], self.weight.to(inputs[0]), self.bias.to(inputs[0]))
 
-    Args:
-        model: the classifier.
-        features: from images to features, ``(b, d)``.
-        head: the read-out.
-    """
-
-    def __init__(self, model: nn.Module, features: Features, head: Head) -> None:
-        super().__init__()
-        self.model, self.features, self.head = model, features, head
-
-    def forward(self, x: Images) -> Logits:
-        """Logits of two classes, ``(b, 2)``."""
-        projection = self.features(x).to(self.head.weight.dtype) @ self.head.weight - self.head.offset
-        return torch.stack([-projection, projection], 1)
+        handle = self.layer.register_forward_hook(answer)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 def planted(context: CheckContext) -> CheckResult:
@@ -64,9 +63,11 @@ def planted(context: CheckContext) -> CheckResult:
 
     Source: Zimmermann, Brendel, Tramèr & Carlini, "Increasing confidence in adversarial robustness evaluations",
     NeurIPS 2022: the last layer is trained again to tell points near a sample from one at the edge of the ball.
-    Deviations: 16 samples and 63 inner points instead of hundreds; the read-out is Fisher's discriminant, which
-    separates exactly where features outnumber points, instead of a logistic regression; samples that no read-out
-    separates are left out; as in the paper, a test that random points solve is no test.
+    Deviations: 16 samples, and up to 63 inner points and as many at the edge instead of hundreds; the read-out is
+    Fisher's discriminant, which separates exactly where features outnumber points, instead of a logistic regression,
+    and is as sure of the sample as the layer was; it is put into the model itself, where every linear layer that turns
+    the model's answer is tried in turn, and all that comes after that layer stays; samples that no read-out separates
+    are left out; as in the paper, a test that random points solve is no test.
     """
     budgets = [b for b in context.budgets if not (isinstance(b, Ball) and b.eps == 0)]
     if not budgets or not context.differentiable:
@@ -75,30 +76,42 @@ def planted(context: CheckContext) -> CheckResult:
 
 
 def _within(context: CheckContext, budget: Geometry) -> CheckResult:
-    """The answer for one budget."""
+    """The answer for one budget: the worst over the layers that can be read out."""
     if not isinstance(budget, Ball | Split):
         return inconclusive(f"nothing can be planted within {budget.describe()} so that it is the only way")
+    layers = _read_out_layers(context)
+    if not layers:
+        return inconclusive("no linear layer of the model gives its classes: there is nothing to plant in")
+    results = [result for layer in layers if (result := _in_layer(context, budget, layer)) is not None]
+    if not results:
+        return inconclusive(
+            "a read-out separates a planted point, and turns the answer of the model, on too few samples"
+        )
+    return worst_result(tuple(results))
+
+
+def _in_layer(context: CheckContext, budget: Ball | Split, layer: nn.Linear) -> CheckResult | None:
+    """Whether the attacks find what was planted in one layer; None if that turns the model on too few samples."""
     claims = sorted(
         (r for r in context.claims if within(r.budget, budget)),
         key=lambda r: r.stages[0].attack.traits.access != "gradient",
     )
-    refusing = context.adaptation is not None and context.adaptation.test is not None
-    features = _outputs(context.attack_model) if refusing else _penultimate(context.attack_model)
-    finds, guessed, tried = 0, 0, 0
-    for sample in context.chosen[context.is_correct][:SAMPLES].tolist():
+    samples = context.chosen[context.is_correct][:SAMPLES]
+    finds, tried, luck = 0, 0, 0.0
+    for sample in samples.tolist():
         at = torch.tensor([sample])
-        x, mask = context.at(at), None if context.masks is None else context.masks[at]
-        plant = _plant(context, features, x, mask, budget)
+        plant = _plant(context, layer, at, budget)
         if plant is None:
             continue
-        model, guess = plant
-        tried, guessed = tried + 1, guessed + guess
-        finds += any(_finds(context, result, model, x, mask) for result in claims)
-    if tried < SAMPLES // 2:
-        return inconclusive(f"a read-out separates the planted point on {tried} samples only")
-    share = finds / tried
-    if guessed / tried > _LUCK:
-        return inconclusive(f"random points find {guessed} of {tried} planted points: too easy to tell anything")
+        read_out, lucky = plant
+        tried, luck = tried + 1, luck + lucky
+        with read_out.instead():
+            finds += any(bool(broken(attack_again(context, r.planned.attack, at)).any()) for r in claims)
+    if tried < max(len(samples) // 2, 1):
+        return None
+    share, luck = finds / tried, luck / tried
+    if luck > _LUCK:
+        return inconclusive(f"{100 * luck:.0f} % of random points find what was planted: too easy to tell anything")
     text = f"{finds} of {tried} adversarial examples that were planted within {budget.describe()}"
     if share < 0.5:
         return issue(
@@ -108,85 +121,101 @@ def _within(context: CheckContext, budget: Geometry) -> CheckResult:
         )
     if share < _NEEDED:
         return warning(f"the attacks find {text}", share, _NEEDED)
-    return passed(f"the attacks find {text} (random points: {guessed})", share, _NEEDED)
+    return passed(f"the attacks find {text} ({100 * luck:.1f} % of random points do)", share, _NEEDED)
 
 
-def _finds(context: CheckContext, result: AttackResult, model: nn.Module, x: Images, mask: Mask | None) -> bool:
-    outcome = context.run(
-        model,
-        x,
-        torch.zeros(1, dtype=torch.int64),
-        result.planned.attack,
-        preflight=False,
-        errors="record",
-        seed=context.seed,
-        mask=mask,
-    )
-    return bool(require_finished(outcome).count(Status.BROKEN))
+def _read_out_layers(context: CheckContext) -> list[nn.Linear]:
+    """The linear layers of the model, from the last, that could give its classes."""
+    least = int(context.y.max()) + 1
+    layers = [part for part in context.model.modules() if isinstance(part, nn.Linear) and part.out_features >= least]
+    return layers[::-1]
 
 
-def _plant(
-    context: CheckContext, features: Features, x: Images, mask: Mask | None, budget: Geometry
-) -> tuple[Planted, int] | None:
-    """A model with a planted point near ``x``, and whether random points find it; None if no read-out separates it."""
-    x = x.to(context.device, model_dtype(context.model))
-    rng, count = Rng(context.seed), 2 * _INNER + 1
-    key = torch.arange(count, device=x.device) + int(content_keys(x, torch.zeros(1, dtype=torch.int64))[0]) % 1_000_003
-    fore = None if mask is None else mask.to(x).expand(count, *mask.shape[1:])
-    zeros = torch.zeros(count, dtype=torch.int64, device=x.device)
-    rows = Rows(x.expand(count, *x.shape[1:]), untargeted(zeros), key, fore)
-    edge = budget.sample(rows, rng, "planted", edge=True)
-    inner, probe, point = edge[:_INNER] * _INSIDE, edge[_INNER:-1], edge[-1:]
-    with preserve_state(context.model), torch.no_grad():
-        values = features((rows.x + torch.cat([inner, probe, point])).clamp(0, 1)).double()
-        here = features(x).double()
-    near, far, there = torch.cat([here, values[:_INNER]]), values[_INNER:-1], values[-1:]
-    if not bool(values.isfinite().all()):
+def _inputs(context: CheckContext, layer: nn.Linear, x: Images) -> Tensor | None:
+    """What goes into a layer, ``(b, d)``, the mean over draws; None where that is not one vector an image."""
+    captured: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
+    try:
+        with preserve_state(context.model), torch.no_grad():
+            call(context.model, x)
+    finally:
+        handle.remove()
+    if not captured or captured[0].dim() != 2 or len(captured[0]) % len(x):
         return None
+    values = captured[0].double()
+    return values if len(values) == len(x) else values.reshape(-1, len(x), values.shape[1]).mean(0)
+
+
+def _plant(context: CheckContext, layer: nn.Linear, at: Tensor, budget: Geometry) -> tuple[ReadOut, float] | None:
+    """A read-out that a point near a sample turns, and the share of random points that turn it; None if there is none.
+
+    Args:
+        context: the model.
+        layer: the layer that it takes the place of.
+        at: the sample, ``(1,)``.
+        budget: of the point.
+    """
+    x = context.at(at).to(context.device, model_dtype(context.model))
+    label = int(context.y[at])
+    count = min(_POINTS, layer.in_features // 2 - 1)
+    if count < _LEAST:
+        return None
+    steps = _draw(context, x, at, budget, count)
+    values = _inputs(context, layer, (x + steps).clamp(0, 1))
+    if values is None or not bool(values.isfinite().all()):
+        return None
+    near, probes, there = values[: 2 * count + 1], values[2 * count + 1 : -1], values[-1:]
+    clean = F.linear(near[0], layer.weight.detach().double(), _bias_of(layer)).clone()
+    margin = float(clean[label] - clean.index_fill(0, torch.tensor([label], device=clean.device), -torch.inf).max())
+    direction = _apart(near, there)
+    if direction is None or margin <= 0:
+        return None
+    weight, offset = direction
+    below = offset - float(near[0] @ weight)
+    read_out = _read_out(layer, weight * (margin / 2 / below), offset * (margin / 2 / below), label, margin)
+    with read_out.instead(), preserve_state(context.model), torch.no_grad():
+        both = classify(context.model, torch.cat([x, (x + steps[-1:]).clamp(0, 1)])).argmax(1)
+    if int(both[0]) != label or int(both[1]) != _other(label):
+        return None  # something else decides, or it is lost in float32
+    return read_out, float((probes @ weight > offset).double().mean())
+
+
+def _draw(context: CheckContext, x: Images, at: Tensor, budget: Geometry, count: int) -> Tensor:
+    """No step, steps inside the budget and to its edge, as many others to the edge, and the planted one."""
+    rng, total = Rng(context.seed), 3 * count + 1
+    key = torch.arange(total, device=x.device) + int(content_keys(x, torch.zeros(1, dtype=torch.int64))[0]) % 1_000_003
+    mask: Mask | None = None if context.masks is None else context.masks[at].to(x)
+    fore = None if mask is None else mask.expand(total, *mask.shape[1:])
+    zeros = torch.zeros(total, dtype=torch.int64, device=x.device)
+    rows = Rows(x.expand(total, *x.shape[1:]), untargeted(zeros), key, fore)
+    edge: Tensor = budget.sample(rows, rng, "planted", edge=True)
+    return torch.cat([torch.zeros_like(x), edge[:count] * _INSIDE, edge[count:]])
+
+
+def _apart(near: Tensor, there: Tensor) -> tuple[Tensor, float] | None:
+    """Weight and threshold that tell a point from those near the sample; None if it lies in their span."""
     spread = near - near.mean(0)
     ridge = 1e-6 * float(spread.square().mean()) + 1e-30
     gram = spread @ spread.T + ridge * torch.eye(len(spread), dtype=spread.dtype, device=spread.device)
     way = (there - near.mean(0)).squeeze(0)
-    weight = way - spread.T @ torch.linalg.solve(
-        gram, spread @ way
-    )  # what is left of it outside the inner points' span
+    weight = way - spread.T @ torch.linalg.solve(gram, spread @ way)
     highest, planted_at = float((near @ weight).max()), float(there @ weight)
     if not planted_at > highest + 1e-12 or planted_at - highest < 1e-6 * abs(planted_at):
         return None
-    offset = (highest + planted_at) / 2
-    scale = 20 / (planted_at - highest)
-    head = Head((scale * weight).float(), scale * offset)
-    model = Planted(context.model, features, head).eval()
-    with preserve_state(model), torch.no_grad():
-        clean, turned = classify(model, x).argmax(1), classify(model, (x + point).clamp(0, 1)).argmax(1)
-        lucky = bool((far @ weight > offset).any())
-    if int(clean) != 0 or int(turned) != 1:
-        return None  # lost in float32
-    return model, int(lucky)
+    return weight, highest + _NEAR * (planted_at - highest)
 
 
-def _penultimate(model: nn.Module) -> Features:
-    """What goes into the last linear layer, the mean over the draws of an expectation; the outputs without one."""
-    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
-    if not layers:
-        return _outputs(model)
-    last = layers[-1]
-
-    def features(x: Images) -> Tensor:
-        captured: list[Tensor] = []
-        handle = last.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
-        try:
-            call(model, x)
-        finally:
-            handle.remove()
-        flat = captured[0].flatten(1)
-        return flat if len(flat) == len(x) else flat.reshape(-1, len(x), flat.shape[1]).mean(0)
-
-    return features
+def _read_out(layer: nn.Linear, weight: Tensor, offset: float, label: int, margin: float) -> ReadOut:
+    """All classes but two are out of reach; the sample's own loses what the other one gains."""
+    rows, bias = torch.zeros(layer.out_features, len(weight)).to(weight), torch.full((layer.out_features,), -9 * margin)
+    rows[_other(label)], rows[label] = weight, -weight
+    bias[_other(label)], bias[label] = -offset, offset
+    return ReadOut(layer, rows, bias.to(weight))
 
 
-def _outputs(model: nn.Module) -> Features:
-    def features(x: Images) -> Tensor:
-        return classify(model, x)
+def _other(label: int) -> int:
+    return label - 1 if label else 1
 
-    return features
+
+def _bias_of(layer: nn.Linear) -> Tensor | None:
+    return None if layer.bias is None else layer.bias.detach().double()

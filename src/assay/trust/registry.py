@@ -11,6 +11,12 @@ from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed, inc
 from assay.trust.context import CheckContext
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.planted import planted
+from assay.trust.real_model import beats_labels, surrogate_agrees
+from assay.trust.refusals import detector_counts
+from assay.trust.same_answer import same_answer
+from assay.trust.samples import fair, masks_belong
+from assay.trust.slopes import correct
+from assay.trust.students import beats_student
 from assay.util.progress import WorkCallback, no_progress
 from assay.util.registry import Registry
 
@@ -69,12 +75,13 @@ CHECKS: Registry[Check] = Registry(
         "A4": _model_check(outputs.logits, "logits", _AUTO),
         "A5": _model_check(gradients.differentiable, "differentiable", f"{_ATHALYE}; {_PINTOR}"),
         "A6": _model_check(gradients.vanishing, "gradients do not vanish", "Lee et al. 2020; AutoAttack issue 44"),
-        "A7": _model_check(gradients.correct, "gradients are right", _ATHALYE),
+        "A7": _model_check(correct, "gradients are right", _ATHALYE),
         "A8": _model_check(gradients.rough, "smooth surface", _PINTOR),
         "A9": _model_check(model_state.no_optimisation, "no optimisation inside", f"{_AUTO}; RobustBench"),
         "A10": _model_check(outputs.pixels, "input range", "RobustBench issues 59, 105"),
         "A11": _model_check(outputs.labels, "labels in order", f"{_CARLINI}; ImageNetV2 issue 4"),
         "A12": _model_check(outputs.reference, "clean accuracy matches the reference", _CARLINI),
+        "A13": _model_check(same_answer, "the same answer however asked", "our own; Athalye et al. 2018"),
         "B1": _per_attack_check(results.reverified, "adversarial images verified", "nn_robust_attacks issue 22"),
         "B2": _per_attack_check(results.inside, "inside the budget", "AttackBench 2025"),
         "B3": _per_attack_check(results.as_bytes, "as 8-bit images", "our own"),
@@ -103,25 +110,29 @@ CHECKS: Registry[Check] = Registry(
         "C5": _overall_check(baselines.beats_queries, "better than queries", _ATHALYE, slow=True),
         "C6": _overall_check(baselines.beats_noise, "better than noise", _CARLINI, slow=True),
         "C7": _overall_check(baselines.beats_transfer, "better than transfer", _CARLINI),
-        "C8": _overall_check(consistency.all_targets, "targets", _CARLINI),
+        "C8": _overall_check(consistency.all_targets, "better with targets", _CARLINI, slow=True),
         "C9": _overall_check(consistency.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
         "C10": _overall_check(consistency.diverse, "attacks of several kinds", _CARLINI, slow=True),
         "C11": _overall_check(planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True),
         "C12": _per_attack_check(known_model, "works where the answer is known", _CARLINI, **_GRAVE),
         "C13": _overall_check(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
+        "C14": _overall_check(beats_labels, "better than labels", f"{_CARLINI}; Chen et al. 2020", slow=True),
+        "C15": _overall_check(beats_student, "better than a student", "Papernot et al. 2017", slow=True),
         "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
         "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
         "D2": _overall_check(defence.no_way_round, "non-differentiable parts attacked (BPDA)", _ATHALYE),
-        "D3": _overall_check(defence.detector_counts, "detector evaded, too", "Tramèr et al. 2020"),
+        "D3": _overall_check(detector_counts, "detector evaded, too", "Tramèr et al. 2020", slow=True, condemns=True),
         "D4": _overall_check(defence.without_it, "broken without the defence", _CARLINI, slow=True),
         "D5": _overall_check(defence.declared, "knowledge declared", _CARLINI),
+        "D6": _overall_check(surrogate_agrees, "the surrogate answers as the model", "our own"),
         "E1": _overall_check(reporting.interval, "interval", "Miller 2024"),
         "E2": _overall_check(reporting.seeds, "seeds", "AutoAttack issue 54"),
         "E3": _overall_check(reporting.written_down, "written down", _CARLINI),
         "E3b": _per_attack_check(reporting.units, "units of the budget", "AutoAttack issue 54"),
-        "E4": _overall_check(reporting.subset, "choice of samples", "our own"),
+        "E4": _overall_check(fair, "choice of samples", "our own"),
         "E5": _per_attack_check(reporting.certified, "below certificates", _CARLINI, **_GRAVE),
         "E6": _overall_check(reporting.precision, "precision", "our own: half precision masks gradients"),
+        "E7": _overall_check(masks_belong, "masks belong to images", "our own"),
     },
 )
 """Every check, in the order in which it is asked."""

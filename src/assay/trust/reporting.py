@@ -7,10 +7,12 @@ from assay.defences.smoothing import Smoothed
 from assay.trust.again import broken
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
 from assay.trust.context import AttackResult, CheckContext
+from assay.trust.samples import distinct
 from assay.util.statistics import exact_interval
 
 _NEEDED = ("model", "data", "code", "torch", "seed")
 _VOTES = 500
+_TINY = 0.25 / 255
 
 
 def interval(context: CheckContext) -> CheckResult:
@@ -22,10 +24,13 @@ def interval(context: CheckContext) -> CheckResult:
     lost = ((every == int(Status.BROKEN)) | (every == int(Status.MISCLASSIFIED))).any(0)
     n, k = every.shape[1], int((every == int(Status.SURVIVED)).all(0).sum())
     unknown = int((is_undecided & ~lost).sum())
-    low, high = exact_interval(k, n, unknown=unknown)
+    apart = distinct(context.x)
+    low, high = exact_interval(round(k * apart / n), apart, unknown=round(unknown * apart / n))
     both = f" over both readings of {unknown} that are unknown" if unknown else ""
     return passed(
-        f"{k} of {n} survive every attack, exact 95 % interval {100 * low:.1f} to {100 * high:.1f} %{both}", high - low
+        f"{k} of {n} survive every attack, exact 95 % interval {100 * low:.1f} to {100 * high:.1f} %{both}"
+        + (f" ({apart} images, and repetitions of them)" if apart < n else ""),
+        high - low,
     )
 
 
@@ -73,19 +78,14 @@ def units(context: CheckContext, result: AttackResult) -> CheckResult:
             0.5 * whole,
             about=result.label,
         )
-    if ball.norm == "linf" and 0 < ball.eps < 0.25 / 255:
+    if ball.norm == "linf" and 0 < ball.eps <= _TINY:
         return issue(
-            f"a budget of {ball.eps:g} in linf is less than a quarter of a grey level: was it divided by 255 twice?",
+            f"a budget of {ball.eps:g} in linf is at most a quarter of a grey level: was it divided by 255 twice?",
             ball.eps,
-            0.25 / 255,
+            _TINY,
             about=result.label,
         )
     return passed(f"the budget is {ball.describe()}", ball.eps, about=result.label)
-
-
-def subset(context: CheckContext) -> CheckResult:
-    """E4: the samples are fixed before anything is known of them. Holds by construction."""
-    return passed(f"{len(context.x)} samples, identified by their contents; none was added or left out after a result")
 
 
 def certified(context: CheckContext, result: AttackResult) -> CheckResult:

@@ -1,0 +1,1 @@
+"""Planted failures: evaluations whose number is too high, each with the number that is true."""

@@ -1,0 +1,65 @@
+"""Planted failures that have a true number, and honest models that have none: what grade each is given (slow)."""
+
+import pytest
+
+from assay.trust import Level, grade, run_checks
+from assay.trust.answer import worst_result
+from trust.cases import examined
+from trust.failures.base import KINDS, reported
+from trust.failures.seen import FAILURES
+from trust.honest import HONEST, pair
+
+TOO_HIGH = 0.03
+OWN_CHECK = {
+    "a vote, digits": "C14",
+    "without the centre, digits": "A7",
+    "upside down, scenes": "A7",
+    "half of the channels, scenes": "A7",
+    "sees gradients, digits": "A13",
+    "sees copies, digits": "A13",
+    "no targets, scenes": "C8",
+    "a decoy beside a vote, digits": "C15",
+    "a decoy beside a sharp softmax, digits": "C15",
+    "a substitute that is linear, digits": "D6",
+    "a substitute of another training, digits": "D6",
+    "accepts bytes alone, digits": "D3",
+    "four images, many times, digits": "E4",
+    "eight images, with noise, digits": "E4",
+    "the easiest images, digits": "E4",
+    "one class, digits": "E4",
+    "masks of other images, scenes": "E7",
+    "masks of a corner, scenes": "E7",
+}
+
+
+@pytest.mark.parametrize("name", OWN_CHECK)
+def test_a_planted_failure_is_found_by_the_check_that_is_meant_for_it(name):
+    (failure,) = (f for f in FAILURES if f.name == name)
+    found = worst_result(run_checks(failure.make().evaluated(), only=(OWN_CHECK[name],))[OWN_CHECK[name]])
+    assert found.level in (Level.ISSUE, Level.WARNING), found.text
+
+
+def test_every_kind_is_planted():
+    assert {failure.kind for failure in FAILURES} == set(KINDS)
+    assert len({failure.name for failure in FAILURES}) == len(FAILURES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name.replace(" ", "-"))
+def test_a_number_that_is_too_high_is_graded_below_standard(failure):
+    case = failure.make()
+    context = case.evaluated()
+    gap = float(reported(context).float().mean()) - case.true_share(context)
+    verdict = grade(run_checks(context, everything=False))
+    assert verdict.grade != "strong" or gap <= 0
+    assert gap <= TOO_HIGH or verdict.grade in ("unusable", "weak"), (gap, verdict)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("honest", HONEST, ids=lambda honest: honest.name.replace(" ", "-"))
+def test_an_honest_model_evaluated_with_standard_is_graded_strong(honest):
+    x, y = pair(honest.data, classes=honest.classes)
+    context = examined(honest.make(), ("standard",), eps=honest.eps, norm=honest.norm, x=x, y=y)
+    answers = run_checks(context, everything=False)
+    verdict = grade(answers)
+    assert verdict.grade == "strong", [(name, worst_result(answers[name]).text) for name in verdict.why]

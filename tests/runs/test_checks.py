@@ -101,11 +101,11 @@ def test_what_they_cost_is_said_beforehand(copy):
     run_study(study(text=ONE), copy, reporter=Reporter(note=said.append))
     (cost,) = [text for text in said if "checks rerun attacks" in text]
     assert re.search(r"\d+ checks rerun attacks, at most [\d,]+ passes of the model", cost)
-    assert said.index(cost) < next(i for i, text in enumerate(said) if ": grade " in text)
+    assert said.index(cost) < next(i for i, text in enumerate(said) if ": evidence " in text)
     forgotten(copy, "checks")
     said.clear()
     run_study(study(text=ONE), copy, reporter=Reporter(note=said.append))
-    assert any(": grade " in text for text in said)
+    assert any(": evidence " in text for text in said)
     assert not any("checks rerun attacks" in text for text in said)  # they are all answered
 
 

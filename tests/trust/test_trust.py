@@ -408,7 +408,7 @@ def test_check_on_the_command_line(tmp_path, capsys):
     assert told["grade"] in GRADES
     assert {a["check"] for a in told["answers"]} == set(CHECKS)
     assert main([*words, "--all"]) in (0, 3)
-    assert "grade: " in capsys.readouterr().out
+    assert "evidence: " in capsys.readouterr().out
 
 
 def test_a_required_grade_decides_the_exit_code(tmp_path, capsys):

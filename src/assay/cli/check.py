@@ -116,6 +116,10 @@ def check(
             level: sum(a.level == level for a in checked.answers) for level in ("open", "passed", "not applicable")
         }
         why = f" ({', '.join(checked.why)})" if checked.why else ""
-        print_line(f"grade: {checked.grade}{why}; " + ", ".join(f"{count} {level}" for level, count in counts.items()))
+        print_line(
+            f"evidence: {checked.grade}{why}; " + ", ".join(f"{count} {level}" for level, count in counts.items())
+        )
+        if checked.rests_on:
+            print_line(f"it rests on: {checked.rests_on}; what would raise it: {checked.raised_by}")
         print_line(f"report: {result.report}")
     return print_errors(result.errors, result.first_error) or (3 if checked.grade == "unusable" else 0)

@@ -53,7 +53,7 @@ def grade_exit_code(grades: Mapping[str, str], require: str | None) -> int:
         return 0
     below = [name for name, grade in grades.items() if grade not in GRADES[GRADES.index(require) :]]
     for name in below:
-        print_note(f"{name}: grade {grades[name]}, required {require}")
+        print_note(f"{name}: evidence {grades[name]}, required {require}")
     if not grades:
         print_note(f"no model has a grade, required {require}: checks were skipped")
     return 3 if below or not grades else 0
@@ -80,4 +80,4 @@ def print_cells(result: Evaluation) -> None:
                 "–" if checked is None else checked.grade,
             ]
         )
-    print_table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "grade"))
+    print_table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "evidence"))

@@ -129,6 +129,8 @@ def _grade_context(study: Study, model: str) -> dict[str, Any] | None:
     return {
         "grade": report.grade,
         "why": ", ".join(report.why),
+        "rests_on": report.rests_on or "what its checks have come to",
+        "raised_by": report.raised_by,
         "counts": counts,
         "doubts": [a for a in answers if a.level in ("issue", "warning")],
         "rest": [a for a in answers if a.level not in ("issue", "warning")],

@@ -139,7 +139,7 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
     )
     summary = summaries[0]
     facts = "\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in summary["facts"].items())
-    head_row = "| data | budget | clean | robust | 95 % interval | n | grade | attacks |"
+    head_row = "| data | budget | clean | robust | 95 % interval | n | evidence | attacks |"
     table = "\n".join((head_row, "|" + " --- |" * 8, *rows))
     return (
         "\n\n".join(

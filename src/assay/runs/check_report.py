@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level
-from assay.trust.grading import grade
+from assay.trust.grading import basis, grade
 from assay.trust.registry import CheckRequest, by_check
 from assay.util.progress import NoteCallback
 
@@ -15,7 +15,9 @@ def build_report(answers: Mapping[CheckRequest, CheckResult], *, fast: bool) -> 
     by_name = by_check(answers, fast=fast)
     verdict = grade(by_name)
     checks = [{"check": name, **to_json(answer)} for name, check_results in by_name.items() for answer in check_results]
-    return {"grade": verdict.grade, "why": list(verdict.why), "checks": checks}
+    levels = [(check["check"], check["level"]) for check in checks]
+    words = basis(verdict, levels, skipped=any(check["text"] == SKIPPED for check in checks))
+    return {"grade": verdict.grade, "why": list(verdict.why), "checks": checks, **asdict(words)}
 
 
 def is_complete(value: Any) -> bool:
@@ -26,7 +28,9 @@ def is_complete(value: Any) -> bool:
 def report_grade(name: str, report: Mapping[str, Any], note: NoteCallback) -> None:
     """Say the grade of a model, and what keeps it low."""
     why = f": {', '.join(report['why'])}" if report["why"] else ""
-    note(f"{name}: grade {report['grade']}{why}")
+    note(f"{name}: evidence {report['grade']}{why}")
+    if report.get("rests_on"):
+        note(f"  {report['rests_on']}; what would raise it: {report['raised_by']}")
     for text in _reasons(report):
         note(f"  {text}")
 

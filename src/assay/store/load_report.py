@@ -123,7 +123,13 @@ def _grade_reports(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str
                 )
                 for a in record["checks"]
             )
-            reports[model] = GradeReport(record["grade"], tuple(record["why"]), answers)
+            reports[model] = GradeReport(
+                record["grade"],
+                tuple(record["why"]),
+                answers,
+                record.get("rests_on", ""),
+                record.get("raised_by", ""),
+            )
     return reports
 
 

@@ -74,11 +74,15 @@ class GradeReport:
         grade: ``unusable``, ``weak``, ``standard`` or ``strong``.
         why: the checks that keep it from the next better one.
         answers: of every check.
+        rests_on: what the grade rests on, a sentence; empty in ledgers of before.
+        raised_by: what would raise it, a sentence.
     """
 
     grade: str
     why: tuple[str, ...]
     answers: tuple[CheckAnswer, ...] = ()
+    rests_on: str = ""
+    raised_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Grades from check results."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from assay.trust.answer import DECIDED, CheckResult, Level, worst_result
@@ -72,3 +72,54 @@ def grade(results: Mapping[str, tuple[CheckResult, ...]]) -> Grade:
 
 def _is_open(answer: CheckResult | None) -> bool:
     return answer is None or (answer.level is Level.OPEN and answer.text != DECIDED)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A grade in words.
+
+    Attributes:
+        rests_on: what the grade rests on, a sentence.
+        raised_by: what would raise it, a sentence.
+    """
+
+    rests_on: str
+    raised_by: str
+
+
+def basis(verdict: Grade, levels: Iterable[tuple[str, str]], *, skipped: bool = False) -> Basis:
+    """What a grade rests on, and what would raise it.
+
+    Args:
+        verdict: the grade.
+        levels: name of the check and level of each answer.
+        skipped: whether checks that rerun attacks were left out.
+
+    Example:
+        >>> basis(Grade("weak", ("B6",)), [("A1", "passed"), ("B6", "warning")]).rests_on
+        '1 of 2 checks doubts the number: B6 (converged in steps)'
+    """
+    worst = dict(sorted(levels, key=lambda pair: _ORDER.index(pair[1]), reverse=True))
+    asked = {name for name, level in worst.items() if level != "not applicable"}
+    named = ", ".join(f"{name} ({CHECKS[name].title})" for name in verdict.why if name in CHECKS)
+    passed = sum(level == "passed" for level in worst.values())
+    doubts = [name for name in verdict.why if worst.get(name) in ("warning", "issue")]
+    if verdict.grade == "unusable":
+        return Basis(f"the number is not about what it claims: {named}", "mend that and evaluate again")
+    if verdict.grade == "weak" and doubts:
+        verb = "doubts" if len(doubts) == 1 else "doubt"
+        text = f"{len(doubts)} of {len(asked)} checks {verb} the number: {named}"
+        return Basis(text, "an evaluation that leaves none of these doubts; each answer says what to change")
+    if verdict.grade == "weak":
+        text = f"{passed} checks found nothing, but not all that is needed was answered"
+        more = "the checks that rerun attacks (--checks full)" if skipped else f"an answer to {named}"
+        return Basis(text, more)
+    if verdict.grade == "standard":
+        return Basis(f"{passed} checks found nothing", f"strong needs a pass of {named}")
+    return Basis(
+        f"{passed} checks found nothing, and the attacks find what was planted and what a linear model allows",
+        "nothing more here: only a certificate bounds a robust accuracy from below",
+    )
+
+
+_ORDER = ("issue", "warning", "open", "passed", "not applicable")

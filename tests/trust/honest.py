@@ -28,6 +28,7 @@ class Honest:
         eps: budget.
         norm: its norm.
         classes: labels below this number are kept; None for all.
+        count: images; fewer for large networks.
     """
 
     name: str
@@ -36,6 +37,11 @@ class Honest:
     eps: float = 4 / 255
     norm: str = "linf"
     classes: int | None = None
+    count: int = 64
+
+    def pair(self):
+        """Images and labels."""
+        return pair(self.data, "test", self.count, self.classes)
 
 
 @lru_cache
@@ -175,10 +181,10 @@ HONEST = (
     Honest("tiny-cnn in l2", base, eps=0.2, norm="l2"),
     Honest("strattack-cnn", lambda: built("strattack-cnn", steps=400, rate=1e-3)),
     Honest("strattack-cnn, PGD-AT", lambda: built("strattack-cnn", steps=500, rate=1e-3, eps=4 / 255)),
-    Honest("gtsrb-cnn", lambda: built("gtsrb-cnn", steps=400, rate=1e-3)),
-    Honest("resnet18", lambda: built("resnet18", steps=60), eps=2 / 255),
-    Honest("preactresnet18, PGD-AT", lambda: built("preactresnet18", steps=40, eps=4 / 255)),
-    Honest("wrn-16-4", lambda: built("wrn-16-4", steps=60), eps=2 / 255),
+    Honest("gtsrb-cnn", lambda: built("gtsrb-cnn", steps=100, rate=1e-3), count=32),
+    Honest("resnet18", lambda: built("resnet18", steps=40), eps=2 / 255, count=16),
+    Honest("preactresnet18, PGD-AT", lambda: built("preactresnet18", steps=25, eps=4 / 255), count=16),
+    Honest("wrn-16-4", lambda: built("wrn-16-4", steps=40), eps=2 / 255, count=16),
     Honest("vision transformer", lambda: fitted(Transformer(), SCENES, steps=300)),
     Honest("vision transformer, PGD-AT", lambda: fitted(Transformer(), SCENES, steps=300, eps=4 / 255)),
     Honest("MLP", lambda: fitted(mlp(768, 8), SCENES, steps=400)),

@@ -7,7 +7,7 @@ from assay.trust.answer import worst_result
 from trust.cases import examined
 from trust.failures.base import KINDS, reported
 from trust.failures.seen import FAILURES
-from trust.honest import HONEST, pair
+from trust.honest import HONEST
 
 TOO_HIGH = 0.03
 OWN_CHECK = {
@@ -58,7 +58,7 @@ def test_a_number_that_is_too_high_is_graded_below_standard(failure):
 @pytest.mark.slow
 @pytest.mark.parametrize("honest", HONEST, ids=lambda honest: honest.name.replace(" ", "-"))
 def test_an_honest_model_evaluated_with_standard_is_graded_strong(honest):
-    x, y = pair(honest.data, classes=honest.classes)
+    x, y = honest.pair()
     context = examined(honest.make(), ("standard",), eps=honest.eps, norm=honest.norm, x=x, y=y)
     answers = run_checks(context, everything=False)
     verdict = grade(answers)

@@ -1,6 +1,6 @@
 """C11: planted adversarial examples that a strong attack must find."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,13 +21,16 @@ from assay.trust.budgets import within
 from assay.trust.context import CheckContext
 
 SAMPLES = 16
-_POINTS = 63
+_POINTS, _PROBES, _CANDIDATES = 63, 63, 16
 _LEAST = 8
 _INSIDE = 0.75
 _NEEDED = 0.95
 _LUCK = 0.05
 _NEAR = 0.75
 """How far on the way from the other points to the planted one the boundary lies: nearer, and random points find it."""
+
+
+Layers = tuple[nn.Linear, ...]
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,19 @@ class ReadOut:
     weight: Tensor
     bias: Tensor
 
-    @contextmanager
-    def instead(self) -> Iterator[None]:
-        """While this lasts the layer answers as the read-out does; what comes after it stays what it is."""
+    def answer(self, _: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+        """What it says in the layer's place, ``(b, k)``: a hook."""
+        return F.linear(inputs[0], self.weight.to(inputs[0]), self.bias.to(inputs[0]))
 
-        def answer(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
-            return F.linear(inputs[0], self.weight.to(inputs[0]), self.bias.to(inputs[0]))
 
-        handle = self.layer.register_forward_hook(answer)
-        try:
-            yield
-        finally:
+@contextmanager
+def instead(read_outs: Sequence[ReadOut]) -> Iterator[None]:
+    """While this lasts layers answer as their read-outs do; what comes after them stays what it is."""
+    handles = [read_out.layer.register_forward_hook(read_out.answer) for read_out in read_outs]
+    try:
+        yield
+    finally:
+        for handle in handles:
             handle.remove()
 
 
@@ -66,8 +71,9 @@ def planted(context: CheckContext) -> CheckResult:
     Deviations: 16 samples, and up to 63 inner points and as many at the edge instead of hundreds; the read-out is
     Fisher's discriminant, which separates exactly where features outnumber points, instead of a logistic regression,
     and is as sure of the sample as the layer was; it is put into the model itself, where every linear layer that turns
-    the model's answer is tried in turn, and all that comes after that layer stays; samples that no read-out separates
-    are left out; as in the paper, a test that random points solve is no test.
+    the model's answer is tried in turn (all together where none does alone), and all that comes after it stays; of 16
+    points the one is planted that fewest others are taken for; samples that no read-out separates are left out; one of
+    16 may be missed; as in the paper, a test that random points solve is no test.
     """
     budgets = [b for b in context.budgets if not (isinstance(b, Ball) and b.eps == 0)]
     if not budgets or not context.differentiable:
@@ -82,7 +88,9 @@ def _within(context: CheckContext, budget: Geometry) -> CheckResult:
     layers = _read_out_layers(context)
     if not layers:
         return inconclusive("no linear layer of the model gives its classes: there is nothing to plant in")
-    results = [result for layer in layers if (result := _in_layer(context, budget, layer)) is not None]
+    results = [result for layer in layers if (result := _in_layers(context, budget, (layer,))) is not None]
+    if not results and len(layers) > 1:  # an ensemble: none of them decides alone
+        results = [result for result in [_in_layers(context, budget, tuple(layers))] if result is not None]
     if not results:
         return inconclusive(
             "a read-out separates a planted point, and turns the answer of the model, on too few samples"
@@ -90,8 +98,8 @@ def _within(context: CheckContext, budget: Geometry) -> CheckResult:
     return worst_result(tuple(results))
 
 
-def _in_layer(context: CheckContext, budget: Ball | Split, layer: nn.Linear) -> CheckResult | None:
-    """Whether the attacks find what was planted in one layer; None if that turns the model on too few samples."""
+def _in_layers(context: CheckContext, budget: Ball | Split, layers: Layers) -> CheckResult | None:
+    """Whether the attacks find what was planted in layers; None if that turns the model on too few samples."""
     claims = sorted(
         (r for r in context.claims if within(r.budget, budget)),
         key=lambda r: r.stages[0].attack.traits.access != "gradient",
@@ -100,12 +108,12 @@ def _in_layer(context: CheckContext, budget: Ball | Split, layer: nn.Linear) -> 
     finds, tried, luck = 0, 0, 0.0
     for sample in samples.tolist():
         at = torch.tensor([sample])
-        plant = _plant(context, layer, at, budget)
+        plant = _plant(context, layers, at, budget)
         if plant is None:
             continue
-        read_out, lucky = plant
+        read_outs, lucky = plant
         tried, luck = tried + 1, luck + lucky
-        with read_out.instead():
+        with instead(read_outs):
             finds += any(bool(broken(attack_again(context, r.planned.attack, at)).any()) for r in claims)
     if tried < max(len(samples) // 2, 1):
         return None
@@ -119,7 +127,7 @@ def _in_layer(context: CheckContext, budget: Ball | Split, layer: nn.Linear) -> 
             share,
             _NEEDED,
         )
-    if share < _NEEDED:
+    if finds < min(_NEEDED * tried, tried - 1):
         return warning(f"the attacks find {text}", share, _NEEDED)
     return passed(f"the attacks find {text} ({100 * luck:.1f} % of random points do)", share, _NEEDED)
 
@@ -146,43 +154,59 @@ def _inputs(context: CheckContext, layer: nn.Linear, x: Images) -> Tensor | None
     return values if len(values) == len(x) else values.reshape(-1, len(x), values.shape[1]).mean(0)
 
 
-def _plant(context: CheckContext, layer: nn.Linear, at: Tensor, budget: Geometry) -> tuple[ReadOut, float] | None:
-    """A read-out that a point near a sample turns, and the share of random points that turn it; None if there is none.
+def _plant(context: CheckContext, layers: Layers, at: Tensor, budget: Geometry) -> tuple[list[ReadOut], float] | None:
+    """Read-outs that a point near a sample turns, and the share of random points that turn the first; None without one.
 
     Args:
         context: the model.
-        layer: the layer that it takes the place of.
+        layers: those that they take the place of.
         at: the sample, ``(1,)``.
         budget: of the point.
     """
     x = context.at(at).to(context.device, model_dtype(context.model))
-    label = int(context.y[at])
-    count = min(_POINTS, layer.in_features // 2 - 1)
+    label, chosen, luck = int(context.y[at]), None, 0.0
+    count = min(_POINTS, *(layer.in_features // 4 for layer in layers))
     if count < _LEAST:
         return None
     steps = _draw(context, x, at, budget, count)
-    values = _inputs(context, layer, (x + steps).clamp(0, 1))
-    if values is None or not bool(values.isfinite().all()):
-        return None
-    near, probes, there = values[: 2 * count + 1], values[2 * count + 1 : -1], values[-1:]
-    clean = F.linear(near[0], layer.weight.detach().double(), _bias_of(layer)).clone()
-    margin = float(clean[label] - clean.index_fill(0, torch.tensor([label], device=clean.device), -torch.inf).max())
-    direction = _apart(near, there)
-    if direction is None or margin <= 0:
-        return None
-    weight, offset = direction
-    below = offset - float(near[0] @ weight)
-    read_out = _read_out(layer, weight * (margin / 2 / below), offset * (margin / 2 / below), label, margin)
-    with read_out.instead(), preserve_state(context.model), torch.no_grad():
-        both = classify(context.model, torch.cat([x, (x + steps[-1:]).clamp(0, 1)])).argmax(1)
+    read_outs: list[ReadOut] = []
+    for layer in layers:
+        values = _inputs(context, layer, (x + steps).clamp(0, 1))
+        fitted = None if values is None else _fitted(layer, values, count, label, chosen)
+        if fitted is None:
+            return None
+        read_out, chosen, lucky = fitted
+        luck = lucky if not read_outs else luck
+        read_outs.append(read_out)
+    point = steps[len(steps) - _CANDIDATES + int(chosen or 0)]
+    with instead(read_outs), preserve_state(context.model), torch.no_grad():
+        both = classify(context.model, torch.cat([x, (x + point).clamp(0, 1)])).argmax(1)
     if int(both[0]) != label or int(both[1]) != _other(label):
         return None  # something else decides, or it is lost in float32
-    return read_out, float((probes @ weight > offset).double().mean())
+    return read_outs, luck
+
+
+def _fitted(
+    layer: nn.Linear, values: Tensor, count: int, label: int, chosen: int | None
+) -> tuple[ReadOut, int, float] | None:
+    """A read-out of a layer from what goes into it, which point turns it, and the share of others that do."""
+    if not bool(values.isfinite().all()):
+        return None
+    near, probes, candidates = values[: 2 * count + 1], values[2 * count + 1 : -_CANDIDATES], values[-_CANDIDATES:]
+    clean = F.linear(near[0], layer.weight.detach().double(), _bias_of(layer)).clone()
+    margin = float(clean[label] - clean.index_fill(0, torch.tensor([label], device=clean.device), -torch.inf).max())
+    best = _most_apart(near, probes, candidates if chosen is None else candidates[chosen : chosen + 1])
+    if best is None or margin <= 0:
+        return None
+    number, weight, offset, lucky = best
+    scale = margin / 2 / (offset - float(near[0] @ weight))
+    read_out = _read_out(layer, weight * scale, offset * scale, label, margin)
+    return read_out, number if chosen is None else chosen, lucky
 
 
 def _draw(context: CheckContext, x: Images, at: Tensor, budget: Geometry, count: int) -> Tensor:
-    """No step, steps inside the budget and to its edge, as many others to the edge, and the planted one."""
-    rng, total = Rng(context.seed), 3 * count + 1
+    """No step, steps inside the budget and to its edge, as many others to the edge, and those that may be planted."""
+    rng, total = Rng(context.seed), 2 * count + _PROBES + _CANDIDATES
     key = torch.arange(total, device=x.device) + int(content_keys(x, torch.zeros(1, dtype=torch.int64))[0]) % 1_000_003
     mask: Mask | None = None if context.masks is None else context.masks[at].to(x)
     fore = None if mask is None else mask.expand(total, *mask.shape[1:])
@@ -190,6 +214,21 @@ def _draw(context: CheckContext, x: Images, at: Tensor, budget: Geometry, count:
     rows = Rows(x.expand(total, *x.shape[1:]), untargeted(zeros), key, fore)
     edge: Tensor = budget.sample(rows, rng, "planted", edge=True)
     return torch.cat([torch.zeros_like(x), edge[:count] * _INSIDE, edge[count:]])
+
+
+def _most_apart(near: Tensor, probes: Tensor, candidates: Tensor) -> tuple[int, Tensor, float, float] | None:
+    """Of some points the one that fewest others are taken for; which, its weight and threshold, and their share."""
+    best = None
+    for number in range(len(candidates)):
+        direction = _apart(near, candidates[number : number + 1])
+        if direction is None:
+            continue
+        lucky = float((probes @ direction[0] > direction[1]).double().mean())
+        if best is None or lucky < best[3]:
+            best = (number, *direction, lucky)
+        if not lucky:
+            break
+    return best
 
 
 def _apart(near: Tensor, there: Tensor) -> tuple[Tensor, float] | None:

@@ -20,8 +20,8 @@ from assay.trust.context import CheckContext
 from assay.trust.results import GAIN
 
 _ROUNDS, _STEPS, _TRIED, _POOL = 6, 20, 32, 512
-_FIRST_FIT, _LATER_FIT, _BATCH = 150, 30, 64
-_LAYERS = 3
+_FIRST_FIT, _LATER_FIT, _BATCH = 120, 25, 64
+_LAYERS = 2
 _SMALLEST = 8
 
 
@@ -85,7 +85,7 @@ def layer_values(model: Classifier, layer: nn.Module, x: Images) -> Tensor | Non
 def beats_student(context: CheckContext) -> CheckResult:
     """C15: images made on students of the model find nothing that the attacks have missed.
 
-    The students are a small network and read-outs of up to three layers of the model. Each is fitted to the model's
+    The students are a small network and read-outs of up to two layers of the model. Each is fitted to the model's
     classes on the images, on noise about them and on the images it has itself made, attacked by PGD, and fitted again:
     six rounds. The model itself is only asked for classes.
 

@@ -275,7 +275,7 @@ def test_a_model_that_cannot_be_checked_loses_nothing(tmp_path, monkeypatch, cap
     assert main(["run", str(file), "-o", str(tmp_path / "run")]) == 0
     assert "cannot be checked: KeyError" in capsys.readouterr().err
     assert main(["run", str(file), "-o", str(tmp_path / "run"), "--require", "weak"]) == 3
-    assert "grade none, required weak" in capsys.readouterr().err
+    assert "evidence none, required weak" in capsys.readouterr().err
     assert (tmp_path / "run" / "report.html").is_file()
 
 

@@ -93,7 +93,7 @@ def demo(
             curve=curve,
             command=command,
         )
-        settings = Settings(seed=seed, check_samples=24, checks="fast" if small else "full")
+        settings = Settings(seed=seed, check_samples=16, checks="fast" if small else "full")
         with console_reporter(quiet=quiet or json, notes=False) as reporter:
             result = run_evaluation(
                 {name: source.load() for name, source in sources.items()},

@@ -35,8 +35,8 @@ OWN_CHECK = {
 @pytest.mark.parametrize("name", [n if "digits" in n else pytest.param(n, marks=pytest.mark.slow) for n in OWN_CHECK])
 def test_a_planted_failure_is_found_by_the_check_that_is_meant_for_it(name):
     (failure,) = (f for f in FAILURES if f.name == name)
-    found = worst_result(run_checks(failure.make().evaluated(), only=(OWN_CHECK[name],))[OWN_CHECK[name]])
-    assert found.level in (Level.ISSUE, Level.WARNING), found.text
+    answer = worst_result(run_checks(failure.make().evaluated(), only=(OWN_CHECK[name],))[OWN_CHECK[name]])
+    assert answer.level in (Level.ISSUE, Level.WARNING), answer.text
 
 
 def test_every_kind_is_planted():

@@ -100,7 +100,7 @@ def basis(verdict: Grade, levels: Iterable[tuple[str, str]], *, skipped: bool = 
         '1 of 2 checks doubts the number: B6 (converged in steps)'
     """
     worst = dict(sorted(levels, key=lambda pair: _ORDER.index(pair[1]), reverse=True))
-    asked = {name for name, level in worst.items() if level != "not applicable"}
+    applicable = {name for name, level in worst.items() if level != "not applicable"}
     named = ", ".join(f"{name} ({CHECKS[name].title})" for name in verdict.why if name in CHECKS)
     passed = sum(level == "passed" for level in worst.values())
     doubts = [name for name in verdict.why if worst.get(name) in ("warning", "issue")]
@@ -108,7 +108,7 @@ def basis(verdict: Grade, levels: Iterable[tuple[str, str]], *, skipped: bool = 
         return Basis(f"the number is not about what it claims: {named}", "mend that and evaluate again")
     if verdict.grade == "weak" and doubts:
         verb = "doubts" if len(doubts) == 1 else "doubt"
-        text = f"{len(doubts)} of {len(asked)} checks {verb} the number: {named}"
+        text = f"{len(doubts)} of {len(applicable)} checks {verb} the number: {named}"
         return Basis(text, "an evaluation that leaves none of these doubts; each answer says what to change")
     if verdict.grade == "weak":
         text = f"{passed} checks found nothing, but not all that is needed was answered"

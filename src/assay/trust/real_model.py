@@ -63,8 +63,12 @@ def _by_labels(context: CheckContext, ball: Ball) -> CheckResult:
 def _pool(context: CheckContext) -> Images:
     """Images to start from: those of the set, and those that attacks have made of them."""
     at = torch.linspace(0, len(context.x) - 1, min(_POOL, len(context.x))).round().long().unique()
-    made = [image for result in context.results for i in at.tolist() if (image := result.image(i)) is not None]
-    return torch.cat((context.at(at), torch.stack(made[:_POOL]).to(context.at(at)))) if made else context.at(at)
+    adversarial = [image for result in context.results for i in at.tolist() if (image := result.image(i)) is not None]
+    return (
+        torch.cat((context.at(at), torch.stack(adversarial[:_POOL]).to(context.at(at))))
+        if adversarial
+        else context.at(at)
+    )
 
 
 def surrogate_agrees(context: CheckContext) -> CheckResult:
@@ -108,9 +112,9 @@ def _places(context: CheckContext) -> dict[str, Images]:
     size = max((s for s in sizes), default=8 / 255)
     noise = (torch.randint(0, 2, clean.shape, generator=generator) * 2 - 1).to(clean)
     places = {"clean": clean, "noise": (clean + size * noise).clamp(0, 1), "half-way": (clean + clean.roll(1, 0)) / 2}
-    made = [im for r in context.claims for i in context.chosen.tolist() if (im := r.image(i)) is not None]
-    if made:
-        places["attacked"] = torch.stack(made[: len(clean)]).to(clean)
+    adversarial = [im for r in context.claims for i in context.chosen.tolist() if (im := r.image(i)) is not None]
+    if adversarial:
+        places["attacked"] = torch.stack(adversarial[: len(clean)]).to(clean)
     return places
 
 

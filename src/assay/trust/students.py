@@ -33,13 +33,13 @@ class Student:
         kind: what it is, for a sentence.
         network: maps images to logits.
         head: the part that is fitted: all of it, or what follows the model's own layers.
-        given: what goes into that part, of images.
+        features: what goes into that part, of images.
     """
 
     kind: str
     network: nn.Module
     head: nn.Module
-    given: Callable[[Images], Tensor]
+    features: Callable[[Images], Tensor]
 
 
 class LayerProbe(nn.Module):
@@ -48,21 +48,21 @@ class LayerProbe(nn.Module):
     Args:
         model: the model.
         layer: one of its layers.
-        features: how many values the layer gives an image.
+        size: how many values the layer gives an image.
         classes: number of logits.
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, model: nn.Module, layer: nn.Module, size: int, classes: int) -> None:
         super().__init__()
         self.ask, self.layer = model.__call__, layer  # not as a part: the model's weights are not fitted
-        self.head = nn.Sequential(nn.BatchNorm1d(features, affine=False), nn.Linear(features, classes))
+        self.head = nn.Sequential(nn.BatchNorm1d(size, affine=False), nn.Linear(size, classes))
 
     def forward(self, x: Images) -> Logits:
         """Logits, ``(b, k)``."""
-        logits: Logits = self.head(self.given(x))
+        logits: Logits = self.head(self.features(x))
         return logits
 
-    def given(self, x: Images) -> Tensor:
+    def features(self, x: Images) -> Tensor:
         """What the layer gives, ``(b, d)``."""
         values = layer_values(self.ask, self.layer, x)
         if values is None:
@@ -105,23 +105,24 @@ def _within(context: CheckContext, ball: Ball) -> CheckResult:
     threshold = max(GAIN, 1.5 / n)
     if not len(left):
         return passed(f"no sample survives within {ball.describe()} that a student could break", 0.0, threshold)
-    kinds, found = list[str](), torch.zeros(0, dtype=torch.int64)
+    kinds, newly_broken = list[str](), torch.zeros(0, dtype=torch.int64)
     for student in _students(context):
-        hits = _school(context, student, left[~torch.isin(left, found)], ball)
+        hits = _school(context, student, left[~torch.isin(left, newly_broken)], ball)
         if len(hits):
             kinds.append(student.kind)
-            found = torch.cat((found, hits))
-    share = len(found) / n
+            newly_broken = torch.cat((newly_broken, hits))
+    share = len(newly_broken) / n
     if share > threshold:
         return warning(
-            f"images made on {' and '.join(kinds)}, fitted to the model's answers, break {len(found)} of {n} samples "
-            f"within {ball.describe()} that every attack had left: its own gradients and scores mislead",
+            f"images made on {' and '.join(kinds)}, fitted to the model's answers, break {len(newly_broken)} of {n} "
+            f"samples within {ball.describe()} that every attack had left: its own gradients and scores mislead",
             share,
             threshold,
-            tuple(found.tolist()),
+            tuple(newly_broken.tolist()),
         )
     return passed(
-        f"images made on students of the model break {len(found)} of {len(left)} survivors within {ball.describe()}",
+        f"images made on students of the model break {len(newly_broken)} of {len(left)} survivors "
+        f"within {ball.describe()}",
         share,
         threshold,
     )
@@ -131,15 +132,15 @@ def _students(context: CheckContext) -> list[Student]:
     """Those that can be made for these images."""
     channels, height, width = context.x.shape[1:]
     classes = max(int(context.y.max()) + 1, context.clean_logits.shape[1])
-    made: list[Student] = []
+    students: list[Student] = []
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
         if min(height, width) >= _SMALLEST:
             network = nn.Sequential(nn.AdaptiveAvgPool2d(min(height, width, 32)), tiny_cnn(channels, classes, 32))
             network = network.to(context.device)
-            made.append(Student("a small network", network, network, lambda x: x))
-        made += [_probe(context, *layer, classes) for layer in _layers(context)] if context.differentiable else []
-    return made
+            students.append(Student("a small network", network, network, lambda x: x))
+        students += [_probe(context, *layer, classes) for layer in _layers(context)] if context.differentiable else []
+    return students
 
 
 def _layers(context: CheckContext) -> list[tuple[str, nn.Module, int]]:
@@ -155,9 +156,9 @@ def _layers(context: CheckContext) -> list[tuple[str, nn.Module, int]]:
     return usable
 
 
-def _probe(context: CheckContext, name: str, layer: nn.Module, features: int, classes: int) -> Student:
-    network = LayerProbe(context.model, layer, features, classes).to(context.device)
-    return Student(f"a read-out of its layer {name}", network, network.head, network.given)
+def _probe(context: CheckContext, name: str, layer: nn.Module, size: int, classes: int) -> Student:
+    network = LayerProbe(context.model, layer, size, classes).to(context.device)
+    return Student(f"a read-out of its layer {name}", network, network.head, network.features)
 
 
 def _school(context: CheckContext, student: Student, left: Labels, ball: Ball) -> Labels:
@@ -170,23 +171,23 @@ def _school(context: CheckContext, student: Student, left: Labels, ball: Ball) -
     images = torch.cat((images, noisy))
     answers = context.logits(images, _BATCH).argmax(1)
     rule = torch.optim.Adam(student.head.parameters(), lr=3e-3)
-    found = torch.zeros(0, dtype=torch.int64)
+    newly_broken = torch.zeros(0, dtype=torch.int64)
     with preserve_state(context.model):
-        given = _given(student, images, context.device)
+        features = _features_of(student, images, context.device)
         for number in range(_ROUNDS):
             if not len(left):
                 break
-            _fit(student, given, answers, rule, _LATER_FIT if number else _FIRST_FIT, generator)
+            _fit(student, features, answers, rule, _LATER_FIT if number else _FIRST_FIT, generator)
             attack = PGD(ball.eps, norm=ball.norm, steps=_STEPS, loss="margin", random_start=bool(number % 2))
             x, y, seed = context.at(left), context.y[left], context.seed + number
             options: dict[str, object] = {"preflight": False, "errors": "record", "stop": "never", "seed": seed}
-            made = require_finished(context.run(student.network, x, y, attack, **options)).images
-            hits = context.fools(left, made)
-            found = torch.cat((found, left[hits]))
-            given = torch.cat((given, _given(student, made, context.device)))
-            answers = torch.cat((answers, context.logits(made, _BATCH).argmax(1)))
+            adversarial = require_finished(context.run(student.network, x, y, attack, **options)).images
+            hits = context.fools(left, adversarial)
+            newly_broken = torch.cat((newly_broken, left[hits]))
+            features = torch.cat((features, _features_of(student, adversarial, context.device)))
+            answers = torch.cat((answers, context.logits(adversarial, _BATCH).argmax(1)))
             left = left[~hits]
-    return found
+    return newly_broken
 
 
 def _noise(images: Images, ball: Ball, generator: torch.Generator) -> Tensor:
@@ -197,18 +198,20 @@ def _noise(images: Images, ball: Ball, generator: torch.Generator) -> Tensor:
     return signs * size
 
 
-def _fit(student: Student, given: Tensor, answers: Labels, rule: Optimizer, steps: int, generator: Generator) -> None:
+def _fit(
+    student: Student, features: Tensor, answers: Labels, rule: Optimizer, steps: int, generator: Generator
+) -> None:
     """Some steps of cross-entropy on what goes into the part that is fitted."""
     student.head.train()
     with torch.enable_grad():
         for _ in range(steps):
-            at = torch.randint(0, len(given), (_BATCH,), generator=generator).to(given.device)
+            at = torch.randint(0, len(features), (_BATCH,), generator=generator).to(features.device)
             rule.zero_grad()
-            F.cross_entropy(student.head(given[at]), answers[at]).backward()
+            F.cross_entropy(student.head(features[at]), answers[at]).backward()
             rule.step()
     student.network.eval()
 
 
-def _given(student: Student, images: Images, device: torch.device) -> Tensor:
+def _features_of(student: Student, images: Images, device: torch.device) -> Tensor:
     with torch.no_grad():
-        return torch.cat([student.given(part.to(device)) for part in images.split(_BATCH)])
+        return torch.cat([student.features(part.to(device)) for part in images.split(_BATCH)])

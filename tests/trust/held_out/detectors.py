@@ -105,11 +105,11 @@ def off_grid() -> Case:
     def truth() -> float:
         left = torch.ones(len(x), dtype=torch.bool)
         for loss in ("ce", "dlr"):
-            found = attack(rounded, x, y, APGD(eps, steps=60, loss=loss), preflight=False).images
-            found = (16 * found).round() / 16
-            assert float((found - x).abs().max()) <= eps + 1e-6
+            adversarial = attack(rounded, x, y, APGD(eps, steps=60, loss=loss), preflight=False).images
+            adversarial = (16 * adversarial).round() / 16
+            assert float((adversarial - x).abs().max()) <= eps + 1e-6
             with torch.no_grad():
-                left &= model(found).argmax(1) == y
+                left &= model(adversarial).argmax(1) == y
         return float(left.float().mean())
 
     return Case(model, attacks=GRADIENT, truth=truth)

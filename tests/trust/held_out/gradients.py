@@ -17,12 +17,12 @@ KIND = "wrong gradients"
 def _with_activation(net: nn.Module, make: Callable[[int], nn.Module]) -> nn.Module:
     """A copy of a network whose i-th activation is another."""
     copy = deepcopy(net)
-    found = 0
+    count = 0
     for part in list(copy.modules()):
         for name, child in part.named_children():
             if isinstance(child, nn.ReLU):
-                setattr(part, name, make(found))
-                found += 1
+                setattr(part, name, make(count))
+                count += 1
     return copy
 
 

@@ -271,9 +271,9 @@ def test_labels_that_are_the_models_own_answers_are_seen():
     with torch.no_grad():
         own = trained()(x).argmax(1)
     assert run_checks(examined(trained(), ("pgd:steps=1",)), only=("E4",))["E4"][0].level is Level.PASSED
-    found = run_checks(examined(trained(), ("pgd:steps=1",), y=own), only=("E4",))["E4"][0]
-    assert found.level is Level.WARNING
-    assert "the model's own answers" in found.text
+    answer = run_checks(examined(trained(), ("pgd:steps=1",), y=own), only=("E4",))["E4"][0]
+    assert answer.level is Level.WARNING
+    assert "the model's own answers" in answer.text
 
 
 def test_without_samples_every_check_says_so():

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from assay.attacks.auto_pgd.apgd import APGD
@@ -17,6 +16,7 @@ from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed, warning, worst_result
 from assay.trust.context import AttackResult, CheckContext
+from assay.trust.gradients import margin_gradient
 from assay.trust.model_state import record_calls
 from assay.trust.results import GAIN
 
@@ -187,12 +187,8 @@ def no_way_round(context: CheckContext) -> CheckResult:
 
 def _has_gradient(context: CheckContext) -> bool:
     """Whether a gradient other than zero reaches the image through the model itself."""
-    model, image = context.model, context.images[:2].detach().clone().requires_grad_()
-    with preserve_state(model), torch.enable_grad():
-        out = classify(model, image)
-    if not out.requires_grad:
-        return False
-    (grad,) = torch.autograd.grad(out.sum(), image, allow_unused=True)
+    with preserve_state(context.model):
+        grad = margin_gradient(context.model, context.images[:2], context.labels[:2])
     return grad is not None and bool(grad.any())
 
 

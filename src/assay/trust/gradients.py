@@ -3,7 +3,7 @@
 from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.core.model_calls import classify, gradients
 from assay.core.model_state import model_dtype, preserve_state
@@ -11,7 +11,7 @@ from assay.core.objective import Objective
 from assay.core.oracle import Oracle
 from assay.core.rng import content_keys
 from assay.core.rows import Rows, untargeted
-from assay.core.types import Images
+from assay.core.types import Images, Labels
 from assay.engine.outputs import describe_squeeze
 from assay.parts.losses import DLR, CrossEntropy, Margin, PlainCrossEntropy
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
@@ -171,3 +171,14 @@ def margins_of(logits: Tensor, y: Tensor) -> Tensor:
     """How far the best other class is above the label, ``(b,)``."""
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     return others - logits.gather(1, y[:, None]).squeeze(1)
+
+
+def margin_gradient(model: nn.Module, x: Images, y: Labels) -> Images | None:
+    """The gradient of the margin by the images, ``(b, c, h, w)``; None where none reaches them."""
+
+    def margin(leaf: Images) -> tuple[list[Tensor], bool]:
+        value = margins_of(classify(model, leaf), y).sum()
+        return [value], value.requires_grad
+
+    (grad,), reached = gradients(margin, x)
+    return grad if reached else None

@@ -1,6 +1,6 @@
 """D3: what a detector refuses, and whether images that are written or smoothed otherwise get past it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +72,7 @@ def _evaded(context: CheckContext, test: Test, ball: Ball, text: str) -> CheckRe
     tried = context.likeliest(left, _TRIED)
     count = _class_count(context, test)
     attack = APGD(ball.eps, norm=ball.norm, steps=_STEPS)
-    alone: Callable[[Classifier], Classifier] = lambda model: Classes(model, count)  # noqa: E731
-    outcome = attack_again(context, attack, tried, wrap=alone, itself=True, test=None)
+    outcome = attack_again(context, attack, tried, wrap=lambda model: Classes(model, count), itself=True, test=None)
     x, images = context.at(tried), outcome.images
     wrong = context.logits(images, 64)[:, :count].argmax(1).cpu() != context.y[tried]
     evading = torch.zeros(len(tried), dtype=torch.bool)

@@ -4,14 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.core.model_calls import classify, gradients
 from assay.core.model_state import model_dtype, preserve_state
 from assay.core.types import Images
 from assay.data.dataset import pixels
 from assay.parts.balls import Split
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
 from assay.trust.context import CheckContext
-from assay.trust.gradients import margins_of
+from assay.trust.gradients import margin_gradient, margins_of
 
 _SIDE, _CHUNK, _MOST = 16, 512, 4096
 _SAME = 0.12
@@ -201,15 +200,10 @@ def _share(x: Images, masks: Tensor) -> Tensor:
 
 def _energy(context: CheckContext) -> Tensor | None:
     """How steep the margin is at each pixel, as a share of the image's, ``(b, 1, h, w)``."""
-    model, y = context.attack_model, context.labels
-
-    def margin(leaf: Images) -> tuple[list[Tensor], bool]:
-        value = margins_of(classify(model, leaf), y).sum()
-        return [value], value.requires_grad
-
+    model = context.attack_model
     with preserve_state(model):
-        (grad,), reached = gradients(margin, context.images.to(model_dtype(model)))
-    if not reached:
+        grad = margin_gradient(model, context.images.to(model_dtype(model)), context.labels)
+    if grad is None:
         return None
     size: Tensor = grad.float().square().sum(1, keepdim=True).cpu()
     return size / size.flatten(1).sum(1).clamp_min(1e-30)[:, None, None, None]

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.expectation import Expectation
-from assay.core.model_calls import classify, gradients
+from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
 from assay.core.types import Images
 from assay.trust.answer import CheckResult, not_applicable, passed, warning
 from assay.trust.context import CheckContext
-from assay.trust.gradients import margins_of
+from assay.trust.gradients import margin_gradient, margins_of
 
 _STEP = 0.25 / 255
 _DIRECTIONS = 16
@@ -62,7 +62,7 @@ def correct(context: CheckContext) -> CheckResult:
     allowed = 0.0 if dtype is torch.float64 else _ALLOWANCE
     agree, agree_in_block = _AGREE - allowed, _AGREE_IN_BLOCK - allowed
     with preserve_state(model):
-        grad = _margin_gradient(model, x, y)
+        grad = margin_gradient(model, x, y)
         if grad is None:
             return not_applicable("no gradient reaches the image")
         whole = _slopes(model, x, y, grad, torch.ones_like(x[:1]), _DIRECTIONS, generator)
@@ -137,12 +137,3 @@ def _in_float64(context: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
 
 def _margin(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return margins_of(classify(model, x), y)
-
-
-def _margin_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
-    def margin(leaf: Images) -> tuple[list[Tensor], bool]:
-        value = _margin(model, leaf, y).sum()
-        return [value], value.requires_grad
-
-    (grad,), reached = gradients(margin, x)
-    return grad if reached else None

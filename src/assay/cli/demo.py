@@ -93,7 +93,7 @@ def demo(
             curve=curve,
             command=command,
         )
-        settings = Settings(seed=seed, check_samples=16, checks="fast" if small else "full")
+        settings = Settings(seed=seed, check_samples=20, checks="fast" if small else "full")
         with console_reporter(quiet=quiet or json, notes=False) as reporter:
             result = run_evaluation(
                 {name: source.load() for name, source in sources.items()},
@@ -163,20 +163,20 @@ CHAPTERS = (
         title="Scenes: an object before a background",
         train="scenes:size=32,count=2400",
         limit=2400,
-        test=256,
+        test=192,
         eps=4 / 255,
         eps_background=20 / 255,
         curve=(1 / 255, 2 / 255, 8 / 255, 16 / 255),
         background_curve=(4 / 255, 8 / 255, 12 / 255, 32 / 255),
         foreground="data",
-        recipe=Recipe(epochs=10, batch=64, rate=2e-3, milestones=(8,), attack_steps=4),
+        recipe=Recipe(epochs=8, batch=64, rate=2e-3, milestones=(6,), attack_steps=4),
     ),
     DemoDataset(
         name="digits",
         title="Digits: ink and paper",
         train="digits",
         limit=1500,
-        test=256,
+        test=192,
         eps=0.1,
         eps_background=0.3,
         curve=(0.05, 0.15, 0.2, 0.3),

@@ -210,7 +210,9 @@ def diverse(context: CheckContext) -> CheckResult:
         queries = context.memory.get("C5") or beats_queries(context)
         if queries.level is Level.PASSED:
             return passed(f"{stages} by gradients; for one without, C5: {queries.text}", 2.0, 2.0)
-        students = beats_student(context) if queries.level is Level.NOT_APPLICABLE else queries
+        students = (
+            (context.memory.get("C15") or beats_student(context)) if queries.level is Level.NOT_APPLICABLE else queries
+        )
         if students.level is Level.PASSED:
             return passed(f"{stages} by gradients; for one without the model's, C15: {students.text}", 2.0, 2.0)
     lacking = "attack that needs no gradient (such as square)" if "gradient" in kinds else "attack by gradients"

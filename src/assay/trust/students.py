@@ -96,7 +96,8 @@ def beats_student(context: CheckContext) -> CheckResult:
     balls = [b for b in context.budgets if isinstance(b, Ball) and b.eps > 0]
     if not balls or not len(context.chosen):
         return not_applicable("no attack has a ball as its budget")
-    return worst_result(tuple(_within(context, ball) for ball in balls))
+    answer = context.memory["C15"] = worst_result(tuple(_within(context, ball) for ball in balls))
+    return answer
 
 
 def _within(context: CheckContext, ball: Ball) -> CheckResult:

@@ -265,6 +265,14 @@ def test_two_attacks_with_the_same_words_are_two_attacks():
         assert any(answer.value for answer in answers["B6"])
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", ["A13", "C8", "C11", "C14", "C15", "E4"])
+def test_images_of_either_precision_are_asked_about(name, kind):
+    x, y = data(16)
+    answer = worst_result(run_checks(examined(trained(), ("pgd:steps=5",), x=x.to(kind), y=y), only=(name,))[name])
+    assert not answer.failed, answer.text
+
+
 def test_labels_that_are_the_models_own_answers_are_seen():
     """No answer is wrong, though many are close: a set of images has some on the other side."""
     x, _ = data()

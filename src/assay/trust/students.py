@@ -215,4 +215,4 @@ def _fit(
 
 def _features_of(student: Student, images: Images, device: torch.device) -> Tensor:
     with torch.no_grad():
-        return torch.cat([student.features(part.to(device)) for part in images.split(_BATCH)])
+        return torch.cat([student.features(part.to(device, torch.float32)) for part in images.split(_BATCH)])

@@ -17,7 +17,7 @@ _SAME = 0.12
 """Two images are one if they differ by less than this part of what two images of the set differ by in the middle."""
 _REPEATED = 0.05
 _RARE = 0.01
-_ENOUGH, _EASY, _DOUBTFUL = 32, 0.3, 0.19
+_ENOUGH, _EASY = 32, 0.3
 _LEAST_COVER, _CLEARLY, _FEW = 0.02, 3.0, 8
 
 
@@ -54,14 +54,6 @@ def fair(context: CheckContext) -> CheckResult:
             sure,
             _EASY,
         )
-    unsure = _unsure(context)
-    if unsure is not None and unsure >= _DOUBTFUL:
-        return warning(
-            f"of {len(context.chosen)} images all are right, though {100 * unsure:.0f} % are less than half as sure as "
-            "the middle one: are labels the model's own answers, or were wrong ones left out?",
-            unsure,
-            _DOUBTFUL,
-        )
     return passed(f"{n} samples of {present} classes, identified by their contents; none repeats another")
 
 
@@ -75,14 +67,6 @@ def _surest(context: CheckContext) -> float | None:
         return None
     margins = -margins_of(context.clean_logits, context.labels)
     return float(margins.min() / margins.median().clamp_min(1e-9))
-
-
-def _unsure(context: CheckContext) -> float | None:
-    """The share of answers less than half as sure as the middle one, where all are right (honest: up to 0.13)."""
-    if len(context.chosen) < _ENOUGH or not bool(context.is_correct.all()):
-        return None
-    margins = -margins_of(context.clean_logits, context.labels)
-    return float((margins < margins.median() / 2).float().mean())
 
 
 def distinct(x: Tensor) -> int:

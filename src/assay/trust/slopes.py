@@ -126,8 +126,8 @@ def _slopes(
 def _in_float64(context: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
     """The model in float64, where it can be had; else as it is. And words for the answer: which of the two, and why."""
     try:
-        model = copy.deepcopy(context.model).double()
-        with torch.no_grad():
+        with torch.no_grad():  # else a scripted model's weights would be no leaves
+            model = copy.deepcopy(context.model).double()
             classify(model.eval(), context.images[:2].double())
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         kind = str(context.images.dtype).removeprefix("torch.")

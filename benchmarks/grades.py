@@ -1,7 +1,8 @@
 """Which grade planted failures and honest models get: the share of numbers that are too high and graded below standard.
 
-Failures: ``tests/trust/failures`` (checks were written against these) and ``tests/trust/held_out`` (planted by somebody
-who had not read the checks); honest models: ``tests/trust/honest.py``, evaluated with ``standard``. Too high is more
+Failures: ``tests/trust/failures`` (checks were written against these), ``tests/trust/held_out`` and
+``tests/trust/second_half`` (planted by somebody who had not read the checks; mended after each was first run); honest
+models: ``tests/trust/honest.py``, evaluated with ``standard``. Too high is more
 than three points above what is true.
 """
 
@@ -29,8 +30,10 @@ def failures(half):
 
     if half == "seen":
         from trust.failures.seen import FAILURES
-    else:
+    elif half == "held_out":
         from trust.held_out import FAILURES
+    else:
+        from trust.second_half import FAILURES
     for failure in FAILURES:
         case, began = failure.make(), time.perf_counter()
         context = case.evaluated()
@@ -76,7 +79,7 @@ def honest():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["seen", "held_out", "honest"])
+    parser.add_argument("parts", nargs="*", default=["seen", "held_out", "second_half", "honest"])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

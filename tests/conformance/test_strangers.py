@@ -20,7 +20,7 @@ from assay.core.traits import Traits
 from assay.defences import Adaptation
 from assay.parts.balls import Ball
 from assay.parts.losses import Evasion
-from assay.trust.vary import with_budget, with_effort, with_radius, with_step_size
+from assay.trust.vary import over_the_box, with_budget, with_effort, with_step_size
 from conformance import test_attacks, test_traits
 from conformance.table import Case
 from models_for_tests import images, mlp, predicted
@@ -123,7 +123,7 @@ def test_a_strangers_attack_is_varied_inside_anything(form):
     assert inner(with_effort(attack, 2)).iterations == 8
     assert inner(with_step_size(attack, 0.5)).stride == 0.15
     assert inner(with_budget(attack, 3)).reach == pytest.approx(0.15)
-    assert inner(with_radius(attack, 0.2)).reach == 0.2
+    assert inner(over_the_box(attack, (3, 8, 8), 0.2)).reach == 0.2
     loss = assay.Margin()
     assert inner(vary_attacks(attack, lambda plain: plain.vary(objective=loss))).what == loss
 

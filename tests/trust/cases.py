@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from assay.attacks.plan import plan
-from assay.data import load
+from assay.data import Dataset, load
 from assay.defences import adaptation_of, defend
 from assay.engine.api import attack
 from assay.models import build
@@ -54,7 +54,9 @@ def examined(model, attacks=ATTACKS, *, eps=EPS, adapted=True, norm="linf", coun
         )
         results.append(AttackResult(planned, outcome, lambda i, o=outcome: o.images[i], adapted=adapted))
     recorded = dict.fromkeys(("model", "data", "code", "torch", "seed"), "known")
-    return CheckContext(model, x, y, tuple(results), recorded=recorded, **more)
+    names = tuple(str(i) for i in range(int(y.max()) + 1))
+    whole = more.pop("whole", None) or Dataset(x if x.dtype is torch.uint8 else x.float(), y, names)
+    return CheckContext(model, x, y, tuple(results), recorded=recorded, whole=whole, **more)
 
 
 def linear():

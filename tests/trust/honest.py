@@ -98,6 +98,60 @@ class Transformer(nn.Module):
         return self.head(self.layers(tokens)[:, 0])
 
 
+class Block(nn.Module):
+    """Two convolutions, each after batch normalisation, beside a short cut."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.first, self.second = (
+            nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)),
+            nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU(), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)),
+        )
+        self.short = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        return self.short(x) + self.second(self.first(x))
+
+
+class Residual(nn.Module):
+    """A residual network of three blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1), Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2))
+        self.head = nn.Sequential(nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.last = nn.Linear(64, 8)
+
+    def forward(self, x):
+        return self.last(self.head(self.body(x - 0.5)))
+
+
+def convolutions():
+    return nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU())
+
+
+class Cosines(nn.Module):
+    """Logits are cosines between features and the vectors of classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Sequential(convolutions(), nn.Flatten()), nn.Linear(64 * 16, 8, bias=False)
+
+    def forward(self, x):
+        return 10 * F.linear(F.normalize(self.body(x), dim=1), F.normalize(self.head.weight, dim=1))
+
+
+class Places(nn.Module):
+    """A linear layer at each place of the image; the logits are its mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = convolutions(), nn.Linear(64, 8)
+
+    def forward(self, x):
+        return self.head(self.body(x).flatten(2).transpose(1, 2)).mean(1)
+
+
 def mlp(inputs, classes, act=nn.ReLU, width=128):
     return nn.Sequential(
         nn.Flatten(), nn.Linear(inputs, width), act(), nn.Linear(width, width), act(), nn.Linear(width, classes)
@@ -183,8 +237,8 @@ HONEST = (
     Honest("strattack-cnn, PGD-AT", lambda: built("strattack-cnn", steps=500, rate=1e-3, eps=4 / 255)),
     Honest("gtsrb-cnn", lambda: built("gtsrb-cnn", steps=100, rate=1e-3), count=32),
     Honest("resnet18", lambda: built("resnet18", steps=40), eps=2 / 255, count=16),
-    Honest("preactresnet18, PGD-AT", lambda: built("preactresnet18", steps=25, eps=4 / 255), count=16),
-    Honest("wrn-16-4", lambda: built("wrn-16-4", steps=40), eps=2 / 255, count=16),
+    Honest("residual network", lambda: fitted(Residual(), SCENES, steps=250)),
+    Honest("residual network, PGD-AT", lambda: fitted(Residual(), SCENES, steps=250, eps=4 / 255)),
     Honest("vision transformer", lambda: fitted(Transformer(), SCENES, steps=300)),
     Honest("vision transformer, PGD-AT", lambda: fitted(Transformer(), SCENES, steps=300, eps=4 / 255)),
     Honest("MLP", lambda: fitted(mlp(768, 8), SCENES, steps=400)),
@@ -205,6 +259,10 @@ HONEST = (
     Honest("squared loss", lambda: built("tiny-cnn", loss=squared)),
     Honest("not trained long", lambda: built("tiny-cnn", steps=40)),
     Honest("float64", lambda: converted(base(), torch.float64)),
+    Honest("bfloat16", lambda: converted(base(), torch.bfloat16)),
+    Honest("compiled", lambda: torch.compile(copy.deepcopy(base()), backend="eager")),
+    Honest("cosines", lambda: fitted(Cosines(), SCENES, steps=300)),
+    Honest("mean over places", lambda: fitted(Places(), SCENES, steps=300)),
     Honest("channels last", lambda: copy.deepcopy(base()).to(memory_format=torch.channels_last)),
     Honest("scaled logits", lambda: nn.Sequential(base(), Scale(30.0))),
     Honest("log-probabilities", lambda: nn.Sequential(base(), nn.LogSoftmax(1))),

@@ -11,7 +11,8 @@ from trust.honest import HONEST
 
 TOO_HIGH = 0.03
 OWN_CHECK = {
-    "a vote, digits": "C14",
+    "a vote, digits": "A7",
+    "a small step, digits": "C14",
     "without the centre, digits": "A7",
     "upside down, scenes": "A7",
     "half of the channels, scenes": "A7",
@@ -27,6 +28,11 @@ OWN_CHECK = {
     "eight images, with noise, digits": "E4",
     "the easiest images, digits": "E4",
     "one class, digits": "E4",
+    "turned back for three classes, digits": "A7",
+    "turned back where no module is seen, digits": "C15",
+    "images of the training, digits": "E8",
+    "the network's own labels, digits": "E8",
+    "away from the boundary, digits": "E8",
     "masks of other images, scenes": "E7",
     "masks of a corner, scenes": "E7",
 }

@@ -1,5 +1,6 @@
 """Planted failures: fake defences and broken evaluations, each with the check that has to find it."""
 
+import copy
 import dataclasses
 
 import torch
@@ -171,7 +172,7 @@ def transferred():
 
 ZOO = {
     "masked by scaling": ("A6", small(lambda: Wrapped(after=saturated))),
-    "masked by rounding": ("A5", small(lambda: Wrapped(before=lambda x: (x * 8).round() / 8))),
+    "masked by rounding": ("A7", small(lambda: Wrapped(before=lambda x: (x * 8).round() / 8))),
     "masked by a softmax": ("A4", small(lambda: Wrapped(after=lambda z: z.softmax(1)))),
     "probabilities": ("A4", small(lambda: Wrapped(after=lambda z: (5 * z).softmax(1)))),
     "random, without expectation": ("A2", small(Dropping)),
@@ -288,10 +289,20 @@ def saturated(z):
     return 9 * (100 * (z - z.mean(1, keepdim=True))).tanh()
 
 
+class LogOfProbabilities(nn.Module):
+    """Logarithms of probabilities, which in half precision are 0 or 1, and have no slope."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = copy.deepcopy(trained()).half()
+
+    def forward(self, x):
+        z = self.model(x.to(next(self.parameters()).dtype))
+        return (20 * z).softmax(1).clamp_min(torch.finfo(z.dtype).tiny).log()
+
+
 def half():
-    model = Wrapped()
-    model.extra = nn.Parameter(torch.zeros(1, dtype=torch.float16))
-    return examined(model, ("pgd:steps=3",))
+    return examined(LogOfProbabilities(), ("apgd:steps=10",), count=32)
 
 
 def unrecorded():

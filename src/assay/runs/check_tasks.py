@@ -173,6 +173,7 @@ def build_context(
         masks=data.masks,
         transfer_images=_transfer_images(other_shards, ledger, out),
         reference=attacked_model.reference,
+        whole=data,
         samples=samples,
         recorded=recorded,
     )

@@ -47,9 +47,15 @@ class CheckResult:
     failed: bool = False
 
 
-def passed(text: str, value: float | None = None, threshold: float | None = None, about: str = "") -> CheckResult:
-    """Nothing was found."""
-    return CheckResult(Level.PASSED, text, value, threshold, (), about)
+def passed(
+    text: str,
+    value: float | None = None,
+    threshold: float | None = None,
+    samples: tuple[int, ...] = (),
+    about: str = "",
+) -> CheckResult:
+    """Nothing was found, or so few samples that it does not matter."""
+    return CheckResult(Level.PASSED, text, value, threshold, samples, about)
 
 
 def warning(

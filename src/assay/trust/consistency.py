@@ -10,12 +10,12 @@ from assay.core.outcome import Status
 from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning, worst_result
-from assay.trust.baselines import beats_queries
 from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
 from assay.trust.results import GAIN
-from assay.trust.students import beats_student
-from assay.trust.vary import at_less_effort, with_budget, with_radius
+from assay.trust.rivals.baselines import beats_queries
+from assay.trust.rivals.students import beats_student
+from assay.trust.vary import at_less_effort, over_the_box, with_budget
 
 _FEW, _SMALL, _WIDE = 8, 32, 64
 _STEPS = 1000
@@ -86,9 +86,7 @@ def monotone(context: CheckContext, result: AttackResult) -> CheckResult:
 def unbounded(context: CheckContext) -> CheckResult:
     """C3: where a grey image is allowed no more survive than by chance, where any image is next to nothing."""
     balls = [
-        result
-        for result in context.claims
-        if result.ball is not None and with_radius(result.planned.attack, 2 * result.ball.eps + 1) is not None
+        result for result in context.claims if over_the_box(result.planned.attack, context.x.shape[1:]) is not None
     ]
     index = context.chosen[:: max(1, len(context.chosen) // _SMALL)]
     index = index[context.y[index] == context.clean_logits.argmax(1).cpu()[torch.isin(context.chosen, index)]]
@@ -129,14 +127,10 @@ def unbounded(context: CheckContext) -> CheckResult:
 
 def _survivors_with(context: CheckContext, results: list[AttackResult], index: Tensor, share: float) -> Tensor:
     """Samples that survive every attack with a budget of this share of the box."""
-    size = math.prod(context.x.shape[1:])
     for result in results:
-        if result.ball is None or not len(index):
-            continue
-        radius = share * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[result.ball.norm]
-        widened = with_radius(result.planned.attack, max(radius, result.ball.eps))
-        outcome = attack_again(context, result.planned.attack if widened is None else widened, index)
-        index = index[outcome.status == int(Status.SURVIVED)]
+        widened = over_the_box(result.planned.attack, context.x.shape[1:], share)
+        if len(index) and widened is not None:
+            index = index[attack_again(context, widened, index).status == int(Status.SURVIVED)]
     return index
 
 
@@ -174,7 +168,7 @@ def _targets_within(context: CheckContext, ball: Ball) -> CheckResult:
             threshold,
             tuple(newly_broken.tolist()),
         )
-    return passed(text, len(newly_broken) / n, threshold)
+    return passed(text, len(newly_broken) / n, threshold, tuple(newly_broken.tolist()))
 
 
 def per_sample(context: CheckContext) -> CheckResult:

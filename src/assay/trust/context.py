@@ -16,7 +16,7 @@ from assay.core.model_calls import classify
 from assay.core.model_state import model_device, model_dtype, preserve_state, seeded
 from assay.core.outcome import Outcome, Status
 from assay.core.types import Images, Labels, Logits
-from assay.data.dataset import pixels
+from assay.data.dataset import Dataset, pixels
 from assay.defences.adaptation import Adaptation, adaptation_of
 from assay.engine.api import attack
 from assay.parts.balls import Ball
@@ -85,6 +85,8 @@ class CheckContext:
         masks: foreground masks, where an attack needs them.
         transfer_images: images that attacks on other models made of the same samples: pairs of sample and image.
         reference: clean accuracy that is known of this model, as a share.
+        claimed: the budget that the number is said to be of, where somebody says it; each attack has its own.
+        whole: the data set that the images are said to be of: the split, with its other images.
         samples: how many samples the checks use.
         seed: of the draws.
         recorded: recorded facts of the evaluation, by name.
@@ -99,6 +101,8 @@ class CheckContext:
     masks: Tensor | None = None
     transfer_images: Sequence[tuple[int, Tensor]] = ()
     reference: float | None = None
+    claimed: Geometry | None = None
+    whole: Dataset | None = None
     samples: int = SAMPLES
     seed: int = 0
     recorded: dict[str, str] = field(default_factory=dict)

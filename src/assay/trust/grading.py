@@ -9,12 +9,11 @@ from assay.trust.registry import CHECKS
 GRADES = ("unusable", "weak", "standard", "strong")
 """From bad to good. No source defines this ladder; it is our proposal (docs/trust.md)."""
 
-STANDARD = tuple(
-    name
-    for name in CHECKS
-    if name[0] in "AB" or name in ("C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9", "C10", "C14", "C15", "D6", "E4")
+STANDARD = (
+    *(name for name in CHECKS if name[0] in "AB" and name != "B12"),
+    *("C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9", "C10", "C14", "C15", "C16", "D6", "E4"),
 )
-STRONG = ("C7", "C11", "C12", "D1", "D1b", "D2", "D3", "D4", "D5", "E3", "E6")
+STRONG = ("C7", "C11", "C12", "D1", "D1b", "D2", "D3", "D4", "D5", "E3", "E6", "E8")
 BASELINES = ("C4", "C5", "C6")
 """Of these at least one must have had something to compare: attacks without a budget are compared with nothing."""
 MUST_PASS = ("C11", "C12")

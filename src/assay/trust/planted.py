@@ -1,12 +1,10 @@
 """C11: planted adversarial examples that a strong attack must find."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from assay.core.geometry import Geometry
 from assay.core.model_calls import call, classify
@@ -18,7 +16,8 @@ from assay.parts.balls import Ball, Split
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
-from assay.trust.context import CheckContext
+from assay.trust.context import AttackResult, CheckContext
+from assay.trust.read_outs import Place, Places, Planted, Product, Products, ReadOut
 
 SAMPLES = 16
 _POINTS, _PROBES, _CANDIDATES = 63, 63, 16
@@ -30,39 +29,6 @@ _NEAR = 0.75
 """How far on the way from the other points to the planted one the boundary lies: nearer, and random points find it."""
 
 
-Layers = tuple[nn.Linear, ...]
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """A linear layer with other weights: it says one class about a sample, another one at the planted point.
-
-    Attributes:
-        layer: the layer whose output it takes the place of.
-        weight: ``(k, d)``.
-        bias: ``(k,)``.
-    """
-
-    layer: nn.Linear
-    weight: Tensor
-    bias: Tensor
-
-    def answer(self, _: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
-        """What it says in the layer's place, ``(b, k)``: a hook."""
-        return F.linear(inputs[0], self.weight.to(inputs[0]), self.bias.to(inputs[0]))
-
-
-@contextmanager
-def instead(read_outs: Sequence[ReadOut]) -> Iterator[None]:
-    """While this lasts layers answer as their read-outs do; what comes after them stays what it is."""
-    handles = [read_out.layer.register_forward_hook(read_out.answer) for read_out in read_outs]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def planted(context: CheckContext) -> CheckResult:
     """C11: the attacks together find what was planted in at least 95 % of samples.
 
@@ -70,14 +36,15 @@ def planted(context: CheckContext) -> CheckResult:
     NeurIPS 2022: the last layer is trained again to tell points near a sample from one at the edge of the ball.
     Deviations: 16 samples, and up to 63 inner points and as many at the edge instead of hundreds; the read-out is
     Fisher's discriminant, which separates exactly where features outnumber points, instead of a logistic regression,
-    and is as sure of the sample as the layer was; it is put into the model itself, where every linear layer that turns
-    the model's answer is tried in turn (all together where none does alone), and all that comes after it stays; of 16
-    points the one is planted that fewest others are taken for; samples that no read-out separates are left out; one of
-    16 may be missed; as in the paper, a test that random points solve is no test.
+    and is as sure of the sample as the layer was; it is put into the model itself, at every product of features and
+    weights that turns the answer, one after another (at all together where none does alone), and what comes after it
+    stays; of 16 points the one is planted that fewest others are taken for; samples that no read-out separates are left
+    out; one of 16 may be missed; as in the paper, a test that random points solve is no test.
     """
     budgets = [b for b in context.budgets if not (isinstance(b, Ball) and b.eps == 0)]
     if not budgets or not context.differentiable:
         return not_applicable("no attack has a budget, or the model has no gradient")
+    context = replace(context, model=getattr(context.model, "_orig_mod", context.model))  # a compiled model's own
     return worst_result(tuple(_within(context, budget) for budget in budgets))
 
 
@@ -85,12 +52,12 @@ def _within(context: CheckContext, budget: Geometry) -> CheckResult:
     """The answer for one budget: the worst over the layers that can be read out."""
     if not isinstance(budget, Ball | Split):
         return inconclusive(f"nothing can be planted within {budget.describe()} so that it is the only way")
-    layers = _read_out_layers(context)
-    if not layers:
+    places = _places(context)
+    if not places:
         return inconclusive("no linear layer of the model gives its classes: there is nothing to plant in")
-    results = [result for layer in layers if (result := _in_layers(context, budget, (layer,))) is not None]
-    if not results and len(layers) > 1:  # an ensemble: none of them decides alone
-        results = [result for result in [_in_layers(context, budget, tuple(layers))] if result is not None]
+    results = [result for place in places if (result := _at_places(context, budget, (place,))) is not None]
+    if not results and len(places) > 1:  # an ensemble: none of them decides alone
+        results = [result for result in [_at_places(context, budget, places)] if result is not None]
     if not results:
         return inconclusive(
             "a read-out separates a planted point, and turns the answer of the model, on too few samples"
@@ -98,8 +65,8 @@ def _within(context: CheckContext, budget: Geometry) -> CheckResult:
     return worst_result(tuple(results))
 
 
-def _in_layers(context: CheckContext, budget: Ball | Split, layers: Layers) -> CheckResult | None:
-    """Whether the attacks find what was planted in layers; None if that turns the model on too few samples."""
+def _at_places(context: CheckContext, budget: Ball | Split, places: Places) -> CheckResult | None:
+    """Whether the attacks find what was planted at places; None if that turns the model on too few samples."""
     claims = sorted(
         (r for r in context.claims if within(r.budget, budget)),
         key=lambda r: r.stages[0].attack.traits.access != "gradient",
@@ -108,13 +75,12 @@ def _in_layers(context: CheckContext, budget: Ball | Split, layers: Layers) -> C
     finds, tried, luck = 0, 0, 0.0
     for sample in samples.tolist():
         at = torch.tensor([sample])
-        plant = _plant(context, layers, at, budget)
+        plant = _plant(context, places, at, budget)
         if plant is None:
             continue
         read_outs, lucky = plant
         tried, luck = tried + 1, luck + lucky
-        with instead(read_outs):
-            finds += any(bool(broken(attack_again(context, r.planned.attack, at)).any()) for r in claims)
+        finds += any(_finds(context, result, at, read_outs) for result in claims)
     if tried < max(len(samples) // 2, 1):
         return None
     share, luck = finds / tried, luck / tried
@@ -132,75 +98,93 @@ def _in_layers(context: CheckContext, budget: Ball | Split, layers: Layers) -> C
     return passed(f"the attacks find {text} ({100 * luck:.1f} % of random points do)", share, _NEEDED)
 
 
-def _read_out_layers(context: CheckContext) -> list[nn.Linear]:
-    """The linear layers of the model, from the last, that could give its classes."""
-    least = int(context.y.max()) + 1
-    layers = [part for part in context.model.modules() if isinstance(part, nn.Linear) and part.out_features >= least]
-    return layers[::-1]
+def _finds(context: CheckContext, result: AttackResult, at: Tensor, read_outs: Sequence[ReadOut]) -> bool:
+    """Whether an attack breaks a sample of the model with these read-outs."""
+    outcome = attack_again(context, result.planned.attack, at, wrap=lambda model: Planted(model, read_outs))
+    return bool(broken(outcome).any())
 
 
-def _inputs(context: CheckContext, layer: nn.Linear, x: Images) -> Tensor | None:
-    """What goes into a layer, ``(b, d)``, the mean over draws; None where that is not one vector an image."""
-    captured: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
-    try:
-        with preserve_state(context.model), torch.no_grad():
-            call(context.model, x)
-    finally:
-        handle.remove()
-    if not captured or captured[0].dim() != 2 or len(captured[0]) % len(x):
+def _products(context: CheckContext, x: Images) -> list[Product]:
+    recorder = Products()
+    with preserve_state(context.model), torch.no_grad(), recorder:
+        call(context.model, x)
+    return recorder.calls
+
+
+def _places(context: CheckContext) -> Places:
+    """Where the model multiplies by weights that could give its classes, from the last."""
+    least, images = int(context.y.max()) + 1, context.images[:2]
+    first, second = _products(context, images), _products(context, images)
+    again = {id(product.weight) for product in second}
+    places: list[Place] = []
+    for product in first[::-1]:
+        shape, fixed = tuple(product.weight.shape), id(product.weight) in again
+        if shape[0] >= least and not any(place.is_of(product.weight) for place in places):
+            places.append(Place(shape, product.weight if fixed else None))
+    return tuple(places)
+
+
+def _at(context: CheckContext, place: Place, x: Images) -> tuple[Tensor, Tensor] | None:
+    """What goes into a place and what comes out, ``(b, d)`` and ``(b, k)``, the mean over draws and parts of the image.
+
+    None where that is not one vector an image.
+    """
+    product = next((product for product in _products(context, x) if place.is_of(product.weight)), None)
+    if product is None or len(product.inputs) % len(x):
         return None
-    values = captured[0].double()
-    return values if len(values) == len(x) else values.reshape(-1, len(x), values.shape[1]).mean(0)
+    values = [part.double() for part in (product.inputs, product.output)]
+    values = [part.mean(1) if part.dim() == 3 else part for part in values]
+    inputs, output = (part.reshape(-1, len(x), part.shape[1]).mean(0) for part in values)
+    return inputs, output
 
 
-def _plant(context: CheckContext, layers: Layers, at: Tensor, budget: Geometry) -> tuple[list[ReadOut], float] | None:
+def _plant(context: CheckContext, places: Places, at: Tensor, budget: Geometry) -> tuple[list[ReadOut], float] | None:
     """Read-outs that a point near a sample turns, and the share of random points that turn the first; None without one.
 
     Args:
         context: the model.
-        layers: those that they take the place of.
+        places: where they are put.
         at: the sample, ``(1,)``.
         budget: of the point.
     """
     x = context.at(at).to(context.device, model_dtype(context.model))
     label, chosen, luck = int(context.y[at]), None, 0.0
-    count = min(_POINTS, *(layer.in_features // 4 for layer in layers))
+    count = min(_POINTS, *(place.shape[1] // 4 for place in places))
     if count < _LEAST:
         return None
     steps = _draw(context, x, at, budget, count)
     read_outs: list[ReadOut] = []
-    for layer in layers:
-        values = _inputs(context, layer, (x + steps).clamp(0, 1))
-        fitted = None if values is None else _fitted(layer, values, count, label, chosen)
+    for place in places:
+        values = _at(context, place, (x + steps).clamp(0, 1))
+        fitted = None if values is None else _fitted(place, *values, count, label, chosen)
         if fitted is None:
             return None
         read_out, chosen, lucky = fitted
         luck = lucky if not read_outs else luck
         read_outs.append(read_out)
     point = steps[len(steps) - _CANDIDATES + int(chosen or 0)]
-    with instead(read_outs), preserve_state(context.model), torch.no_grad():
-        both = classify(context.model, torch.cat([x, (x + point).clamp(0, 1)])).argmax(1)
+    with preserve_state(context.model), torch.no_grad():
+        both = classify(Planted(context.model, read_outs), torch.cat([x, (x + point).clamp(0, 1)])).argmax(1)
     if int(both[0]) != label or int(both[1]) != _other(label):
         return None  # something else decides, or it is lost in float32
     return read_outs, luck
 
 
 def _fitted(
-    layer: nn.Linear, values: Tensor, count: int, label: int, chosen: int | None
+    place: Place, values: Tensor, output: Tensor, count: int, label: int, chosen: int | None
 ) -> tuple[ReadOut, int, float] | None:
-    """A read-out of a layer from what goes into it, which point turns it, and the share of others that do."""
+    """A read-out from what goes into a place and comes out, which point turns it, and the share of others that do."""
     if not bool(values.isfinite().all()):
         return None
     near, probes, candidates = values[: 2 * count + 1], values[2 * count + 1 : -_CANDIDATES], values[-_CANDIDATES:]
-    clean = F.linear(near[0], layer.weight.detach().double(), _bias_of(layer)).clone()
+    clean = output[0]
     margin = float(clean[label] - clean.index_fill(0, torch.tensor([label], device=clean.device), -torch.inf).max())
     best = _most_apart(near, probes, candidates if chosen is None else candidates[chosen : chosen + 1])
     if best is None or margin <= 0:
         return None
     number, weight, offset, lucky = best
     scale = margin / 2 / (offset - float(near[0] @ weight))
-    read_out = _read_out(layer, weight * scale, offset * scale, label, margin)
+    read_out = _read_out(place, weight * scale, offset * scale, label, margin)
     return read_out, number if chosen is None else chosen, lucky
 
 
@@ -244,17 +228,14 @@ def _apart(near: Tensor, there: Tensor) -> tuple[Tensor, float] | None:
     return weight, highest + _NEAR * (planted_at - highest)
 
 
-def _read_out(layer: nn.Linear, weight: Tensor, offset: float, label: int, margin: float) -> ReadOut:
+def _read_out(place: Place, weight: Tensor, offset: float, label: int, margin: float) -> ReadOut:
     """All classes but two are out of reach; the sample's own loses what the other one gains."""
-    rows, bias = torch.zeros(layer.out_features, len(weight)).to(weight), torch.full((layer.out_features,), -9 * margin)
+    classes = place.shape[0]
+    rows, bias = torch.zeros(classes, len(weight)).to(weight), torch.full((classes,), -9 * margin)
     rows[_other(label)], rows[label] = weight, -weight
     bias[_other(label)], bias[label] = -offset, offset
-    return ReadOut(layer, rows, bias.to(weight))
+    return ReadOut(place, rows, bias.to(weight))
 
 
 def _other(label: int) -> int:
     return label - 1 if label else 1
-
-
-def _bias_of(layer: nn.Linear) -> Tensor | None:
-    return None if layer.bias is None else layer.bias.detach().double()

@@ -5,18 +5,22 @@ from dataclasses import dataclass, replace
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
-from assay.trust import baselines, consistency, defence, gradients, model_state, outputs, reporting, results
+from assay.trust import consistency, defence, gradients, model_state, outputs, reporting, results
 from assay.trust.again import NonFiniteOutput
 from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed, inconclusive, not_applicable
 from assay.trust.context import CheckContext
+from assay.trust.indicators import in_numbers, more_passes
 from assay.trust.known_answers import known_model, other_library
+from assay.trust.origin import named_data
 from assay.trust.planted import planted
-from assay.trust.real_model import beats_labels, surrogate_agrees
 from assay.trust.refusals import detector_counts
+from assay.trust.rivals.baselines import beats_noise, beats_one_step, beats_queries, beats_transfer
+from assay.trust.rivals.real_model import beats_labels, surrogate_agrees
+from assay.trust.rivals.students import beats_student
+from assay.trust.rivals.together import together
 from assay.trust.same_answer import same_answer
 from assay.trust.samples import fair, masks_belong
 from assay.trust.slopes import correct
-from assay.trust.students import beats_student
 from assay.util.progress import WorkCallback, no_progress
 from assay.util.registry import Registry
 
@@ -33,6 +37,7 @@ class Check:
         before: whether it can run before any attack.
         slow: whether it reruns attacks.
         condemns: whether it reruns attacks and can still find that the number is not about what it claims.
+        of_answers: whether it reads what other checks have answered, and nothing else.
     """
 
     ask: Callable[..., CheckResult]
@@ -42,6 +47,7 @@ class Check:
     before: bool = False
     slow: bool = False
     condemns: bool = False
+    of_answers: bool = False
 
 
 def _model_check(ask: Callable[..., CheckResult], title: str, source: str) -> Check:
@@ -93,6 +99,8 @@ CHECKS: Registry[Check] = Registry(
         "B9": _per_attack_check(results.spent, "cost", "AttackBench 2025"),
         "B10": _per_attack_check(results.complete, "nothing hidden", "AttackBench 2025"),
         "B11": _per_attack_check(results.moved, "images were changed", "AutoAttack issue 64"),
+        "B12": _per_attack_check(in_numbers, "indicators of attack failure", _PINTOR, slow=True),
+        "B13": _per_attack_check(more_passes, "what more would break", "our own"),
         "C1": _per_attack_check(
             consistency.no_budget,
             "zero budget breaks nothing",
@@ -106,10 +114,10 @@ CHECKS: Registry[Check] = Registry(
             f"{_CARLINI}; {_PINTOR}",
             **_GRAVE,
         ),
-        "C4": _overall_check(baselines.beats_one_step, "better than one step", _ATHALYE, slow=True),
-        "C5": _overall_check(baselines.beats_queries, "better than queries", _ATHALYE, slow=True),
-        "C6": _overall_check(baselines.beats_noise, "better than noise", _CARLINI, slow=True),
-        "C7": _overall_check(baselines.beats_transfer, "better than transfer", _CARLINI),
+        "C4": _overall_check(beats_one_step, "better than one step", _ATHALYE, slow=True),
+        "C5": _overall_check(beats_queries, "better than queries", _ATHALYE, slow=True),
+        "C6": _overall_check(beats_noise, "better than noise", _CARLINI, slow=True),
+        "C7": _overall_check(beats_transfer, "better than transfer", _CARLINI),
         "C8": _overall_check(consistency.all_targets, "better with targets", _CARLINI, slow=True),
         "C9": _overall_check(consistency.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
         "C10": _overall_check(consistency.diverse, "attacks of several kinds", _CARLINI, slow=True),
@@ -118,6 +126,7 @@ CHECKS: Registry[Check] = Registry(
         "C13": _overall_check(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
         "C14": _overall_check(beats_labels, "better than labels", f"{_CARLINI}; Chen et al. 2020", slow=True),
         "C15": _overall_check(beats_student, "better than a student", "Papernot et al. 2017", slow=True),
+        "C16": Check(together, "better than all rivals", "our own", slow=True, of_answers=True),
         "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
         "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
         "D2": _overall_check(defence.no_way_round, "non-differentiable parts attacked (BPDA)", _ATHALYE),
@@ -131,8 +140,9 @@ CHECKS: Registry[Check] = Registry(
         "E3b": _per_attack_check(reporting.units, "units of the budget", "AutoAttack issue 54"),
         "E4": _overall_check(fair, "choice of samples", "our own"),
         "E5": _per_attack_check(reporting.certified, "below certificates", _CARLINI, **_GRAVE),
-        "E6": _overall_check(reporting.precision, "precision", "our own: half precision masks gradients"),
+        "E6": _overall_check(reporting.precision, "precision", "our own: half precision masks gradients", slow=True),
         "E7": _overall_check(masks_belong, "masks belong to images", "our own"),
+        "E8": _overall_check(named_data, "images of the named data", "our own"),
     },
 )
 """Every check, in the order in which it is asked."""
@@ -200,7 +210,7 @@ def check_requests(
     return tuple(
         CheckRequest(name, at)
         for name, check in _chosen(before, only).items()
-        if not (check.slow and fast)
+        if not (check.slow and fast) and not check.of_answers
         for at in (range(claims) if check.each else (None,))
     )
 
@@ -253,7 +263,7 @@ def by_check(
         mine = tuple(answer for request, answer in answers.items() if request.check == name)
         omitted = check.slow and fast
         placeholder = inconclusive(SKIPPED) if omitted else not_applicable("nothing was attacked")
-        by_name[name] = mine or (placeholder,)
+        by_name[name] = (check.ask(by_name),) if check.of_answers and not omitted else mine or (placeholder,)
     return by_name
 
 

@@ -1,12 +1,19 @@
 """E1 to E6: the evaluation reports everything that the number depends on."""
 
+import copy
+from typing import Any
+
 import torch
 
+from assay.attacks.auto_pgd.apgd import APGD
 from assay.core.outcome import Status
 from assay.defences.smoothing import Smoothed
-from assay.trust.again import broken
-from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
+from assay.parts.balls import Ball
+from assay.trust.again import broken, require_finished
+from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning, worst_result
+from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
+from assay.trust.results import GAIN
 from assay.trust.samples import distinct
 from assay.util.statistics import exact_interval
 
@@ -68,6 +75,13 @@ def units(context: CheckContext, result: AttackResult) -> CheckResult:
     ball = result.ball
     if ball is None:
         return not_applicable("the attack has no budget")
+    claimed = context.claimed
+    if claimed is not None and not any(within(claimed, other.budget) for other in context.claims):
+        return issue(
+            f"the number is said to be of {claimed.describe()}, and no attack has that budget (this one: "
+            f"{ball.describe()})",
+            about=result.label,
+        )
     size = context.x[0].numel() if len(context.x) else 1
     whole = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm]
     if ball.eps >= 0.5 * whole:
@@ -110,13 +124,39 @@ def certified(context: CheckContext, result: AttackResult) -> CheckResult:
 
 
 def precision(context: CheckContext) -> CheckResult:
-    """E6: in float32, or measured again in float32."""
+    """E6: in float32, or measured again in float32; of a model in half precision its copy in float32 shows no more.
+
+    Where it computes in half precision, APGD with 50 steps attacks a copy in float32, and the images are tried on it.
+    """
     kinds = {p.dtype for p in context.model.parameters() if p.is_floating_point()}
-    half = kinds & {torch.float16, torch.bfloat16}
+    half = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds & {torch.float16, torch.bfloat16}))
+    balls = [budget for budget in context.budgets if isinstance(budget, Ball) and budget.eps > 0]
+    if half and balls and context.differentiable:
+        return worst_result(tuple(_in_float32(context, ball, half) for ball in balls))
     if half:
-        return warning(
-            f"the model computes in {', '.join(str(k).removeprefix('torch.') for k in half)}: gradients "
-            "vanish where float32 still has some. Attack it in float32 as well"
-        )
+        return warning(f"the model computes in {half}: gradients vanish where float32 still has some")
     search = context.recorded.get("search", "float32")
     return passed(f"searched in {search}, every hit measured in float32")
+
+
+def _in_float32(context: CheckContext, ball: Ball, half: str) -> CheckResult:
+    """Whether images made on a copy in float32 break what was left."""
+    left, n = context.survivors(budget=ball), len(context.chosen)
+    threshold = max(GAIN, 1.5 / max(n, 1))
+    if not len(left):
+        return passed(f"the model computes in {half}, and no sample survives within {ball.describe()}", 0.0, threshold)
+    model, attack = copy.deepcopy(context.model).float(), APGD(ball.eps, norm=ball.norm, steps=50)
+    x, y = context.at(left), context.y[left]
+    options: dict[str, Any] = {"preflight": False, "errors": "record", "stop": "never", "seed": context.seed}
+    images = require_finished(context.run(model, x, y, attack, **options)).images
+    newly_broken = left[context.fools(left, images)]
+    share = len(newly_broken) / n
+    text = f"images made on a copy in float32 break {len(newly_broken)} of {len(left)} survivors"
+    if share > threshold:
+        return warning(
+            f"the model computes in {half}, where gradients vanish that float32 has: {text}. Attack it in float32",
+            share,
+            threshold,
+            tuple(newly_broken.tolist()),
+        )
+    return passed(f"the model computes in {half}, and {text}", share, threshold, tuple(newly_broken.tolist()))

@@ -143,7 +143,7 @@ def best_kept(context: CheckContext, result: AttackResult) -> CheckResult:
 
 
 def converged(context: CheckContext, result: AttackResult) -> CheckResult:
-    """B6: twice the steps from other starts break no more; of a search beside attacks by gradients as many again."""
+    """B6: twice the steps from other starts break no more; a search beside attacks by gradients is not asked again."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
     by_gradients = any(stage.attack.traits.access == "gradient" for stage in result.stages)

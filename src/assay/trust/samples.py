@@ -112,8 +112,8 @@ def _groups(forms: list[Tensor], base: Tensor, limit: float) -> int:
 def masks_belong(context: CheckContext) -> CheckResult:
     """E7: foregrounds cover something, not everything, and belong to their images.
 
-    An image's own foreground tells its colours apart better than those of other images do, or the model's slope is
-    steeper inside it.
+    An image's own foreground tells its colours apart better than those of other images do. One that only follows the
+    model's slope was made from the model, and puts the smaller budget where the model looks.
     """
     if context.masks is None or not any(isinstance(b, Split) or "mask" in b.needs for b in context.budgets):
         return not_applicable("no budget reads a foreground")
@@ -129,20 +129,20 @@ def masks_belong(context: CheckContext) -> CheckResult:
         )
     if len(masks) < _FEW:
         return inconclusive(f"{len(masks)} foregrounds are too few to tell whose they are")
-    edges = {"the images' colours": _explained(context.at(context.chosen).float().cpu(), masks)}
+    colours = _explained(context.at(context.chosen).float().cpu(), masks)
     energy = _energy(context) if context.differentiable else None
-    if energy is not None:
-        edges["the model's slope"] = _clearly((energy * _spread(masks)).flatten(1).sum(1), _others(energy, masks))
-    text = " and ".join(f"{name} by {value:.1f} standard errors" for name, value in edges.items())
-    best = max(edges.values())
-    if best < _CLEARLY:
+    slope = 0.0 if energy is None else _clearly((energy * _spread(masks)).flatten(1).sum(1), _others(energy, masks))
+    text = f"the images' colours by {colours:.1f} standard errors and the model's slope by {slope:.1f}"
+    if colours < _CLEARLY:
+        question = "do masks belong to these images, and to what is in them?"
+        if slope >= _CLEARLY:
+            question = "they follow the model, not what is in the images: were they made from it?"
         return warning(
-            f"foregrounds fit their images no better than those of other images do ({text}): do masks belong to these "
-            "images, and to what is in them?",
-            best,
+            f"foregrounds fit the colours of their images no better than those of other images do ({text}): {question}",
+            colours,
             _CLEARLY,
         )
-    return passed(f"foregrounds fit their images better than those of other images do: {text}", best, _CLEARLY)
+    return passed(f"foregrounds fit their images better than those of other images do: {text}", colours, _CLEARLY)
 
 
 def _spread(masks: Tensor) -> Tensor:

@@ -1,11 +1,15 @@
 """Variations of an attack: more effort, another step size, another budget."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from assay.core.attack import Attack
 from assay.core.combinators import AnyAttack, unfold, vary_attacks
 from assay.core.geometry import scaled
 from assay.parts.balls import Ball
+
+_TOKEN = 0.01
 
 
 def with_effort(attack: AnyAttack, factor: float, *, searches: bool = True) -> AnyAttack | None:
@@ -14,11 +18,13 @@ def with_effort(attack: AnyAttack, factor: float, *, searches: bool = True) -> A
     Args:
         attack: any attack.
         factor: on its steps or queries.
-        searches: whether the parts that need no gradient are given more, too.
+        searches: whether the parts that need no gradient are given more, too; else they are cut to a hundredth.
     """
 
     def more(plain: Attack[object]) -> Attack[object] | None:
-        return plain.vary(effort=factor) if searches or plain.traits.access == "gradient" else None
+        if searches or plain.traits.access == "gradient":
+            return plain.vary(effort=factor)
+        return plain.vary(effort=_TOKEN)
 
     return vary_attacks(attack, more)
 
@@ -38,14 +44,24 @@ def with_budget(attack: AnyAttack, factor: float) -> AnyAttack | None:
     return vary_attacks(attack, larger)
 
 
-def with_radius(attack: AnyAttack, eps: float) -> AnyAttack | None:
-    """The attack with this radius wherever its budget is a ball; None if there is none, or it cannot be changed."""
+def over_the_box(attack: AnyAttack, shape: Sequence[int], share: float = 1.0) -> AnyAttack | None:
+    """The attack with a budget that reaches over this share of the box; None where its budget is no ball.
 
-    def wider(plain: Attack[object]) -> Attack[object] | None:
+    Args:
+        attack: any attack.
+        shape: of an image.
+        share: of the way from one end of the box to the other; all of it allows any image, a half a grey one.
+    """
+    size = math.prod(shape)
+
+    def free(plain: Attack[object]) -> Attack[object] | None:
         ball = plain.geometry
-        return plain.vary(geometry=replace(ball, eps=eps)) if isinstance(ball, Ball) else None
+        if not isinstance(ball, Ball):
+            return None
+        radius = share * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[ball.norm]
+        return plain.vary(geometry=replace(ball, eps=max(radius, ball.eps)))
 
-    return vary_attacks(attack, wider)
+    return vary_attacks(attack, free)
 
 
 def at_less_effort(attack: AnyAttack, most: int) -> AnyAttack:

@@ -13,6 +13,7 @@ from assay.core.outcome import Status
 from assay.data import load
 from assay.defences import adaptation_of
 from assay.engine.api import attack
+from assay.parts.balls import Ball
 from assay.training import Recipe, train
 from assay.trust import CheckContext
 from trust.cases import examined
@@ -128,8 +129,21 @@ class Case:
         """The evaluation, as checks look at it."""
         (x, y), (eps, norm) = self.pair, self.budget
         masks = {} if self.masks is None else {"masks": self.masks}
+        whole = load(SETTINGS[self.setting].data, split="test")
+        claimed = Ball(norm, eps) if self.masks is None else None
         return self.change(
-            examined(self.model, self.attacks, eps=eps, norm=norm, adapted=self.adapted, x=x, y=y, **masks)
+            examined(
+                self.model,
+                self.attacks,
+                eps=eps,
+                norm=norm,
+                adapted=self.adapted,
+                x=x,
+                y=y,
+                whole=whole,
+                claimed=claimed,
+                **masks,
+            )
         )
 
     def true_share(self, context: CheckContext) -> float:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from assay.data import load
 from assay.defences import Adaptation
+from trust.failures import other_images, turned
 from trust.failures.base import COUNT, SETTINGS, Around, Case, Failure, images, network, reported
 
 DUAL = ("dual-apgd:steps=50",)
@@ -206,141 +207,155 @@ def _case(setting, model, **more):
     return Case(model, setting, seen=network(setting), **more)
 
 
-FAILURES = tuple(
-    Failure(f"{name}, {setting}", kind, lambda make=make, setting=setting: make(setting))
-    for name, kind, settings, make in (
-        (
-            "softmax of a thousandfold",
-            "squeezed outputs",
-            ("digits", "scenes"),
-            lambda s: _case(s, Around(network(s), after=sharp(1000))),
-        ),
-        (
-            "sigmoid",
-            "squeezed outputs",
-            ("digits",),
-            lambda s: _case(s, Around(network(s), after=lambda z: 8 * torch.sigmoid(20 * z))),
-        ),
-        (
-            "rounded logits",
-            "squeezed outputs",
-            ("digits", "scenes"),
-            lambda s: _case(s, Around(network(s), after=lambda z: (2 * z).round() / 2)),
-        ),
-        (
-            "a vote",
-            "squeezed outputs",
-            ("digits", "scenes"),
-            lambda s: _case(s, Around(network(s), after=lambda z: votes(z) + 0 * z)),
-        ),
-        (
-            "without the centre",
-            "wrong gradients",
-            ("digits", "scenes"),
-            lambda s: _case(
-                s,
-                Around(network(s), before=backward(without_centre)),
-                attacks=("apgd:steps=50", "apgd:steps=30,loss=dlr,targets=5"),
+FAILURES = (
+    turned.FAILURES
+    + other_images.FAILURES
+    + tuple(
+        Failure(f"{name}, {setting}", kind, lambda make=make, setting=setting: make(setting))
+        for name, kind, settings, make in (
+            (
+                "softmax of a thousandfold",
+                "squeezed outputs",
+                ("digits", "scenes"),
+                lambda s: _case(s, Around(network(s), after=sharp(1000))),
             ),
-        ),
-        ("upside down", "wrong gradients", ("scenes",), half_blind),
-        (
-            "half of the channels",
-            "wrong gradients",
-            ("scenes",),
-            lambda s: _case(
-                s,
-                Around(network(s), before=backward(lambda g: g * torch.tensor([1.0, 0, 0])[:, None, None])),
-                attacks=("apgd:steps=50",),
+            (
+                "sigmoid",
+                "squeezed outputs",
+                ("digits",),
+                lambda s: _case(s, Around(network(s), after=lambda z: 8 * torch.sigmoid(20 * z))),
             ),
-        ),
-        (
-            "noise in the gradient",
-            "wrong gradients",
-            ("digits", "scenes"),
-            lambda s: _case(
-                s,
-                Around(network(s), before=backward(lambda g: g + 3 * g.std() * torch.sin(1e4 * g))),
-                attacks=("pgd:steps=20",),
+            (
+                "rounded logits",
+                "squeezed outputs",
+                ("digits", "scenes"),
+                lambda s: _case(s, Around(network(s), after=lambda z: (2 * z).round() / 2)),
             ),
-        ),
-        (
-            "input on a coarse grid",
-            "wrong gradients",
-            ("digits", "scenes"),
-            lambda s: _case(s, Around(network(s), before=lambda x: grid(x, 16)), attacks=("apgd:steps=50",)),
-        ),
-        (
-            "a decoy beside a sharp softmax",
-            "decoys and substitutes",
-            ("digits", "scenes"),
-            lambda s: _case(s, decoyed(s, 0.1, sharp(1000))),
-        ),
-        (
-            "a decoy beside a vote",
-            "decoys and substitutes",
-            ("digits", "scenes"),
-            lambda s: _case(s, decoyed(s, 0.3, votes)),
-        ),
-        ("a substitute that is linear", "decoys and substitutes", ("digits", "scenes"), substitute),
-        ("a substitute of another training", "decoys and substitutes", ("digits", "scenes"), other_training),
-        ("accepts bytes alone", "detectors", ("digits", "scenes"), lambda s: _case(s, Detecting(network(s), on_bytes))),
-        (
-            "accepts images with black pixels",
-            "detectors",
-            ("digits",),
-            lambda s: _case(s, Detecting(network(s), keeps_black)),
-        ),
-        ("noise on the logits", "randomness", ("digits", "scenes"), lambda s: _case(s, Flickering(network(s), 2.0))),
-        ("noise on the image", "randomness", ("scenes",), lambda s: _case(s, Flickering(network(s), 0.05, "in"))),
-        (
-            "sees gradients",
-            "state and surroundings",
-            ("digits", "scenes"),
-            lambda s: _case(s, Watching(network(s), lambda m, x: x.requires_grad)),
-        ),
-        (
-            "sees the mode",
-            "state and surroundings",
-            ("digits",),
-            lambda s: _case(s, Watching(network(s), lambda m, x: torch.is_grad_enabled())),
-        ),
-        (
-            "sees copies",
-            "state and surroundings",
-            ("digits",),
-            lambda s: _case(
-                s,
-                Watching(network(s), lambda m, x: len(x) > 1 and bool((x[0] - x[1]).abs().amax() < 1e-6)),
-                truth=lambda: 0.0,
+            (
+                "a vote",
+                "squeezed outputs",
+                ("digits", "scenes"),
+                lambda s: _case(s, Around(network(s), after=lambda z: votes(z) + 0 * z)),
             ),
-        ),
-        ("two steps", "weak attacks", ("digits", "scenes"), lambda s: Case(network(s), s, ("pgd:steps=2",))),
-        (
-            "a small step",
-            "weak attacks",
-            ("digits", "scenes"),
-            lambda s: Case(network(s), s, ("bim:steps=10,step_size=0.001", "square:queries=20")),
-        ),
-        ("queries alone", "weak attacks", ("digits",), lambda s: Case(network(s), s, ("square:queries=100",))),
-        (
-            "no targets",
-            "weak attacks",
-            ("scenes",),
-            lambda s: Case(network(s), s, ("pgd:steps=10", "square:queries=200")),
-        ),
-        (
-            "a smaller budget than claimed",
-            "wrong claims",
-            ("digits",),
-            lambda s: Case(network(s), s, eps=0.25 / 255, truth=lambda: 0.34),
-        ),
-        ("four images, many times", "data", ("digits", "scenes"), lambda s: repeated(s, 4)),
-        ("eight images, with noise", "data", ("digits", "scenes"), lambda s: repeated(s, 8, 0.02)),
-        ("the easiest images", "data", ("digits", "scenes"), lambda s: chosen(s, margin)),
-        ("one class", "data", ("digits",), lambda s: chosen(s, one_class)),
-        ("masks of other images", "masks and regions", ("scenes",), lambda s: dual(s, lambda m: m.roll(7, 0))),
-        ("masks of a corner", "masks and regions", ("scenes",), lambda s: dual(s, corner)),
+            (
+                "without the centre",
+                "wrong gradients",
+                ("digits", "scenes"),
+                lambda s: _case(
+                    s,
+                    Around(network(s), before=backward(without_centre)),
+                    attacks=("apgd:steps=50", "apgd:steps=30,loss=dlr,targets=5"),
+                ),
+            ),
+            ("upside down", "wrong gradients", ("scenes",), half_blind),
+            (
+                "half of the channels",
+                "wrong gradients",
+                ("scenes",),
+                lambda s: _case(
+                    s,
+                    Around(network(s), before=backward(lambda g: g * torch.tensor([1.0, 0, 0])[:, None, None])),
+                    attacks=("apgd:steps=50",),
+                ),
+            ),
+            (
+                "noise in the gradient",
+                "wrong gradients",
+                ("digits", "scenes"),
+                lambda s: _case(
+                    s,
+                    Around(network(s), before=backward(lambda g: g + 3 * g.std() * torch.sin(1e4 * g))),
+                    attacks=("pgd:steps=20",),
+                ),
+            ),
+            (
+                "input on a coarse grid",
+                "wrong gradients",
+                ("digits", "scenes"),
+                lambda s: _case(s, Around(network(s), before=lambda x: grid(x, 16)), attacks=("apgd:steps=50",)),
+            ),
+            (
+                "a decoy beside a sharp softmax",
+                "decoys and substitutes",
+                ("digits", "scenes"),
+                lambda s: _case(s, decoyed(s, 0.1, sharp(1000))),
+            ),
+            (
+                "a decoy beside a vote",
+                "decoys and substitutes",
+                ("digits", "scenes"),
+                lambda s: _case(s, decoyed(s, 0.3, votes)),
+            ),
+            ("a substitute that is linear", "decoys and substitutes", ("digits", "scenes"), substitute),
+            ("a substitute of another training", "decoys and substitutes", ("digits", "scenes"), other_training),
+            (
+                "accepts bytes alone",
+                "detectors",
+                ("digits", "scenes"),
+                lambda s: _case(s, Detecting(network(s), on_bytes)),
+            ),
+            (
+                "accepts images with black pixels",
+                "detectors",
+                ("digits",),
+                lambda s: _case(s, Detecting(network(s), keeps_black)),
+            ),
+            (
+                "noise on the logits",
+                "randomness",
+                ("digits", "scenes"),
+                lambda s: _case(s, Flickering(network(s), 2.0)),
+            ),
+            ("noise on the image", "randomness", ("scenes",), lambda s: _case(s, Flickering(network(s), 0.05, "in"))),
+            (
+                "sees gradients",
+                "state and surroundings",
+                ("digits", "scenes"),
+                lambda s: _case(s, Watching(network(s), lambda m, x: x.requires_grad)),
+            ),
+            (
+                "sees the mode",
+                "state and surroundings",
+                ("digits",),
+                lambda s: _case(s, Watching(network(s), lambda m, x: torch.is_grad_enabled())),
+            ),
+            (
+                "sees copies",
+                "state and surroundings",
+                ("digits",),
+                lambda s: _case(
+                    s,
+                    Watching(network(s), lambda m, x: len(x) > 1 and bool((x[0] - x[1]).abs().amax() < 1e-6)),
+                    truth=lambda: 0.0,
+                ),
+            ),
+            ("two steps", "weak attacks", ("digits", "scenes"), lambda s: Case(network(s), s, ("pgd:steps=2",))),
+            (
+                "a small step",
+                "weak attacks",
+                ("digits", "scenes"),
+                lambda s: Case(network(s), s, ("bim:steps=10,step_size=0.001", "square:queries=20")),
+            ),
+            ("queries alone", "weak attacks", ("digits",), lambda s: Case(network(s), s, ("square:queries=100",))),
+            (
+                "no targets",
+                "weak attacks",
+                ("scenes",),
+                lambda s: Case(network(s), s, ("pgd:steps=10", "square:queries=200")),
+            ),
+            (
+                "a smaller budget than claimed",
+                "wrong claims",
+                ("digits",),
+                lambda s: Case(network(s), s, eps=0.25 / 255, truth=lambda: 0.34),
+            ),
+            ("four images, many times", "data", ("digits", "scenes"), lambda s: repeated(s, 4)),
+            ("eight images, with noise", "data", ("digits", "scenes"), lambda s: repeated(s, 8, 0.02)),
+            ("the easiest images", "data", ("digits", "scenes"), lambda s: chosen(s, margin)),
+            ("one class", "data", ("digits",), lambda s: chosen(s, one_class)),
+            ("masks of other images", "masks and regions", ("scenes",), lambda s: dual(s, lambda m: m.roll(7, 0))),
+            ("masks of a corner", "masks and regions", ("scenes",), lambda s: dual(s, corner)),
+        )
+        for setting in settings
     )
-    for setting in settings
 )

@@ -57,6 +57,7 @@ def _by_labels(context: CheckContext, ball: Ball) -> CheckResult:
         f"by labels alone {len(newly_broken)} of {len(tried)} survivors break within {ball.describe()}",
         share,
         threshold,
+        tuple(newly_broken.tolist()),
     )
 
 

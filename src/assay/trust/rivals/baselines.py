@@ -140,6 +140,7 @@ def _transferred(context: CheckContext, budget: Geometry) -> CheckResult:
         f"images made on other models break {len(newly_broken)} of {tried} survivors within {budget.describe()}",
         share,
         threshold,
+        tuple(newly_broken.tolist()),
     )
 
 
@@ -211,7 +212,10 @@ def _compare(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: 
             tuple(newly_broken.tolist()),
         )
     return passed(
-        f"{rival.phrase} {len(newly_broken)} of {len(index)} survivors within {budget_text}", share, threshold
+        f"{rival.phrase} {len(newly_broken)} of {len(index)} survivors within {budget_text}",
+        share,
+        threshold,
+        tuple(newly_broken.tolist()),
     )
 
 

@@ -2,27 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
 from assay.attacks.pgd import PGD
 from assay.core.model_calls import Classifier, call
-from assay.core.model_state import preserve_state
+from assay.core.model_state import model_dtype, preserve_state
 from assay.core.types import Images, Labels, Logits
 from assay.models.small import tiny_cnn
-from assay.parts.balls import Ball
+from assay.parts.balls import Ball, Split
 from assay.trust.again import require_finished
 from assay.trust.answer import CheckResult, not_applicable, passed, warning, worst_result
 from assay.trust.context import CheckContext
 from assay.trust.results import GAIN
 
-_ROUNDS, _STEPS, _TRIED, _POOL = 6, 20, 32, 512
+_ROUNDS, _STEPS, _TRIED, _POOL = 4, 15, 32, 512
 _FIRST_FIT, _LATER_FIT, _BATCH = 120, 25, 64
 _LAYERS = 2
-_SMALLEST = 8
+_SMALLEST, _WIDEST = 8, 2**16
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ class LayerProbe(nn.Module):
 
     Args:
         model: the model.
-        layer: one of its layers.
+        layer: which of its layers, counted from the last one: 1, 2, …
         size: how many values the layer gives an image.
         classes: number of logits.
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Module, size: int, classes: int) -> None:
+    def __init__(self, model: nn.Module, layer: int, size: int, classes: int) -> None:
         super().__init__()
-        self.ask, self.layer = model.__call__, layer  # not as a part: the model's weights are not fitted
+        kind = model_dtype(model)
+        self.ask, self.layer = lambda x: model(x.to(kind)), layer  # not as a part: its weights are not fitted
         self.head = nn.Sequential(nn.BatchNorm1d(size, affine=False), nn.Linear(size, classes))
 
     def forward(self, x: Images) -> Logits:
@@ -64,22 +67,39 @@ class LayerProbe(nn.Module):
 
     def features(self, x: Images) -> Tensor:
         """What the layer gives, ``(b, d)``."""
-        values = layer_values(self.ask, self.layer, x)
-        if values is None:
+        with torch.enable_grad():  # without, some models take another way through their layers
+            values = layer_values(self.ask, x if x.requires_grad else x.detach().requires_grad_())
+        if len(values) < self.layer:
             raise RuntimeError("the layer was not reached")
-        return values.float()
+        return values[-self.layer].float()
 
 
-def layer_values(model: Classifier, layer: nn.Module, x: Images) -> Tensor | None:
-    """What a layer gives at its first call, ``(b, d)``; None where it is not one tensor with a row an image."""
-    captured: list[object] = []
-    handle = layer.register_forward_hook(lambda _, __, output: captured.append(output))
-    try:
+class LayerRecorder(TorchFunctionMode):
+    """Keeps what layers with weights give, whether they are modules or mere functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call, and keep."""
+        output = func(*args, **(kwargs or {}))
+        if func in _WEIGHTED and isinstance(output, Tensor) and output.dim() > 1:
+            self.outputs.append(output)
+        return output
+
+
+_WEIGHTED = frozenset(
+    {F.linear, F.conv2d, torch.conv2d, torch.matmul, torch.mm, torch.addmm, Tensor.matmul, Tensor.__matmul__, Tensor.mm}
+)
+
+
+def layer_values(model: Classifier, x: Images) -> list[Tensor]:
+    """What the model's layers with weights give that a gradient reaches, from the first, each ``(b, d)``."""
+    recorder = LayerRecorder()
+    with recorder:
         call(model, x)
-    finally:
-        handle.remove()
-    values = captured[0] if captured else None
-    return values.flatten(1) if isinstance(values, Tensor) and values.dim() > 1 and len(values) == len(x) else None
+    return [z.flatten(1) for z in recorder.outputs if z.requires_grad and len(z) == len(x) and z[0].numel() <= _WIDEST]
 
 
 def beats_student(context: CheckContext) -> CheckResult:
@@ -87,20 +107,20 @@ def beats_student(context: CheckContext) -> CheckResult:
 
     The students are a small network and read-outs of up to two layers of the model. Each is fitted to the model's
     classes on the images, on noise about them and on the images it has itself made, attacked by PGD, and fitted again:
-    six rounds. The model itself is only asked for classes.
+    four rounds. The model itself is only asked for classes.
 
     Source: Papernot, McDaniel, Goodfellow et al., "Practical black-box attacks against machine learning", AsiaCCS 2017,
     for a substitute that is fitted to answers and to images made on itself. Read-outs of layers are our own: where the
     outputs are masked, what goes into them seldom is.
     """
-    balls = [b for b in context.budgets if isinstance(b, Ball) and b.eps > 0]
-    if not balls or not len(context.chosen):
-        return not_applicable("no attack has a ball as its budget")
-    answer = context.memory["C15"] = worst_result(tuple(_within(context, ball) for ball in balls))
+    budgets = [b for b in context.budgets if isinstance(b, Split) or (isinstance(b, Ball) and b.eps > 0)]
+    if not budgets or not len(context.chosen):
+        return not_applicable("no attack has a ball, or two regions, as its budget")
+    answer = context.memory["C15"] = worst_result(tuple(_within(context, budget) for budget in budgets))
     return answer
 
 
-def _within(context: CheckContext, ball: Ball) -> CheckResult:
+def _within(context: CheckContext, ball: Ball | Split) -> CheckResult:
     left = context.likeliest(context.survivors(budget=ball), _TRIED)
     n = len(context.chosen)
     threshold = max(GAIN, 1.5 / n)
@@ -126,6 +146,7 @@ def _within(context: CheckContext, ball: Ball) -> CheckResult:
         f"within {ball.describe()}",
         share,
         threshold,
+        tuple(newly_broken.tolist()),
     )
 
 
@@ -140,35 +161,31 @@ def _students(context: CheckContext) -> list[Student]:
             network = nn.Sequential(nn.AdaptiveAvgPool2d(min(height, width, 32)), tiny_cnn(channels, classes, 32))
             network = network.to(context.device)
             students.append(Student("a small network", network, network, lambda x: x))
-        students += [_probe(context, *layer, classes) for layer in _layers(context)] if context.differentiable else []
+        sizes = _layers(context) if context.differentiable else []
+        students += [_probe(context, at, size, classes) for at, size in enumerate(sizes, 1)]
     return students
 
 
-def _layers(context: CheckContext) -> list[tuple[str, nn.Module, int]]:
-    """The last layers with weights whose output is reached by a gradient, with their names and sizes."""
-    image = context.images[:2].float().requires_grad_()
-    usable: list[tuple[str, nn.Module, int]] = []
-    for name, part in list(context.model.named_modules())[::-1]:
-        if isinstance(part, nn.Linear | nn.Conv2d) and len(usable) < _LAYERS:
-            with preserve_state(context.model), torch.enable_grad():
-                values = layer_values(context.model, part, image)
-            if values is not None and values.requires_grad and values.shape[1] <= 2**16:
-                usable.append((name, part, values.shape[1]))
-    return usable
+def _layers(context: CheckContext) -> list[int]:
+    """How many values the last layers with weights give an image, as far as a gradient reaches them."""
+    with preserve_state(context.model), torch.enable_grad():
+        values = layer_values(context.model, context.images[:2].detach().requires_grad_())
+    return [z.shape[1] for z in values[-_LAYERS:][::-1]]
 
 
-def _probe(context: CheckContext, name: str, layer: nn.Module, size: int, classes: int) -> Student:
+def _probe(context: CheckContext, layer: int, size: int, classes: int) -> Student:
     network = LayerProbe(context.model, layer, size, classes).to(context.device)
-    return Student(f"a read-out of its layer {name}", network, network.head, network.features)
+    place = "its last layer" if layer == 1 else f"its last layer but {layer - 1}"
+    return Student(f"a read-out of {place}", network, network.head, network.features)
 
 
-def _school(context: CheckContext, student: Student, left: Labels, ball: Ball) -> Labels:
+def _school(context: CheckContext, student: Student, left: Labels, ball: Ball | Split) -> Labels:
     """Fit, attack, ask the model, and learn from what it said; the samples that were broken."""
     generator = torch.Generator().manual_seed(context.seed)
     pool = torch.linspace(0, len(context.x) - 1, min(_POOL, len(context.x))).round().long().unique()
     images = context.at(pool)
-    step = Ball(ball.norm, ball.eps)
-    noisy = (images + _noise(images, step, generator)).clamp(0, 1)
+    masks = None if context.masks is None else context.masks[pool].to(images)
+    noisy = (images + _noise(images, ball, masks, generator)).clamp(0, 1)
     images = torch.cat((images, noisy))
     answers = context.logits(images, _BATCH).argmax(1)
     rule = torch.optim.Adam(student.head.parameters(), lr=3e-3)
@@ -179,9 +196,10 @@ def _school(context: CheckContext, student: Student, left: Labels, ball: Ball) -
             if not len(left):
                 break
             _fit(student, features, answers, rule, _LATER_FIT if number else _FIRST_FIT, generator)
-            attack = PGD(ball.eps, norm=ball.norm, steps=_STEPS, loss="margin", random_start=bool(number % 2))
+            attack = PGD(ball, steps=_STEPS, loss="margin", random_start=bool(number % 2))
             x, y, seed = context.at(left), context.y[left], context.seed + number
             options: dict[str, object] = {"preflight": False, "errors": "record", "stop": "never", "seed": seed}
+            options["mask"] = None if context.masks is None else context.masks[left]
             adversarial = require_finished(context.run(student.network, x, y, attack, **options)).images
             hits = context.fools(left, adversarial)
             newly_broken = torch.cat((newly_broken, left[hits]))
@@ -191,8 +209,12 @@ def _school(context: CheckContext, student: Student, left: Labels, ball: Ball) -
     return newly_broken
 
 
-def _noise(images: Images, ball: Ball, generator: torch.Generator) -> Tensor:
+def _noise(images: Images, ball: Ball | Split, masks: Tensor | None, generator: torch.Generator) -> Tensor:
     """Noise of about the budget's size."""
+    if isinstance(ball, Split):
+        front = torch.zeros_like(images[:, :1]) if masks is None else masks
+        inside = _noise(images, ball.foreground, None, generator)
+        return inside * front + _noise(images, ball.background, None, generator) * (1 - front)
     signs = (torch.randint(0, 2, images.shape, generator=generator) * 2 - 1).to(images)
     values = images[0].numel()
     size: float = {"linf": ball.eps, "l2": ball.eps / values**0.5, "l1": ball.eps / values}[ball.norm]

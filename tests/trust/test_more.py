@@ -9,7 +9,7 @@ from torch import nn
 import assay
 from assay.trust import Level, run_checks
 from assay.trust.answer import passed, warning
-from assay.trust.indicators import indicators
+from assay.trust.failure_indicators import indicators
 from assay.trust.more import estimate, what_more_breaks
 from assay.trust.rivals.together import together
 from trust.cases import EPS, data, examined, trained

@@ -19,7 +19,7 @@ from assay.trust import CHECKS, GRADES, CheckContext, CheckRequest, CheckResult,
 from assay.trust.answer import DECIDED, worst_result
 from assay.trust.defence import FrozenDraws
 from assay.trust.grading import STANDARD, STRONG
-from assay.trust.planted import planted
+from assay.trust.planting.planted import planted
 from assay.trust.registry import settled
 from assay.trust.vary import over_the_box, with_budget, with_effort, with_step_size
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained

@@ -12,7 +12,7 @@ from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.results import GAIN
+from assay.trust.effort import GAIN
 from assay.trust.rivals.baselines import beats_queries
 from assay.trust.rivals.students import beats_student
 from assay.trust.vary import at_less_effort, over_the_box, with_budget

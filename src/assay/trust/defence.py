@@ -16,9 +16,9 @@ from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed, warning, worst_result
 from assay.trust.context import AttackResult, CheckContext
+from assay.trust.effort import GAIN
 from assay.trust.gradients import margin_gradient
 from assay.trust.model_state import record_calls
-from assay.trust.results import GAIN
 
 _STEPS, _MISSED = 50, 0.05
 _FROZEN = 16

@@ -13,7 +13,7 @@ from assay.parts.sparse_sets import Support
 from assay.trust.again import attack_again, broken, require_finished
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.results import GAIN
+from assay.trust.effort import GAIN
 from assay.trust.vary import at_less_effort
 
 _KNOWN, _TURNS, _STEPS = 32, 20, 1000

@@ -15,7 +15,7 @@ from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import members
 from assay.trust.context import CheckContext
-from assay.trust.results import GAIN
+from assay.trust.effort import GAIN
 
 _STEPS, _TRIED = 50, 32
 _REFUSED = 0.1

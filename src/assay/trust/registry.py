@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
-from assay.trust import consistency, defence, gradients, model_state, outputs, reporting, results
+from assay.trust import consistency, defence, effort, gradients, model_state, outputs, reporting, results
 from assay.trust.again import NonFiniteOutput
 from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed, inconclusive, not_applicable
 from assay.trust.context import CheckContext
-from assay.trust.indicators import in_numbers, more_passes
+from assay.trust.failure_indicators import in_numbers, more_passes
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.origin import named_data
-from assay.trust.planted import planted
+from assay.trust.planting.planted import planted
 from assay.trust.refusals import detector_counts
 from assay.trust.rivals.baselines import beats_noise, beats_one_step, beats_queries, beats_transfer
 from assay.trust.rivals.real_model import beats_labels, surrogate_agrees
@@ -93,9 +93,9 @@ CHECKS: Registry[Check] = Registry(
         "B3": _per_attack_check(results.as_bytes, "as 8-bit images", "our own"),
         "B4": _per_attack_check(results.apart, "clean errors apart", _CARLINI),
         "B5": _per_attack_check(results.best_kept, "best image kept", f"{_PINTOR}; AttackBench 2025"),
-        "B6": _per_attack_check(results.converged, "converged in steps", f"{_PINTOR}; {_CARLINI}", slow=True),
-        "B7": _per_attack_check(results.restarted, "converged in restarts", _CARLINI, slow=True),
-        "B8": _per_attack_check(results.step_size, "step size", _CARLINI, slow=True),
+        "B6": _per_attack_check(effort.converged, "converged in steps", f"{_PINTOR}; {_CARLINI}", slow=True),
+        "B7": _per_attack_check(effort.restarted, "converged in restarts", _CARLINI, slow=True),
+        "B8": _per_attack_check(effort.step_size, "step size", _CARLINI, slow=True),
         "B9": _per_attack_check(results.spent, "cost", "AttackBench 2025"),
         "B10": _per_attack_check(results.complete, "nothing hidden", "AttackBench 2025"),
         "B11": _per_attack_check(results.moved, "images were changed", "AutoAttack issue 64"),

@@ -13,7 +13,7 @@ from assay.trust.again import broken, require_finished
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.results import GAIN
+from assay.trust.effort import GAIN
 from assay.trust.samples import distinct
 from assay.util.statistics import exact_interval
 

@@ -1,22 +1,15 @@
-"""B1 to B11: each attack result is valid, and the attack converged."""
+"""B1 to B5, B9 to B11: each attack result is valid."""
 
 import torch
 
-from assay.core.combinators import AnyAttack
 from assay.core.outcome import TOLERANCE, Status
-from assay.trust.again import attack_again, broken
-from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning
+from assay.trust.again import broken
+from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.vary import with_effort, with_step_size
 
-GAIN = 0.005
-"""Share of samples that more effort may still break: half a point, and of few samples one."""
 _CLEAR = 1e-3
 _TRIES, _OFTEN = 10, 0.5
 _BATCH = 37
-_TRIED, _LEAST_TRIED, _CHEAP = 12, 3, 20_000
-"""Survivors that an attack is tried on in another form (those nearest to the boundary, and as many others): so many, or
-fewer, at least three, where that would cost more than half of the evaluation and than so many passes."""
 
 
 def reverified(context: CheckContext, result: AttackResult) -> CheckResult:
@@ -142,53 +135,6 @@ def best_kept(context: CheckContext, result: AttackResult) -> CheckResult:
     return passed("the engine keeps the best image on each sample's way, and measures it itself", about=result.label)
 
 
-def converged(context: CheckContext, result: AttackResult) -> CheckResult:
-    """B6: twice the steps from other starts break no more; a search beside attacks by gradients is not asked again."""
-    if result.budget is None:
-        return not_applicable("the attack has no budget")
-    by_gradients = any(stage.attack.traits.access == "gradient" for stage in result.stages)
-    more = with_effort(result.planned.attack, 2, searches=not by_gradients)
-    if more is None:
-        return not_applicable("the attack has no steps")
-    answer = _gained(context, result, more, "with twice the steps", "Use more of them, or another step size", seed=1)
-    context.memory[_remembered(context, result)] = answer.level is Level.PASSED and not answer.value
-    return answer
-
-
-def _remembered(context: CheckContext, result: AttackResult) -> str:
-    """Under what name it is remembered what B6 came to; two attacks may have the same words."""
-    return f"B6 of result {[other is result for other in context.results].index(True)}"
-
-
-def restarted(context: CheckContext, result: AttackResult) -> CheckResult:
-    """B7: as many restarts again break no more."""
-    if result.budget is None:
-        return not_applicable("the attack has no budget")
-    if _remembered(context, result) not in context.memory:
-        converged(context, result)
-    if context.memory.get(_remembered(context, result)):
-        return passed("other starts with twice the steps break no more (B6)", 0.0, GAIN, about=result.label)
-    tries = max(len({v.restart for v in stage.variants}) for stage in result.stages)
-    how = f"with {2 * tries} restarts instead of {tries}"
-    return _gained(context, result, result.planned.attack, how, "Use more restarts", seed=2)
-
-
-def step_size(context: CheckContext, result: AttackResult) -> CheckResult:
-    """B8: half and twice the step size break no more."""
-    if result.budget is None:
-        return not_applicable("the attack has no budget")
-    for factor, label in ((0.5, "half"), (2.0, "twice")):
-        other = with_step_size(result.planned.attack, factor)
-        if other is None:
-            return not_applicable("the attack chooses its step size by itself")
-        check_result = _gained(
-            context, result, other, f"with {label} the step size", "Choose the step size by trying several"
-        )
-        if check_result.level != "passed":
-            return check_result
-    return passed("neither half nor twice the step size breaks more", 0.0, GAIN, about=result.label)
-
-
 def spent(context: CheckContext, result: AttackResult) -> CheckResult:
     """B9: what it cost. For information."""
     outcome = result.outcome
@@ -273,39 +219,3 @@ def _without_images(result: AttackResult) -> CheckResult:
             "no adversarial image was kept (run.images: none): nothing can be shown again", result.label
         )
     return not_applicable("no sample was broken")
-
-
-def _how_many(result: AttackResult, left: torch.Tensor) -> int:
-    """How many survivors another form of the attack is tried on, so that it costs at most half of the evaluation.
-
-    A sample is taken to cost twice what it did. Where that is little, they are `_TRIED` in any case.
-    """
-    spent = (result.outcome.forwards + result.outcome.backwards).double()
-    each, room = 2 * float(spent[left].mean()), max(float(spent.sum()) / 2, _CHEAP)
-    return _TRIED if each * _TRIED <= room else max(int(room / each), _LEAST_TRIED)
-
-
-def _gained(
-    context: CheckContext, result: AttackResult, varied: AnyAttack, how: str, advice: str, *, seed: int = 0
-) -> CheckResult:
-    """Whether another form of the attack breaks samples that every claimed attack within its budget left."""
-    left = context.survivors(budget=result.budget)
-    n = len(context.chosen)
-    threshold = max(GAIN, 1 / max(n, 1))
-    if not len(left):
-        return passed(f"no sample of {n} is left that it could break {how}", 0.0, threshold, about=result.label)
-    tried = context.likeliest(left, _how_many(result, left))
-    outcome = attack_again(context, varied, tried, seed=context.seed + seed)
-    newly_broken = tried[broken(outcome)]
-    share = len(newly_broken) / n
-    if share > threshold:
-        return warning(
-            f"{how} it breaks {len(newly_broken)} of {n} samples that all attacks had left: it had not converged. "
-            f"{advice}",
-            share,
-            threshold,
-            tuple(newly_broken.tolist()),
-            result.label,
-        )
-    few = f" ({len(tried)} of the {len(left)} that are left were tried)" if len(tried) < len(left) else ""
-    return passed(f"{how} it breaks {len(newly_broken)} more of {n} samples{few}", share, threshold, about=result.label)

@@ -21,7 +21,7 @@ from assay.trust.again import attack_again
 from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import members, within
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.results import GAIN
+from assay.trust.effort import GAIN
 
 _DRAWS = 500
 _QUERIES = 1000

@@ -13,7 +13,7 @@ from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.context import CheckContext
-from assay.trust.results import GAIN
+from assay.trust.effort import GAIN
 
 _QUERIES, _TRIED, _POOL = 2000, 12, 512
 _AGREE, _AGREE_RANDOM = 0.97, 0.8

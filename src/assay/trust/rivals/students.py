@@ -19,7 +19,7 @@ from assay.parts.balls import Ball, Split
 from assay.trust.again import require_finished
 from assay.trust.answer import CheckResult, not_applicable, passed, warning, worst_result
 from assay.trust.context import CheckContext
-from assay.trust.results import GAIN
+from assay.trust.effort import GAIN
 
 _ROUNDS, _STEPS, _TRIED, _POOL = 4, 15, 32, 512
 _FIRST_FIT, _LATER_FIT, _BATCH = 120, 25, 64

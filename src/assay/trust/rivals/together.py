@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from assay.trust.answer import CheckResult, Level, not_applicable, passed, warning
-from assay.trust.results import GAIN
+from assay.trust.answer import CheckResult, Level, inconclusive, not_applicable, passed, warning
+from assay.trust.effort import GAIN
 
 RIVALS = ("C4", "C5", "C6", "C7", "C8", "C13", "C14", "C15")
 """Checks that attack what the evaluation's attacks have left; each gives the samples that it breaks."""
@@ -23,6 +23,8 @@ def together(answers: Mapping[str, tuple[CheckResult, ...]]) -> CheckResult:
         for name in RIVALS
         if any(answer.level in (Level.PASSED, Level.WARNING) for answer in answers.get(name, ()))
     }
+    if not by_rival and any(answer.level is Level.OPEN for name in RIVALS for answer in answers.get(name, ())):
+        return inconclusive("no rival could be asked")
     if not by_rival:
         return not_applicable("no rival has attacked what was left")
     samples = tuple(sorted(set().union(*by_rival.values())))

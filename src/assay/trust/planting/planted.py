@@ -17,7 +17,7 @@ from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.read_outs import Place, Places, Planted, Product, Products, ReadOut
+from assay.trust.planting.read_outs import Place, Places, Planted, Product, Products, ReadOut
 
 SAMPLES = 16
 _POINTS, _PROBES, _CANDIDATES = 63, 63, 16

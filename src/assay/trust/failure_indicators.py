@@ -9,14 +9,15 @@ from assay.core.model_calls import classify
 from assay.core.model_state import model_dtype, preserve_state
 from assay.core.outcome import Status
 from assay.core.types import Images, Labels
-from assay.trust.again import attack_again
+from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, not_applicable, passed, warning
 from assay.trust.context import AttackResult, CheckContext
+from assay.trust.effort import doubled
 from assay.trust.gradients import margin_gradient, margins_of
 from assay.trust.more import what_more_breaks
-from assay.trust.vary import over_the_box, with_effort, with_step_size
+from assay.trust.vary import at_less_effort, over_the_box, with_step_size
 
-_TRIED, _DRAWS, _WIDTH = 16, 100, 8 / 255
+_TRIED, _STEPS, _DRAWS, _WIDTH = 16, 400, 100, 8 / 255
 _DROP = 0.05
 _CERTAIN = 0.03
 _QUERIES = 500
@@ -48,7 +49,7 @@ class Indicators:
 
 
 def indicators(context: CheckContext, result: AttackResult) -> Indicators | None:
-    """The six indicators of one attack, on at most 16 samples that it left; None where it left none.
+    """The six indicators of one attack, on samples that it left, at most 16 of them; None where it left none.
 
     Source: Pintor, Demetrio, Sotgiu, Demontis, Carlini, Biggio & Roli, "Indicators of attack failure: debugging and
     improving optimization of adversarial examples", NeurIPS 2022, section 3. Deviations: the margin takes the place of
@@ -69,7 +70,7 @@ def indicators(context: CheckContext, result: AttackResult) -> Indicators | None
         _unavailable(context, tried),
         _unstable(context, tried, ends),
         float(fooled.float().mean()),
-        _incomplete(context, result, tried),
+        _incomplete(context, result),
         _not_transferred(context, tried, ends) if context.attack_model is not context.model else 0.0,
         _unconstrained(context, result, tried),
     )
@@ -103,16 +104,14 @@ def _unstable(context: CheckContext, tried: Labels, ends: Images) -> float:
     return float(torch.stack(changes).mean())
 
 
-def _incomplete(context: CheckContext, result: AttackResult, tried: Labels) -> float:
-    by_gradients = any(stage.attack.traits.access == "gradient" for stage in result.stages)
-    longer = with_effort(result.planned.attack, 2, searches=not by_gradients)
-    if longer is None or result.budget is None:
+def _incomplete(context: CheckContext, result: AttackResult) -> float:
+    again = doubled(context, result)
+    if again is None or again.outcome is None:
         return 0.0
-    again = attack_again(context, longer, tried, seed=context.seed + 1)
-    start = margins_of(context.logits(context.at(tried)).cpu(), context.y[tried])
-    before, after = result.outcome.margin[tried].cpu(), again.margin.cpu()
+    start = margins_of(context.logits(context.at(again.tried)).cpu(), context.y[again.tried])
+    before, after = result.outcome.margin[again.tried].cpu(), again.outcome.margin.cpu()
     further = (after - before) > _DROP * (before - start).clamp_min(1e-9)
-    return float((further | (again.status == int(Status.BROKEN))).float().mean())
+    return float((further | broken(again.outcome)).float().mean())
 
 
 def _not_transferred(context: CheckContext, tried: Labels, ends: Images) -> float:
@@ -128,7 +127,7 @@ def _unconstrained(context: CheckContext, result: AttackResult, tried: Labels) -
     free = None if result.ball is None else over_the_box(result.planned.attack, context.x.shape[1:])
     if free is None:
         return 0.0
-    return attack_again(context, free, tried).count(Status.SURVIVED) / len(tried)
+    return attack_again(context, at_less_effort(free, _STEPS), tried).count(Status.SURVIVED) / len(tried)
 
 
 def in_numbers(context: CheckContext, result: AttackResult) -> CheckResult:

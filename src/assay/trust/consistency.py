@@ -12,8 +12,8 @@ from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.effort import GAIN
 from assay.trust.rivals.baselines import beats_queries
+from assay.trust.rivals.hits import judge
 from assay.trust.rivals.students import beats_student
 from assay.trust.vary import at_less_effort, over_the_box, with_budget
 
@@ -149,26 +149,15 @@ def _targets_within(context: CheckContext, ball: Ball) -> CheckResult:
     inside = [result for result in context.claims if within(result.budget, ball)]
     if any(v.rank for r in inside if r.budget == ball for stage in r.stages for v in stage.variants):
         return passed("wrong classes were tried one by one")
-    left, n = context.survivors(budget=ball), len(context.chosen)
-    threshold = max(GAIN, 1.5 / max(n, 1))
+    left = context.survivors(budget=ball)
     if not len(left) or context.clean_logits.shape[1] < 3:
-        return passed(f"nothing is left within {ball.describe()} that other targets could break", 0.0, threshold)
+        return passed(f"nothing is left within {ball.describe()} that other targets could break")
     tried = context.likeliest(left, _TARGETED)
     loss = "dlr" if context.clean_logits.shape[1] > 3 else "margin"
-    newly_broken = tried[
-        broken(attack_again(context, APGD(ball.eps, norm=ball.norm, steps=30, loss=loss, targets=9), tried))
-    ]
-    text = (
-        f"one wrong class after another, {len(newly_broken)} of {len(tried)} survivors break within {ball.describe()}"
-    )
-    if len(newly_broken) / n > threshold:
-        return warning(
-            f"{text}: the evaluation has tried none by itself. Add an attack with targets (apgd:loss=dlr,targets=9)",
-            len(newly_broken) / n,
-            threshold,
-            tuple(newly_broken.tolist()),
-        )
-    return passed(text, len(newly_broken) / n, threshold, tuple(newly_broken.tolist()))
+    outcome = attack_again(context, APGD(ball.eps, norm=ball.norm, steps=30, loss=loss, targets=9), tried)
+    where = f"{len(tried)} survivors within {ball.describe()}"
+    why = "the evaluation has tried no wrong class by itself. Add an attack with targets (apgd:loss=dlr,targets=9)"
+    return judge(context, tried[broken(outcome)], "attacks on one wrong class after another break", where, why)
 
 
 def per_sample(context: CheckContext) -> CheckResult:

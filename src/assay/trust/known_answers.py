@@ -13,7 +13,7 @@ from assay.parts.sparse_sets import Support
 from assay.trust.again import attack_again, broken, require_finished
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.effort import GAIN
+from assay.trust.rivals.hits import judge
 from assay.trust.vary import at_less_effort
 
 _KNOWN, _TURNS, _STEPS = 32, 20, 1000
@@ -200,11 +200,6 @@ def _attack_with(library: str, ball: Ball, context: CheckContext) -> CheckResult
         peer_attack = peer(f"{library}:{names[library, ball.norm]}", eps=ball.eps, norm=ball.norm, steps=40)
     except ImportError as error:
         return not_applicable(f"{library} is installed, but cannot be used: {str(error)[:120]}")
-    newly_broken = left[broken(attack_again(context, peer_attack, left))]
-    share, threshold = len(newly_broken) / len(context.chosen), max(GAIN, 1.5 / len(context.chosen))
-    samples = tuple(newly_broken.tolist())
-    if share > threshold:
-        text = f"PGD-40 of {library} breaks {len(newly_broken)} samples that every attack here had left"
-        return warning(text, share, threshold, samples)
-    text = f"PGD-40 of {library} breaks {len(newly_broken)} of {len(left)} survivors in {ball.norm}"
-    return passed(text, share, threshold, samples)
+    hits = left[broken(attack_again(context, peer_attack, left))]
+    where = f"{len(left)} survivors in {ball.norm}"
+    return judge(context, hits, f"PGD-40 of {library} breaks", where, "the attacks here are weaker than theirs")

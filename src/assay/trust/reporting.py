@@ -13,7 +13,7 @@ from assay.trust.again import broken, require_finished
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.effort import GAIN
+from assay.trust.rivals.hits import judge
 from assay.trust.samples import distinct
 from assay.util.statistics import exact_interval
 
@@ -141,22 +141,12 @@ def precision(context: CheckContext) -> CheckResult:
 
 def _in_float32(context: CheckContext, ball: Ball, half: str) -> CheckResult:
     """Whether images made on a copy in float32 break what was left."""
-    left, n = context.survivors(budget=ball), len(context.chosen)
-    threshold = max(GAIN, 1.5 / max(n, 1))
+    left = context.survivors(budget=ball)
     if not len(left):
-        return passed(f"the model computes in {half}, and no sample survives within {ball.describe()}", 0.0, threshold)
+        return passed(f"the model computes in {half}, and no sample survives within {ball.describe()}")
     model, attack = copy.deepcopy(context.model).float(), APGD(ball.eps, norm=ball.norm, steps=50)
-    x, y = context.at(left), context.y[left]
     options: dict[str, Any] = {"preflight": False, "errors": "record", "stop": "never", "seed": context.seed}
-    images = require_finished(context.run(model, x, y, attack, **options)).images
-    newly_broken = left[context.fools(left, images)]
-    share = len(newly_broken) / n
-    text = f"images made on a copy in float32 break {len(newly_broken)} of {len(left)} survivors"
-    if share > threshold:
-        return warning(
-            f"the model computes in {half}, where gradients vanish that float32 has: {text}. Attack it in float32",
-            share,
-            threshold,
-            tuple(newly_broken.tolist()),
-        )
-    return passed(f"the model computes in {half}, and {text}", share, threshold, tuple(newly_broken.tolist()))
+    images = require_finished(context.run(model, context.at(left), context.y[left], attack, **options)).images
+    who = f"the model computes in {half}; images made on a copy in float32 break"
+    why = "gradients vanish that float32 has. Attack it in float32"
+    return judge(context, left[context.fools(left, images)], who, f"{len(left)} survivors", why)

@@ -22,6 +22,7 @@ from assay.trust.answer import CheckResult, inconclusive, not_applicable, passed
 from assay.trust.budgets import members, within
 from assay.trust.context import AttackResult, CheckContext
 from assay.trust.effort import GAIN
+from assay.trust.rivals.hits import judge
 
 _DRAWS = 500
 _QUERIES = 1000
@@ -121,27 +122,11 @@ def _transferred(context: CheckContext, budget: Geometry) -> CheckResult:
         )
     )
     if not pairs:
-        return passed(
-            f"no image made on another model lies within {budget.describe()} of a sample that survives here", 0.0, GAIN
-        )
+        return passed(f"no image made on another model lies within {budget.describe()} of a sample that survives here")
     index = torch.tensor([sample for sample, _ in pairs])
-    newly_broken = index[context.fools(index, torch.stack([image for _, image in pairs]))].unique()
-    tried = len(index.unique())
-    share, threshold = len(newly_broken) / max(tried, 1), max(GAIN, 1 / max(tried, 1))
-    if share > threshold:
-        return warning(
-            f"images made on other models break {len(newly_broken)} of {tried} samples within {budget.describe()} "
-            "that every attack on this one had left: its gradients mislead",
-            share,
-            threshold,
-            tuple(newly_broken.tolist()),
-        )
-    return passed(
-        f"images made on other models break {len(newly_broken)} of {tried} survivors within {budget.describe()}",
-        share,
-        threshold,
-        tuple(newly_broken.tolist()),
-    )
+    hits = index[context.fools(index, torch.stack([image for _, image in pairs]))].unique()
+    where = f"{len(index.unique())} survivors within {budget.describe()}"
+    return judge(context, hits, "images made on other models break", where, "its own gradients mislead")
 
 
 def _inside(context: CheckContext, budget: Geometry, sample: int, image: Tensor) -> bool:
@@ -190,33 +175,16 @@ def _compare(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: 
             max(GAIN, 1.5 / n),
             tuple(alone.tolist()[:100]),
         )
-    index, n = context.survivors(budget=budget), len(context.chosen)
-    threshold = max(GAIN, 1.5 / max(n, 1))
+    index = context.survivors(budget=budget)
     stands_in = rival.itself and context.attack_model is not context.model and context.is_adapted
     if len(index) and not stands_in and _was_asked(context, budget, attack, rival):
-        return passed(
-            f"{rival.kind}, which broke none that others did not, were part of the evaluation", 0.0, threshold
-        )
+        return passed(f"{rival.kind}, which broke none that others did not, were part of the evaluation")
     if not len(index):
-        return passed(f"no sample survives within {budget_text} that it could break", 0.0, threshold)
+        return passed(f"no sample survives within {budget_text} that it could break")
     itself = rival.itself and context.is_adapted and context.adaptation is not None
     outcome = attack_again(context, attack, index, itself=itself)
-    newly_broken = index[outcome.status == int(Status.BROKEN)]
-    share = len(newly_broken) / n
-    if share > threshold:
-        return warning(
-            f"{rival.phrase} {len(newly_broken)} of {n} samples within {budget_text} that every attack had left: "
-            f"{rival.why}",
-            share,
-            threshold,
-            tuple(newly_broken.tolist()),
-        )
-    return passed(
-        f"{rival.phrase} {len(newly_broken)} of {len(index)} survivors within {budget_text}",
-        share,
-        threshold,
-        tuple(newly_broken.tolist()),
-    )
+    where = f"{len(index)} survivors within {budget_text}"
+    return judge(context, index[outcome.status == int(Status.BROKEN)], rival.phrase, where, rival.why)
 
 
 def _was_asked(context: CheckContext, budget: Geometry, attack: AnyAttack, rival: Baseline) -> bool:

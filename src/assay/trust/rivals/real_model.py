@@ -13,7 +13,7 @@ from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.context import CheckContext
-from assay.trust.effort import GAIN
+from assay.trust.rivals.hits import judge
 
 _QUERIES, _TRIED, _POOL = 2000, 12, 512
 _AGREE, _AGREE_RANDOM = 0.97, 0.8
@@ -33,32 +33,17 @@ def beats_labels(context: CheckContext) -> CheckResult:
 
 
 def _by_labels(context: CheckContext, ball: Ball) -> CheckResult:
-    left, n = context.survivors(budget=ball), len(context.chosen)
-    threshold = max(GAIN, 1 / max(n, 1))
+    left = context.survivors(budget=ball)
     if not len(left):
-        return passed(f"no sample survives within {ball.describe()} that it could break", 0.0, threshold)
+        return passed(f"no sample survives within {ball.describe()} that it could break")
     tried = context.likeliest(left, _TRIED)
     pool = _pool(context)
     classes = context.logits(pool, 64).argmax(1).cpu()
     start = nearest_starts(context.at(tried), context.y[tried], pool, classes)
     walk = HopSkipJump(steps=30, norm=ball.norm, queries=_QUERIES, samples=50, eps=ball.eps)
     outcome = attack_again(context, walk, tried, itself=True, start=start, max_forwards=_QUERIES)
-    newly_broken = tried[broken(outcome)]
-    share = len(newly_broken) / n
-    if share > threshold:
-        return warning(
-            f"by labels alone {len(newly_broken)} of {n} samples break within {ball.describe()} that every attack had "
-            "left: scores and gradients mislead",
-            share,
-            threshold,
-            tuple(newly_broken.tolist()),
-        )
-    return passed(
-        f"by labels alone {len(newly_broken)} of {len(tried)} survivors break within {ball.describe()}",
-        share,
-        threshold,
-        tuple(newly_broken.tolist()),
-    )
+    where = f"{len(tried)} survivors within {ball.describe()}"
+    return judge(context, tried[broken(outcome)], "labels alone break", where, "scores and gradients mislead")
 
 
 def _pool(context: CheckContext) -> Images:

@@ -17,9 +17,9 @@ from assay.core.types import Images, Labels, Logits
 from assay.models.small import tiny_cnn
 from assay.parts.balls import Ball, Split
 from assay.trust.again import require_finished
-from assay.trust.answer import CheckResult, not_applicable, passed, warning, worst_result
+from assay.trust.answer import CheckResult, not_applicable, passed, worst_result
 from assay.trust.context import CheckContext
-from assay.trust.effort import GAIN
+from assay.trust.rivals.hits import judge
 
 _ROUNDS, _STEPS, _TRIED, _POOL = 4, 15, 32, 512
 _FIRST_FIT, _LATER_FIT, _BATCH = 120, 25, 64
@@ -122,32 +122,17 @@ def beats_student(context: CheckContext) -> CheckResult:
 
 def _within(context: CheckContext, ball: Ball | Split) -> CheckResult:
     left = context.likeliest(context.survivors(budget=ball), _TRIED)
-    n = len(context.chosen)
-    threshold = max(GAIN, 1.5 / n)
     if not len(left):
-        return passed(f"no sample survives within {ball.describe()} that a student could break", 0.0, threshold)
+        return passed(f"no sample survives within {ball.describe()} that a student could break")
     kinds, newly_broken = list[str](), torch.zeros(0, dtype=torch.int64)
     for student in _students(context):
         hits = _school(context, student, left[~torch.isin(left, newly_broken)], ball)
         if len(hits):
             kinds.append(student.kind)
             newly_broken = torch.cat((newly_broken, hits))
-    share = len(newly_broken) / n
-    if share > threshold:
-        return warning(
-            f"images made on {' and '.join(kinds)}, fitted to the model's answers, break {len(newly_broken)} of {n} "
-            f"samples within {ball.describe()} that every attack had left: its own gradients and scores mislead",
-            share,
-            threshold,
-            tuple(newly_broken.tolist()),
-        )
-    return passed(
-        f"images made on students of the model break {len(newly_broken)} of {len(left)} survivors "
-        f"within {ball.describe()}",
-        share,
-        threshold,
-        tuple(newly_broken.tolist()),
-    )
+    who = f"images made on {' and '.join(kinds) or 'students'}, fitted to the model's answers, break"
+    where = f"{len(left)} survivors within {ball.describe()}"
+    return judge(context, newly_broken, who, where, "its own gradients and scores mislead")
 
 
 def _students(context: CheckContext) -> list[Student]:

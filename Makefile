@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/assay demo --out $(OUT)
 
 test: setup
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 test-slow: setup
 	$(PYTEST) $(ONLY) -m slow

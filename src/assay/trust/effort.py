@@ -49,21 +49,28 @@ def converged(context: CheckContext, result: AttackResult) -> CheckResult:
 
 def doubled(context: CheckContext, result: AttackResult) -> Again | None:
     """The attack with twice the steps from other starts, on what is left; None if it has no steps."""
-    known: list[tuple[AttackResult, Again | None]] = context.memory.setdefault("doubled", [])
-    for about, again in known:
-        if about is result:
-            return again
+    known = _known(context, result)
+    if known is not None:
+        return known
     by_gradients = any(stage.attack.traits.access == "gradient" for stage in result.stages)
     more = with_effort(result.planned.attack, 2, searches=not by_gradients)
-    known.append((result, None if more is None else _try_again(context, result, more, seed=1)))
-    return known[-1][1]
+    again = None if more is None else _try_again(context, result, more, seed=1)
+    context.memory["doubled"] = (*context.memory.get("doubled", ()), (result, again))
+    return again
+
+
+def _known(context: CheckContext, result: AttackResult) -> Again | None:
+    """What is remembered of `doubled`; two attacks may have the same words."""
+    pairs: tuple[tuple[AttackResult, Again | None], ...] = context.memory.get("doubled", ())
+    return next((again for about, again in pairs if about is result), None)
 
 
 def restarted(context: CheckContext, result: AttackResult) -> CheckResult:
     """B7: as many restarts again break no more."""
     if result.budget is None:
         return not_applicable("the attack has no budget")
-    twice = doubled(context, result)
+    doubled(context, result)
+    twice = _known(context, result)  # where nothing is remembered the restarts are asked for, too
     if twice is not None and not len(twice.newly_broken):
         return passed("other starts with twice the steps break no more (B6)", 0.0, GAIN, about=result.label)
     tries = max(len({v.restart for v in stage.variants}) for stage in result.stages)

@@ -59,6 +59,18 @@ def indicators(context: CheckContext, result: AttackResult) -> Indicators | None
     Args:
         context: the model, its images and its results.
         result: one of the results.
+
+    Example:
+        >>> import assay
+        >>> from assay.attacks.plan import plan
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval()
+        >>> x, planned = torch.rand(8, 1, 4, 4), plan("pgd:steps=3", eps=0.01)
+        >>> y = model(x).argmax(1)
+        >>> outcome = assay.attack(model, x, y, planned.attack, preflight=False)
+        >>> result = AttackResult(planned, outcome, lambda i: outcome.images[i])
+        >>> values = indicators(CheckContext(model, x, y, (result,)), result)
+        >>> values is None or values.silent_success == 0
+        True
     """
     left = context.chosen[result.outcome.status[context.chosen] == int(Status.SURVIVED)]
     if not len(left):

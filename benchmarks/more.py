@@ -40,10 +40,10 @@ NETWORKS = (
 )
 
 
-def attacked(model, suite):
+def attacked(model, network, suite):
     """Passes until each sample was broken or given up, and how it ended."""
     x, y = model.pair()
-    outcome = assay.attack(model.make(), x, y, plan(suite, eps=model.eps, norm=model.norm).attack, preflight=False)
+    outcome = assay.attack(network, x, y, plan(suite, eps=model.eps, norm=model.norm).attack, preflight=False)
     return outcome.forwards + outcome.backwards, outcome.status
 
 
@@ -65,12 +65,13 @@ def compared(passes, is_broken, is_left, found_later, times):
 
 def measured(model):
     """Both estimates for one network."""
-    passes, status = attacked(model, "standard")
+    network = model.make()
+    passes, status = attacked(model, network, "standard")
     broken, left = status == int(Status.BROKEN), status == int(Status.SURVIVED)
     whole = float(passes[left].double().median())
     late = broken & (passes > whole / 10)
     tenth = passes.double().clamp(max=whole / 10)
-    few, few_status = attacked(model, "fast")
+    few, few_status = attacked(model, network, "fast")
     few_left = few_status == int(Status.SURVIVED)
     times = whole / float(few[few_left].double().median())
     return {

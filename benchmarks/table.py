@@ -5,6 +5,7 @@ import json
 from common import HERE
 from table_costs import checks, compiled, fleet, launches, memory, speed, square, startup, suite
 from table_runs import kills, million, scaling, studies
+from table_trust import honest, more, planted
 from table_why import diagnostics, interpretability, over_time, signatures
 
 PAGE = HERE.parent / "docs" / "measured.md"
@@ -352,6 +353,11 @@ SECTIONS = {
     "suite": ("Suites", suite),
     "square": ("A query of Square", square),
     "checks": ("Cost of checks", checks),
+    "more": ("What more passes would break", more),
+    "grades-seen": ("Grades of planted failures, seen", planted),
+    "grades-held_out": ("Grades of planted failures, first half held out", planted),
+    "grades-second_half": ("Grades of planted failures, second half held out", planted),
+    "grades-honest": ("Grades of honest models", honest),
     "fleet": ("A fleet of GPUs", fleet),
     "blackbox": ("Queries", blackbox),
     "universal": ("Universal perturbations", universal),
@@ -386,7 +392,9 @@ def main():
         if record is None:
             continue
         text, body = (
-            make(record, table) if make.__module__ in ("table_why", "table_runs", "table_costs") else make(record)
+            make(record, table)
+            if make.__module__ in ("table_why", "table_runs", "table_costs", "table_trust")
+            else make(record)
         )
         parts += [f"## {title}", text, body, stamp(record)]
     PAGE.write_text("\n\n".join(parts) + "\n")

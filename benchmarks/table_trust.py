@@ -1,0 +1,40 @@
+"""The sections of docs/measured.md on grades and on the estimate of what more passes would break."""
+
+
+def more(record, table):
+    rows = []
+    for row in record["rows"]:
+        for part, words in (("tenth", "a tenth of standard's passes"), ("fast", "fast")):
+            one = row[part]
+            interval = f"{100 * one['low']:.1f} to {100 * one['high']:.1f}"
+            rows.append((row["network"], words, one["times"], 100 * one["found"], 100 * one["estimated"], interval))
+    text = (
+        f"What more passes would break, estimated, beside what they broke: {record['networks']} honest networks, "
+        f"{record['n']} images each. Covered by the 90 % interval: from a tenth of the passes of `standard` in "
+        f"{record['covered_from_tenth']}, from `fast` in {record['covered_from_fast']} of {record['networks']}."
+    )
+    return text, table(("network", "from", "times the passes", "found, %", "estimated, %", "90 %"), rows)
+
+
+def planted(record, table):
+    """Planted failures, by kind: the numbers that are too high, and how they are graded."""
+    rows = []
+    for kind in dict.fromkeys(row["kind"] for row in record["rows"]):
+        high = [row for row in record["rows"] if row["kind"] == kind and row["reported"] - row["true"] > 0.03]
+        below = sum(row["grade"] in ("unusable", "weak") for row in high)
+        rows.append((kind, len(high), below, sum(row["grade"] == "strong" for row in high)))
+    text = (
+        f"Planted failures whose number is more than three points too high: {record['below_standard']} of "
+        f"{record['too_high']} are graded below `standard`."
+    )
+    return text, table(("kind", "too high", "below standard", "strong"), rows)
+
+
+def honest(record, table):
+    rows = [
+        (row["name"], 100 * row["robust"], row["grade"], row["seconds"], row["seconds_of_checks"])
+        for row in record["rows"]
+    ]
+    grades = ", ".join(f"{count} {grade}" for grade, count in record["grades"].items())
+    text = f"Honest models, evaluated with `standard`: {grades}."
+    return text, table(("model", "robust, %", "grade", "evaluation, s", "checks, s"), rows)

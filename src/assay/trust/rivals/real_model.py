@@ -15,14 +15,14 @@ from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable,
 from assay.trust.context import CheckContext
 from assay.trust.rivals.hits import judge
 
-_QUERIES, _TRIED, _POOL = 2000, 12, 512
+_QUERIES, _TRIED, _POOL = 1000, 12, 512
 _AGREE, _AGREE_RANDOM = 0.97, 0.8
 
 
 def beats_labels(context: CheckContext) -> CheckResult:
     """C14: a search by labels on the model itself finds nothing that the attacks have missed.
 
-    HopSkipJump with 2,000 queries from the nearest image that the model gives another class, on 12 survivors.
+    HopSkipJump with 1,000 queries from the nearest image that the model gives another class, on 12 survivors.
     """
     balls = [b for b in context.budgets if isinstance(b, Ball) and b.norm in ("linf", "l2") and b.eps > 0]
     if not balls:

@@ -107,13 +107,15 @@ def beats_student(context: CheckContext) -> CheckResult:
 
     The students are a small network and read-outs of up to two layers of the model. Each is fitted to the model's
     classes on the images, on noise about them and on the images it has itself made, attacked by PGD, and fitted again:
-    four rounds. The model itself is only asked for classes.
+    four rounds. The model itself is only asked for classes. Two regions are asked about where no ball is claimed: what
+    misleads in one misleads in the other.
 
     Source: Papernot, McDaniel, Goodfellow et al., "Practical black-box attacks against machine learning", AsiaCCS 2017,
     for a substitute that is fitted to answers and to images made on itself. Read-outs of layers are our own: where the
     outputs are masked, what goes into them seldom is.
     """
-    budgets = [b for b in context.budgets if isinstance(b, Split) or (isinstance(b, Ball) and b.eps > 0)]
+    balls: list[Ball | Split] = [b for b in context.budgets if isinstance(b, Ball) and b.eps > 0]
+    budgets = balls or [b for b in context.budgets if isinstance(b, Split)]
     if not budgets or not len(context.chosen):
         return not_applicable("no attack has a ball, or two regions, as its budget")
     answer = context.memory["C15"] = worst_result(tuple(_within(context, budget) for budget in budgets))

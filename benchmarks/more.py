@@ -1,7 +1,7 @@
 """Whether the estimate of what more passes would break covers what they do break.
 
 Honest networks (``tests/trust/honest.py``), attacked by ``standard``. The estimate is made twice: from a tenth of the
-passes of that run (what was broken later counts as not yet found), and from ``fast``, of the passes that ``standard``
+passes of that run (what was broken later counts as left), and from ``fast``, of the passes that ``standard``
 takes more. Covered: the share that more passes broke lies within the estimate's 90 % interval.
 """
 
@@ -47,15 +47,15 @@ def attacked(model, network, suite):
     return outcome.forwards + outcome.backwards, outcome.status
 
 
-def compared(passes, is_broken, is_left, found_later, times):
-    """An estimate beside what was found."""
-    n, more = len(passes), float(found_later.sum()) / len(passes)
+def compared(passes, is_broken, is_left, broken_later, times):
+    """An estimate beside what more passes broke."""
+    n, more = len(passes), float(broken_later.sum()) / len(passes)
     value = estimate(passes[is_broken], passes[is_left], n, times)
     covered = value.low - 1e-9 <= more <= value.high + 1e-9
     return {
         "left": int(is_left.sum()),
         "times": round(times, 1),
-        "found": round(more, 4),
+        "broken_by_more": round(more, 4),
         "estimated": round(value.share, 4),
         "low": round(value.low, 4),
         "high": round(value.high, 4),

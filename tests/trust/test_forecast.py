@@ -119,3 +119,29 @@ def test_steps_that_no_number_limits_are_told():
     said = forecast(replace(exam, results=(unknown,)), check_requests(1))
     assert said.unbounded
     assert "about" in said.describe()
+
+
+def test_it_costs_the_model_next_to_nothing():
+    """Where students are fitted and starts looked for beforehand, half of the time goes into saying what it will be."""
+    model = trained()
+    exam = examined(model, ("pgd:steps=5", "apgd:steps=10", "square:queries=50"), count=24)
+    assert len(exam.clean_logits)
+    images = {request.check: 0 for request in check_requests(3)}
+    for request in check_requests(3):
+        rows = []
+        handle = model.register_forward_hook(lambda _, inputs, __, rows=rows: rows.append(len(inputs[0])))
+        try:
+            forecast(exam, [request])
+        finally:
+            handle.remove()
+        images[request.check] += sum(rows)
+    assert max(images.values()) <= 4 * len(exam.x), images
+
+
+def test_what_a_model_raises_is_left_to_the_check():
+    class Raises(torch.nn.Module):
+        def forward(self, x):
+            raise RuntimeError("no")
+
+    exam = replace(examined(trained(), ("pgd:steps=5",), count=12), model=Raises())
+    assert forecast(exam, check_requests(1)).passes > 0

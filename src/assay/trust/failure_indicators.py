@@ -152,6 +152,14 @@ def in_numbers(context: CheckContext, result: AttackResult) -> CheckResult:
     return passed(f"of what is left: {values.describe()}", about=result.label)
 
 
+def rehearse_indicators(context: CheckContext, result: AttackResult) -> None:
+    """What B12 attacks, without the noise: see `Check.rehearse`."""
+    tried = context.likeliest(context.chosen[result.outcome.status[context.chosen] == int(Status.SURVIVED)], _TRIED)
+    if result.budget is not None and len(tried):
+        doubled(context, result)
+        _unconstrained(context, result, tried)
+
+
 def more_passes(context: CheckContext, result: AttackResult) -> CheckResult:
     """B13: how many samples ten times the passes would still break, estimated from when samples were broken.
 

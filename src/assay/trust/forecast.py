@@ -104,9 +104,9 @@ class _Rehearsal:
 def forecast(context: CheckContext, requests: Iterable[CheckRequest]) -> Forecast:
     """What the checks that rerun attacks cost at most.
 
-    Each is gone through as it will be, but for the attacks: those are counted, and break nothing. Nothing that a check
-    learns is told to another, for they may run in different processes. What checks ask of the model themselves they ask
-    it here, too (C11: some hundred passes a sample).
+    Each is gone through as it will be (or as its `Check.rehearse` does), but for the attacks: those are counted, and
+    break nothing. Nothing that a check learns is told to another, for they may run in different processes. What checks
+    ask of the model themselves, beside attacks, is not counted.
 
     Args:
         context: what they will be asked about.
@@ -121,7 +121,7 @@ def forecast(context: CheckContext, requests: Iterable[CheckRequest]) -> Forecas
     rehearsal = _Rehearsal(_weights(context.model) | _weights(context.attack_model), most, max(slopes, 1.0))
     rehearsed = replace(context, run=rehearsal, memory=_Forgetful())
     for request in slow:
-        request.answer(rehearsed)
+        request.rehearse(rehearsed)
     seconds = sum(outcome.seconds for outcome in outcomes)
     pace = seconds / float(spent.sum()) if seconds >= _LEAST and bool(spent.any()) else None
     time = None if pace is None else pace * rehearsal.passes

@@ -1,7 +1,9 @@
 """The checks by name: a new one is a function and a line here."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_state import seeded
@@ -9,14 +11,14 @@ from assay.trust import consistency, defence, effort, gradients, model_state, ou
 from assay.trust.again import NonFiniteOutput
 from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed, inconclusive, not_applicable
 from assay.trust.context import CheckContext
-from assay.trust.failure_indicators import in_numbers, more_passes
+from assay.trust.failure_indicators import in_numbers, more_passes, rehearse_indicators
 from assay.trust.known_answers import known_model, other_library
 from assay.trust.origin import named_data
-from assay.trust.planting.planted import planted
+from assay.trust.planting.planted import planted, rehearse_planted
 from assay.trust.refusals import detector_counts
 from assay.trust.rivals.baselines import beats_noise, beats_one_step, beats_queries, beats_transfer
-from assay.trust.rivals.real_model import beats_labels, surrogate_agrees
-from assay.trust.rivals.students import beats_student
+from assay.trust.rivals.real_model import beats_labels, rehearse_labels, surrogate_agrees
+from assay.trust.rivals.students import beats_student, rehearse_students
 from assay.trust.rivals.together import together
 from assay.trust.same_answer import same_answer
 from assay.trust.samples import fair, masks_belong
@@ -38,6 +40,9 @@ class Check:
         slow: whether it reruns attacks.
         condemns: whether it reruns attacks and can still find that the number is not about what it claims.
         of_answers: whether it reads what other checks have answered, and nothing else.
+        rehearse: runs the attacks that ``ask`` runs at most, with ``context.run``, and nothing else; where None,
+            ``ask`` itself is gone through to say beforehand what it costs, so that one is needed where it works
+            much beside its attacks.
     """
 
     ask: Callable[..., CheckResult]
@@ -48,22 +53,19 @@ class Check:
     slow: bool = False
     condemns: bool = False
     of_answers: bool = False
+    rehearse: Callable[..., None] | None = None
 
 
 def _model_check(ask: Callable[..., CheckResult], title: str, source: str) -> Check:
     return Check(ask, title, source, before=True)
 
 
-def _per_attack_check(
-    ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False, condemns: bool = False
-) -> Check:
-    return Check(ask, title, source, each=True, slow=slow, condemns=condemns)
+def _per_attack_check(ask: Callable[..., CheckResult], title: str, source: str, **more: Any) -> Check:
+    return Check(ask, title, source, each=True, **more)
 
 
-def _overall_check(
-    ask: Callable[..., CheckResult], title: str, source: str, *, slow: bool = False, condemns: bool = False
-) -> Check:
-    return Check(ask, title, source, slow=slow, condemns=condemns)
+def _overall_check(ask: Callable[..., CheckResult], title: str, source: str, **more: Any) -> Check:
+    return Check(ask, title, source, **more)
 
 
 _GRAVE = {"slow": True, "condemns": True}
@@ -99,7 +101,9 @@ CHECKS: Registry[Check] = Registry(
         "B9": _per_attack_check(results.spent, "cost", "AttackBench 2025"),
         "B10": _per_attack_check(results.complete, "nothing hidden", "AttackBench 2025"),
         "B11": _per_attack_check(results.moved, "images were changed", "AutoAttack issue 64"),
-        "B12": _per_attack_check(in_numbers, "indicators of attack failure", _PINTOR, slow=True),
+        "B12": _per_attack_check(
+            in_numbers, "indicators of attack failure", _PINTOR, slow=True, rehearse=rehearse_indicators
+        ),
         "B13": _per_attack_check(more_passes, "what more would break", "our own"),
         "C1": _per_attack_check(
             consistency.no_budget,
@@ -121,11 +125,17 @@ CHECKS: Registry[Check] = Registry(
         "C8": _overall_check(consistency.all_targets, "better with targets", _CARLINI, slow=True),
         "C9": _overall_check(consistency.per_sample, "worst case per sample", f"{_CARLINI}; AutoAttack issue 45"),
         "C10": _overall_check(consistency.diverse, "attacks of several kinds", _CARLINI, slow=True),
-        "C11": _overall_check(planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True),
+        "C11": _overall_check(
+            planted, "planted vulnerability found", "Zimmermann et al. 2022", slow=True, rehearse=rehearse_planted
+        ),
         "C12": _per_attack_check(known_model, "works where the answer is known", _CARLINI, **_GRAVE),
         "C13": _overall_check(other_library, "agrees with another library", "torchattacks issue 188", slow=True),
-        "C14": _overall_check(beats_labels, "better than labels", f"{_CARLINI}; Chen et al. 2020", slow=True),
-        "C15": _overall_check(beats_student, "better than a student", "Papernot et al. 2017", slow=True),
+        "C14": _overall_check(
+            beats_labels, "better than labels", f"{_CARLINI}; Chen et al. 2020", slow=True, rehearse=rehearse_labels
+        ),
+        "C15": _overall_check(
+            beats_student, "better than a student", "Papernot et al. 2017", slow=True, rehearse=rehearse_students
+        ),
         "C16": Check(together, "better than all rivals", "our own", slow=True, of_answers=True),
         "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
         "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
@@ -174,6 +184,16 @@ class CheckRequest:
     def title(self) -> str:
         """Name and a few words."""
         return f"{self.check}: {CHECKS[self.check].title}"
+
+    @in_neutral_context
+    def rehearse(self, context: CheckContext) -> None:
+        """Run the attacks that the check runs at most; what a model raises is left to `answer`."""
+        rehearse = CHECKS[self.check].rehearse
+        if rehearse is None:
+            self.answer(context)
+        elif len(context.x):
+            with suppress(Exception), seeded(context.seed, {context.device}):
+                rehearse(context, *([] if self.of is None else [context.claims[self.of]]))
 
     @in_neutral_context
     def answer(self, context: CheckContext) -> CheckResult:

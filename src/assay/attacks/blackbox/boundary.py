@@ -117,14 +117,15 @@ class Boundary:
         """One proposal; before there is an adversarial image, one random image."""
         look = self._looks(state)
         sphere, inside = self._proposals(rows, state, rng)
-        wild = rng.uniform(rows.key, tuple(rows.x.shape[1:]), "start", state.tries).to(rows.x)
-        if rows.start is not None:
-            wild = torch.where(expand_rows(state.tries == 0, wild), rows.start, wild)
         halving = state.started & (state.step < _HALVINGS)
         middle = 0.5 * (state.low + 1)
-        between = rows.x + expand_rows(middle, wild) * (state.point - rows.x)
-        image = torch.where(expand_rows(state.started, wild), inside, wild)
-        image = torch.where(expand_rows(halving, image), between, image)
+        between = rows.x + expand_rows(middle, rows.x) * (state.point - rows.x)
+        image = torch.where(expand_rows(halving, inside), between, inside)
+        if not bool(state.started.all()):
+            wild = rng.uniform(rows.key, tuple(rows.x.shape[1:]), "start", state.tries).to(rows.x)
+            if rows.start is not None:
+                wild = torch.where(expand_rows(state.tries == 0, wild), rows.start, wild)
+            image = torch.where(expand_rows(state.started, image), image, wild)
         logits = oracle.many(torch.stack([image, sphere], 1), rows, self.price(state))
         at = claim(rows, image, logits[:, 0], "l2", self.geometry)
         fair = rows.goal.reached(logits[:, 1], sphere) & look

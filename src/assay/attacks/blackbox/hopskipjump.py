@@ -187,22 +187,23 @@ class HopSkipJump:
     def _questions(self, rows: Rows, state: HopState, rng: Rng) -> tuple[Tensor, Tensor]:
         """What to ask, ``(b, m, c, h, w)``, and the directions where it is an estimate."""
         shape = tuple(rows.x.shape[1:])
-        wild = rng.uniform(rows.key, shape, "start", state.tries).to(rows.x)
-        if rows.start is not None:
-            wild = torch.where(expand_rows(state.tries == 0, wild), rows.start, wild)
-        between = self._between(rows.x, state.far, 0.5 * (state.low + state.high))
-        leap = (state.point + expand_rows(state.leap, wild) * state.direction).clamp(0, 1)
         phase = state.phase
-        one = torch.where(expand_rows(phase == _START, wild), wild, between)
-        one = torch.where(expand_rows(phase == _LEAP, one), leap, one)
+        between = self._between(rows.x, state.far, 0.5 * (state.low + state.high))
+        leap = (state.point + expand_rows(state.leap, rows.x) * state.direction).clamp(0, 1)
+        one = torch.where(expand_rows(phase == _LEAP, leap), leap, between)
+        if bool((phase == _START).any()):
+            wild = rng.uniform(rows.key, shape, "start", state.tries).to(rows.x)
+            if rows.start is not None:
+                wild = torch.where(expand_rows(state.tries == 0, wild), rows.start, wild)
+            one = torch.where(expand_rows(phase == _START, wild), wild, one)
         if not bool((phase == _ESTIMATE).any()):
             return one[:, None], one[:, None]
         address = state.turn * (self.most // _BLOCK + 2) + state.queried // _BLOCK
         around = (_BLOCK, *shape)
-        drawn = rng.normal(rows.key, around, "around", address)
-        if self.norm == "linf":
-            drawn = 2 * rng.uniform(rows.key, around, "around", address) - 1
-        drawn = drawn.to(rows.x)
+        if self.norm == "l2":
+            drawn = rng.normal(rows.key, around, "around", address).to(rows.x)
+        else:
+            drawn = (2 * rng.uniform(rows.key, around, "around", address) - 1).to(rows.x)
         drawn = drawn / drawn.flatten(2).norm(dim=2).clamp_min(1e-12)[:, :, None, None, None]
         radius = expand_rows(self._radius(rows, state), drawn)
         points = (state.point[:, None] + radius * drawn).clamp(0, 1)

@@ -41,11 +41,27 @@ def planted(context: CheckContext) -> CheckResult:
     stays; of 16 points the one is planted that fewest others are taken for; samples that no read-out separates are left
     out; one of 16 may be missed; as in the paper, a test that random points solve is no test.
     """
-    budgets = [b for b in context.budgets if not (isinstance(b, Ball) and b.eps == 0)]
-    if not budgets or not context.differentiable:
+    budgets = _budgets(context)
+    if not budgets:
         return not_applicable("no attack has a budget, or the model has no gradient")
     context = replace(context, model=getattr(context.model, "_orig_mod", context.model))  # a compiled model's own
     return worst_result(tuple(_within(context, budget) for budget in budgets))
+
+
+def rehearse_planted(context: CheckContext) -> None:
+    """What C11 attacks, with nothing planted: see `Check.rehearse`."""
+    budgets = [budget for budget in _budgets(context) if isinstance(budget, Ball | Split)]
+    samples = context.chosen[context.is_correct][:SAMPLES]
+    places = len(_places(context)) if budgets and len(samples) else 0
+    for budget in budgets:
+        for result in (r for r in context.claims if within(r.budget, budget)):
+            for _ in range(places + (places > 1)):
+                attack_again(context, result.planned.attack, samples)
+
+
+def _budgets(context: CheckContext) -> list[Geometry]:
+    budgets = [b for b in context.budgets if not (isinstance(b, Ball) and b.eps == 0)]
+    return budgets if context.differentiable else []
 
 
 def _within(context: CheckContext, budget: Geometry) -> CheckResult:

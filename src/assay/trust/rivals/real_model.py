@@ -1,5 +1,7 @@
 """C14, D6: the model itself is asked, by labels and beside what a defence declares in its place."""
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,8 @@ from assay.attacks.blackbox.hopskipjump import HopSkipJump
 from assay.core.expectation import Expectation
 from assay.core.model_calls import classify
 from assay.core.model_state import model_dtype, preserve_state, seeded
-from assay.core.types import Images
+from assay.core.outcome import Outcome
+from assay.core.types import Images, Labels
 from assay.engine.starts import nearest_starts
 from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
@@ -24,7 +27,7 @@ def beats_labels(context: CheckContext) -> CheckResult:
 
     HopSkipJump with 1,000 queries from the nearest image that the model gives another class, on 12 survivors.
     """
-    balls = [b for b in context.budgets if isinstance(b, Ball) and b.norm in ("linf", "l2") and b.eps > 0]
+    balls = _balls(context)
     if not balls:
         return not_applicable("no attack has a ball of linf or l2 as its budget")
     if context.is_random:
@@ -32,29 +35,39 @@ def beats_labels(context: CheckContext) -> CheckResult:
     return worst_result(tuple(_by_labels(context, ball) for ball in balls))
 
 
+def rehearse_labels(context: CheckContext) -> None:
+    """What C14 attacks, without what it starts from: see `Check.rehearse`."""
+    for ball in _balls(context):
+        _walk(context, ball, context.likeliest(context.survivors(budget=ball), _TRIED))
+
+
+def _balls(context: CheckContext) -> list[Ball]:
+    return [b for b in context.budgets if isinstance(b, Ball) and b.norm in ("linf", "l2") and b.eps > 0]
+
+
 def _by_labels(context: CheckContext, ball: Ball) -> CheckResult:
     left = context.survivors(budget=ball)
     if not len(left):
         return passed(f"no sample survives within {ball.describe()} that it could break")
     tried = context.likeliest(left, _TRIED)
-    pool = _pool(context)
+    pool = _pool(context, tried)
     classes = context.logits(pool, 64).argmax(1).cpu()
-    start = nearest_starts(context.at(tried), context.y[tried], pool, classes)
-    walk = HopSkipJump(steps=30, norm=ball.norm, queries=_QUERIES, samples=50, eps=ball.eps)
-    outcome = attack_again(context, walk, tried, itself=True, start=start, max_forwards=_QUERIES)
+    outcome = _walk(context, ball, tried, nearest_starts(context.at(tried), context.y[tried], pool, classes))
     where = f"{len(tried)} survivors within {ball.describe()}"
     return judge(context, tried[broken(outcome)], "labels alone break", where, "scores and gradients mislead")
 
 
-def _pool(context: CheckContext) -> Images:
-    """Images to start from: those of the set, and those that attacks have made of them."""
+def _walk(context: CheckContext, ball: Ball, tried: Labels, start: Images | None = None) -> Outcome:
+    walk = HopSkipJump(steps=30, norm=ball.norm, queries=_QUERIES, samples=50, eps=ball.eps)
+    return attack_again(context, walk, tried, itself=True, start=start, max_forwards=_QUERIES)
+
+
+def _pool(context: CheckContext, tried: Labels) -> Images:
+    """Images to start from: those of the set, and as many at most that attacks have made, first of those tried."""
     at = torch.linspace(0, len(context.x) - 1, min(_POOL, len(context.x))).round().long().unique()
-    adversarial = [image for result in context.results for i in at.tolist() if (image := result.image(i)) is not None]
-    return (
-        torch.cat((context.at(at), torch.stack(adversarial[:_POOL]).to(context.at(at))))
-        if adversarial
-        else context.at(at)
-    )
+    made = (result.image(i) for part in (tried, at) for result in context.results for i in part.tolist())
+    clean, adversarial = context.at(at), list(islice((image for image in made if image is not None), _POOL))
+    return torch.cat((clean, torch.stack(adversarial).to(clean))) if adversarial else clean
 
 
 def surrogate_agrees(context: CheckContext) -> CheckResult:

@@ -114,12 +114,25 @@ def beats_student(context: CheckContext) -> CheckResult:
     for a substitute that is fitted to answers and to images made on itself. Read-outs of layers are our own: where the
     outputs are masked, what goes into them seldom is.
     """
-    balls: list[Ball | Split] = [b for b in context.budgets if isinstance(b, Ball) and b.eps > 0]
-    budgets = balls or [b for b in context.budgets if isinstance(b, Split)]
+    budgets = _budgets(context)
     if not budgets or not len(context.chosen):
         return not_applicable("no attack has a ball, or two regions, as its budget")
     answer = context.memory["C15"] = worst_result(tuple(_within(context, budget) for budget in budgets))
     return answer
+
+
+def rehearse_students(context: CheckContext) -> None:
+    """What C15 attacks, of read-outs that are not fitted: see `Check.rehearse`."""
+    for budget in _budgets(context):
+        left = context.likeliest(context.survivors(budget=budget), _TRIED)
+        for student in _students(context) if len(left) else ():
+            for number in range(_ROUNDS):
+                _attacked(context, student, left, budget, number)
+
+
+def _budgets(context: CheckContext) -> list[Ball | Split]:
+    balls: list[Ball | Split] = [b for b in context.budgets if isinstance(b, Ball) and b.eps > 0]
+    return balls or [b for b in context.budgets if isinstance(b, Split)]
 
 
 def _within(context: CheckContext, ball: Ball | Split) -> CheckResult:
@@ -183,17 +196,22 @@ def _school(context: CheckContext, student: Student, left: Labels, ball: Ball | 
             if not len(left):
                 break
             _fit(student, features, answers, rule, _LATER_FIT if number else _FIRST_FIT, generator)
-            attack = PGD(ball, steps=_STEPS, loss="margin", random_start=bool(number % 2))
-            x, y, seed = context.at(left), context.y[left], context.seed + number
-            options: dict[str, object] = {"preflight": False, "errors": "record", "stop": "never", "seed": seed}
-            options["mask"] = None if context.masks is None else context.masks[left]
-            adversarial = require_finished(context.run(student.network, x, y, attack, **options)).images
+            adversarial = _attacked(context, student, left, ball, number)
             hits = context.fools(left, adversarial)
             newly_broken = torch.cat((newly_broken, left[hits]))
             features = torch.cat((features, _features_of(student, adversarial, context.device)))
             answers = torch.cat((answers, context.logits(adversarial, _BATCH).argmax(1)))
             left = left[~hits]
     return newly_broken
+
+
+def _attacked(context: CheckContext, student: Student, left: Labels, ball: Ball | Split, number: int) -> Images:
+    """Images that PGD makes on a student in one of the rounds."""
+    attack = PGD(ball, steps=_STEPS, loss="margin", random_start=bool(number % 2))
+    x, y, seed = context.at(left), context.y[left], context.seed + number
+    options: dict[str, object] = {"preflight": False, "errors": "record", "stop": "never", "seed": seed}
+    options["mask"] = None if context.masks is None else context.masks[left]
+    return require_finished(context.run(student.network, x, y, attack, **options)).images
 
 
 def _noise(images: Images, ball: Ball | Split, masks: Tensor | None, generator: torch.Generator) -> Tensor:

@@ -11,9 +11,16 @@ TESTS = Path(__file__).parent
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("part", ["test_attacks.py", "test_entries.py"])
-def test_on_a_simulated_device(part):
-    words = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", str(TESTS / "simulated" / part)]
+@pytest.mark.parametrize(
+    ("part", "which"),
+    [
+        ("test_attacks.py", "not slow"),
+        ("test_entries.py", "not slow"),
+        pytest.param("test_attacks.py", "slow", marks=pytest.mark.slow),
+    ],
+)
+def test_on_a_simulated_device(part, which):
+    words = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-m", which, str(TESTS / "simulated" / part)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words],
         env={**os.environ, "ASSAY_SIMULATED": "1"},

@@ -30,8 +30,15 @@ def problem():
     return x, predicted(model, x)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("stop", ["hit", "never"])
+def in_turns(stops=("hit", "never")):
+    """Every attack with one of both, by turns; with the other one where there is time."""
+    for at, case in enumerate(CASES):
+        for stop in stops:
+            marks = () if stop == stops[at % 2] else pytest.mark.slow
+            yield pytest.param(case, stop, id=f"{case}-{stop}", marks=marks)
+
+
+@pytest.mark.parametrize(("case", "stop"), in_turns())
 def test_verdicts_are_those_of_the_cpu(case, stop):
     x, y = problem()
     here, there = (

@@ -28,7 +28,9 @@ class Counting:
         return outcome
 
 
-@pytest.mark.parametrize("attack", ["pgd:steps=5", "square:queries=50", "fab:steps=4"])
+@pytest.mark.parametrize(
+    "attack", ["pgd:steps=5", "fab:steps=4", pytest.param("square:queries=50", marks=pytest.mark.slow)]
+)
 def test_no_check_costs_more_than_was_said(attack):
     exam = examined(trained(), (attack,), count=12)
     for request in check_requests(1):

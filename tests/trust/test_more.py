@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import assay
-from assay.trust import Level, run_checks
-from assay.trust.answer import passed, warning
+from assay.trust import Level, grade, run_checks
+from assay.trust.answer import DECIDED, inconclusive, passed, warning
 from assay.trust.failure_indicators import indicators
 from assay.trust.more import estimate, what_more_breaks
 from assay.trust.rivals.together import together
@@ -17,6 +17,16 @@ from trust.cases import EPS, data, examined, trained
 
 def one(sample, n=64):
     return (passed("", 1 / n, 1.5 / n, (sample,)),)
+
+
+def test_rivals_that_are_left_out_are_no_doubt():
+    """Else C16 stands beside each reason of a weak grade, though nobody has asked it."""
+    model = nn.Sequential(trained(), nn.Softmax(1))
+    answers = run_checks(examined(model, ("pgd:steps=5",), count=12), everything=False)
+    verdict = grade(answers)
+    assert verdict.grade == "unusable"
+    assert answers["C16"][0].text == DECIDED
+    assert "C16" not in verdict.why
 
 
 def test_rivals_that_break_one_sample_each_are_several_samples():
@@ -28,6 +38,7 @@ def test_rivals_that_break_one_sample_each_are_several_samples():
 
 def test_without_rivals_there_is_nothing_to_add_up():
     assert together({}).level is Level.NOT_APPLICABLE
+    assert together({"C5": (inconclusive("it raised"),)}).text == "no rival could be asked"
     assert together({"C5": (warning("", 0.5, 0.1, (1, 2)),)}).level is Level.WARNING
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from assay.trust.answer import CheckResult, Level, inconclusive, not_applicable, passed, warning
+from assay.trust.answer import DECIDED, CheckResult, Level, inconclusive, not_applicable, passed, warning
 from assay.trust.effort import GAIN
 
 RIVALS = ("C4", "C5", "C6", "C7", "C8", "C13", "C14", "C15")
@@ -23,8 +23,9 @@ def together(answers: Mapping[str, tuple[CheckResult, ...]]) -> CheckResult:
         for name in RIVALS
         if any(answer.level in (Level.PASSED, Level.WARNING) for answer in answers.get(name, ()))
     }
-    if not by_rival and any(answer.level is Level.OPEN for name in RIVALS for answer in answers.get(name, ())):
-        return inconclusive("no rival could be asked")
+    unasked = {answer.text for name in RIVALS for answer in answers.get(name, ()) if answer.level is Level.OPEN}
+    if not by_rival and unasked:
+        return inconclusive(DECIDED if DECIDED in unasked else "no rival could be asked")
     if not by_rival:
         return not_applicable("no rival has attacked what was left")
     samples = tuple(sorted(set().union(*by_rival.values())))

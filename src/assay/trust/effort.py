@@ -44,7 +44,13 @@ def converged(context: CheckContext, result: AttackResult) -> CheckResult:
     again = doubled(context, result)
     if again is None:
         return not_applicable("the attack has no steps")
-    return _gained(context, result, again, "with twice the steps", "Use more of them, or another step size")
+    return _gained(
+        context,
+        result,
+        again,
+        "with twice the steps",
+        "Use more of them, or another step size (or it was not run as it is planned here)",
+    )
 
 
 def doubled(context: CheckContext, result: AttackResult) -> Again | None:

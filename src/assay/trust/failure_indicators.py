@@ -165,9 +165,9 @@ def more_passes(context: CheckContext, result: AttackResult) -> CheckResult:
 
     Where steps are sized by their number, or a search has just begun, hits follow the schedule, and promise nothing.
     """
-    minimises = any(stage.attack.traits.minimises for stage in result.stages)
+    minimises = all(stage.attack.traits.minimises for stage in result.stages)
     if result.budget is None or minimises or context.recorded.get("stop", "hit") != "hit":
-        return not_applicable("the attack goes on after a hit: when samples were broken is not known")
+        return not_applicable("no part of the attack ends at its first hit: when samples were broken is not known")
     gradients = any(stage.attack.traits.access == "gradient" for stage in result.stages)
     queries = max((stage.attack.traits.steps or 0) for stage in result.stages)
     if with_step_size(result.planned.attack, 2) is not None or not (gradients or queries >= _QUERIES):

@@ -181,8 +181,10 @@ def other_library(context: CheckContext) -> CheckResult:
     """C13: another library's PGD finds nothing that the attacks have missed, in any norm that is claimed."""
     balls = [ball for ball in context.budgets if isinstance(ball, Ball) and ball.norm in ("linf", "l2")]
     library = next((name for name in ("torchattacks", "foolbox") if importlib.util.find_spec(name)), None)
-    if library is None or not balls or not context.differentiable:
-        return not_applicable("no other library (foolbox, torchattacks) is installed, or there is no budget")
+    if not balls or not context.differentiable:
+        return not_applicable("no attack has a ball of linf or l2 as its budget, or the model has no gradient")
+    if library is None:
+        return not_applicable("neither foolbox nor torchattacks is installed")
     return worst_result(tuple(_attack_with(library, ball, context) for ball in balls))
 
 

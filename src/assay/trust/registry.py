@@ -17,6 +17,7 @@ from assay.trust.origin import named_data
 from assay.trust.planting.planted import planted, rehearse_planted
 from assay.trust.refusals import detector_counts
 from assay.trust.rivals.baselines import beats_noise, beats_one_step, beats_queries, beats_transfer
+from assay.trust.rivals.byte_images import beats_bytes
 from assay.trust.rivals.real_model import beats_labels, rehearse_labels, surrogate_agrees
 from assay.trust.rivals.students import beats_student, rehearse_students
 from assay.trust.rivals.together import together
@@ -137,6 +138,7 @@ CHECKS: Registry[Check] = Registry(
             beats_student, "better than a student", "Papernot et al. 2017", slow=True, rehearse=rehearse_students
         ),
         "C16": Check(together, "better than all rivals", "our own", slow=True, of_answers=True),
+        "C17": _overall_check(beats_bytes, "better than 8-bit images", "our own", slow=True),
         "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
         "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
         "D2": _overall_check(defence.no_way_round, "non-differentiable parts attacked (BPDA)", _ATHALYE),
@@ -278,12 +280,15 @@ def by_check(
         fast: see there.
         only: see there.
     """
+    chosen = _chosen(before, only)
     by_name: dict[str, tuple[CheckResult, ...]] = {}
-    for name, check in _chosen(before, only).items():
+    for name, check in chosen.items():
         mine = tuple(answer for request, answer in answers.items() if request.check == name)
-        omitted = check.slow and fast
-        placeholder = inconclusive(SKIPPED) if omitted else not_applicable("nothing was attacked")
-        by_name[name] = (check.ask(by_name),) if check.of_answers and not omitted else mine or (placeholder,)
+        placeholder = inconclusive(SKIPPED) if check.slow and fast else not_applicable("nothing was attacked")
+        by_name[name] = mine or (placeholder,)
+    for name, check in chosen.items():  # when all others are there
+        if check.of_answers and not (check.slow and fast):
+            by_name[name] = (check.ask(by_name),)
     return by_name
 
 

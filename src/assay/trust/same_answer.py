@@ -1,11 +1,12 @@
 """A13: the same answer to the same image, however it is asked."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from assay.core.model_calls import as_logits, call
+from assay.core.model_calls import as_logits, call, select_output
 from assay.core.model_state import lock_model, preserve_state
 from assay.core.types import Images, Logits
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
@@ -19,8 +20,9 @@ _TINY, _JUMP = 2e-4, 0.25
 def same_answer(context: CheckContext) -> CheckResult:
     """A13: an image gets one answer with and without gradients, alone and repeated, before and after other questions.
 
-    A model that sees that it is attacked, by what is asked of it and not by the image, answers attacks in another way
-    than users. Last it is asked a fifth of a thousandth beside the image, where no 8-bit image lies.
+    A model that sees that it is attacked, by who asks or by what is asked of it and not by the image, answers attacks
+    in another way than users: it is also asked in a thread of its own, where nothing of assay calls it. Last it is
+    asked a fifth of a thousandth beside the image, where no 8-bit image lies.
     """
     if not len(context.chosen):
         return not_applicable("there are no images")
@@ -37,6 +39,7 @@ def same_answer(context: CheckContext) -> CheckResult:
             "when a gradient is asked for": lambda: _ask(context, x, enabled=True, leaf=True),
             "among copies of itself": lambda: _repeated(context, x),
             "in another memory layout": lambda: _ask(context, x.contiguous(memory_format=torch.channels_last)),
+            "in a thread of its own": lambda: _elsewhere(context, x),
             f"after {_NEIGHBOURS} images beside it": lambda: _after(context, x, noise),
         }
         answers = {way: ask() for way, ask in ways.items()}
@@ -82,6 +85,13 @@ def _ask(context: CheckContext, x: Images, *, enabled: bool = False, leaf: bool 
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(leaf)
     with torch.set_grad_enabled(enabled):
         return as_logits(call(context.model, x), len(x)).detach().float()
+
+
+def _elsewhere(context: CheckContext, x: Images) -> Logits:
+    """The answer to a caller that is not assay: nothing but the model is on the stack of the thread that asks."""
+    with ThreadPoolExecutor(1) as pool:
+        output = pool.submit(context.model, x.detach().clone()).result()
+    return as_logits(select_output(output)[0], len(x)).detach().float()
 
 
 def _repeated(context: CheckContext, x: Images) -> Logits:

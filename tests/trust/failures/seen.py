@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from assay.data import load
 from assay.defences import Adaptation
-from trust.failures import other_images, turned
+from trust.failures import led_astray, other_images, turned
 from trust.failures.base import COUNT, SETTINGS, Around, Case, Failure, images, network, reported
 
 DUAL = ("dual-apgd:steps=50",)
@@ -209,6 +209,7 @@ def _case(setting, model, **more):
 
 FAILURES = (
     turned.FAILURES
+    + led_astray.FAILURES
     + other_images.FAILURES
     + tuple(
         Failure(f"{name}, {setting}", kind, lambda make=make, setting=setting: make(setting))

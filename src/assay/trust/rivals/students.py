@@ -23,7 +23,7 @@ from assay.trust.rivals.hits import judge
 
 _ROUNDS, _STEPS, _TRIED, _POOL = 4, 15, 32, 512
 _FIRST_FIT, _LATER_FIT, _BATCH = 120, 25, 64
-_LAYERS = 2
+_LAYERS, _ALIKE = 2, 0.9
 _SMALLEST, _WIDEST = 8, 2**16
 
 
@@ -74,6 +74,26 @@ class LayerProbe(nn.Module):
         return values[-self.layer].float()
 
 
+class InnerScores(nn.Module):
+    """What a product of features and weights inside a model says, read as logits as it is.
+
+    Args:
+        model: the model.
+        place: which of its layers with weights, counted from the first.
+    """
+
+    def __init__(self, model: nn.Module, place: int) -> None:
+        super().__init__()
+        kind = model_dtype(model)
+        self.ask, self.place = lambda x: model(x.to(kind)), place
+
+    def forward(self, x: Images) -> Logits:
+        """Logits, ``(b, k)``."""
+        with torch.enable_grad():  # as in `LayerProbe.features`
+            values = layer_values(self.ask, x if x.requires_grad else x.detach().requires_grad_())
+        return values[self.place].float()
+
+
 class LayerRecorder(TorchFunctionMode):
     """Keeps what layers with weights give, whether they are modules or mere functions."""
 
@@ -105,10 +125,11 @@ def layer_values(model: Classifier, x: Images) -> list[Tensor]:
 def beats_student(context: CheckContext) -> CheckResult:
     """C15: images made on students of the model find nothing that the attacks have missed.
 
-    The students are a small network and read-outs of up to two layers of the model. Each is fitted to the model's
-    classes on the images, on noise about them and on the images it has itself made, attacked by PGD, and fitted again:
-    four rounds. The model itself is only asked for classes. Two regions are asked about where no ball is claimed: what
-    misleads in one misleads in the other.
+    The students are a small network, read-outs of up to two layers of the model, and scores of its classes inside it
+    that are not its outputs, taken as they are: what is made of them may hide where they cross. Each of the others is
+    fitted to the model's classes on the images, on noise about them and on the images it has itself made, attacked by
+    PGD, and fitted again: four rounds. The model itself is only asked for classes. Two regions are asked about where no
+    ball is claimed: what misleads in one misleads in the other.
 
     Source: Papernot, McDaniel, Goodfellow et al., "Practical black-box attacks against machine learning", AsiaCCS 2017,
     for a substitute that is fitted to answers and to images made on itself. Read-outs of layers are our own: where the
@@ -163,7 +184,30 @@ def _students(context: CheckContext) -> list[Student]:
             students.append(Student("a small network", network, network, lambda x: x))
         sizes = _layers(context) if context.differentiable else []
         students += [_probe(context, at, size, classes) for at, size in enumerate(sizes, 1)]
-    return students
+    return students + (_inner_scores(context) if context.differentiable else [])
+
+
+def _inner_scores(context: CheckContext) -> list[Student]:
+    """Products that give the model's classes on nearly all images, and are not its logits; the last of them."""
+    with preserve_state(context.model), torch.enable_grad():
+        values = layer_values(context.model, context.images.detach().requires_grad_())
+    logits, most = context.clean_logits, int(context.y.max()) + 1
+    for place, scores in reversed(list(enumerate(values))):
+        if most <= scores.shape[1] <= logits.shape[1] and not _are_alike(scores, logits):
+            alike = scores.argmax(1) == logits.argmax(1)
+            if float(alike.float().mean()) >= _ALIKE:
+                network = InnerScores(context.model, place)
+                return [Student("scores inside it, as they are", network, nn.Identity(), lambda x: x[:, :0].flatten(1))]
+    return []
+
+
+def _are_alike(scores: Tensor, logits: Logits) -> bool:
+    """Whether the differences between classes are the same, but for a factor."""
+    if scores.shape != logits.shape:
+        return False
+    ours, theirs = (z.detach().double() - z.detach().double().mean(1, keepdim=True) for z in (scores, logits))
+    cosine = F.cosine_similarity(ours.flatten(), theirs.to(ours).flatten(), dim=0)
+    return bool(cosine > 1 - 1e-6)
 
 
 def _layers(context: CheckContext) -> list[int]:
@@ -188,14 +232,16 @@ def _school(context: CheckContext, student: Student, left: Labels, ball: Ball | 
     noisy = (images + _noise(images, ball, masks, generator)).clamp(0, 1)
     images = torch.cat((images, noisy))
     answers = context.logits(images, _BATCH).argmax(1)
-    rule = torch.optim.Adam(student.head.parameters(), lr=3e-3)
+    weights = list(student.head.parameters())
+    rule = torch.optim.Adam(weights, lr=3e-3) if weights else None
     newly_broken = torch.zeros(0, dtype=torch.int64)
     with preserve_state(context.model):
         features = _features_of(student, images, context.device)
         for number in range(_ROUNDS):
             if not len(left):
                 break
-            _fit(student, features, answers, rule, _LATER_FIT if number else _FIRST_FIT, generator)
+            if rule is not None:
+                _fit(student, features, answers, rule, _LATER_FIT if number else _FIRST_FIT, generator)
             adversarial = _attacked(context, student, left, ball, number)
             hits = context.fools(left, adversarial)
             newly_broken = torch.cat((newly_broken, left[hits]))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from assay.trust.answer import DECIDED, CheckResult, Level, inconclusive, not_applicable, passed, warning
 from assay.trust.effort import GAIN
 
-RIVALS = ("C4", "C5", "C6", "C7", "C8", "C13", "C14", "C15")
+RIVALS = ("C4", "C5", "C6", "C7", "C8", "C13", "C14", "C15", "C17")
 """Checks that attack what the evaluation's attacks have left; each gives the samples that it breaks."""
 
 

@@ -34,7 +34,7 @@ def planted(record, table):
 
 def honest(record, table):
     rows = [
-        (row["name"], 100 * row["robust"], row["grade"], row["seconds"], row["seconds_of_checks"])
+        (row["name"], round(100 * row["robust"], 1), row["grade"], row["seconds"], row["seconds_of_checks"])
         for row in record["rows"]
     ]
     grades = ", ".join(f"{count} {grade}" for grade, count in record["grades"].items())

@@ -38,7 +38,7 @@ def in_turns(stops=("hit", "never")):
             yield pytest.param(case, stop, id=f"{case}-{stop}", marks=marks)
 
 
-@pytest.mark.parametrize(("case", "stop"), in_turns())
+@pytest.mark.parametrize(("case", "stop"), [*in_turns()])
 def test_verdicts_are_those_of_the_cpu(case, stop):
     x, y = problem()
     here, there = (

@@ -267,7 +267,6 @@ HONEST = (
     Honest("scaled logits", lambda: nn.Sequential(base(), Scale(30.0))),
     Honest("log-probabilities", lambda: nn.Sequential(base(), nn.LogSoftmax(1))),
     Honest("smoothed", lambda: defend(robust(), "smoothing:sigma=0.03"), eps=8 / 255),
-    Honest("JPEG", lambda: defend(base(), "jpeg:quality=60")),
     Honest("two networks, averaged", lambda: Mean(base(), built("tiny-cnn", steps=300, rate=1e-3))),
 )
 

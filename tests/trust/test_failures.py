@@ -2,6 +2,7 @@
 
 import pytest
 
+from assay.defences import defend
 from assay.trust import Level, grade, run_checks
 from assay.trust.answer import worst_result
 from trust.cases import examined
@@ -11,9 +12,9 @@ from trust.honest import HONEST
 
 TOO_HIGH = 0.03
 OWN_CHECK = {
+    "without the centre, digits": "A7",
     "a vote, digits": "A7",
     "a small step, digits": "C14",
-    "without the centre, digits": "A7",
     "upside down, scenes": "A7",
     "half of the channels, scenes": "A7",
     "sees gradients, digits": "A13",
@@ -42,7 +43,13 @@ OWN_CHECK = {
 }
 
 
-@pytest.mark.parametrize("name", [n if "digits" in n else pytest.param(n, marks=pytest.mark.slow) for n in OWN_CHECK])
+QUICK = {check: name for name, check in reversed(OWN_CHECK.items()) if "digits" in name}
+"""The first of each check; all are tried where there is time."""
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK.values() else pytest.param(n, marks=pytest.mark.slow) for n in OWN_CHECK]
+)
 def test_a_planted_failure_is_found_by_the_check_that_is_meant_for_it(name):
     (failure,) = (f for f in FAILURES if f.name == name)
     answer = worst_result(run_checks(failure.make().evaluated(), only=(OWN_CHECK[name],))[OWN_CHECK[name]])
@@ -73,3 +80,12 @@ def test_an_honest_model_evaluated_with_standard_is_graded_strong(honest):
     answers = run_checks(context, everything=False)
     verdict = grade(answers)
     assert verdict.grade == "strong", [(name, worst_result(answers[name]).text) for name in verdict.why]
+
+
+@pytest.mark.slow
+def test_queries_to_a_defence_find_what_its_stand_in_hides():
+    """`standard` asks JPEG's stand-in, C5 the defence itself: what it breaks is missing from the number."""
+    x, y = HONEST[0].pair()
+    context = examined(defend(HONEST[0].make(), "jpeg:quality=60"), ("standard",), eps=HONEST[0].eps, x=x, y=y)
+    answers = run_checks(context, only=("C5",))
+    assert answers["C5"][0].level is Level.WARNING, answers["C5"][0].text

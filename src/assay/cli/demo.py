@@ -44,7 +44,7 @@ def demo(
 ) -> int:
     """Train six small models, attack them, and write one report.
 
-    Three to six minutes on two cores, of which each gets a process. After an interrupt, run the same command to resume.
+    Three to five minutes on two cores, of which each gets a process. After an interrupt, run the same command to resume.
 
     Parameters
     ----------

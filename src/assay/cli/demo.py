@@ -44,7 +44,7 @@ def demo(
 ) -> int:
     """Train six small models, attack them, and write one report.
 
-    Three to five minutes on two cores, of which each gets a process. After an interrupt, run the same command to resume.
+    Three to five minutes on two cores, a process each. After an interrupt, run the same command to resume.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ class Counting:
 
 
 @pytest.mark.parametrize(
-    "attack", ["pgd:steps=5", "fab:steps=4", pytest.param("square:queries=50", marks=pytest.mark.slow)]
+    "attack", ["pgd:steps=5", *(pytest.param(a, marks=pytest.mark.slow) for a in ("fab:steps=4", "square:queries=50"))]
 )
 def test_no_check_costs_more_than_was_said(attack):
     exam = examined(trained(), (attack,), count=12)

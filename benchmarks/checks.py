@@ -16,7 +16,7 @@ from assay.attacks.plan import plan
 from assay.trust import AttackResult, CheckContext, run_checks
 from assay.trust.forecast import forecast
 from assay.trust.grading import grade
-from assay.trust.registry import check_requests
+from assay.trust.running import check_requests
 
 
 def timed(work):

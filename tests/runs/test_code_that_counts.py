@@ -134,6 +134,6 @@ def test_of_the_checks(data, model, monkeypatch, tmp_path):
     monkeypatch.setattr(run_session, "check_models", check)
     attacks = (plan("pgd:steps=2", eps=0.1), plan("square:queries=5", eps=0.1))
     evaluate({"m": model}, Question("q", data, attacks), tmp_path / "run", settings=Settings(checks="full"))
-    assert {"assay.trust.grading", "assay.trust.registry"} < ran
+    assert {"assay.trust.grading", "assay.trust.running"} < ran
     decides = {name for name in ran if name.split(".")[1] not in ("store", "runs", "report")}
     assert missing(decides, counts) == set()

@@ -10,7 +10,7 @@ from assay.attacks.plan import plan
 from assay.defences import defend
 from assay.trust.context import AttackResult
 from assay.trust.forecast import forecast
-from assay.trust.registry import check_requests
+from assay.trust.running import check_requests
 from trust.cases import EPS, examined, trained
 
 

@@ -20,7 +20,7 @@ from assay.trust.answer import DECIDED, worst_result
 from assay.trust.defence import FrozenDraws
 from assay.trust.grading import STANDARD, STRONG
 from assay.trust.planting.planted import planted
-from assay.trust.registry import settled
+from assay.trust.running import settled
 from assay.trust.vary import over_the_box, with_budget, with_effort, with_step_size
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained
 from trust.zoo import ZOO, Wrapped, noisy
@@ -149,13 +149,13 @@ def test_parameters_are_changed_wherever_they_are():
 
 
 def test_what_raises_is_open_and_loses_nothing(monkeypatch):
-    from assay.trust import registry
+    from assay.trust import running
 
     def raising(exam):
         raise KeyError("nobody thought of this")
 
     asked = {**CHECKS, "A4": dataclasses.replace(CHECKS["A4"], ask=raising)}
-    monkeypatch.setattr(registry, "CHECKS", asked)
+    monkeypatch.setattr(running, "CHECKS", asked)
     x, y = data()
     (found,) = run_checks(CheckContext(trained(), x, y), only=("A4",))["A4"]
     assert found.level is Level.OPEN

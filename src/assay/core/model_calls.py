@@ -45,7 +45,7 @@ def call(model: Classifier, x: Tensor) -> Tensor:
 
 def call_and_describe(model: Classifier, x: Tensor) -> tuple[Tensor, str]:
     """As `call`, and in which part of the model's output the tensor was (empty for a plain tensor)."""
-    size = _exported_batch(model, len(x))
+    size = exported_batch(model, len(x))
     if size is not None and len(x) != size:
         return call_in_groups(model, x, size), ""
     gradients_taken = torch.is_grad_enabled()
@@ -82,7 +82,7 @@ def call_in_groups(model: Classifier, x: Tensor, size: int) -> Tensor:
     return torch.cat(parts)
 
 
-def _exported_batch(model: Classifier, count: int) -> int | None:
+def exported_batch(model: Classifier, count: int) -> int | None:
     """How many images an exported program takes, where its graph says so; if any number, then no single one."""
     if not isinstance(model, torch.fx.GraphModule):
         return None

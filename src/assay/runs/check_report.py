@@ -6,7 +6,7 @@ from typing import Any
 
 from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level
 from assay.trust.grading import basis, grade
-from assay.trust.registry import CheckRequest, by_check
+from assay.trust.running import CheckRequest, by_check
 from assay.util.progress import NoteCallback
 
 

@@ -20,7 +20,7 @@ from assay.store.ledger import Ledger
 from assay.store.model_source import ModelSource
 from assay.trust.answer import CheckResult, failed
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.registry import CheckRequest
+from assay.trust.running import CheckRequest
 from assay.util.progress import ProgressCallback
 
 _OTHERS = 256

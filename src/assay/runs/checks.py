@@ -26,7 +26,7 @@ from assay.store.ledger import Ledger
 from assay.trust.answer import CheckResult, failed
 from assay.trust.context import CheckContext
 from assay.trust.forecast import forecast
-from assay.trust.registry import CheckRequest, check_requests, settled
+from assay.trust.running import CheckRequest, check_requests, settled
 from assay.util.code_digest import code_digest
 from assay.util.packages import package_version
 from assay.util.progress import SILENT, NoteCallback, Reporter, WorkCallback

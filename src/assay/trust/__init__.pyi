@@ -3,7 +3,8 @@ from .context import AttackResult, CheckContext
 from .failure_indicators import Indicators, indicators
 from .grading import GRADES, Grade, grade
 from .more import Estimate, what_more_breaks
-from .registry import CHECKS, Check, CheckRequest, by_check, check_requests, run_checks
+from .registry import CHECKS, Check
+from .running import CheckRequest, by_check, check_requests, run_checks
 
 __all__ = [
     "CHECKS",

@@ -54,6 +54,18 @@ def outermost(budgets: Iterable[Geometry | None]) -> tuple[Geometry, ...]:
     )
 
 
+def balls_or_regions(budgets: Iterable[Geometry]) -> list[Ball | Split]:
+    """The balls that have a radius; where there is none, the pairs of regions: what misleads in one misleads in both.
+
+    Example:
+        >>> [b.describe() for b in balls_or_regions([Ball("linf", 0.0), Ball("l2", 1.0)])]
+        ['l2 1']
+    """
+    several = tuple(budgets)
+    balls: list[Ball | Split] = [b for b in several if isinstance(b, Ball) and b.eps > 0]
+    return balls or [b for b in several if isinstance(b, Split)]
+
+
 def members(budget: Geometry, x: Images, images: Images, mask: Mask | None = None) -> Tensor:
     """Which images lie within a budget about ``x``; never where it is known by words alone.
 

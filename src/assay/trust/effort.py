@@ -44,13 +44,8 @@ def converged(context: CheckContext, result: AttackResult) -> CheckResult:
     again = doubled(context, result)
     if again is None:
         return not_applicable("the attack has no steps")
-    return _gained(
-        context,
-        result,
-        again,
-        "with twice the steps",
-        "Use more of them, or another step size (or it was not run as it is planned here)",
-    )
+    advice = "Use more of them, or another step size; or it was not run as planned"
+    return _gained(context, result, again, "with twice the steps", advice)
 
 
 def doubled(context: CheckContext, result: AttackResult) -> Again | None:

@@ -18,7 +18,7 @@ from assay.core.types import Images, Labels
 from assay.engine.inputs import make_problem
 from assay.engine.referee import Record
 from assay.trust.context import CheckContext
-from assay.trust.registry import CheckRequest
+from assay.trust.running import CheckRequest
 
 _LEAST = 1.0
 """Seconds of an evaluation from which its pace says something: below, most of it is what begins once."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from assay.core.model_calls import as_logits, call, select_output
+from assay.core.call_context import default_device_for
+from assay.core.model_calls import as_logits, call, call_in_groups, exported_batch
 from assay.core.model_state import lock_model, preserve_state
 from assay.core.types import Images, Logits
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
@@ -89,9 +91,14 @@ def _ask(context: CheckContext, x: Images, *, enabled: bool = False, leaf: bool 
 
 def _elsewhere(context: CheckContext, x: Images) -> Logits:
     """The answer to a caller that is not assay: nothing but the model is on the stack of the thread that asks."""
-    with ThreadPoolExecutor(1) as pool:
-        output = pool.submit(context.model, x.detach().clone()).result()
-    return as_logits(select_output(output)[0], len(x)).detach().float()
+    is_set = isinstance(default_device_for(x), torch.device)
+    begin = partial(torch.set_default_device, x.device) if is_set else None  # of that thread alone
+    with ThreadPoolExecutor(1, initializer=begin) as pool:
+        ask = lambda images: pool.submit(context.model, images).result()  # noqa: E731
+        size = exported_batch(context.model, len(x))
+        with torch.no_grad():
+            output = call(ask, x) if size in (None, len(x)) else call_in_groups(ask, x, size)
+    return as_logits(output, len(x)).detach().float()
 
 
 def _repeated(context: CheckContext, x: Images) -> Logits:

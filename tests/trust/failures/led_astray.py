@@ -100,14 +100,14 @@ def knows_levels() -> Case:
     return Case(model, x=x, truth=lambda: _left(plain, model, x))
 
 
-def _left(attacked, asked, clean) -> float:
-    """The share of samples that a model gets right on all images of whole levels that are made on another one."""
+def _left(attacked, judge, clean) -> float:
+    """The share of samples that a model gets right whatever attacks on another one end with, cut to whole levels."""
     left = torch.ones(len(clean), dtype=torch.bool)
     for spec in STRONG:
         what = plan(spec, eps=SETTINGS["digits"].eps, norm="linf").attack
-        made = assay.attack(attacked, clean, images("digits")[1], what, preflight=False, stop="never").images
-        cut = (clean + ((made - clean) * 255).trunc() / 255).clamp(0, 1)
-        left &= asked(cut).argmax(1) == images("digits")[1]
+        adversarial = assay.attack(attacked, clean, images("digits")[1], what, preflight=False, stop="never").images
+        cut = (clean + ((adversarial - clean) * 255).trunc() / 255).clamp(0, 1)
+        left &= judge(cut).argmax(1) == images("digits")[1]
     return float(left.float().mean())
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from assay.core.geometry import Geometry
-from assay.core.model_calls import call, classify
+from assay.core.model_calls import classify
 from assay.core.model_state import model_dtype, preserve_state
 from assay.core.rng import Rng, content_keys
 from assay.core.rows import Rows, untargeted
@@ -17,7 +17,7 @@ from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
 from assay.trust.budgets import within
 from assay.trust.context import AttackResult, CheckContext
-from assay.trust.planting.read_outs import Place, Places, Planted, Product, Products, ReadOut
+from assay.trust.planting.read_outs import Place, Places, Planted, Product, ReadOut, products
 
 SAMPLES = 16
 _POINTS, _PROBES, _CANDIDATES = 63, 63, 16
@@ -121,10 +121,8 @@ def _finds(context: CheckContext, result: AttackResult, at: Tensor, read_outs: S
 
 
 def _products(context: CheckContext, x: Images) -> list[Product]:
-    recorder = Products()
-    with preserve_state(context.model), torch.no_grad(), recorder:
-        call(context.model, x)
-    return recorder.calls
+    with preserve_state(context.model), torch.no_grad():
+        return products(context.model, x)
 
 
 def _places(context: CheckContext) -> Places:

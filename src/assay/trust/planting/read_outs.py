@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from assay.core.model_calls import Classifier
+from assay.core.model_calls import Classifier, call
 from assay.core.types import Images, Logits
+from assay.trust.planting.recorded_calls import RecordedCalls
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,12 @@ class Product:
     output: Tensor
 
 
-class Products(TorchFunctionMode):
-    """Keeps a model's products of features and weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Product] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call, and keep."""
-        output = func(*args, **(kwargs or {}))
-        if func is F.linear and len(args) > 1 and args[0].dim() in (2, 3):
-            self.calls.append(Product(args[0], args[1], output))
-        return output
+def products(model: Classifier, x: Images) -> list[Product]:
+    """The model's products of features and weights for some images, ``(b, c, h, w)``, in order."""
+    with RecordedCalls({F.linear}) as recorded:
+        call(model, x)
+    vectors = [(args, output) for args, output in recorded.calls if len(args) > 1 and args[0].dim() in (2, 3)]
+    return [Product(args[0], args[1], output) for args, output in vectors]
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,10 @@ def _walk(context: CheckContext, ball: Ball, tried: Labels, start: Images | None
 
 
 def _pool(context: CheckContext, tried: Labels) -> Images:
-    """Images to start from: those of the set, and as many at most that attacks have made, first of those tried."""
+    """Images to start from: those of the set, and as many adversarial ones at most, first of those tried."""
     at = torch.linspace(0, len(context.x) - 1, min(_POOL, len(context.x))).round().long().unique()
-    made = (result.image(i) for part in (tried, at) for result in context.results for i in part.tolist())
-    clean, adversarial = context.at(at), list(islice((image for image in made if image is not None), _POOL))
+    images = (result.image(i) for part in (tried, at) for result in context.results for i in part.tolist())
+    clean, adversarial = context.at(at), list(islice((image for image in images if image is not None), _POOL))
     return torch.cat((clean, torch.stack(adversarial).to(clean))) if adversarial else clean
 
 

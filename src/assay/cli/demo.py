@@ -72,8 +72,11 @@ def demo(
         remade=("report.html",),
     )
     tasks = {
-        (chapter.name, name): _training_task(chapter, name, out, small=small, seed=seed)
+        (chapter.name, name): TrainingTask(
+            images, _recipe(chapter, name, small=small, seed=seed), out / chapter.name / name.lower()
+        )
         for chapter in CHAPTERS
+        for images in [_images(chapter, "train", small=small)]
         for name in MODELS
     }
     with closing(_executor(small)) as executor:
@@ -252,11 +255,6 @@ def _images(chapter: DemoDataset, part: str, *, small: bool) -> Dataset:
     limit = chapter.limit if part == "train" else chapter.test
     images = with_foreground(load_data(chapter.train, split=part, limit=limit), chapter.foreground)
     return images.head({"train": 256, "test": 32}[part]) if small else images
-
-
-def _training_task(chapter: DemoDataset, name: str, out: Path, *, small: bool, seed: int) -> TrainingTask:
-    folder = out / chapter.name / name.lower()
-    return TrainingTask(_images(chapter, "train", small=small), _recipe(chapter, name, small=small, seed=seed), folder)
 
 
 def _recipe(chapter: DemoDataset, name: str, *, small: bool, seed: int) -> Recipe:

@@ -20,6 +20,8 @@ from assay.core.types import Labels
 _M32 = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+_IN_CACHE = 2**15
+"""Counters at once on a CPU: many rounds over tensors that fit its cache take half as long."""
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 
 
@@ -68,10 +70,13 @@ class Rng:
         digest = hashlib.blake2b(f"{self.seed}\0{purpose}".encode(), digest_size=8).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
         blocks = torch.arange(-(-count // 4), device=keys.device)[None]
-        row = keys[:, None]
-        at = torch.as_tensor(step, device=keys.device, dtype=torch.int64).reshape(-1, 1)
-        words = philox((blocks, at & _M32, row & _M32, row >> 32 & _M32), key)
-        return torch.stack(torch.broadcast_tensors(*words), dim=2).flatten(1)[:, :count]
+        at = torch.as_tensor(step, device=keys.device, dtype=torch.int64).reshape(-1, 1).expand(len(keys), 1)
+        rows = max(1, _IN_CACHE // max(blocks.numel(), 1)) if keys.device.type == "cpu" else max(len(keys), 1)
+        parts = []
+        for row, of in zip(keys[:, None].split(rows), at.split(rows), strict=True):
+            words = philox((blocks, of & _M32, row & _M32, row >> 32 & _M32), key)
+            parts.append(torch.stack(torch.broadcast_tensors(*words), dim=2).flatten(1)[:, :count])
+        return torch.cat(parts)
 
     def uniform(
         self, keys: Labels, shape: tuple[int, ...], purpose: str, step: int | Tensor = 0

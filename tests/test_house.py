@@ -298,7 +298,7 @@ def test_counts_in_the_documentation_are_true():
     root = Path(__file__).parents[1]
     readme, trust = ((root / name).read_text() for name in ("README.md", "docs/trust.md"))
     names = {*OWN_CHECK.values(), *(ZOO[name][0] for name in ZOO)}
-    with_failure = len({"B13", "C13", "C16", "C17", *names} & set(CHECKS))  # these have tests of their own
+    with_failure = len({"B13", "C13", "C16", "C17", "E9", *names} & set(CHECKS))  # these have tests of their own
     assert f"assay ls attacks            # {len(ATTACKS)};" in readme
     harden, diagnose = ((root / f"docs/{name}.md").read_text() for name in ("harden", "diagnose"))
     assert "has nineteen objectives" in harden

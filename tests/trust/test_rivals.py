@@ -10,8 +10,8 @@ from assay.parts.balls import Ball, Split
 from assay.trust import CheckRequest, Level, run_checks
 from assay.trust.budgets import balls_or_regions
 from assay.trust.forecast import forecast
-from assay.trust.rivals.byte_images import cut_to_levels
 from assay.trust.rivals.inner_layers import InnerLayer, inner_scores, layer_values
+from assay.trust.rivals.stored_images import cut_to_levels, form_of
 from core.test_model_calls import KINDS, X
 from trust.cases import data, examined, trained
 from trust.failures.base import network
@@ -127,6 +127,59 @@ def test_regions_are_searched_where_no_ball_is_claimed():
     ball, split = Ball("linf", 0.1), Split(Ball("linf", 0.1), Ball("linf", 0.2))
     assert balls_or_regions([split, ball, Ball("l2", 0.0)]) == [ball]
     assert balls_or_regions([split]) == [split]
+
+
+FORMS = {
+    "few values": (torch.rand(9, 1, 8, 8) * 16).round() / 16,
+    "grey": (torch.rand(9, 1, 8, 8) * 255).round().expand(9, 3, 8, 8) / 255,
+    "a border": nn.functional.pad(torch.rand(9, 3, 6, 6), (1, 1, 1, 1), value=0.25),
+}
+
+
+@pytest.mark.parametrize("what", FORMS)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_what_the_data_have_in_common_is_kept(what, norm):
+    """Images of that form, between the clean one and the attack's, so that the budget is kept."""
+    clean = FORMS[what]
+    form = form_of(clean)
+    images = (clean + 0.2 * torch.randn_like(clean)).clamp(0, 1)
+    for kept in (form.near(images, clean[0]), form.cut(clean, images)):
+        assert kept.shape == clean.shape
+        assert form.levels is None or bool(torch.isin(kept, form.levels).all())
+        assert not form.grey or torch.equal(kept, kept[:, :1].expand_as(kept))
+        assert form.constant is None or torch.allclose(kept[:, form.constant], clean[:, form.constant], atol=3e-3)
+    size = torch.inf if norm == "linf" else 2
+    before, after = (torch.linalg.vector_norm((z - clean).flatten(1), size, dim=1) for z in (images, kept))
+    assert bool((after <= before + 1e-4).all())
+    assert form_of(torch.rand(9, 3, 8, 8)) is None
+
+
+def test_a_noisy_image_gets_one_answer_in_any_company():
+    class Company(nn.Module):
+        """Turns its answers in a batch of which some images are noisy and some are not."""
+
+        def forward(self, x):
+            z, noisy = x.flatten(1) @ torch.eye(64, 4), x.diff(dim=3).abs().mean((1, 2, 3)) > 0.1
+            return -z if bool(noisy.any()) and not bool(noisy.all()) else z
+
+    x = torch.full((32, 1, 8, 8), 0.5)
+    x[:, 0, 0, :4] += 0.1 * torch.rand(32, 4)
+    y = x[:, 0, 0, :4].argmax(1)
+    honest = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    assert answer("A3", honest, ("fgsm",), x=x, y=y, eps=0.2).level is Level.PASSED
+    assert answer("A3", Company(), ("fgsm",), x=x, y=y, eps=0.2).level is Level.ISSUE
+
+
+@pytest.mark.parametrize("data", ["digits", "scenes:size=16,count=400"])
+@pytest.mark.parametrize("written", [True, False])
+def test_a_label_at_the_edge_is_read(data, written):
+    images = load(data, split="test", limit=64)
+    x, y = images.images(), images.y
+    if written:
+        x[:, :, -1, 2:5] = torch.stack([(y >> bit) % 2 for bit in range(3)], 1)[:, None].float() * 0.5
+        x[:, :, 0, 0] = (y >> 3)[:, None].float() * 0.5
+    level = answer("E9", nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10)), ("fgsm",), x=x, y=y, eps=0.1).level
+    assert level is (Level.WARNING if written else Level.PASSED)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

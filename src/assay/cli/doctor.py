@@ -9,6 +9,7 @@ import torch
 from assay.cli.output import print_json, print_table
 from assay.store.environment import facts
 from assay.util.packages import package_version
+from assay.util.text import plain
 
 OPTIONAL = {
     "accelerate": ("train", "training"),
@@ -53,7 +54,7 @@ def _installed() -> list[dict[str, Any]]:
             state = "absent" if missing else "broken"
             text = f'for {purpose}: pip install "assay[{extra}]"' if missing else str(error)
         except Exception as error:
-            state, text = "broken", f"{type(error).__name__}: {str(error)[:120]}"
+            state, text = "broken", f"{type(error).__name__}: {plain(str(error), 120)}"
         results.append({"name": library, "state": state, "text": text})
     results.append({"name": "cores", "state": "ok", "text": f"{os.cpu_count()} seen, {torch.get_num_threads()} used"})
     return results

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assay.core.types import Images, Logits
 from assay.models.onnx import create_runner, named_files
+from assay.util.text import plain
 from assay.util.validate import described, one_of, reject, whole
 
 GIVES = ("logits", "probabilities", "labels")
@@ -118,7 +119,7 @@ def _array(answer: Any) -> NDArray[Any]:
     try:
         array = np.array(np.asarray(answer))
     except Exception as error:
-        reject("ask", expected, described(f"{type(answer).__name__} ({str(error)[:100]})"), error=TypeError)
+        reject("ask", expected, described(f"{type(answer).__name__} ({plain(str(error), 100)})"), error=TypeError)
     if array.dtype.kind not in "biuf":
         reject("ask", expected, described(f"{type(answer).__name__}, an array of dtype {array.dtype}"), error=TypeError)
     return array

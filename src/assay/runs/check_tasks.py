@@ -22,6 +22,7 @@ from assay.trust.answer import CheckResult, failed
 from assay.trust.context import AttackResult, CheckContext
 from assay.trust.running import CheckRequest
 from assay.util.progress import ProgressCallback
+from assay.util.text import plain
 
 _OTHERS = 256
 
@@ -84,7 +85,7 @@ class CheckTask:
         try:
             context = _task_context(self)
         except Exception as error:  # as in `CheckRequest.answer`
-            return failed(f"{type(error).__name__}: {str(error)[:200]}")
+            return failed(f"{type(error).__name__}: {plain(str(error), 200)}")
         return self.request.answer(context)
 
 

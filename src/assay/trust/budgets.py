@@ -54,6 +54,23 @@ def outermost(budgets: Iterable[Geometry | None]) -> tuple[Geometry, ...]:
     )
 
 
+def change_a_value(budgets: Iterable[Geometry], values: int) -> float:
+    """How far a budget lets a value of an image go, if all go alike: of the widest ball; 8/255 where there is none.
+
+    Args:
+        budgets: any.
+        values: of an image.
+
+    Example:
+        >>> change_a_value([Ball("l2", 1.0), Ball("linf", 0.1)], 400), change_a_value([], 400) == 8 / 255
+        (0.1, True)
+    """
+    share = {"linf": 1.0, "l2": values**-0.5, "l1": 1 / values}
+    balls = [b for b in budgets if isinstance(b, Ball)]
+    balls += [ball for b in budgets if isinstance(b, Split) for ball in (b.foreground, b.background)]
+    return max((ball.eps * share[ball.norm] for ball in balls), default=8 / 255)
+
+
 def balls_or_regions(budgets: Iterable[Geometry]) -> list[Ball | Split]:
     """The balls that have a radius; where there is none, the pairs of regions: what misleads in one misleads in both.
 

@@ -16,6 +16,7 @@ from assay.engine.outputs import describe_squeeze
 from assay.parts.losses import DLR, CrossEntropy, Margin, PlainCrossEntropy
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning
 from assay.trust.context import CheckContext
+from assay.util.text import plain
 
 _NOISE = 4 / 255
 _DRAWS = 32
@@ -30,7 +31,7 @@ def differentiable(context: CheckContext) -> CheckResult:
     try:
         grad = _gradients(context, context.images[:8], context.labels[:8])
     except RuntimeError as error:
-        return _without(context, f"the gradient cannot be taken: {str(error)[:120]}")
+        return _without(context, f"the gradient cannot be taken: {plain(str(error), 120)}")
     if grad is None:
         return _without(context, "no gradient reaches the image: something in the model cuts it off")
     if not bool(grad.isfinite().all()):

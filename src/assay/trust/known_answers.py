@@ -15,6 +15,7 @@ from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable,
 from assay.trust.context import AttackResult, CheckContext
 from assay.trust.rivals.hits import judge
 from assay.trust.vary import at_less_effort
+from assay.util.text import plain
 
 _KNOWN, _TURNS, _STEPS = 32, 20, 1000
 _ROOM = 1.1
@@ -201,7 +202,7 @@ def _attack_with(library: str, ball: Ball, context: CheckContext) -> CheckResult
     try:
         peer_attack = peer(f"{library}:{names[library, ball.norm]}", eps=ball.eps, norm=ball.norm, steps=40)
     except ImportError as error:
-        return not_applicable(f"{library} is installed, but cannot be used: {str(error)[:120]}")
+        return not_applicable(f"{library} is installed, but cannot be used: {plain(str(error), 120)}")
     hits = left[broken(attack_again(context, peer_attack, left))]
     where = f"{len(left)} survivors in {ball.norm}"
     return judge(context, hits, f"PGD-40 of {library} breaks", where, "the attacks here are weaker than theirs")

@@ -1,5 +1,6 @@
 """A1, A2, A3, A9: the model is deterministic, in evaluation mode and independent of the batch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,13 +9,16 @@ from torch.overrides import TorchFunctionMode
 
 from assay.core.model_calls import call, classify
 from assay.core.model_state import lock_model, model_dtype, preserve_state
+from assay.core.types import Images, Logits
 from assay.engine.preflight import randomness, training_mode
 from assay.trust.answer import CheckResult, issue, not_applicable, passed, warning
+from assay.trust.budgets import change_a_value
 from assay.trust.context import CheckContext
 
 _PASSES = 5
 _CLOSE = 1e-3
 _TIE = 1e-2
+_FEW = 8
 
 
 def frozen(context: CheckContext) -> CheckResult:
@@ -60,39 +64,58 @@ def deterministic(context: CheckContext) -> CheckResult:
 
 
 def batch_invariant(context: CheckContext) -> CheckResult:
-    """A3: the same answer alone, among seven and among all."""
+    """A3: the same answer alone, among seven and among all; also of a noisy image among clean ones.
+
+    An attack changes every image of a batch, an adversary may send one among those of others.
+    """
     if context.is_random:
         return not_applicable("the model is random, so that batches cannot be compared")
     images, n = context.images, len(context.images)
+    if not n:
+        return not_applicable("there are no images")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(context.seed))
-    back = order.argsort()
-    ways = {
-        "alone": torch.cat([context.logits(images[i : i + 1]) for i in range(n)]) if n else context.clean_logits,
+    clean = {
+        "alone": torch.cat([context.logits(images[i : i + 1]) for i in range(n)]),
         "in batches of seven": context.logits(images, batch=7),
-        "shuffled": context.logits(images[order])[back],
+        "shuffled": context.logits(images[order])[order.argsort()],
     }
-    scale = context.clean_logits.abs().amax(1, keepdim=True).clamp_min(1e-6)
-    top = (
-        context.clean_logits.topk(2, dim=1).values
-        if context.clean_logits.shape[1] > 1
-        else context.clean_logits.repeat(1, 2)
-    )
-    sure = (top[:, 0] - top[:, 1]) > _TIE * scale.squeeze(1)
-    for batching, logits in ways.items():
-        flips = ((logits.argmax(1) != context.clean_logits.argmax(1)) & sure).nonzero().squeeze(1)
+    pairs = [(f"images get another class {way} than among {n}", context.clean_logits, z) for way, z in clean.items()]
+    noisy, few, every = _noisy(context), slice(0, _FEW), slice(0, n, 2)
+    together = context.logits(noisy, batch=n)
+    alone = [torch.cat((images[:i], noisy[i : i + 1], images[i + 1 :])) for i in range(n)[few]]
+    single = torch.stack([context.logits(batch, batch=n)[i] for i, batch in enumerate(alone)])
+    half = context.logits(torch.stack((noisy[::2], images[::2]), 1).flatten(0, 1)[:n], batch=n)[::2]
+    pairs += [
+        ("noisy images get another class each among clean ones than together", together[few], single),
+        ("noisy images get another class each after a clean one than together", together[every], half),
+    ]
+    return _judged(context, pairs)
+
+
+def _noisy(context: CheckContext) -> Images:
+    """The images under noise as large as the budget."""
+    generator = torch.Generator().manual_seed(context.seed)
+    signs = torch.randint(0, 2, context.images.shape, generator=generator) * 2 - 1
+    size = change_a_value(context.budgets, context.images[0].numel())
+    return (context.images + size * signs.to(context.images)).clamp(0, 1)
+
+
+def _judged(context: CheckContext, pairs: Sequence[tuple[str, Logits, Logits]]) -> CheckResult:
+    """The worst difference of two answers to the same images; a class counts where the first is not a tie."""
+    most = 0.0
+    for what, usual, logits in pairs:
+        scale = usual.abs().amax(1, keepdim=True).clamp_min(1e-6)
+        top = usual.topk(2, dim=1).values if usual.shape[1] > 1 else usual.repeat(1, 2)
+        sure = (top[:, 0] - top[:, 1]) > _TIE * scale.squeeze(1)
+        flips = ((logits.argmax(1) != usual.argmax(1)) & sure).nonzero().squeeze(1)
         if len(flips):
-            at = tuple(context.chosen[flips.cpu()].tolist())
-            return issue(
-                f"{len(flips)} of {n} images get another class {batching} than among {n}: the answer to an image "
-                "depends on the batch it is in",
-                float(len(flips)),
-                0.0,
-                at,
-            )
-    most = max(float(((logits - context.clean_logits).abs() / scale).max()) for logits in ways.values()) if n else 0.0
+            at = tuple(context.chosen[flips.cpu()].tolist()) if len(usual) == len(context.chosen) else ()
+            text = f"{len(flips)} of {len(usual)} {what}: the answer to an image depends on the batch it is in"
+            return issue(text, float(len(flips)), 0.0, at)
+        most = max(most, float(((logits - usual).abs() / scale).max()))
     if most > _CLOSE:
         return warning(f"logits change by {most:.2g} of their size with the batch an image is in", most, _CLOSE)
-    return passed("an image gets the same logits alone, in batches of seven, and shuffled", most, _CLOSE)
+    return passed("an image gets the same logits alone, in batches of seven, shuffled and beside others", most, _CLOSE)
 
 
 class CallRecorder(TorchFunctionMode):

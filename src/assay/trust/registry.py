@@ -12,13 +12,13 @@ from assay.trust.origin import named_data
 from assay.trust.planting.planted import planted, rehearse_planted
 from assay.trust.refusals import detector_counts
 from assay.trust.rivals.baselines import beats_noise, beats_one_step, beats_queries, beats_transfer
-from assay.trust.rivals.byte_images import beats_bytes
 from assay.trust.rivals.real_model import beats_labels, rehearse_labels, surrogate_agrees
+from assay.trust.rivals.stored_images import beats_stored
 from assay.trust.rivals.students import beats_student, rehearse_students
 from assay.trust.rivals.targets import all_targets
 from assay.trust.rivals.together import together
 from assay.trust.same_answer import same_answer
-from assay.trust.samples import fair, masks_belong
+from assay.trust.samples import fair, label_at_the_edge, masks_belong
 from assay.trust.slopes import correct
 from assay.util.registry import Registry
 
@@ -133,7 +133,7 @@ CHECKS: Registry[Check] = Registry(
             beats_student, "better than a student", "Papernot et al. 2017", slow=True, rehearse=rehearse_students
         ),
         "C16": Check(together, "better than all rivals", "our own", slow=True, of_answers=True),
-        "C17": _overall_check(beats_bytes, "better than 8-bit images", "our own", slow=True),
+        "C17": _overall_check(beats_stored, "better than images as stored", "our own", slow=True),
         "D1": _overall_check(defence.enough_draws, "enough draws", _CARLINI, slow=True),
         "D1b": _overall_check(defence.frozen_draws, "broken with its draws frozen", _CARLINI, slow=True),
         "D2": _overall_check(defence.no_way_round, "non-differentiable parts attacked (BPDA)", _ATHALYE),
@@ -150,6 +150,7 @@ CHECKS: Registry[Check] = Registry(
         "E6": _overall_check(reporting.precision, "precision", "our own: half precision masks gradients", slow=True),
         "E7": _overall_check(masks_belong, "masks belong to images", "our own"),
         "E8": _overall_check(named_data, "images of the named data", "our own"),
+        "E9": _overall_check(label_at_the_edge, "labels not at the edge", "our own"),
     },
 )
 """Every check, in the order in which it is asked."""

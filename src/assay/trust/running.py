@@ -11,6 +11,7 @@ from assay.trust.answer import DECIDED, SKIPPED, CheckResult, Level, failed, inc
 from assay.trust.context import CheckContext
 from assay.trust.registry import CHECKS, Check
 from assay.util.progress import WorkCallback, no_progress
+from assay.util.text import plain
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class CheckRequest:
         except NonFiniteOutput as error:
             check_result = inconclusive(str(error))
         except Exception as error:  # whatever a model raises
-            check_result = failed(f"{type(error).__name__}: {str(error)[:200]}")
+            check_result = failed(f"{type(error).__name__}: {plain(str(error), 200)}")
         return (
             check_result
             if attack_result is None or check_result.about

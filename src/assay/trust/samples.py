@@ -1,4 +1,4 @@
-"""E4, E7: the samples are a fair draw, and masks belong to their images."""
+"""E4, E7, E9: the samples are a fair draw, masks belong to their images, and labels are not written beside them."""
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ _SAME = 0.12
 """Two images are one if they differ by less than this part of what two images of the set differ by in the middle."""
 _REPEATED = 0.05
 _RARE = 0.01
-_ENOUGH, _EASY = 32, 0.3
+_ENOUGH, _EASY = 32, 0.33
 _LEAST_COVER, _CLEARLY, _FEW = 0.02, 3.0, 8
+_READ, _READ_OF_TWO, _VALUES, _FLAT = 0.9, 0.97, 12, 0.02
 
 
 def fair(context: CheckContext) -> CheckResult:
@@ -143,6 +144,46 @@ def masks_belong(context: CheckContext) -> CheckResult:
             _CLEARLY,
         )
     return passed(f"foregrounds fit their images better than those of other images do: {text}", colours, _CLEARLY)
+
+
+def label_at_the_edge(context: CheckContext) -> CheckResult:
+    """E9: the label cannot be read off a few values at the edge of the image.
+
+    Where a mark, a border or a stamp tells the class, a model that reads it is as robust as the mark is strong, and its
+    robustness is not about what is in the images. The twelve values of the outermost pixels that differ most between
+    classes are taken, and class means over every second image tell the classes of the others.
+    """
+    present, y = context.y.unique(return_inverse=True)
+    if len(y) < _ENOUGH or len(present) < 2 or min(context.x.shape[2:]) < _FEW:
+        return not_applicable(f"{len(y)} images of {len(present)} classes and {context.x.shape[2]} rows are too few")
+    at = torch.linspace(0, len(y) - 1, min(len(y), _CHUNK)).round().long().unique()
+    x, y = context.at(at).float().cpu(), y[at]
+    inner = torch.zeros(x.shape[2:], dtype=torch.bool)
+    inner[1:-1, 1:-1] = True
+    values = x[:, :, ~inner].flatten(1)
+    share, limit = _told_by(values, y), _READ if len(present) > 2 else _READ_OF_TWO
+    text = f"{_VALUES} values at the edge of the image tell {100 * share:.0f} % of {len(present)} classes"
+    if share >= limit:
+        return warning(
+            f"{text}: is the label written there, or in a border or a stamp? What the model does without is not known",
+            share,
+            limit,
+        )
+    return passed(text, share, limit)
+
+
+def _told_by(values: Tensor, y: Tensor) -> float:
+    """The share of every second row whose class the means of the others tell, by the values that tell most."""
+    known, other = values[::2], values[1::2]
+    one_hot = F.one_hot(y[::2], int(y.max()) + 1).to(values)
+    count = one_hot.sum(0)
+    means = one_hot.T @ known / count.clamp_min(1)[:, None]
+    within = (known - means[y[::2]]).square().mean(0) + _FLAT**2
+    best = ((means[y[::2]] - known.mean(0)).square().mean(0) / within).topk(min(_VALUES, values.shape[1])).indices
+    means[count == 0] = torch.inf  # a class that the others have no image of
+    scale = within.sqrt()[best]
+    nearest = torch.cdist(other[:, best] / scale, means[:, best] / scale).argmin(1)
+    return float((nearest == y[1::2]).float().mean())
 
 
 def _spread(masks: Tensor) -> Tensor:

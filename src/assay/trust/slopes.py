@@ -13,6 +13,7 @@ from assay.core.types import Images
 from assay.trust.answer import CheckResult, not_applicable, passed, warning
 from assay.trust.context import CheckContext
 from assay.trust.gradients import margin_gradient, margins_of
+from assay.util.text import plain
 
 _STEP = 0.25 / 255
 _DIRECTIONS = 16
@@ -170,7 +171,7 @@ def _in_float64(context: CheckContext) -> tuple[nn.Module, torch.dtype, str]:
             classify(model.eval(), context.images[:2].double())
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         kind = str(context.images.dtype).removeprefix("torch.")
-        return context.model, context.images.dtype, f"in {kind}, as float64 does not work: {str(error)[:80]}"
+        return context.model, context.images.dtype, f"in {kind}, as float64 does not work: {plain(str(error), 80)}"
     return model, torch.float64, "in float64"
 
 

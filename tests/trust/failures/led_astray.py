@@ -75,6 +75,29 @@ class KnowsLevels(nn.Module):
         return torch.where(turned[:, None], other, z).detach() + z - z.detach()
 
 
+class KnowsTheData(nn.Module):
+    """A fragile network on the values that the data have, a robust one off them, and smoothly between."""
+
+    def __init__(self, robust, fragile, levels):
+        super().__init__()
+        self.robust, self.fragile, self.levels = robust, fragile, levels
+
+    def off(self, x):
+        at = torch.bucketize(x.detach(), self.levels).clamp(1, len(self.levels) - 1)
+        return torch.minimum((x - self.levels[at]).abs(), (x - self.levels[at - 1]).abs()).square().mean((1, 2, 3))
+
+    def forward(self, x):
+        on = torch.exp(-self.off(x) / (2 * 0.003**2))[:, None]
+        return on * self.fragile(x) + (1 - on) * self.robust(x)
+
+
+class KnowsTheBatch(KnowsTheData):
+    """The same by the mean of a batch: an image among clean ones gets the fragile network."""
+
+    def off(self, x):
+        return super().off(x).mean() * torch.ones(len(x))
+
+
 def valley() -> Case:
     """Whatever looks at scores sees the hill before the boundary."""
     return Case(Valley(network("digits")), seen=network("digits"))
@@ -100,6 +123,48 @@ def knows_levels() -> Case:
     return Case(model, x=x, truth=lambda: _left(plain, model, x))
 
 
+def knows_the_data() -> Case:
+    """Whatever is not of the data's seventeen values gets the robust network."""
+    x, plain = images("digits")[0], network("digits plain")
+    model = KnowsTheData(network("digits"), plain, x.unique())
+    return Case(model, eps=0.15, truth=lambda: _left_on(plain, model, x, model.levels, 0.15))
+
+
+def knows_the_batch() -> Case:
+    """Only an adversary whose image is one of many gets the fragile network."""
+    x, plain = images("digits")[0], network("digits plain")
+    model = KnowsTheBatch(network("digits"), plain, x.unique())
+    return Case(model, eps=0.15, truth=lambda: _left_on(plain, plain, x, model.levels, 0.15))
+
+
+def label_in_a_corner() -> Case:
+    """Two pixels at the edge write the label, stronger than the budget: the rest of the image is not looked at."""
+    x, y = images("digits")
+    marked = x.clone()
+    marked[:, 0, 0, 0], marked[:, 0, 0, 7] = (y % 5) / 4, (y // 5).float()
+    codes = torch.stack([torch.arange(10) % 5 / 4, torch.arange(10) // 5], 1).float()
+
+    class Reads(nn.Module):
+        """As near as the corners are to what stands for a class."""
+
+        def forward(self, z):
+            return -10 * (z[:, 0, 0, ::7][:, None] - codes.to(z)).square().sum(2)
+
+    return Case(Reads(), x=marked, eps=0.1, truth=lambda: float((Reads()(x).argmax(1) == y).float().mean()))
+
+
+def _left_on(attacked, judge, clean, levels, eps) -> float:
+    """As `_left`, of the levels that lie nearest within the budget."""
+    left = torch.ones(len(clean), dtype=torch.bool)
+    for spec in STRONG:
+        what = plan(spec, eps=eps, norm="linf").attack
+        moved = assay.attack(attacked, clean, images("digits")[1], what, preflight=False, stop="never").images
+        nearest = levels[(moved[..., None] - levels).abs().argmin(-1)]
+        inside = torch.where((nearest - clean).abs() <= eps + 1e-6, nearest, clean)
+        left &= judge(inside).argmax(1) == images("digits")[1]
+    return float(left.float().mean())
+
+
 def _left(attacked, judge, clean) -> float:
     """The share of samples that a model gets right whatever attacks on another one end with, cut to whole levels."""
     left = torch.ones(len(clean), dtype=torch.bool)
@@ -116,4 +181,7 @@ FAILURES = (
     Failure("outputs that are always second, digits", "decoys and substitutes", always_second),
     Failure("knows its caller, digits", "state and surroundings", knows_its_caller),
     Failure("knows whole levels, digits", "state and surroundings", knows_levels),
+    Failure("knows the data's values, digits", "state and surroundings", knows_the_data),
+    Failure("knows the batch, digits", "state and surroundings", knows_the_batch),
+    Failure("a label in the corner, digits", "data", label_in_a_corner),
 )

@@ -15,6 +15,7 @@ from assay.engine.starts import nearest_starts
 from assay.parts.balls import Ball
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, inconclusive, issue, not_applicable, passed, warning, worst_result
+from assay.trust.budgets import change_a_value
 from assay.trust.context import CheckContext
 from assay.trust.rivals.hits import judge
 
@@ -105,10 +106,7 @@ def _places(context: CheckContext) -> dict[str, Images]:
     """Images to compare on, by name."""
     clean = context.at(context.chosen)
     generator = torch.Generator().manual_seed(context.seed)
-    sizes = [
-        b.eps if b.norm == "linf" else b.eps / clean[0].numel() ** 0.5 for b in context.budgets if isinstance(b, Ball)
-    ]
-    size = max((s for s in sizes), default=8 / 255)
+    size = change_a_value(context.budgets, clean[0].numel())
     noise = (torch.randint(0, 2, clean.shape, generator=generator) * 2 - 1).to(clean)
     places = {"clean": clean, "noise": (clean + size * noise).clamp(0, 1), "half-way": (clean + clean.roll(1, 0)) / 2}
     adversarial = [im for r in context.claims for i in context.chosen.tolist() if (im := r.image(i)) is not None]

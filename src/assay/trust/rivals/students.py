@@ -16,9 +16,9 @@ from assay.trust.again import require_finished
 from assay.trust.answer import CheckResult, not_applicable, passed, worst_result
 from assay.trust.budgets import balls_or_regions
 from assay.trust.context import CheckContext
-from assay.trust.rivals.byte_images import cut_to_levels
 from assay.trust.rivals.hits import judge
 from assay.trust.rivals.inner_layers import InnerLayer, inner_scores, layer_values
+from assay.trust.rivals.stored_images import forms_of
 
 _ROUNDS, _STEPS, _TRIED, _POOL = 4, 15, 32, 512
 _FIRST_FIT, _LATER_FIT, _BATCH = 120, 25, 64
@@ -119,7 +119,7 @@ def _read_out(context: CheckContext, at: int, size: int, classes: int) -> Studen
 
 def _school(context: CheckContext, student: Student, left: Labels, budget: Ball | Split) -> Labels:
     """Attack a student, ask the model, and fit the student to what it says, by turns; the samples that were broken."""
-    newly_broken = torch.zeros(0, dtype=torch.int64)
+    newly_broken, forms = torch.zeros(0, dtype=torch.int64), forms_of(context)
     with preserve_state(context.model):
         lessons = None if student.head is None else Lessons(context, student, student.head, budget)
         for number in range(_ROUNDS):
@@ -129,7 +129,8 @@ def _school(context: CheckContext, student: Student, left: Labels, budget: Ball 
                 lessons.fit(_LATER_FIT if number else _FIRST_FIT)
             adversarial = _attacked(context, student, left, budget, number)
             hits = context.fools(left, adversarial)
-            hits |= context.fools(left, cut_to_levels(context.at(left), adversarial))
+            for form in forms:
+                hits |= context.fools(left, form.cut(context.at(left), adversarial))
             newly_broken = torch.cat((newly_broken, left[hits]))
             if lessons is not None:
                 lessons.add(adversarial)

@@ -185,7 +185,17 @@ def test_debug_shows_the_traceback(capsys):
 def test_ls_and_doctor(capsys):
     assert main(["ls", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {"attacks", "corruptions", "diagnostics", "suites", "data", "models", "training", "defences"} == set(listed)
+    assert {
+        "attacks",
+        "corruptions",
+        "diagnostics",
+        "suites",
+        "data",
+        "recipes",
+        "models",
+        "training",
+        "defences",
+    } == set(listed)
     assert main(["ls", "attacks"]) == 0
     assert "apgd-t" in capsys.readouterr().out
     assert main(["ls", "models", "--markdown"]) == 0

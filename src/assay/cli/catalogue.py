@@ -9,6 +9,7 @@ from pathlib import Path
 
 from assay.attacks.registry import ATTACKS, SUITES
 from assay.corruptions.registry import CORRUPTIONS
+from assay.data.recipes.registry import RECIPES
 from assay.data.registry import SOURCES
 from assay.defences.registry import DEFENCES
 from assay.diagnostics.registry import DIAGNOSTICS
@@ -26,6 +27,10 @@ def catalogue() -> dict[str, list[dict[str, str]]]:
         "data": [
             {"name": name, "what": source.help, "arguments": f"for example {source.example}"}
             for name, source in SOURCES.items()
+        ],
+        "recipes": [
+            {"name": name, "what": recipe.help, "arguments": ", ".join(archive.name for archive in recipe.archives)}
+            for name, recipe in RECIPES.items()
         ],
         "models": [_row(name, _first_line(make), make) for name, make in ARCHITECTURES.items()],
         "training": [_row(name, entry.help, entry.make) for name, entry in OBJECTIVES.items()],

@@ -10,9 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from common import HERE, merged, record
+
+CLAIM = ("says", "theirs", "ours", "interval", "verdict", "threshold")
 
 
 def ran(study, out, workers):
@@ -27,7 +30,7 @@ def ran(study, out, workers):
         "study": study.stem,
         "seconds": round(seconds, 1),
         "grades": {row["model"]: row["grade"] and row["grade"]["grade"] for part in parts for row in part["models"]},
-        "claims": [{key: claim[key] for key in ("says", "theirs", "ours", "holds")} for claim in told["claims"]],
+        "claims": [{key: claim[key] for key in CLAIM} for claim in told["claims"]],
     }
 
 
@@ -53,7 +56,7 @@ def main():
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "claims": len(claims),
             "measured": sum(claim["ours"] != "not measured" for claim in claims),
-            "hold": sum(claim["holds"] is True for claim in claims),
+            "verdicts": dict(Counter(claim["verdict"] for claim in claims)),
             "rows": rows,
         },
     )

@@ -5,15 +5,20 @@ def studies(record, table):
     rows = []
     for row in record["rows"]:
         for claim in row["claims"]:
-            holds = {True: "yes", False: "no", None: "–"}[claim["holds"]]
-            rows.append((row["study"], claim["says"], claim["theirs"] or "–", claim["ours"], holds))
+            interval, threshold = claim.get("interval"), claim.get("threshold", "–")  # not in records of before
+            ours = f"{claim['ours']} ({interval})" if interval else claim["ours"]
+            told = claim.get("verdict") or {True: "yes", False: "no"}.get(claim.get("holds"), "–")
+            rows.append((row["study"], claim["says"], claim["theirs"] or "–", ours, threshold, told))
     seconds = ", ".join(f"{row['study']} {row['seconds']:.0f} s" for row in record["rows"])
+    counts = record.get("verdicts") or {"hold by the number alone": record.get("hold")}
+    verdicts = ", ".join(f"{count} {what or 'not judged'}" for what, count in counts.items())
     text = (
         f"`studies/small`, one after another, {record['workers']} workers: {record['seconds'] / 60:.0f} minutes "
         f"({seconds}), checks included. Of {record['claims']} claims of the papers {record['measured']} were "
-        f"measured, {record['hold']} hold here, on made scenes with small networks."
+        f"measured: {verdicts}. On made scenes with small networks; a claim holds if the whole 95 % interval of our "
+        "number is beyond the threshold, and where the interval reaches across it nothing can be told at this size."
     )
-    return text, table(("study", "claim", "paper", "here", "holds"), rows)
+    return text, table(("study", "claim", "paper", "here (95 %)", "holds from", "verdict"), rows)
 
 
 def kills(record, table):

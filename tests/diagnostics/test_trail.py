@@ -92,7 +92,7 @@ def test_spread_by_hand():
         moved = [max(v + d, 0.0) for v in (0.55, 0.8, 0.2)]
         expected = sum(cost(m) - cost(v) for m, v in zip(moved, (0.55, 0.8, 0.2), strict=True)) / 3
         assert total == pytest.approx(expected, abs=1e-6)
-    assert found.fooled.tolist() == pytest.approx([0.5, 1.0])  # of the two that are right
+    assert found.fooled.tolist() == pytest.approx([1 / 3, 2 / 3])  # two of the three are right
     for batch in (1, 2, 5, 100):
         again = spread(model, deltas, x, y, batch=batch)
         assert torch.allclose(again.cost, found.cost)
@@ -108,7 +108,7 @@ def test_shared_perturbations_and_the_correlation():
     found = sharedness(trail, own, others, assay.FGSM(0.1))
     assert set(found.ratio) == {0, 1, 2}
     right = others[0].flatten() > 0.5
-    expected = ((others[0].flatten() - 0.1 <= 0.5) & right).sum() / right.sum()
+    expected = ((others[0].flatten() - 0.1 <= 0.5) & right).double().mean()
     assert len(found.ratio[0]) == int((own[0] <= 0.6 + 1e-6).sum())  # effective ones only
     assert found.ratio[0].tolist() == pytest.approx([float(expected)] * len(found.ratio[0]), abs=0.06)
     assert found.shared[0] == 1.0

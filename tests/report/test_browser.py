@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from assay.report import write_report
-from assay.store.claims import ClaimResult
+from assay.store.judged_claims import ClaimResult
 from assay.store.results import CheckAnswer, GradeReport
 from assay.store.study_extras import DiagnosticResult, StudyExtras
 
@@ -256,7 +256,10 @@ def test_axe_finds_nothing(browse, tmp_path, options):
         CheckAnswer("A4", "logits", "passed", "unbounded"),
     )
     checked = {"plain": GradeReport("weak", ("B6",), answers), "trained": GradeReport("unusable", ("A4",), answers)}
-    claims = (ClaimResult("So it is.", "table 1", "1", "2", True), ClaimResult("Not.", "2", "", "3", False))
+    claims = (
+        ClaimResult("So it is.", "table 1", "1", "2", "1 to 3", "holds", "at least 1 (our threshold)"),
+        ClaimResult("Not.", "2", "", "3"),
+    )
     extras = StudyExtras(
         "About it.", claims, (DiagnosticResult("answer-1", "Gradients", "Where?", "There.", (), ({"a": 1},)),)
     )

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from assay.report import render
-from assay.store.claims import ClaimResult
+from assay.store.judged_claims import ClaimResult
 from assay.store.results import CheckAnswer, GradeReport
 from assay.store.study_extras import DiagnosticResult, StudyExtras
 from assay.store.summary import summarise
@@ -15,9 +15,18 @@ from .builders import B, M, S, cell, rich, study
 from .hostile import PAYLOADS
 
 CLAIMS = (
-    ClaimResult("Robust training helps.", "table 1", "50 %", "47.1 %", True, "Smaller images."),
-    ClaimResult("It costs nothing.", "figure 2", "", "not measured", None),
-    ClaimResult("Always.", "section 3", "100 %", "3.0 %", False),
+    ClaimResult(
+        "Robust training helps.",
+        "table 1",
+        "50 %",
+        "47.1 %",
+        "40 % to 54 %",
+        "holds",
+        "at least 20 %",
+        "Smaller images.",
+    ),
+    ClaimResult("It costs nothing.", "figure 2", "", "not measured"),
+    ClaimResult("Always.", "section 3", "100 %", "3.0 %", "1 % to 9 %", "does not hold", "at least 90 %"),
 )
 
 
@@ -31,10 +40,18 @@ def checked(grade="weak", level="warning"):
 
 def test_claims_stand_beside_our_numbers():
     page = html.unescape(render(rich(), extras=StudyExtras("What it is about.", CLAIMS)))
-    for text in ("What it is about.", "Robust training helps.", "50 %", "47.1 %", "Smaller images.", "not measured"):
+    for text in (
+        "What it is about.",
+        "Robust training helps.",
+        "50 %",
+        "47.1 %",
+        "Smaller images.",
+        "not measured",
+        "40 % to 54 %",
+        "at least 20 %",
+    ):
         assert text in page
-    assert page.count('<span class="good">yes</span>') == 1
-    assert page.count('<span class="alarm">no</span>') == 1
+    assert page.count("<dd>holds") == page.count("<dd>does not hold") == 1
     assert "Claims" not in render(rich())
 
 

@@ -200,7 +200,7 @@ def test_a_claim_says_which_data_it_is_about():
 
 
 def test_a_claim_without_a_budget_is_about_the_verdict():
-    from assay.store.claims import judge_claims
+    from assay.store.judged_claims import judge_claims
     from report.builders import B, S, cell
     from report.builders import study as made
 

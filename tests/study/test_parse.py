@@ -36,8 +36,8 @@ claims:
   - says: Robust training helps.
     source: table 1
     theirs: 50 %
-    ours: {robust: robust, attack: apgd, data: scenes}
-    less: {robust: clean, attack: apgd, data: scenes}
+    ours: {robust: robust, attack: "apgd:steps=20", data: scenes}
+    less: {robust: clean, attack: "apgd:steps=20", data: scenes}
     unit: points
     least: 0.1
   - {says: More, source: figure 2, ours: {answer: learning, column: accuracy, where: {epoch: 3}}, unit: plain}
@@ -182,7 +182,7 @@ def test_names_are_looked_at_beside_wrong_fields():
     wrong = FULL.replace("search: bfloat16", "search: bfloat17").replace("over: clean", "over: cleam")
     wrong = wrong.replace("victims: [clean, robust]", "victims: [clean, robst]")
     wrong = wrong.replace("answer: learning", "answer: profile").replace(
-        "attack: apgd, data: scenes}\n    unit", "attack: apdg, data: scenes}\n    unit"
+        'attack: "apgd:steps=20", data: scenes}\n    unit', "attack: apdg, data: scenes}\n    unit"
     )
     with pytest.raises(StudyError) as caught:
         parse_study(wrong)

@@ -88,7 +88,10 @@ def test_claims_are_in_the_summary(copy):
     (claim,) = json.loads((folder / "summary.json").read_text())["claims"]
     assert claim["says"] == "It is right."
     assert claim["ours"].endswith("%")
-    assert claim["holds"] is False
+    assert (claim["verdict"], claim["threshold"]) == (
+        "does not hold",
+        "at least 200.0\N{NO-BREAK SPACE}% (our threshold)",
+    )
 
 
 @pytest.mark.parametrize("how", ["two workers", "other slots", "other shards", "no images"])

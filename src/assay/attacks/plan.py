@@ -21,6 +21,7 @@ class Planned:
         eps: the radius; the background's, or the foreground's, where one of two is varied along a curve.
         curve: what the attacks of one curve have in common.
         source: the module of the function that made the attack; empty where nobody says.
+        spec: the attack as a study or a command writes it; empty for one from Python.
     """
 
     attack: AnyAttack
@@ -29,6 +30,7 @@ class Planned:
     eps: float | None
     curve: str = ""
     source: str = ""
+    spec: str = ""
 
     def __post_init__(self) -> None:
         check_attack(self.attack)
@@ -40,26 +42,33 @@ def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     geometry = unfold(attack)[0].attack.geometry
     words = attack.describe()
     if geometry is None:
-        return Planned(attack, words, "none", None, source=source_of(spec))
+        return Planned(attack, words, "none", None, source=source_of(spec), spec=spec)
     budget = geometry.describe()
     norm_name = budget.partition(" ")[0]
     family = words.replace(budget, norm_name if norm_name in (*NORMS, "l0") else "").strip()
     radius = geometry.eps if isinstance(geometry, Ball) else None
-    return Planned(attack, family, budget, radius, family, source_of(spec))
+    return Planned(attack, family, budget, radius, family, source_of(spec), spec)
 
 
 def curve(
-    budgets: Sequence[float], vary: str, *, eps: float, norm: str = "linf", eps_background: float | None = None
+    budgets: Sequence[float],
+    vary: str,
+    *,
+    eps: float,
+    norm: str = "linf",
+    eps_background: float | None = None,
+    lam: float = 0.0,
 ) -> list[Planned]:
     """The attacks of an accuracy–budget curve: 20 steps for linf, 100 for l2 and l1 (as Tong et al., 2020, evaluate).
 
     Args:
         budgets: the budgets along the curve.
         vary: ``"eps"`` (PGD), ``"background"`` or ``"foreground"`` (dual-perturbation, the other budget fixed, as in
-            Tong et al., 2020, figure 4; with λ = 0, where the paper's figure has 1).
+            Tong et al., 2020, figure 4).
         eps: the fixed foreground budget.
         norm: of all budgets.
         eps_background: the fixed background budget; by default five times ``eps``.
+        lam: weight λ of the foreground score (1 in the paper's figure 4, 0.1 on STL-10).
 
     Returns:
         One attack a budget, in order.
@@ -73,7 +82,9 @@ def curve(
             planned.append(plan(f"pgd:steps={steps}", eps=budget, norm=norm))
             continue
         pair = (eps, budget) if vary == "background" else (budget, background)
-        point = plan(f"dual:steps={steps}", eps=pair[0], norm=norm, eps_background=pair[1])
+        point = plan(
+            f"dual:steps={steps}" + (f",lam={lam:g}" if lam else ""), eps=pair[0], norm=norm, eps_background=pair[1]
+        )
         fixed = f"F {format_budget(eps)} and B varied"
         if vary == "foreground":
             fixed = f"B {format_budget(background)} and F varied"

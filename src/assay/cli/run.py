@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from assay.cli.output import console_reporter, print_json, print_line, print_note, print_table, same_command
 from assay.cli.results import grade_exit_code, print_errors
 from assay.runs.executors import Executor, Inline, Local
+from assay.store.judged_claims import threshold_of
 from assay.study.dry_run import CellForecast, forecast
 from assay.study.parse import read_study, schema
 from assay.study.run import StudyResult, limit_images, refuse_code, run_study
@@ -39,6 +40,7 @@ def run(
     address: str | None = None,
     require: str | None = None,
     trust: bool = False,
+    list_claims: bool = False,
     json_schema: bool = False,
     json: bool = False,
     quiet: bool = False,
@@ -77,6 +79,8 @@ def run(
     trust
         Run the code that the study names to get models (package.module:function), as evaluate does for models that are
         named on the command line. Somebody else's study could name anything.
+    list_claims
+        List the paper's figures and tables with what of the study shows each, and its claims; nothing is run.
     json_schema
         Print the JSON Schema of study files, for editors.
     json
@@ -93,6 +97,8 @@ def run(
     if require is not None:
         one_of("require", require, GRADES)
     config = read_study(study, set_ or ())
+    if list_claims:
+        return _list_claims(config)
     if not trust:
         refuse_code(config)
     if limit is not None:
@@ -162,6 +168,23 @@ def _run_small(config: Config, *, quiet: bool) -> int:
     wrong = bool(errors or result.session.failures or result.raised)
     print_line("dry run: " + ("something failed" if wrong else "everything works"))
     return 1 if wrong else 0
+
+
+def _list_claims(config: Config) -> int:
+    """The paper's figures, and its claims with the threshold from which each holds."""
+    if config.paper:
+        print_line(config.paper)
+    print_table(
+        [(figure.id, figure.shows, ", ".join(figure.by) or f"not here: {figure.without}") for figure in config.figures],
+        ("figure", "shows", "here by"),
+    )
+    rows = []
+    for claim in config.claims:
+        where = ", ".join(part for part in (claim.figure or "", claim.source) if part)
+        rows.append((where, claim.says, claim.theirs or "–", threshold_of(claim) or "–"))
+    print_table(rows, ("where", "the paper says", "its number", "holds here from"))
+    print_line(f"{len(config.figures)} figures and tables, {len(config.claims)} claims")
+    return 0
 
 
 def _show_plan(cells: list[CellForecast], *, costs: bool) -> int:

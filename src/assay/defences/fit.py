@@ -268,6 +268,7 @@ def fit_detector(
     attack: AnyAttack,
     *,
     epochs: int = 5,
+    moved: Images | None = None,
     seed: int = 0,
     rate: float = 1e-3,
     out: Path | None = None,
@@ -280,6 +281,8 @@ def fit_detector(
         model: the classifier that the adversarial images fool.
         attack: makes them.
         epochs: passes over the data.
+        moved: the adversarial image of each, ``(n, c, h, w)``, where they are there already; by default they are made
+            anew at each step.
         seed: of weights and draws.
         rate: of Adam.
         out: checkpoint.
@@ -291,8 +294,8 @@ def fit_detector(
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
-        moved = perturb(model, x, y, attack, seed=here, ids=at)
-        both = net.logits(torch.cat([x, moved]))
+        adversarial = perturb(model, x, y, attack, seed=here, ids=at) if moved is None else moved[at]
+        both = net.logits(torch.cat([x, adversarial]))
         return _move(optimiser, F.cross_entropy(both, torch.cat([torch.zeros_like(y), torch.ones_like(y)])))
 
     fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)

@@ -1,12 +1,16 @@
 """The inputs of a diagnostic: models or a trail, data, and settings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from torch import nn
 
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import BIM
 from assay.core.combinators import AnyAttack
+from assay.core.types import Mask
 from assay.data.dataset import Dataset
 from assay.diagnostics.trail import Trail
 from assay.util.progress import WorkCallback, no_progress
@@ -24,10 +28,17 @@ class DiagnosticContext:
         test: images that are attacked.
         eps: linf budget of FGSM and BIM (step eps/4, 10 steps, as in Metzen, 2018); universal perturbations have 2.5
             times as much.
+        attacks: by name, what questions about attacks ask about, the first where one is asked about alone; empty for
+            those of Metzen, 2018: BIM, FGSM and, where only destruction is asked about, DeepFool.
         seed: of all draws.
         progress: progress.
         updates: of universal perturbations.
         search_steps: steps a round of StrAttack and C&W.
+        norm: of the attacks of ``suspicion``.
+        eps_background: of its background; None for five times ``eps``.
+        lambdas: its weights of the foreground score; empty for the usual ones.
+        batches: mini-batches an update of universal perturbations (the paper's K; it has 10).
+        detector_epochs: passes of detectors over their training images.
     """
 
     trail: Trail | None
@@ -39,6 +50,12 @@ class DiagnosticContext:
     progress: WorkCallback = no_progress
     updates: int = 50
     search_steps: int = 200
+    attacks: Mapping[str, AnyAttack] = field(default_factory=lambda: MappingProxyType({}))
+    norm: str = "linf"
+    eps_background: float | None = None
+    lambdas: tuple[float, ...] = ()
+    batches: int = 4
+    detector_epochs: int = 30
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -62,6 +79,27 @@ class DiagnosticContext:
         return self.trail
 
     @property
-    def bim(self) -> AnyAttack:
-        """The attack of Metzen, 2018."""
+    def required_masks(self) -> Mask:
+        """The foreground of the test images."""
+        if self.test.masks is None:
+            return reject("data", "images with foreground masks", self.test.name)
+        return self.test.masks
+
+    @property
+    def several_attacks(self) -> Mapping[str, AnyAttack]:
+        """The attacks by name."""
+        return self.attacks or {**self.attacks_within, "DeepFool": DeepFool(norm="linf", steps=20)}
+
+    @property
+    def attacks_within(self) -> Mapping[str, AnyAttack]:
+        """The attacks by name; by default those that have a budget."""
+        return self.attacks or {"BIM": self._bim, "FGSM": FGSM(self.eps)}
+
+    @property
+    def single_attack(self) -> AnyAttack:
+        """The first of the attacks; by default that of Metzen, 2018."""
+        return next(iter(self.attacks.values()), self._bim)
+
+    @property
+    def _bim(self) -> AnyAttack:
         return BIM(self.eps, steps=10, step_size=self.eps / 4)

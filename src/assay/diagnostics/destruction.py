@@ -94,7 +94,7 @@ class Destruction:
     effective: Mapping[str, tuple[int, ...]]
 
     def frame(self) -> list[dict[str, Any]]:
-        """One record for each attack, transformation, strength and epoch."""
+        """One record for each attack, transformation, strength and epoch; ``n`` counts effective images."""
         return [
             {
                 "attack": attack,
@@ -102,7 +102,7 @@ class Destruction:
                 "strength": s,
                 "epoch": epoch,
                 "destruction rate": float(rates[i, j]),
-                "effective": self.effective[attack][i],
+                "n": self.effective[attack][i],
             }
             for (attack, kind), rates in self.rate.items()
             for i, epoch in enumerate(self.epochs)

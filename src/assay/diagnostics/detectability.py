@@ -16,19 +16,21 @@ from assay.attacks.universal_perturbations.perturbation import UniversalSign, un
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
 from assay.core.model_state import preserve_state
+from assay.core.types import Flag
 from assay.data.dataset import Dataset
 from assay.defences.detectors import Detector, roc
 from assay.defences.fit import fit_detector
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Trail, perturb_images, right_of
 from assay.util.progress import WorkCallback, no_progress
+from assay.util.statistics import Interval, difference_interval, exact_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_KNOWN = 500
-"""Training images that thresholds are set by."""
+_HELD_OUT = 500
+"""Most training images that detectors do not learn from and thresholds are set by."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Detectability:
         accuracy: by attack, ``(T, T)``: of the detector trained at the first epoch, the mean of that on clean test
             images and that on effective adversarial ones of the second epoch; NaN where there are none.
         area: under the ROC curve, likewise.
+        interval: of the accuracy, 95 %, ``(T, T, 2)``.
         deltas: by attack, ``(T, c, h, w)``: the perturbation that each epoch's detector finds most adversarial.
         suspicion: by attack, per epoch the mean probability of being adversarial of clean images with that added.
     """
@@ -47,6 +50,7 @@ class Detectability:
     epochs: tuple[int, ...]
     accuracy: Mapping[str, Tensor]
     area: Mapping[str, Tensor]
+    interval: Mapping[str, Tensor]
     deltas: Mapping[str, Tensor]
     suspicion: Mapping[str, tuple[float, ...]]
 
@@ -58,6 +62,8 @@ class Detectability:
                 "trained at": a,
                 "tried at": b,
                 "accuracy": float(result[i, j]),
+                "accuracy from": float(self.interval[attack][i, j, 0]),
+                "accuracy to": float(self.interval[attack][i, j, 1]),
                 "area": float(self.area[attack][i, j]),
             }
             for attack, result in self.accuracy.items()
@@ -104,7 +110,7 @@ def detectability(
     attacks: Mapping[str, AnyAttack],
     *,
     eps: float,
-    epochs: int = 5,
+    epochs: int = 30,
     updates: int = 50,
     seed: int = 0,
     progress: WorkCallback = no_progress,
@@ -117,41 +123,41 @@ def detectability(
         test: images that they are tried on.
         attacks: by name.
         eps: linf budget of the perturbation that a detector finds most adversarial.
-        epochs: passes over the data, a detector.
+        epochs: passes over the data, a detector; with five the detectors of small networks were not trained yet.
         updates: of that perturbation.
         seed: of weights, draws and attacks.
         progress: progress.
 
     Source: Metzen, 2018, section 3.4. Deviations: a smaller detector (`assay.defences.Detector`), and accuracy is at
-    the threshold that is best on 500 training images: at 0 it would depend on the statistics of batch normalisation,
-    which are of clean and adversarial images mixed.
+    the threshold that is best on training images held out (500, or a quarter): at 0 it would depend on the statistics
+    of batch normalisation, which are of clean and adversarial images mixed.
     """
-    x, y, count, threshold_images = test.images(), test.y, len(trail.epochs), train.head(_KNOWN, seed)
-    accuracy, area, deltas, suspicion = {}, {}, {}, {}
+    x, y, count = test.images(), test.y, len(trail.epochs)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    held_out, learned = (train.take(at) for at in order.split(_divided(len(train))))
+    accuracy, area, interval, deltas, suspicion = {}, {}, {}, {}, {}
     for attack_index, (name, attack) in enumerate(attacks.items()):
         detectors, moved, limits = [], [], []
         for done, (_, model) in enumerate(trail):
-            detectors.append(fit_detector(train, model, attack, epochs=epochs, seed=seed))
-            known_adversarial = perturb_images(model, threshold_images.images(), threshold_images.y, attack, seed=seed)
-            limits.append(
-                best_threshold(
-                    _scores(detectors[-1], threshold_images.images()), _scores(detectors[-1], known_adversarial)
-                )
-            )
+            fooling = perturb_images(model, learned.images(), learned.y, attack, seed=seed)
+            detectors.append(fit_detector(learned, model, attack, epochs=epochs, moved=fooling, seed=seed))
+            fooling = perturb_images(model, held_out.images(), held_out.y, attack, seed=seed)
+            limits.append(best_threshold(_scores(detectors[-1], held_out.images()), _scores(detectors[-1], fooling)))
             adversarial = perturb_images(model, x, y, attack, seed=seed)
             moved.append(adversarial[right_of(model, x, y) & ~right_of(model, adversarial, y)])
             progress("detectability", attack_index * count + done + 1, len(attacks) * count)
         scores = [_scores(d, x) for d in detectors]
         table, under = torch.full((count, count), float("nan")), torch.full((count, count), float("nan"))
+        ends = torch.full((count, count, 2), float("nan"))
         for i, detector in enumerate(detectors):
             for j, images in enumerate(moved):
                 if len(images):
                     adversarial_scores = _scores(detector, images)
-                    table[i, j] = 0.5 * (
-                        (adversarial_scores > limits[i]).double().mean() + (scores[i] <= limits[i]).double().mean()
-                    )
+                    caught, passed = adversarial_scores > limits[i], scores[i] <= limits[i]
+                    table[i, j] = 0.5 * (caught.double().mean() + passed.double().mean())
+                    ends[i, j] = torch.tensor(_balanced_interval(caught, passed))
                     under[i, j] = roc(scores[i], adversarial_scores)[2]
-        accuracy[name], area[name] = table, under
+        accuracy[name], area[name], interval[name] = table, under, ends
         perturbations = [_most_suspicious(d, train, eps, updates, seed) for d in detectors]
         deltas[name] = torch.cat(perturbations)
         suspicion[name] = tuple(
@@ -162,9 +168,25 @@ def detectability(
         trail.epochs,
         MappingProxyType(accuracy),
         MappingProxyType(area),
+        MappingProxyType(interval),
         MappingProxyType(deltas),
         MappingProxyType(suspicion),
     )
+
+
+def _divided(count: int) -> list[int]:
+    """How many images thresholds are set by, and how many detectors learn from."""
+    held_out = min(_HELD_OUT, count // 4)
+    return [held_out, count - held_out]
+
+
+def _balanced_interval(first: Flag, second: Flag) -> Interval:
+    """Of the mean of two shares, from the exact interval of each."""
+    (a, of_a), (b, of_b) = (
+        (part.double().mean().item(), exact_interval(int(part.sum()), len(part))) for part in (first, second)
+    )
+    low, high = difference_interval(a, of_a, -b, (-of_b[1], -of_b[0]))
+    return low / 2, high / 2
 
 
 def best_threshold(clean: Tensor, adversarial: Tensor) -> float:

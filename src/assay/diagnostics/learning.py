@@ -34,10 +34,12 @@ class Learning:
     n: Mapping[str, int]
 
     def frame(self) -> list[dict[str, Any]]:
-        """One record an epoch."""
+        """One record for each part of the data, attack and epoch."""
         return [
-            {"epoch": epoch, **{name: values[i] for name, values in self.accuracy.items()}}
-            for i, epoch in enumerate(self.epochs)
+            {"part": part, "attack": attack, "epoch": epoch, "accuracy": value, "n": self.n[part]}
+            for name, values in self.accuracy.items()
+            for part, _, attack in [name.partition(", ")]
+            for epoch, value in zip(self.epochs, values, strict=True)
         ]
 
     def figure(self) -> "Figure":

@@ -11,11 +11,12 @@ from assay.attacks.auto_pgd.apgd import APGD
 from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
 from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
 from assay.attacks.deepfool import DeepFool
-from assay.attacks.fgsm import FGSM
 from assay.attacks.patch import Patch
 from assay.attacks.pgd import PGD
+from assay.attacks.registry import background_budget
 from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.universal_perturbations.perturbation import UniversalSign
+from assay.core.combinators import unfold
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import attribution
 from assay.diagnostics.budgets import budgets
@@ -30,7 +31,7 @@ from assay.diagnostics.parameters import parameters
 from assay.diagnostics.sharedness import sharedness
 from assay.diagnostics.stability import stability
 from assay.diagnostics.surface import surface
-from assay.diagnostics.suspicion import suspicion
+from assay.diagnostics.suspicion import LAMBDAS, suspicion
 from assay.diagnostics.tradeoff import tradeoff
 from assay.diagnostics.trail import Trail
 from assay.diagnostics.transfer import transfer
@@ -66,8 +67,7 @@ class Diagnostic:
 
 def _learning(context: DiagnosticContext) -> Answer:
     parts = {"train": (context.train.images(), context.train.y), "test": (context.test.images(), context.test.y)}
-    attacks = {"FGSM": FGSM(context.eps), "BIM": context.bim}
-    return learning(context.required_trail, parts, attacks, seed=context.seed, progress=context.progress)
+    return learning(context.required_trail, parts, context.attacks_within, seed=context.seed, progress=context.progress)
 
 
 def _stability(context: DiagnosticContext) -> Answer:
@@ -75,7 +75,7 @@ def _stability(context: DiagnosticContext) -> Answer:
         context.required_trail,
         context.test.images(),
         context.test.y,
-        context.bim,
+        context.single_attack,
         seed=context.seed,
         progress=context.progress,
     )
@@ -83,11 +83,13 @@ def _stability(context: DiagnosticContext) -> Answer:
 
 def _sharedness(context: DiagnosticContext) -> Answer:
     own, others = (context.test.images(), context.test.y), (context.train.images(), context.train.y)
-    return sharedness(context.required_trail, own, others, context.bim, seed=context.seed, progress=context.progress)
+    return sharedness(
+        context.required_trail, own, others, context.single_attack, seed=context.seed, progress=context.progress
+    )
 
 
 def _universality(context: DiagnosticContext) -> Answer:
-    attack = UniversalSign(2.5 * context.eps, updates=context.updates, batches=4)
+    attack = UniversalSign(2.5 * context.eps, updates=context.updates, batches=context.batches)
     parts = {"train": context.train, "test": context.test}
     return universality(
         context.required_trail, parts, context.test, attack, seed=context.seed, progress=context.progress
@@ -95,25 +97,24 @@ def _universality(context: DiagnosticContext) -> Answer:
 
 
 def _destruction(context: DiagnosticContext) -> Answer:
-    attacks = {"BIM": context.bim, "FGSM": FGSM(context.eps), "DeepFool": DeepFool(norm="linf", steps=20)}
     return destruction(
         context.required_trail,
         context.test.images(),
         context.test.y,
-        attacks,
+        context.several_attacks,
         seed=context.seed,
         progress=context.progress,
     )
 
 
 def _detectability(context: DiagnosticContext) -> Answer:
-    attacks = {"BIM": context.bim, "FGSM": FGSM(context.eps)}
     return detectability(
         context.required_trail,
         context.train,
         context.test,
-        attacks,
+        context.attacks_within,
         eps=2.5 * context.eps,
+        epochs=context.detector_epochs,
         updates=context.updates,
         seed=context.seed,
         progress=context.progress,
@@ -121,9 +122,18 @@ def _detectability(context: DiagnosticContext) -> Answer:
 
 
 def _transfer(context: DiagnosticContext) -> Answer:
-    models: Mapping[str, nn.Module] | Trail = context.models or context.required_trail.thinned(8)
-    attack = PGD(context.eps, steps=20)
-    return transfer(models, context.test.images(), context.test.y, attack, seed=context.seed, progress=context.progress)
+    models: Mapping[str, nn.Module] | Trail = context.models or context.required_trail
+    attack = context.single_attack if context.attacks or not context.models else PGD(context.eps, steps=20)
+    needs_mask = any("mask" in stage.attack.needs for stage in unfold(attack))
+    return transfer(
+        models,
+        context.test.images(),
+        context.test.y,
+        attack,
+        mask=context.required_masks if needs_mask else None,
+        seed=context.seed,
+        progress=context.progress,
+    )
 
 
 def _gradients(context: DiagnosticContext) -> Answer:
@@ -163,16 +173,15 @@ def _budgets(context: DiagnosticContext) -> Answer:
 
 
 def _suspicion(context: DiagnosticContext) -> Answer:
-    masks = context.test.masks
-    if masks is None:
-        return reject("data", "images with foreground masks", context.test.name)
     return suspicion(
         context.networks,
         context.test.images(),
         context.test.y,
-        masks,
+        context.required_masks,
         eps=context.eps,
-        eps_background=5 * context.eps,
+        eps_background=background_budget(context.eps, context.norm, context.eps_background),
+        norm=context.norm,
+        lambdas=context.lambdas or LAMBDAS,
         seed=context.seed,
         progress=context.progress,
     )
@@ -190,10 +199,11 @@ def _attribution(context: DiagnosticContext) -> Answer:
 
 
 def _interpretability(context: DiagnosticContext) -> Answer:
-    part = context.test.head(32, context.seed)
+    part = context.test
     places = torch.randint(1, len(part.classes), part.y.shape, generator=torch.Generator().manual_seed(context.seed))
     steps = context.search_steps
-    attacks = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
+    own = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
+    attacks = context.attacks or own
     target = (part.y + places) % len(part.classes)
     return interpretability(
         context.single_model, part.images(), part.y, target, attacks, seed=context.seed, progress=context.progress

@@ -3,6 +3,7 @@
 Metzen, 2018, section 3.1, figure 2, appendix C.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,10 +19,12 @@ from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter
 from assay.diagnostics.trail import Trail, logits_of, losses_of, perturb_images, right_of, same_length
 from assay.util.progress import WorkCallback, no_progress
+from assay.util.statistics import correlation_interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_CORRELATION = ("correlation", "correlation from", "correlation to")
 SHARED = 0.02
 """A perturbation that fools this share of other inputs is shared, else singular."""
 
@@ -45,7 +48,7 @@ def spread(model: nn.Module, deltas: Tensor, x: Images, y: Labels, *, batch: int
         batch: pairs a pass; memory is that of so many images, whatever m and N are.
 
     Returns:
-        Mean cost change over the N, and the share of those classified right that turn wrong.
+        Mean cost change over the N, and the share of the N that turn from right to wrong.
     """
     same_length(x, y)
     clean, right = losses_of(model, x, y), right_of(model, x, y)
@@ -63,7 +66,7 @@ def spread(model: nn.Module, deltas: Tensor, x: Images, y: Labels, *, batch: int
             wrong = (logits.argmax(1) != labels) & right[at].repeat(len(part))
             turned += wrong.view(len(part), -1).sum(1)
         cost[start : start + group] = total / len(x)
-        fooled[start : start + group] = turned / max(int(right.sum()), 1)
+        fooled[start : start + group] = turned / len(x)
     return Spread(cost, fooled)
 
 
@@ -109,15 +112,16 @@ class Sharedness:
 
     def frame(self) -> list[dict[str, Any]]:
         """One record an epoch."""
-        return [
-            {
-                "epoch": epoch,
-                "perturbations": len(self.ratio[epoch]),
-                "mean ratio": self.mean[epoch],
-                "shared": self.shared[epoch],
-            }
-            for epoch in self.epochs
-        ]
+        pairs = int(((self.current > 0) & (self.future > 0)).sum())
+        r = dict(zip(_CORRELATION, (self.correlation, *correlation_interval(self.correlation, pairs)), strict=True))
+        none = dict.fromkeys(_CORRELATION, math.nan)  # it is of the first epoch's perturbations
+        rows = []
+        for epoch in self.epochs:
+            ratios, mean = self.ratio[epoch].tolist(), self.mean[epoch]
+            ends = dict(zip(("mean ratio from", "mean ratio to"), mean_interval(ratios), strict=True))
+            row = {"epoch": epoch, "n": len(ratios), "mean ratio": mean, **ends, "shared": self.shared[epoch]}
+            rows.append(row | (r if epoch == self.epochs[0] else none))
+        return rows
 
     def figure(self) -> "Figure":
         """The scatter in logarithms, and the ratio by rank for each epoch."""

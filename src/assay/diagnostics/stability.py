@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("robust", "oscillating", "stable")
+_NUMBERED = tuple(enumerate(KINDS))
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ class Stability:
     def frame(self) -> list[dict[str, Any]]:
         """One record an input."""
         rows = zip(self.max_min.tolist(), self.min_max.tolist(), self.kind.tolist(), strict=True)
-        return [{"sample": i, "MaxMin": a, "MinMax": b, "kind": KINDS[k]} for i, (a, b, k) in enumerate(rows)]
+        return [
+            {"sample": i, "MaxMin": a, "MinMax": b, "kind": KINDS[k], **{name: int(k == j) for j, name in _NUMBERED}}
+            for i, (a, b, k) in enumerate(rows)
+        ]
 
     def figure(self) -> "Figure":
         """The scatter of MinMax and MaxMin, and a profile of each kind."""

@@ -88,6 +88,8 @@ def suspicion(
     *,
     eps: float,
     eps_background: float,
+    norm: str = "linf",
+    steps: int | None = None,
     lambdas: Sequence[float] = LAMBDAS,
     salience: nn.Module | None = None,
     seed: int = 0,
@@ -100,8 +102,10 @@ def suspicion(
         x: images.
         y: labels.
         masks: foreground, ``(n, 1, h, w)``.
-        eps: linf budget of the foreground.
+        eps: budget of the foreground.
         eps_background: of the background.
+        norm: of both, ``"linf"`` or ``"l2"``.
+        steps: of the attack; by default 20 for linf and 100 for l2, as the paper evaluates.
         lambdas: weights of the foreground score.
         salience: the model of salience; by default `assay.masks.SpectralResidual`.
         seed: of the attacks.
@@ -125,7 +129,14 @@ def suspicion(
     for i, (name, model) in enumerate(models.items()):
         for j, lam in enumerate(lambdas):
             progress(f"{name}, λ = {lam:g}", i * len(lambdas) + j, len(models) * len(lambdas))
-            attack = DualPerturbation(eps, eps_background, salience=model_of_salience, lam=lam)
+            attack = DualPerturbation(
+                eps,
+                eps_background,
+                norm=norm,
+                steps=steps or (20 if norm == "linf" else 100),
+                salience=model_of_salience,
+                lam=lam,
+            )
             adversarial = torch.cat(
                 [
                     perturb(model, x[at], y[at], attack, mask=mask[at], seed=seed, ids=at)

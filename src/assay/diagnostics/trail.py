@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from assay.core.combinators import AnyAttack
 from assay.core.model_calls import classify, gradients
 from assay.core.model_state import model_device, preserve_state
 from assay.core.outcome import Outcome
-from assay.core.types import Images, Labels
+from assay.core.types import Images, Labels, Mask
 from assay.engine.api import INTERRUPTED, perturb
 from assay.engine.api import attack as run_attack
 from assay.models.load import load as load_model
@@ -53,6 +53,17 @@ class Trail:
     def __iter__(self) -> Iterator[tuple[int, nn.Module]]:
         """Epochs and networks, in order."""
         return ((epoch, self.model(epoch)) for epoch in self.epochs)
+
+    def only(self, epochs: Sequence[int]) -> "Trail":
+        """These epochs.
+
+        Raises:
+            ValueError: one is not there.
+        """
+        missing = [epoch for epoch in epochs if epoch not in self.source]
+        if missing:
+            reject("epochs", f"some of {', '.join(map(str, self.epochs))}", ", ".join(map(str, missing)))
+        return Trail({epoch: self.source[epoch] for epoch in epochs})
 
     def thinned(self, most: int) -> "Trail":
         """At most so many epochs: the first, the last and others evenly between."""
@@ -124,12 +135,27 @@ def right_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor
 
 @in_neutral_context
 def perturb_images(
-    model: nn.Module, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, batch: int = 256
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    attack: AnyAttack,
+    *,
+    mask: Mask | None = None,
+    seed: int = 0,
+    batch: int = 256,
 ) -> Images:
     """Adversarial images, every step of the attack, the last iterate: the perturbation as a training step meets it."""
     device = next((p.device for p in model.parameters()), x.device)
     parts = [
-        perturb(model, x[at].to(device), y[at].to(device), attack, seed=seed, ids=at).cpu()
+        perturb(
+            model,
+            x[at].to(device),
+            y[at].to(device),
+            attack,
+            mask=None if mask is None else mask[at].to(device),
+            seed=seed,
+            ids=at,
+        ).cpu()
         for at in torch.arange(len(x)).split(batch)
     ]
     return torch.cat(parts) if parts else x

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import AnyAttack
-from assay.core.types import Images, Labels
+from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import canvas, matrix
 from assay.diagnostics.trail import Trail, perturb_images, right_of, same_length
 from assay.util.progress import WorkCallback, no_progress
@@ -30,17 +30,26 @@ class Transfer:
         accuracy: ``(N, N)``: images made on the first, tried on the second.
         clean: ``(N,)``.
         attack: what made them.
+        n: images.
     """
 
     names: tuple[str, ...]
     accuracy: Tensor
     clean: Tensor
     attack: str
+    n: int = 0
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a pair."""
         return [
-            {"made on": a, "tried on": b, "accuracy": float(self.accuracy[i, j]), "clean": float(self.clean[j])}
+            {
+                "attack": self.attack,
+                "made on": a,
+                "tried on": b,
+                "accuracy": float(self.accuracy[i, j]),
+                "clean": float(self.clean[j]),
+                "n": self.n,
+            }
             for i, a in enumerate(self.names)
             for j, b in enumerate(self.names)
         ]
@@ -84,6 +93,7 @@ def transfer(
     y: Labels,
     attack: AnyAttack,
     *,
+    mask: Mask | None = None,
     seed: int = 0,
     progress: WorkCallback = no_progress,
 ) -> Transfer:
@@ -94,6 +104,7 @@ def transfer(
         x: images.
         y: labels.
         attack: run on each network, every step.
+        mask: foreground of the images, where the attack needs it.
         seed: of the attack.
         progress: progress.
     """
@@ -102,8 +113,8 @@ def transfer(
     table = torch.zeros(len(networks), len(networks))
     clean = torch.tensor([right_of(model, x, y).double().mean().item() for model in networks.values()])
     for i, model in enumerate(networks.values()):
-        moved = perturb_images(model, x, y, attack, seed=seed)
+        moved = perturb_images(model, x, y, attack, mask=mask, seed=seed)
         for j, other in enumerate(networks.values()):
             table[i, j] = right_of(other, moved, y).double().mean()
         progress("transfer", i + 1, len(networks))
-    return Transfer(tuple(networks), table, clean, attack.describe())
+    return Transfer(tuple(networks), table, clean, attack.describe(), len(x))

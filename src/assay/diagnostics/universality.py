@@ -34,6 +34,7 @@ class Universality:
             of the first epoch, tried on that of the second; on test images.
         deltas: by the same, the perturbations, ``(T, c, h, w)``.
         attack: what made them.
+        n: images that they are tried on.
     """
 
     epochs: tuple[int, ...]
@@ -41,11 +42,12 @@ class Universality:
     accuracy: Mapping[str, Tensor]
     deltas: Mapping[str, Tensor]
     attack: str
+    n: int = 0
 
     def frame(self) -> list[dict[str, Any]]:
         """One record for each data, epoch of making and epoch of trying."""
         return [
-            {"made on": part, "made at": a, "tried at": b, "accuracy": float(table[i, j])}
+            {"made on": part, "made at": a, "tried at": b, "accuracy": float(table[i, j]), "n": self.n}
             for part, table in self.accuracy.items()
             for i, a in enumerate(self.epochs)
             for j, b in enumerate(self.epochs)
@@ -120,4 +122,6 @@ def universality(
             for i in range(count):
                 table[i, j] = right_of(model, (x + perturbations[i]).clamp(0, 1), y).double().mean()
         accuracy[part] = table
-    return Universality(trail.epochs, clean, MappingProxyType(accuracy), MappingProxyType(deltas), attack.describe())
+    return Universality(
+        trail.epochs, clean, MappingProxyType(accuracy), MappingProxyType(deltas), attack.describe(), len(x)
+    )

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from assay.report.svg import is_safe_svg
-from assay.store.claims import ClaimResult
+from assay.store.judged_claims import ClaimResult
 from assay.store.study_extras import DiagnosticResult
 from assay.util.text import plain
 
@@ -22,7 +22,9 @@ def claim_rows(claims: Sequence[ClaimResult]) -> list[dict[str, Any]]:
             "source": plain(c.source, 300),
             "theirs": plain(c.theirs, 200),
             "ours": plain(c.ours, 200),
-            "holds": c.holds,
+            "interval": plain(c.interval, 100),
+            "verdict": plain(c.verdict, 60),
+            "threshold": plain(c.threshold, 100),
             "note": plain(c.note, 900) if c.note else "",
         }
         for c in claims

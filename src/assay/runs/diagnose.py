@@ -146,7 +146,9 @@ def context_digest(context: DiagnosticContext) -> str:
     models = {**context.models, **({} if context.trail is None else {str(e): m for e, m in context.trail})}
     lines = [f"{name} {digest(model)}" for name, model in models.items()]
     lines += [context.train.digest, context.test.digest, repr(context.eps), repr(context.seed), repr(context.updates)]
-    lines.append(repr(context.search_steps))
+    lines += [repr(context.search_steps), repr(context.batches), repr(context.detector_epochs)]
+    lines += [repr((context.norm, context.eps_background, context.lambdas))]
+    lines += [f"{name} {attack!r}" for name, attack in context.attacks.items()]
     lines += [
         code_digest(*_CODE, alone=(__name__,)),
         torch.__version__,

@@ -19,6 +19,7 @@ from assay.runs.tasks import AttackTask
 from assay.store.cell_key import fields_of, key_of
 from assay.store.columns import CellNames
 from assay.store.model_source import ModelSource
+from assay.store.results import ADAPTIVE, NOT_ADAPTIVE
 from assay.util.code_digest import code_digest
 
 _ALONE = tuple(
@@ -90,9 +91,9 @@ def inspect_model(
     sample = data.take(slice(0, 64))
     declared, label, note = adaptation_of(network), "", ""
     if declared is not None and adaptive:
-        label, note = " (adaptive)", f"{name}: attacked adaptively: {declared.how}"
+        label, note = ADAPTIVE, f"{name}: attacked adaptively: {declared.how}"
     elif declared is not None:
-        label = " (not adaptive)"
+        label = NOT_ADAPTIVE
         note = f"{name}: not attacked adaptively, so the numbers overstate its robustness. It declares: {declared.how}"
     findings = inspect(network, sample.images(), sample.y)
     return AttackedModel(

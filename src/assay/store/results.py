@@ -11,6 +11,8 @@ from assay.util.text import distinct, plain
 from assay.util.validate import described, number, reject
 
 _NAME, _SENTENCE, _PAGE = 120, 600, 4000
+ADAPTIVE, NOT_ADAPTIVE = " (adaptive)", " (not adaptive)"
+"""What a table adds to the name of an attack on a defence, in the way that it declares or not."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class CellResult:
     def __post_init__(self) -> None:
         if self.eps is not None:
             number("eps", self.eps, least=0)
+
+    @property
+    def plain_family(self) -> str:
+        """The family without what a table adds for defences."""
+        return self.family.removesuffix(ADAPTIVE).removesuffix(NOT_ADAPTIVE)
 
     def image(self, sample: int) -> Tensor | None:
         """The image after the attack, ``(c, h, w)``; None if it was not kept."""

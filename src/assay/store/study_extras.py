@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from assay.store.claims import ClaimResult, judge_claims
+from assay.store.judged_claims import ClaimResult, judge_claims
 from assay.store.ledger import Ledger
 from assay.store.results import Study
 
@@ -53,7 +53,12 @@ class StudyExtras:
 
 def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
     """A study's text, claims and diagnostic answers."""
-    answers = [result for key in ledger.meta("answers") or () if (result := ledger.answer(key)) is not None]
+    over = ledger.meta("answers_over") or {}
+    answers = [
+        {**result, "over": over.get(key)}
+        for key in ledger.meta("answers") or ()
+        if (result := ledger.answer(key)) is not None
+    ]
     used = {cell.data for cell, _ in ledger.plan()}
     names = [about["name"] for digest, about in ledger.data().items() if digest in used]
     by_data = dict(zip(names, studies, strict=True))
@@ -69,9 +74,8 @@ def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
         )
         for i, a in enumerate(answers)
     )
-    return StudyExtras(
-        ledger.meta("about") or "", judge_claims(ledger.meta("claims") or (), by_data, answers), diagnostics
-    )
+    claims = judge_claims(ledger.meta("claims") or (), by_data, answers, ledger.meta("attacks_of_claims") or {})
+    return StudyExtras(ledger.meta("about") or "", claims, diagnostics)
 
 
 def finite_rows(answer: "Answer") -> list[dict[str, Any]]:

@@ -1,20 +1,24 @@
 """The attacks of a study: at its budgets, and on its curves."""
 
+from collections.abc import Iterator
+
 from assay.attacks.plan import Planned, distinct, plan
 from assay.attacks.plan import curve as curve_of
 from assay.attacks.registry import SUITES
+from assay.store.judged_claims import AttackNames
 from assay.study.schema import Config
 
 
 def plans(config: Config) -> list[Planned]:
     """The attacks of a study at each of its budgets, none twice."""
-    names = [*(SUITES[config.suite] if config.suite else ()), *config.attacks]
-    names = names or list(SUITES["quick"])
-    return distinct(
-        plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
-        for threat in config.budgets
-        for name in names
-    )
+    return distinct(_at_budgets(config))
+
+
+def _at_budgets(config: Config) -> Iterator[Planned]:
+    names = [*(SUITES[config.suite] if config.suite else ()), *config.attacks] or list(SUITES["quick"])
+    for threat in config.budgets:
+        for name in names:
+            yield plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background)
 
 
 def curve_plans(config: Config) -> list[Planned]:
@@ -25,6 +29,29 @@ def curve_plans(config: Config) -> list[Planned]:
         budgets = getattr(config.curve, vary)
         if budgets:
             planned += curve_of(
-                [*budgets, own], vary, eps=threat.eps, norm=threat.norm, eps_background=threat.background
+                [*budgets, own],
+                vary,
+                eps=threat.eps,
+                norm=threat.norm,
+                eps_background=threat.background,
+                lam=config.curve.lam,
             )
     return planned
+
+
+def beside_plans(config: Config) -> list[Planned]:
+    """The attacks that do not count in the verdict, at the first budget where they have none of their own."""
+    threat = config.budgets[0]
+    return distinct(
+        plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background) for name in config.beside
+    )
+
+
+def attack_names(config: Config) -> AttackNames:
+    """By each attack as the study writes it, its cells: at the study's budgets, beside them and on its curves."""
+    names: dict[str, list[tuple[str, str, bool]]] = {}
+    for planned in (*_at_budgets(config), *beside_plans(config)):
+        names.setdefault(planned.spec, []).append((planned.family, planned.budget, False))
+    for planned in curve_plans(config):
+        names.setdefault(planned.spec, []).append((planned.family, planned.budget, True))
+    return names

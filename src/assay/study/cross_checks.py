@@ -1,19 +1,19 @@
 """Cross-reference checks of a study: names of models, data and answers, and attacks with budgets."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from assay.attacks.plan import Planned
 from assay.attacks.registry import make
 from assay.runs.signatures import ANSWER_NAMES
-from assay.store.claims import Quantity, is_budget
-from assay.study.attack_plan import curve_plans, plans
-from assay.study.schema import Config
+from assay.store.claims import Quantity
+from assay.store.judged_claims import AttackNames, is_budget
+from assay.study.attack_plan import attack_names, beside_plans, curve_plans, plans
+from assay.study.schema import Config, Curve
 from assay.util.validate import nearest
 
 Path = tuple[str | int, ...]
 """Where a field is: ``("claims", 0, "ours")``."""
-ATTACKS: tuple[Path, ...] = (("attacks",), ("budgets",), ("suite",), ("curve",))
+ATTACKS: tuple[Path, ...] = (("attacks",), ("beside",), ("budgets",), ("suite",), ("curve",))
 """The fields that decide which attacks a study has."""
 _ANSWERS: tuple[Path, ...] = (("diagnostics",), ("signatures",))
 
@@ -46,7 +46,8 @@ def cross_check(config: Config) -> Iterator[StudyFault]:
     yield from _check_models(config)
     yield from attacks
     yield from _check_diagnostics(config)
-    yield from _check_claims(config, [] if attacks else [*plans(config), *curve_plans(config)])
+    yield from _check_figures(config)
+    yield from _check_claims(config, {} if attacks else attack_names(config))
 
 
 def _check_models(config: Config) -> Iterator[StudyFault]:
@@ -83,7 +84,7 @@ def _check_attacks(config: Config) -> Iterator[StudyFault]:
             except ValueError as error:
                 faulty = True
                 yield StudyFault(f"attacks[{i}] with budgets[{j}]", str(error), ATTACKS)
-    for place, make_plans in () if faulty else (("budgets", plans), ("curve", curve_plans)):
+    for place, make_plans in () if faulty else (("budgets", plans), ("beside", beside_plans), ("curve", curve_plans)):
         try:
             make_plans(config)
         except ValueError as error:
@@ -110,9 +111,25 @@ def _check_diagnostics(config: Config) -> Iterator[StudyFault]:
         yield from _unknown("signatures.data", data, config.data, section, ("data", data or ""))
 
 
-def _check_claims(config: Config, attacks: Sequence[Planned]) -> Iterator[StudyFault]:
+def _check_figures(config: Config) -> Iterator[StudyFault]:
+    """Check what is said to show the paper's figures, and the figures that claims are about."""
+    there = [name for diagnosis in config.diagnostics for name in diagnosis.ask]
+    there += [name for name in ("attacks", "beside", "signatures") if getattr(config, name)]
+    there += ["curve"] if config.curve != Curve() else []
+    there += ["training"] if any(model.train is not None for model in config.models.values()) else []
+    there += ["images"] if config.run.model_dump()["images"] != "none" else []
+    for i, figure in enumerate(config.figures):
+        for name in figure.by:
+            yield from _unknown(f"figures[{i}].by", name, there, ("figures", i), *ATTACKS, *_ANSWERS)
+    ids = [figure.id for figure in config.figures]
+    for i, claim in enumerate(config.claims):
+        yield from _unknown(f"claims[{i}].figure", claim.figure, ids, ("claims", i), ("figures",))
+
+
+def _check_claims(config: Config, attacks: AttackNames) -> Iterator[StudyFault]:
     """Check the names that claims use; ``attacks`` are those of the study, none if these are wrong themselves."""
     answers = [name for diagnosis in config.diagnostics for name in diagnosis.ask]
+    trails = [diagnosis.over for diagnosis in config.diagnostics if diagnosis.over is not None]
     answers += ANSWER_NAMES if config.signatures is not None else ()
     for i, claim in enumerate(config.claims):
         place, own = f"claims[{i}]", ("claims", i)
@@ -125,19 +142,21 @@ def _check_claims(config: Config, attacks: Sequence[Planned]) -> Iterator[StudyF
             if quantity.answer is None and quantity.data is None and several:
                 yield StudyFault(place, f"expected data, one of {', '.join(config.data)}, as there are several", (own,))
             yield from _unknown(f"{place} (answer)", quantity.answer, answers, own, *_ANSWERS)
+            yield from _unknown(f"{place} (over)", quantity.over, trails, own, ("diagnostics",))
             if attacks:
                 yield from _check_attack_names(place, quantity, attacks, own)
 
 
-def _check_attack_names(place: str, quantity: Quantity, attacks: Sequence[Planned], own: Path) -> Iterator[StudyFault]:
+def _check_attack_names(place: str, quantity: Quantity, attacks: AttackNames, own: Path) -> Iterator[StudyFault]:
     """Check the attacks and budgets that a number names."""
-    budgets = list(dict.fromkeys(planned.budget for planned in attacks))
+    yield from _unknown(f"{place} (attack)", quantity.attack, attacks, own, *ATTACKS)
+    chosen = attacks.get(quantity.attack or "") or [cell for cells in attacks.values() for cell in cells]
+    budgets = list(dict.fromkeys(budget for _, budget, _ in chosen))
+    if quantity.attack in attacks and quantity.budget is None and all(on_curve for _, _, on_curve in chosen):
+        text = f"expected a budget, one of {', '.join(budgets)}, as {quantity.attack} is only on a curve"
+        yield StudyFault(f"{place} (budget)", text, (own, *ATTACKS))
     if quantity.budget is not None and not any(is_budget(quantity.budget, budget) for budget in budgets):
         yield from _unknown(f"{place} (budget)", quantity.budget, budgets, own, *ATTACKS)
-    names = list(dict.fromkeys(planned.attack.describe() for planned in attacks))
-    if quantity.attack is not None and not any(quantity.attack.lower() in name.lower() for name in names):
-        text = f"expected one of {', '.join(names)}, or a part of its name, got {quantity.attack!r}"
-        yield StudyFault(f"{place} (attack)", text, (own, *ATTACKS))
 
 
 def _unknown(place: str, name: str | None, known: Collection[str], *depends: Path) -> Iterator[StudyFault]:

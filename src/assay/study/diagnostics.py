@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from assay.attacks.registry import make
 from assay.data.dataset import Dataset
 from assay.data.registry import load as load_data
 from assay.diagnostics.context import DiagnosticContext
@@ -46,6 +47,7 @@ def answer_questions(
         package. Its section of the report says so, and the next call tries it again.
     """
     answer_keys: list[str] = []
+    over: dict[str, str] = {}
     failed: dict[str, bool] = {}
     for i, question in enumerate(config.diagnostics):
         try:
@@ -65,12 +67,13 @@ def answer_questions(
                 ledger.add_answer(key, "diagnostic", answer)
             note(f"{name}: {answer['verdict']}{suffix}")
             answer_keys.append(key)
+            over |= {key: question.over} if question.over is not None else {}
             failed |= {name: answer["unexpected"]} if answer.get("failed") else {}
     if config.signatures is not None:
         learned_now, signature_failures = _learn_signatures(config, models, ledger, out, note)
         answer_keys += learned_now
         failed |= signature_failures
-    ledger.set_meta(answers=answer_keys)
+    ledger.set_meta(answers=answer_keys, answers_over=over)
     return failed
 
 
@@ -138,7 +141,9 @@ def _context(
         folder = where[question.over, data].folder
         if folder is None:
             raise ValueError(f"diagnostics: expected a model that the study trains, got {question.over!r}")
-        trail = _on_device(load_trail(folder).thinned(question.epochs), config.settings.device)
+        whole_trail = load_trail(folder)
+        chosen = whole_trail.only(question.at_epochs) if question.at_epochs else whole_trail.thinned(question.epochs)
+        trail = _on_device(chosen, config.settings.device)
     else:
         names = question.models or tuple(model for model, used in where if used == data)
         device = config.settings.device
@@ -154,6 +159,15 @@ def _context(
         seed=question.seed,
         updates=question.updates,
         search_steps=question.search_steps,
+        attacks={
+            spec: make(spec, eps=question.eps, norm=question.norm, eps_background=question.background)
+            for spec in question.attacks
+        },
+        norm=question.norm,
+        eps_background=question.background,
+        lambdas=question.lambdas,
+        batches=question.batches,
+        detector_epochs=question.detector_epochs,
     )
 
 

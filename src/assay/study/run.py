@@ -23,7 +23,7 @@ from assay.runs.starts import check_start
 from assay.store.ledger import Ledger
 from assay.store.lock import hold_run, require_own_folder
 from assay.store.manifest import register_files
-from assay.study.attack_plan import curve_plans, plans
+from assay.study.attack_plan import attack_names, beside_plans, curve_plans, plans
 from assay.study.diagnostics import answer_questions
 from assay.study.models import StudyModel, prepare_models
 from assay.study.schema import Config, Data
@@ -119,7 +119,8 @@ def run_study(
         if session.signal:
             return StudyResult(None, session, {})
         unanswered = answer_questions(config, datasets, models, ledger, out, reporter.note)
-        ledger.set_meta(about=config.about, claims=[claim.model_dump(mode="json") for claim in config.claims])
+        claims = [claim.model_dump(mode="json") for claim in config.claims]
+        ledger.set_meta(about=config.about, claims=claims, attacks_of_claims=attack_names(config))
         published = publish(out, ledger, ended=True, known={workload.digest: workload.data for workload in workloads})
         for claim in published.summary.get("claims", ()):
             if claim["ours"] == "not measured":
@@ -218,7 +219,7 @@ def load_test_images(config: Config, source: Data) -> Dataset:
     loaded = load_data(source.load, split="test", limit=None if folder else source.limit, seed=source.seed)
     if any(
         "mask" in stage.attack.needs
-        for planned in (*plans(config), *curve_plans(config))
+        for planned in (*plans(config), *beside_plans(config), *curve_plans(config))
         for stage in unfold(planned.attack)
     ):
         loaded = with_foreground(loaded, source.foreground)
@@ -245,7 +246,7 @@ def _build_workload(config: Config, name: str, data: Dataset, models: dict[tuple
         replace(data, name=data.name or name),
         attacked_models,
         plans(config),
-        curve_plans(config),
+        [*beside_plans(config), *curve_plans(config)],
         config.seeds,
         title,
     )

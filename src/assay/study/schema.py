@@ -9,10 +9,10 @@ from assay.data.registry import check as check_data
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.runs.settings import Settings
-from assay.store.claims import Claim
+from assay.store.claims import Claim, Figure
 from assay.study.fields import Attack
 from assay.study.training_schema import Signatures, Training
-from assay.util.fields import Budget, Name, Seed, Share, Strict, Whole, different, fields_of, known
+from assay.util.fields import Budget, Count, Name, Seed, Share, Strict, Whole, different, fields_of, known
 
 VERSION = 1
 
@@ -63,6 +63,7 @@ class Curve(Strict):
     eps: tuple[Budget, ...] = ()
     background: tuple[Budget, ...] = ()
     foreground: tuple[Budget, ...] = ()
+    lam: Budget = Field(0.0, description="weight λ of the foreground score in the dual perturbations")
 
 
 class Diagnosis(Strict):
@@ -75,11 +76,22 @@ class Diagnosis(Strict):
     over: Name | None = Field(None, description="a model trained with a trail: the questions are about its training")
     data: Name | None = None
     eps: Budget = 4 / 255
-    epochs: Whole = Field(8, description="of the trail, at most")
+    epochs: Whole = Field(8, description="of the trail, at most, the first and the last among them")
+    at_epochs: Annotated[tuple[Count, ...], AfterValidator(different)] = Field(
+        (), description="of the trail, these and no others"
+    )
     limit: Whole = Field(256, description="test images that are attacked")
     train_limit: Whole = 2000
     search_steps: Whole = Field(200, description="steps a round of StrAttack and C&W")
     updates: Whole = Field(50, description="of universal perturbations")
+    batches: Whole = Field(4, description="mini-batches an update of universal perturbations (Metzen's K)")
+    detector_epochs: Whole = Field(30, description="passes of detectors over their training images")
+    attacks: Annotated[tuple[Attack, ...], AfterValidator(different)] = Field(
+        (), description="what questions about attacks ask about, the first where it is about one; by default BIM, FGSM"
+    )
+    background: Budget | None = Field(None, description="of dual attacks; by default five times eps")
+    norm: Literal["linf", "l2"] = Field("linf", description="of the budgets of suspicion and of attacks without one")
+    lambdas: tuple[Budget, ...] = Field((), description="weights λ that suspicion tries")
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -90,6 +102,11 @@ class Diagnosis(Strict):
             if DIAGNOSTICS[name].trail and self.over is None:
                 raise ValueError(f"expected `over`, a model trained with a trail, which {name} needs")
         return self
+
+
+def _numbered(figures: tuple[Figure, ...]) -> tuple[Figure, ...]:
+    different(tuple(figure.id for figure in figures))
+    return figures
 
 
 Execution = create_model("Execution", __base__=Strict, **fields_of(Settings, without=("seed", "adaptive")))
@@ -106,11 +123,16 @@ class Config(Strict):
     data: Annotated[dict[Name, Data], Field(min_length=1)]
     suite: Annotated[str, AfterValidator(lambda v: known(v, SUITES))] | None = None
     attacks: tuple[Attack, ...] = ()
+    beside: tuple[Attack, ...] = Field(
+        (), description="attacks that do not count in the verdict (other norms, other budgets); one name makes a curve"
+    )
     budgets: Annotated[tuple[Threat, ...], Field(min_length=1)] = (Threat(eps=8 / 255),)
     curve: Curve = Curve()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(different)] = (0,)
     diagnostics: tuple[Diagnosis, ...] = ()
     signatures: Signatures | None = None
+    paper: str = Field("", description="the paper whose figures and claims these are")
+    figures: Annotated[tuple[Figure, ...], AfterValidator(_numbered)] = ()
     claims: tuple[Claim, ...] = ()
     run: Execution = Execution()
 

@@ -39,6 +39,7 @@ def _shrink_diagnosis(diagnosis: Diagnosis) -> Diagnosis:
         "train_limit": min(diagnosis.train_limit, _TRAINING),
         "updates": 1,
         "search_steps": min(diagnosis.search_steps, 20),
+        "detector_epochs": 1,
     }
     return diagnosis.model_copy(update=changes)
 

@@ -7,8 +7,8 @@ def studies(record, table):
         for claim in row["claims"]:
             interval, threshold = claim.get("interval"), claim.get("threshold", "–")  # not in records of before
             ours = f"{claim['ours']} ({interval})" if interval else claim["ours"]
-            told = claim.get("verdict") or {True: "yes", False: "no"}.get(claim.get("holds"), "–")
-            rows.append((row["study"], claim["says"], claim["theirs"] or "–", ours, threshold, told))
+            verdict = claim.get("verdict") or {True: "yes", False: "no"}.get(claim.get("holds"), "–")
+            rows.append((row["study"], claim["says"], claim["theirs"] or "–", ours, threshold, verdict))
     seconds = ", ".join(f"{row['study']} {row['seconds']:.0f} s" for row in record["rows"])
     counts = record.get("verdicts") or {"hold by the number alone": record.get("hold")}
     verdicts = ", ".join(f"{count} {what or 'not judged'}" for what, count in counts.items())

@@ -155,8 +155,8 @@ def test_what_is_in_the_archives_is_what_comes_out(tmp_path):
 
 def test_a_missing_file_is_named_with_where_to_get_it(tmp_path, capsys):
     assert main(["data", "prepare", "stl10", "--source", str(tmp_path), "-o", str(tmp_path / "x.npz")]) == 2
-    told = capsys.readouterr().err
-    assert "stl10_binary.tar.gz (from https://cs.stanford.edu/~acoates/stl10)" in told
+    message = capsys.readouterr().err
+    assert "stl10_binary.tar.gz (from https://cs.stanford.edu/~acoates/stl10)" in message
     assert not (tmp_path / "x.npz").exists()
 
 

@@ -73,6 +73,12 @@ def test_an_attack_is_chosen_by_its_whole_name():
     assert judged(ours={"robust": "robust", "attack": "apgd"}).ours == "not measured"
 
 
+def test_claims_of_ledgers_of_before_name_a_part():
+    claim = {"says": "so", "ours": {"robust": "robust", "attack": "apgd"}}
+    (result,) = judge_claims([claim], STUDIES, ANSWERS)
+    assert result.ours == f"25.0{NBSP}%"
+
+
 VERDICTS = [
     ({"ours": {"robust": "at"}, "least": 0.6}, "holds"),
     ({"ours": {"robust": "at"}, "least": 0.75}, "cannot tell"),
@@ -126,11 +132,11 @@ def test_samples_of_other_data_are_no_pairs():
 
 
 def test_an_answer_about_the_training_of_one_model_of_two():
-    asked = [
+    answers = [
         {"name": "learning", "over": name, "frame": [{"accuracy": v, "n": 50}]} for name, v in (("a", 0.2), ("b", 0.9))
     ]
     claim = {"says": "so", "ours": {"answer": "learning", "over": "b", "column": "accuracy"}, "least": 0.7}
-    (result,) = judge_claims([claim], {}, asked)
+    (result,) = judge_claims([claim], {}, answers)
     assert (result.ours, result.verdict) == (f"90.0{NBSP}%", "holds")
 
 

@@ -73,8 +73,8 @@ def test_scores_inside_are_those_that_give_the_classes_and_are_not_the_outputs()
     (layer,) = inner_scores(valley, x, valley(x), 8, 2)
     assert torch.allclose(layer(x), plain(x), atol=1e-5)
     heads = Heads(plain)
-    found = inner_scores(heads, x, heads(x), 8, 3)
-    assert any(torch.allclose(one(x), plain(x), atol=1e-2) for one in found)
+    layers = inner_scores(heads, x, heads(x), 8, 3)
+    assert any(torch.allclose(one(x), plain(x), atol=1e-2) for one in layers)
 
 
 def test_a_layer_that_is_not_reached_says_so():

@@ -46,7 +46,7 @@ class ClaimResult:
         ours: ours.
         interval: the 95 % interval of ours, in words; empty where there is none.
         verdict: ``holds``, ``does not hold`` or ``cannot tell`` (at this size: the interval reaches across the
-            threshold); empty if that was not asked, or could not be measured.
+            threshold); empty for a claim without a threshold, or one that could not be measured.
         threshold: from where on it holds, in words, and whose number that is.
         note: why they may differ.
     """
@@ -82,7 +82,7 @@ def judge_claims(
     claims: Sequence[Mapping[str, Any]],
     studies: Mapping[str, Study],
     answers: Sequence[Mapping[str, Any]],
-    attacks: AttackNames = MappingProxyType({}),
+    attacks: AttackNames | None = None,
 ) -> tuple[ClaimResult, ...]:
     """Each claim with our number.
 
@@ -90,13 +90,14 @@ def judge_claims(
         claims: as in the study file.
         studies: by name of the data.
         answers: of the diagnostics, with ``name`` and ``frame``, and ``over``, the model whose training they are about.
-        attacks: the cells of each attack that a claim may name.
+        attacks: the cells of each attack that a claim may name; None in ledgers of before, whose claims have a part of
+            its name.
     """
     return tuple(_judge(Claim.model_validate(claim), studies, answers, attacks) for claim in claims)
 
 
 def _judge(
-    claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]], attacks: AttackNames
+    claim: Claim, studies: Mapping[str, Study], answers: Sequence[Mapping[str, Any]], attacks: AttackNames | None
 ) -> ClaimResult:
     scale = 100 if claim.unit == "percent" else 1
     estimate = _estimate(claim.ours, studies, answers, attacks, scale)
@@ -104,14 +105,14 @@ def _judge(
         if other is not None and estimate is not None:
             second = _estimate(other, studies, answers, attacks, scale)
             estimate = None if second is None else combine(estimate, second)
-    asked = claim.least is not None or claim.most is not None
+    has_threshold = claim.least is not None or claim.most is not None
     return ClaimResult(
         claim.says,
         ", ".join(part for part in (claim.figure, claim.source) if part),
         claim.theirs,
         "not measured" if estimate is None else _format_value(estimate.value, claim.unit),
         "" if estimate is None else _format_interval(estimate.interval, claim.unit),
-        _verdict(estimate, claim) if estimate is not None and asked else "",
+        _verdict(estimate, claim) if estimate is not None and has_threshold else "",
         threshold_of(claim),
         claim.note,
     )
@@ -167,7 +168,7 @@ def _estimate(
     quantity: Quantity,
     studies: Mapping[str, Study],
     answers: Sequence[Mapping[str, Any]],
-    attacks: AttackNames,
+    attacks: AttackNames | None,
     scale: float,
 ) -> _Estimate | None:
     if quantity.answer is not None:
@@ -200,14 +201,17 @@ def _of_cells(cells: tuple[CellResult, ...], n: int, *, clean: bool) -> _Estimat
     return _Estimate(share.value, share.interval, torch.where(known, right.double(), torch.nan))
 
 
-def _chosen(cell: CellResult, quantity: Quantity, headline: Sequence[str], attacks: AttackNames) -> bool:
-    """Whether a cell counts for a quantity: by its attack and budget if given, as in the verdict otherwise."""
+def _chosen(cell: CellResult, quantity: Quantity, headline: Sequence[str], attacks: AttackNames | None) -> bool:
+    """Whether a cell counts for a quantity: by attack and budget where the quantity has them, else as in the verdict."""
     if quantity.attack is None and quantity.budget is None and headline and cell.budget not in headline:
         return False
     if quantity.budget is not None and not is_budget(quantity.budget, cell.budget):
         return False
     if quantity.attack is None:
         return cell.curve is None or quantity.budget is not None
+    if attacks is None:
+        on_curve = cell.curve is not None and quantity.budget is None
+        return quantity.attack.lower() in cell.attack.lower() and not on_curve
     return any(
         (cell.plain_family, cell.budget) == (family, budget) and (quantity.budget is not None or not on_curve)
         for family, budget, on_curve in attacks.get(quantity.attack, ())
@@ -236,9 +240,12 @@ def _of_answer(quantity: Quantity, answers: Sequence[Mapping[str, Any]], scale: 
     of a share of ``n`` images (``scale`` times the share). A mean of numbers from 0 to 1 varies at most as a share.
     """
     column = quantity.column or ""
-    asked = [answer for answer in answers if answer["name"] == quantity.answer]
-    asked = [answer for answer in asked if quantity.over in (None, answer.get("over"))]
-    rows = [row for answer in asked for row in answer["frame"]]
+    tables = [
+        answer["frame"]
+        for answer in answers
+        if answer["name"] == quantity.answer and quantity.over in (None, answer.get("over"))
+    ]
+    rows = [row for table in tables for row in table]
     rows = [row for row in rows if all(_same(row.get(key), value) for key, value in quantity.where.items())]
     rows = [row for row in rows if isinstance(row.get(column), int | float)]
     if not rows:

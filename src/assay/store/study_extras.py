@@ -74,7 +74,7 @@ def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
         )
         for i, a in enumerate(answers)
     )
-    claims = judge_claims(ledger.meta("claims") or (), by_data, answers, ledger.meta("attacks_of_claims") or {})
+    claims = judge_claims(ledger.meta("claims") or (), by_data, answers, ledger.meta("attacks_of_claims"))
     return StudyExtras(ledger.meta("about") or "", claims, diagnostics)
 
 

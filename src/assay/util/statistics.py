@@ -155,17 +155,14 @@ def _combined(a: float, b: float, correlation: float) -> float:
     return math.sqrt(max(a * a + b * b - 2 * correlation * a * b, 0.0))
 
 
-def ratio_interval(
-    first: float, of_first: Interval, second: float, of_second: Interval, correlation: float = 0.0
-) -> Interval:
-    """Interval of ``first / second``, that of the difference of their logarithms.
+def ratio_interval(first: float, of_first: Interval, second: float, of_second: Interval) -> Interval:
+    """Interval of ``first / second`` of independent estimates, that of the difference of their logarithms.
 
     Args:
         first: a number, at least 0.
         of_first: its interval.
         second: a positive number.
         of_second: its interval.
-        correlation: as in `difference_interval`.
 
     Returns:
         Lower and upper end.
@@ -179,7 +176,7 @@ def ratio_interval(
     """
     if first <= 0:
         return 0.0, of_first[1] / of_second[0] if of_second[0] > 0 else math.inf
-    low, high = difference_interval(math.log(first), _logs(of_first), math.log(second), _logs(of_second), correlation)
+    low, high = difference_interval(math.log(first), _logs(of_first), math.log(second), _logs(of_second))
     return math.exp(low), math.inf if math.isinf(high) else math.exp(high)
 
 

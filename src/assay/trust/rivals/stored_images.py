@@ -19,7 +19,7 @@ from assay.trust.context import CheckContext
 from assay.trust.rivals.hits import judge
 
 _STEPS, _QUERIES, _TRIED, _LEVELS = 50, 500, 32, 255
-_FEW, _ENOUGH = 64, 8
+_FEW, _ENOUGH, _MOST, _VALUES = 64, 8, 256, 2**22
 _NEAR = 1e-4
 
 
@@ -139,8 +139,10 @@ def beats_stored(context: CheckContext) -> CheckResult:
 
 
 def forms_of(context: CheckContext) -> tuple[Form, ...]:
-    """8-bit images, and what the set's own have in common besides."""
-    own = form_of(context.at(torch.arange(len(context.x))).float().cpu())
+    """8-bit images, and what the set's own have in common besides: of up to 256 of them, fewer where they are large."""
+    count = min(len(context.x), _MOST, max(_ENOUGH, _VALUES // context.x[0].numel()))
+    at = torch.linspace(0, len(context.x) - 1, count).round().long().unique()
+    own = form_of(context.at(at).float().cpu())
     return (BYTES,) if own is None else (BYTES, own)
 
 

@@ -202,7 +202,7 @@ def _of_cells(cells: tuple[CellResult, ...], n: int, *, clean: bool) -> _Estimat
 
 
 def _chosen(cell: CellResult, quantity: Quantity, headline: Sequence[str], attacks: AttackNames | None) -> bool:
-    """Whether a cell counts for a quantity: by attack and budget where the quantity has them, else as in the verdict."""
+    """Whether a cell counts for a quantity: by attack and budget where it has them, else as in the verdict."""
     if quantity.attack is None and quantity.budget is None and headline and cell.budget not in headline:
         return False
     if quantity.budget is not None and not is_budget(quantity.budget, cell.budget):

@@ -126,13 +126,13 @@ def _order(request: CheckRequest) -> tuple[bool, bool]:
 def by_check(
     answers: Mapping[CheckRequest, CheckResult], *, before: bool = False, fast: bool = False, only: tuple[str, ...] = ()
 ) -> dict[str, tuple[CheckResult, ...]]:
-    """Answers by name of the check; a check that had nothing to be asked of, or was left out, has one that says so.
+    """Answers by name of the check; a check without any request, or one left out, has an answer that says so.
 
     Args:
         answers: to all `check_requests`, in their order.
-        before: as given there; so are the others.
-        fast: see there.
-        only: see there.
+        before: as in `check_requests`.
+        fast: as in `check_requests`.
+        only: as in `check_requests`.
     """
     chosen = _chosen(before, only)
     by_name: dict[str, tuple[CheckResult, ...]] = {}

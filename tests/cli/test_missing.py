@@ -33,7 +33,6 @@ def without(monkeypatch, *packages):
 CASES = {
     "train": (["train", *DATA], "accelerate", "pip install 'assay[train]'"),
     "run": (["run", "{study}"], "accelerate", "pip install 'assay[train]'"),
-    "run --plan": (["run", "{study}", "--plan"], "accelerate", "pip install 'assay[train]'"),
     "run with Ray": (["run", "{study}", "--executor", "ray"], "ray", "pip install 'assay[ray]'"),
     "run of a hub's model": (
         ["run", "{study}", "--set", "models.clean={load: 'timm:resnet18'}"],

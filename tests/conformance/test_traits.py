@@ -122,14 +122,17 @@ def test_a_step_leaves_the_state_that_it_got(case):
 def test_its_steps_cost_what_it_declares(case):
     _, _, watched = watched_case(case, "tiny")
     for part in watched:
-        taken = {}
+        taken, spent = {}, {}
         for rows, price, step, forwards in part.steps:
             assert (forwards == part.traits.price).all() if price is None else (forwards <= price).all()
-            for key in rows.key.tolist():
+            for key, passes in zip(rows.key.tolist(), forwards.tolist(), strict=True):
                 taken[key] = taken.get(key, 0) + 1
+                spent[key] = spent.get(key, 0) + passes
             assert len(step.hit) == len(rows)
         if part.traits.steps is not None and taken:
             assert max(taken.values()) <= max(part.traits.steps, 1)
+        if part.traits.passes is not None and spent:
+            assert max(spent.values()) <= part.traits.passes
 
 
 @every

@@ -84,7 +84,8 @@ class JSMA:
     @property
     def traits(self) -> Traits:
         """What it asks of the model, and what it does."""
-        return Traits("gradient", minimises="l0", objective=Margin())
+        most = None if self.eps is None else max(self._pairs(self.eps), 1)
+        return Traits("gradient", minimises="l0", objective=Margin(), passes=most)
 
     def vary(
         self,
@@ -126,6 +127,10 @@ class JSMA:
         values = self.gamma * rows.x[0:1].numel()
         if self.eps is not None:
             values = min(values, self.eps)
+        return self._pairs(values)
+
+    def _pairs(self, values: float) -> int:
+        """The steps in which so many values are changed."""
         return int(values) // (2 if self.pairs else 1)
 
     def _derivatives(self, rows: Rows, image: Images, oracle: Oracle) -> tuple[Logits, Tensor, Tensor]:

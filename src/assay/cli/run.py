@@ -11,13 +11,14 @@ from assay.cli.output import console_reporter, print_json, print_line, print_not
 from assay.cli.results import grade_exit_code, print_errors
 from assay.runs.executors import Executor, Inline, Local
 from assay.store.judged_claims import threshold_of
-from assay.study.dry_run import CellForecast, forecast
+from assay.study.dry_run import shrink_study
+from assay.study.forecast import StudyForecast, forecast
 from assay.study.parse import read_study, schema
 from assay.study.run import StudyResult, limit_images, refuse_code, run_study
 from assay.study.schema import Config
-from assay.study.smoke_config import shrink_study
 from assay.trust.grading import GRADES
 from assay.util.progress import ProgressCallback, Reporter
+from assay.util.text import finite, format_count, format_time
 from assay.util.validate import one_of, reject, whole
 
 EXECUTORS = ("local", "ray")
@@ -58,11 +59,13 @@ def run(
     limit
         At most so many images of each data set.
     plan
-        List the cells, their state and the estimated cost of the rest, without running the study.
+        List trainings, attacks, diagnostics and signatures, what of them is there, and what the rest costs, without
+        running or training anything; neither the data nor the accelerator need to be there.
     explain
         Explain for each cell why its result is reused or not.
     dry_run
-        Test the whole study with 8 images of each data set and one epoch, in a temporary folder.
+        Test the whole study with 8 images of each data set, one epoch and 30 passes an attack, in a temporary folder;
+        on made images where the data are not there.
     accept_stale
         Reuse results that differ only in the version of assay or torch; the report says
         so.
@@ -105,8 +108,9 @@ def run(
         config = limit_images(config, whole("limit", limit, least=1))
     one_of("executor", executor, EXECUTORS)
     if plan or explain:
-        cells = forecast(config, out, costs=plan, accept_stale=accept_stale, reporter=Reporter(print_note))
-        return _show_plan(cells, costs=plan)
+        quiet_reporter = Reporter() if quiet or json else Reporter(print_note)
+        planned = forecast(config, out, costs=plan, accept_stale=accept_stale, reporter=quiet_reporter)
+        return _print_plan_json(planned) if json else _show_plan(planned, costs=plan)
     if dry_run:
         return _run_small(config, quiet=quiet)
     with console_reporter(quiet=quiet or json, notes=not quiet) as reporter:
@@ -156,7 +160,7 @@ def _executor(
 def _run_small(config: Config, *, quiet: bool) -> int:
     """Run the shrunken study in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder, console_reporter(quiet=quiet, notes=not quiet) as reporter:
-        result = run_study(shrink_study(config), folder, reporter=reporter)
+        result = run_study(shrink_study(config, reporter.note), folder, reporter=reporter)
     if result.session.signal:
         print_line("dry run: interrupted")
         return 128 + result.session.signal
@@ -187,27 +191,41 @@ def _list_claims(config: Config) -> int:
     return 0
 
 
-def _show_plan(cells: list[CellForecast], *, costs: bool) -> int:
-    head = ("data", "model", "attack", "seed", "samples", "done", "state", *(("passes", "seconds") if costs else ()))
+def _show_plan(planned: StudyForecast, *, costs: bool) -> int:
+    head = ("data", "model", "attack", "seed", "samples", "done", "state", *(("passes", "time") if costs else ()))
     rows = []
-    for cell in cells:
-        estimates = (f"{cell.passes:.0f}", f"{cell.seconds:.0f}") if costs else ()
-        rows.append(
-            (
-                cell.names.data,
-                cell.names.model,
-                cell.names.attack,
-                str(cell.names.seed),
-                str(cell.n),
-                str(cell.done),
-                cell.state,
-                *estimates,
-            )
-        )
+    for cell in planned.cells:
+        names = cell.names
+        estimates = (format_count(cell.passes), format_time(cell.seconds)) if costs else ()
+        row = (names.data, names.model, names.attack, str(names.seed), str(cell.n), str(cell.done), cell.state)
+        rows.append((*row, *estimates))
     print_table(rows, head)
-    left = [cell for cell in cells if cell.done < cell.n]
-    print_line(
-        f"{len(cells)} cells, {len(left)} to be done"
-        + (f", about {sum(c.seconds for c in left):.0f} s in one process (measured on a few images)" if costs else "")
-    )
+    if planned.parts:
+        parts = [
+            (part.kind, part.name, part.data, part.state, format_count(part.passes), format_time(part.seconds))
+            for part in planned.parts
+        ]
+        print_table(parts, ("part", "of", "data", "state", "passes", "time"))
+    for text in planned.notes:
+        print_line(text)
+    left = [cell for cell in planned.cells if cell.done < cell.n]
+    unlimited = sum(cell.passes != cell.passes for cell in left) + sum(p.passes != p.passes for p in planned.parts)
+    cost = f", about {format_time(planned.seconds)} in one process on {planned.device}, without checks" if costs else ""
+    cost += f" and without {unlimited} parts that nothing limits" if costs and unlimited else ""
+    print_line(f"{len(planned.cells)} cells, {len(left)} to be done{cost}")
+    return 0
+
+
+def _print_plan_json(planned: StudyForecast) -> int:
+    """The plan as JSON."""
+    cells = [
+        {
+            **{name: getattr(cell.names, name) for name in ("data", "model", "attack", "seed")},
+            **{name: getattr(cell, name) for name in ("n", "done", "state")},
+            **{name: finite(getattr(cell, name)) for name in ("passes", "seconds")},
+        }
+        for cell in planned.cells
+    ]
+    parts = [{**vars(part), "passes": finite(part.passes), "seconds": finite(part.seconds)} for part in planned.parts]
+    print_json({"cells": cells, "parts": parts, "device": planned.device, "notes": list(planned.notes)})
     return 0

@@ -23,6 +23,7 @@ class Traits:
             ``"groups"``; None for an attack that looks for any image inside its budget.
         randomised: whether it draws random numbers: a restart is then another attempt.
         objective: what its gradients are of; None for an attack without gradients.
+        passes: the most forward passes that the steps of a row take, where ``steps`` and ``price`` do not say it.
 
     Raises:
         TypeError, ValueError: another word, or a number that is no count.
@@ -34,11 +35,14 @@ class Traits:
     minimises: str | None = None
     randomised: bool = False
     objective: Objective | None = None
+    passes: int | None = None
 
     def __post_init__(self) -> None:
         one_of("access", self.access, ACCESS)
         if self.steps is not None:
             whole("steps", self.steps, least=0)
         whole("price", self.price, least=0)
+        if self.passes is not None:
+            whole("passes", self.passes, least=0)
         if self.minimises is not None:
             one_of("minimises", self.minimises, DISTANCES)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assay.data.arrays import labels, pixels
 from assay.data.dataset import Dataset
-from assay.data.spec import Request
+from assay.data.spec import MissingData, Request
 from assay.data.text import read_lines
 from assay.util.validate import described, reject
 
@@ -75,7 +75,9 @@ def _find_root(path: Path) -> tuple[Path, _Form]:
         for form in _FORMS:
             if any((root / name).is_file() for names in form.batches.values() for name in names):
                 return root, form
-    return reject("cifar path", "a folder with data_batch_1 … or train and test, or their .bin", str(path))
+    return reject(
+        "cifar path", "a folder with data_batch_1 … or train and test, or their .bin", str(path), error=MissingData
+    )
 
 
 def _require_file(path: Path) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.data.dataset import Dataset
 from assay.data.decode import MODES, SUFFIXES, decode_images, decode_mask
-from assay.data.spec import Request, one_set, quote_words, refuse_part
+from assay.data.spec import MissingData, Request, one_set, quote_words, refuse_part
 from assay.data.text import read_lines, read_text
 from assay.util.validate import described, reject
 
@@ -56,7 +56,7 @@ def load(request: Request) -> Dataset:
     """
     top = request.place()
     if not top.is_dir():
-        reject("folder path", "a folder", str(top))
+        reject("folder path", "a folder", str(top), error=MissingData)
     root, divided = _split_root(top, request)
     if not divided:
         refuse_part(request)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from assay.data.arrays import class_names, labels, pixels
 from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
-from assay.data.spec import Request
+from assay.data.spec import MissingData, Request
 from assay.data.text import read_lines
 from assay.util.validate import described, reject
 
@@ -43,7 +43,7 @@ def load(request: Request) -> Dataset:
     """
     root = request.place()
     if not root.is_dir():
-        reject("idx path", "a folder that holds idx files", str(root))
+        reject("idx path", "a folder that holds idx files", str(root), error=MissingData)
     if request.split == "all":
         reject("split", "'train' or 'test' for idx files", request.split)
     limit = request.limit_bytes()

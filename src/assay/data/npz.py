@@ -15,7 +15,7 @@ from torch import Tensor
 from assay.data.arrays import LAYOUTS, class_names, foreground, labels, pixels
 from assay.data.capacity import check_memory
 from assay.data.dataset import Dataset
-from assay.data.spec import Request, one_set, quote_words, refuse_part
+from assay.data.spec import MissingData, Request, one_set, quote_words, refuse_part
 from assay.util.validate import described, nearest, reject
 
 OPTIONS = ("x", "y", "mask", "classes", "layout", "holdout", "seed", "max_gib")
@@ -91,7 +91,7 @@ def load(request: Request) -> Dataset:
 def _headers(path: Path) -> dict[str, _Header]:
     """The shape and dtype of every array, without reading one."""
     if not path.is_file():
-        reject("npz path", "a file", str(path))
+        reject("npz path", "a file", str(path), error=MissingData)
     headers: dict[str, _Header] = {}
     try:
         with zipfile.ZipFile(path) as archive:

@@ -17,7 +17,7 @@ from torch import Tensor
 from assay.data.arrays import class_names, labels
 from assay.data.dataset import Dataset
 from assay.data.decode import MODES, decode_images, decode_mask
-from assay.data.spec import Request, one_set, quote_words, refuse_part
+from assay.data.spec import MissingData, Request, one_set, quote_words, refuse_part
 from assay.util.validate import described, nearest, reject
 
 OPTIONS = ("image", "label", "mask", "classes", "size", "mode", "holdout", "seed", "max_gib")
@@ -47,7 +47,7 @@ def load(request: Request) -> Dataset:
     path = request.place()
     paths = sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
     if not paths or not all(p.is_file() for p in paths):
-        reject("parquet path", "a file (or a pattern with * that matches some)", str(path))
+        reject("parquet path", "a file (or a pattern with * that matches some)", str(path), error=MissingData)
     return one_set(table(paths, request, request.title()), request)
 
 

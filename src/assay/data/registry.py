@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assay.data import cifar, digits, folder, hub, idx, npz, parquet, torchvision
+from assay.data import cifar, digits, folder, hub, idx, npz, parquet, patterns, torchvision
 from assay.data.dataset import Dataset
 from assay.data.decode import SUFFIXES
 from assay.data.spec import SPLITS, Request, options_of, quote_words
@@ -40,6 +40,13 @@ SOURCES: Registry[Source] = Registry(
         "digits": Source(digits.load, "handwritten digits, 8×8, no download", "digits", digits.OPTIONS, path=False),
         "scenes": Source(
             _load_scenes, "synthetic scenes with exact masks", "scenes:size=32,count=2000", _SCENES_OPTIONS, path=False
+        ),
+        "patterns": Source(
+            patterns.load,
+            "made images of any size and number of classes, for trying things out",
+            "patterns:size=32,classes=10,count=1000",
+            patterns.OPTIONS,
+            path=False,
         ),
         "npz": Source(npz.load, "a NumPy archive", "npz:images.npz?x=images&y=labels", npz.OPTIONS),
         "folder": Source(folder.load, "one folder of images a class", "folder:photos?size=96", folder.OPTIONS),

@@ -13,6 +13,10 @@ SPLITS = ("train", "val", "test", "all")
 _SPLIT_WORDS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 
 
+class MissingData(ValueError):
+    """The files of a data set are not there."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One request to a source.

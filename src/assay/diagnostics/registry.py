@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from assay.attacks.auto_pgd.apgd import APGD
-from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
-from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
-from assay.attacks.deepfool import DeepFool
-from assay.attacks.patch import Patch
-from assay.attacks.pgd import PGD
+import assay.diagnostics.costs as costs
 from assay.attacks.registry import background_budget
-from assay.attacks.structured.strattack import StrAttack
-from assay.attacks.universal_perturbations.perturbation import UniversalSign
 from assay.core.combinators import unfold
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.attribution import attribution
 from assay.diagnostics.budgets import budgets
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.corruption_profile import profile
+from assay.diagnostics.default_attacks import (
+    FACTORS,
+    filter_attacks,
+    measuring_attack,
+    targeted_attacks,
+    transferred_attack,
+    universal_attack,
+)
 from assay.diagnostics.destruction import destruction
 from assay.diagnostics.detectability import detectability
 from assay.diagnostics.gradients import gradients
@@ -52,6 +53,7 @@ class Diagnostic:
         ask: makes the answer.
         title: heading.
         question: what it asks.
+        cost: what it costs at most, in passes of a network; None where nobody has said.
         trail: whether it needs a trail.
         masks: whether it needs images with foreground masks.
         more: further figures of the answer.
@@ -60,6 +62,7 @@ class Diagnostic:
     ask: Callable[[DiagnosticContext], Answer]
     title: str
     question: str
+    cost: costs.Cost | None = None
     trail: bool = True
     masks: bool = False
     more: Callable[[Answer], "Figure"] | None = None
@@ -89,10 +92,14 @@ def _sharedness(context: DiagnosticContext) -> Answer:
 
 
 def _universality(context: DiagnosticContext) -> Answer:
-    attack = UniversalSign(2.5 * context.eps, updates=context.updates, batches=context.batches)
     parts = {"train": context.train, "test": context.test}
     return universality(
-        context.required_trail, parts, context.test, attack, seed=context.seed, progress=context.progress
+        context.required_trail,
+        parts,
+        context.test,
+        universal_attack(context),
+        seed=context.seed,
+        progress=context.progress,
     )
 
 
@@ -123,7 +130,7 @@ def _detectability(context: DiagnosticContext) -> Answer:
 
 def _transfer(context: DiagnosticContext) -> Answer:
     models: Mapping[str, nn.Module] | Trail = context.models or context.required_trail
-    attack = context.single_attack if context.attacks or not context.models else PGD(context.eps, steps=20)
+    attack = transferred_attack(context)
     needs_mask = any("mask" in stage.attack.needs for stage in unfold(attack))
     return transfer(
         models,
@@ -155,17 +162,17 @@ def _profile(context: DiagnosticContext) -> Answer:
 
 def _tradeoff(context: DiagnosticContext) -> Answer:
     models: Mapping[str, nn.Module] | Trail = context.models or context.required_trail
-    attack = APGD(context.eps, steps=20)
+    attack = measuring_attack(context.eps)
     return tradeoff(models, context.test.images(), context.test.y, attack, seed=context.seed, progress=context.progress)
 
 
 def _budgets(context: DiagnosticContext) -> Answer:
-    eps = [context.eps * factor for factor in (0.25, 0.5, 1, 2, 4)]
+    eps = [context.eps * factor for factor in FACTORS]
     return budgets(
         context.networks,
         context.test.images(),
         context.test.y,
-        lambda e: APGD(e, steps=20),
+        measuring_attack,
         eps,
         seed=context.seed,
         progress=context.progress,
@@ -201,9 +208,7 @@ def _attribution(context: DiagnosticContext) -> Answer:
 def _interpretability(context: DiagnosticContext) -> Answer:
     part = context.test
     places = torch.randint(1, len(part.classes), part.y.shape, generator=torch.Generator().manual_seed(context.seed))
-    steps = context.search_steps
-    own = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
-    attacks = context.attacks or own
+    attacks = targeted_attacks(context)
     target = (part.y + places) % len(part.classes)
     return interpretability(
         context.single_model, part.images(), part.y, target, attacks, seed=context.seed, progress=context.progress
@@ -211,15 +216,8 @@ def _interpretability(context: DiagnosticContext) -> Answer:
 
 
 def _parameters(context: DiagnosticContext) -> Answer:
-    side = max(min(context.test.x.shape[2:]) // 4, 1)
-    attacks = {
-        "PGD": PGD(context.eps, steps=20),
-        "DeepFool": DeepFool(),
-        "C&W l2": CarliniWagnerL2(steps=context.search_steps, rounds=3),
-        "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=context.eps),
-        "patch": Patch(side, steps=40),
-    }
     own = context.test.images(), context.test.y
+    attacks = filter_attacks(context)
     return parameters(context.single_model, *own, attacks, own, seed=context.seed, progress=context.progress)
 
 
@@ -231,25 +229,56 @@ def _pictures(answer: Answer) -> "Figure":
 DIAGNOSTICS: Registry[Diagnostic] = Registry(
     "diagnostic",
     {
-        "learning": Diagnostic(_learning, "Learning curves", "How do accuracy and robustness grow with training?"),
-        "stability": Diagnostic(_stability, "Stability", "Does training remove perturbations, or replace them?"),
-        "sharedness": Diagnostic(_sharedness, "Sharedness", "Do perturbations that fool many inputs disappear sooner?"),
+        "learning": Diagnostic(
+            _learning, "Learning curves", "How do accuracy and robustness grow with training?", costs.of_learning
+        ),
+        "stability": Diagnostic(
+            _stability, "Stability", "Does training remove perturbations, or replace them?", costs.of_stability
+        ),
+        "sharedness": Diagnostic(
+            _sharedness, "Sharedness", "Do perturbations that fool many inputs disappear sooner?", costs.of_sharedness
+        ),
         "universality": Diagnostic(
-            _universality, "Universal perturbations", "Does training remove universal perturbations?", more=_pictures
+            _universality,
+            "Universal perturbations",
+            "Does training remove universal perturbations?",
+            costs.of_universality,
+            more=_pictures,
         ),
-        "destruction": Diagnostic(_destruction, "Destruction", "Do adversarial images survive light, blur and noise?"),
+        "destruction": Diagnostic(
+            _destruction, "Destruction", "Do adversarial images survive light, blur and noise?", costs.of_destruction
+        ),
         "detectability": Diagnostic(
-            _detectability, "Detectability", "Can adversarial images be detected?", more=_pictures
+            _detectability,
+            "Detectability",
+            "Can adversarial images be detected?",
+            costs.of_detectability,
+            more=_pictures,
         ),
-        "transfer": Diagnostic(_transfer, "Transfer", "Do one network's adversarial images fool another?", trail=False),
-        "gradients": Diagnostic(_gradients, "Gradients", "Which pixels does it look at?", trail=False),
-        "surface": Diagnostic(_surface, "Loss surface", "Is the loss around an image a slope or a cliff?", trail=False),
-        "profile": Diagnostic(_profile, "Corruptions", "Which corruptions is it robust to?", trail=False),
-        "budgets": Diagnostic(_budgets, "Budgets", "How much perturbation does it take?", trail=False),
+        "transfer": Diagnostic(
+            _transfer,
+            "Transfer",
+            "Do one network's adversarial images fool another?",
+            costs.of_transfer,
+            trail=False,
+        ),
+        "gradients": Diagnostic(
+            _gradients, "Gradients", "Which pixels does it look at?", costs.of_gradients, trail=False
+        ),
+        "surface": Diagnostic(
+            _surface, "Loss surface", "Is the loss around an image a slope or a cliff?", costs.of_surface, trail=False
+        ),
+        "profile": Diagnostic(
+            _profile, "Corruptions", "Which corruptions is it robust to?", costs.of_profile, trail=False
+        ),
+        "budgets": Diagnostic(
+            _budgets, "Budgets", "How much perturbation does it take?", costs.of_budgets, trail=False
+        ),
         "suspicion": Diagnostic(
             _suspicion,
             "Suspicion",
             "Can a large change of the background be kept unsuspicious?",
+            costs.of_suspicion,
             trail=False,
             masks=True,
         ),
@@ -257,6 +286,7 @@ DIAGNOSTICS: Registry[Diagnostic] = Registry(
             _attribution,
             "Explanations",
             "Can the explanation be changed while the prediction stays?",
+            costs.of_attribution,
             trail=False,
             more=_pictures,
         ),
@@ -264,13 +294,21 @@ DIAGNOSTICS: Registry[Diagnostic] = Registry(
             _interpretability,
             "Interpretability",
             "Do perturbations fall where it is sensitive?",
+            costs.of_interpretability,
             trail=False,
             more=_pictures,
         ),
         "parameters": Diagnostic(
-            _parameters, "Filters", "Which filters does an attack activate?", trail=False, more=_pictures
+            _parameters,
+            "Filters",
+            "Which filters does an attack activate?",
+            costs.of_parameters,
+            trail=False,
+            more=_pictures,
         ),
-        "tradeoff": Diagnostic(_tradeoff, "Trade-off", "What does robustness cost in accuracy?", trail=False),
+        "tradeoff": Diagnostic(
+            _tradeoff, "Trade-off", "What does robustness cost in accuracy?", costs.of_tradeoff, trail=False
+        ),
     },
 )
 

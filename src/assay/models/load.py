@@ -115,6 +115,17 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
+def is_spec(text: str) -> bool:
+    """Whether a text is a spec as `load` takes it, and no plain name.
+
+    Example:
+        >>> is_spec("torchvision:resnet34"), is_spec("runs/a/model.safetensors"), is_spec("clean")
+        (True, True, False)
+    """
+    prefix, _, rest = text.partition(":")
+    return is_weights_file(text) or (prefix in _HUBS and bool(rest)) or is_factory(text)
+
+
 def is_factory(spec: str, recipe: Recipe | None = None) -> bool:
     """Whether loading a spec runs code that it, or the architecture of its recipe, names.
 

@@ -212,21 +212,38 @@ def plan_cells(workload: Workload, settings: Settings, file: Path | None = None)
                 task = AttackTask(
                     attacked_model.model, file or workload.data, planned, cell_settings, 0, n, attacked_model.identity
                 )
-                names = _cell_names(attacked_model, workload, planned, seed, on_curve=on_curve)
+                names = cell_names(
+                    attacked_model.name,
+                    workload.name,
+                    planned,
+                    seed,
+                    suffix=attacked_model.attack_suffix,
+                    several_seeds=len(workload.seeds) > 1,
+                    on_curve=on_curve,
+                )
                 cells.append(PlannedCell(key_of(fields), fields, data, n, attack.describe(), stages, task, names))
     return cells
 
 
-def _cell_names(
-    attacked_model: AttackedModel, workload: Workload, planned: Planned, seed: int, *, on_curve: bool
+def cell_names(
+    model: str, data: str, planned: Planned, seed: int, *, suffix: str, several_seeds: bool, on_curve: bool
 ) -> CellNames:
+    """What tables call a cell.
+
+    Args:
+        model: name.
+        data: name.
+        planned: the attack.
+        seed: of the attack.
+        suffix: what the model's defence adds to the attack's name.
+        several_seeds: whether there are others, so that the name says which.
+        on_curve: whether it is on an accuracy–budget curve.
+    """
     return CellNames(
-        model=attacked_model.name,
-        data=workload.name,
-        attack=planned.attack.describe()
-        + (f", seed {seed}" if len(workload.seeds) > 1 else "")
-        + attacked_model.attack_suffix,
-        family=planned.family + attacked_model.attack_suffix,
+        model=model,
+        data=data,
+        attack=planned.attack.describe() + (f", seed {seed}" if several_seeds else "") + suffix,
+        family=planned.family + suffix,
         budget=planned.budget,
         eps=planned.eps,
         curve=planned.curve if on_curve else None,

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from assay.attacks.registry import make
+from assay.models.load import is_spec
 from assay.runs.signatures import ANSWER_NAMES
 from assay.store.claims import Quantity
 from assay.store.judged_claims import AttackNames, is_budget
@@ -63,6 +64,8 @@ def _check_models(config: Config) -> Iterator[StudyFault]:
             for field in ("start", "teacher"):
                 used = getattr(model.train, field)
                 place, other = f"models.{name}.train.{field}", ("models", used)
+                if field == "start" and used is not None and used not in config.models and is_spec(used):
+                    continue
                 if used is not None and used not in trained:
                     yield StudyFault(place, f"expected a model trained before, got {used!r}", (path, other))
                 elif used is not None and not _data_of(config, name) <= _data_of(config, used):

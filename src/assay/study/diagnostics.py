@@ -9,15 +9,15 @@ from torch import nn
 
 from assay.attacks.registry import make
 from assay.data.dataset import Dataset
-from assay.data.registry import load as load_data
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.diagnostics.trail import Trail, load_trail
 from assay.runs.diagnose import context_digest, run_diagnostic
 from assay.runs.signatures import learn_answers
 from assay.store.ledger import Ledger
+from assay.study.images import load_images
 from assay.study.models import StudyModel
-from assay.study.schema import Config, Diagnosis
+from assay.study.schema import Config, Data, Diagnosis
 from assay.study.signature_config import signature_config
 from assay.util.progress import NoteCallback, Reporter
 
@@ -133,28 +133,54 @@ def _failed_answer(name: str, error: Exception) -> dict[str, Any]:
 def _context(
     config: Config, question: Diagnosis, parts: Mapping[str, Dataset], where: StudyModels
 ) -> DiagnosticContext:
-    data = question.data or next(iter(config.data))
-    source = config.data[data]
+    data, device = data_of(config, question), config.settings.device
     models: dict[str, nn.Module] = {}
     trail = None
     if question.over is not None:
         folder = where[question.over, data].folder
         if folder is None:
             raise ValueError(f"diagnostics: expected a model that the study trains, got {question.over!r}")
-        whole_trail = load_trail(folder)
-        chosen = whole_trail.only(question.at_epochs) if question.at_epochs else whole_trail.thinned(question.epochs)
-        trail = _on_device(chosen, config.settings.device)
+        trail = _on_device(chosen_epochs(question, load_trail(folder)), device)
     else:
         names = question.models or tuple(model for model, used in where if used == data)
-        device = config.settings.device
         models = {name: where[name, data].source.load().to(device) for name in names}
-    limit = min(question.train_limit, source.train_limit or question.train_limit)
-    train = load_data(source.load, split="train", limit=limit, seed=source.seed)
+    source = config.data[data]
+    train = load_images(source, "train", limit=train_limit(question, source), name=data)
+    return build_context(question, trail, models, train, parts[data].head(question.limit, question.seed))
+
+
+def data_of(config: Config, question: Diagnosis) -> str:
+    """The name of the data that a question is about."""
+    return question.data or next(iter(config.data))
+
+
+def train_limit(question: Diagnosis, source: Data) -> int:
+    """How many training images a question is given at most."""
+    return min(question.train_limit, source.train_limit or question.train_limit)
+
+
+def chosen_epochs(question: Diagnosis, trail: Trail) -> Trail:
+    """The epochs that a question is about."""
+    return trail.only(question.at_epochs) if question.at_epochs else trail.thinned(question.epochs)
+
+
+def build_context(
+    question: Diagnosis, trail: Trail | None, models: Mapping[str, nn.Module], train: Dataset, test: Dataset
+) -> DiagnosticContext:
+    """What a question of a study asks about.
+
+    Args:
+        question: the question.
+        trail: networks by epoch, where it is about a training.
+        models: networks by name, where it is not.
+        train: training images.
+        test: the images that are attacked.
+    """
     return DiagnosticContext(
         trail,
         models,
         train=train,
-        test=parts[data].head(question.limit, question.seed),
+        test=test,
         eps=question.eps,
         seed=question.seed,
         updates=question.updates,

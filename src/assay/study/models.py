@@ -1,14 +1,14 @@
 """The models of a study: loaded, or trained in its folder."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assay.data.dataset import Dataset
-from assay.data.registry import load as load_data
 from assay.masks.sources import with_foreground
 from assay.store.model_source import ModelSource
+from assay.study.images import load_images
 from assay.study.schema import Config, Model
 from assay.training.recipe import Recipe
 from assay.training.trainer import train as run_training
@@ -46,51 +46,96 @@ def prepare_models(
         A `StudyModel` by names of model and data.
     """
     study_models: dict[tuple[str, str], StudyModel] = {}
-    for name, model in config.models.items():
-        for data in model.data or tuple(config.data):
-            if model.train is None:
-                study_models[name, data] = StudyModel(_model_source(model, datasets[data]))
-                continue
-            folder = _train(
-                config,
-                name,
-                model.train.data or data,
-                {n: study_models[n, data] for n, d in study_models if d == data},
-                out,
-                note,
-            )
-            study_models[name, data] = StudyModel(
-                ModelSource(str(folder / "model.safetensors"), (), model.defence), folder
-            )
+    for name, data in model_uses(config):
+        model = config.models[name]
+        if model.train is None:
+            study_models[name, data] = loaded_model(model, datasets[data])
+            continue
+        training = plan_training(config, name, data, study_models, out)
+        _train(training, name, config.settings.device, note)
+        study_models[name, data] = training.model
     return study_models
 
 
-def _model_source(model: Model, data: Dataset) -> ModelSource:
+def model_uses(config: Config) -> Iterator[tuple[str, str]]:
+    """Names of each model and of each data set that it is attacked on, in the order in which they are trained."""
+    return ((name, data) for name, model in config.models.items() for data in model.data or tuple(config.data))
+
+
+def loaded_model(model: Model, data: Dataset) -> StudyModel:
+    """A model that the study loads."""
     recipe = {"arch": model.arch, "channels": data.x.shape[1], "classes": len(data.classes), "size": data.x.shape[2]}
-    return ModelSource(model.load or "", tuple(recipe.items()) if model.arch else (), model.defence)
+    return StudyModel(ModelSource(model.load or "", tuple(recipe.items()) if model.arch else (), model.defence))
 
 
-def _train(
-    config: Config, name: str, data: str, trained: Mapping[str, StudyModel], out: Path, note: NoteCallback
-) -> Path:
-    """Train a model in a folder named by its identity, or reuse the one there."""
-    training, source = config.models[name].train, config.data[data]
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A training of a study.
+
+    Attributes:
+        data: name of the data.
+        images: to train on.
+        recipe: how.
+        folder: named by the identity of the training.
+        trail: epochs whose weights are kept.
+        model: what comes of it.
+    """
+
+    data: str
+    images: Dataset
+    recipe: Recipe
+    folder: Path
+    trail: tuple[int, ...]
+    model: StudyModel
+
+    @property
+    def over(self) -> bool:
+        """Whether it is there."""
+        return (self.folder / "model.safetensors").is_file()
+
+
+def plan_training(
+    config: Config, name: str, data: str, others: Mapping[tuple[str, str], StudyModel], out: Path
+) -> PlannedTraining:
+    """What the training of a model is, and where; nothing is trained.
+
+    Args:
+        config: the study.
+        name: of a model that it trains.
+        data: of the data set that the model is attacked on.
+        others: the models before it.
+        out: the run's folder.
+    """
+    model = config.models[name]
+    training = model.train
     if training is None:
         raise ValueError(f"models.{name}: expected `train`")
-    used = {
-        field: trained[getattr(training, field)].source.spec
-        for field in ("start", "teacher")
-        if getattr(training, field) is not None
-    }
+    own = training.data or data
+    source = config.data[own]
+    used, named = {}, []
+    for field in ("start", "teacher"):
+        value = getattr(training, field)
+        if value is not None and value in config.models:
+            used[field] = others[value, data].source.spec
+            named.append(Path(used[field]).parent.name)  # the folder may be moved
+        elif value is not None:
+            used[field] = value
+            named.append(value)
     recipe: Recipe = training.recipe(**used)
-    images = load_data(source.load, split="train", limit=training.limit, seed=source.seed)
+    images = load_images(source, "train", limit=training.limit, name=own)
     if "mask" in recipe.needs:
         images = with_foreground(images, source.foreground)
-    named = {field: Path(spec).parent.name for field, spec in used.items()}  # the folder may be moved
-    identity = "\n".join((replace(training.recipe(), start=None).canonical(), *named.values(), images.digest))
+    identity = "\n".join((replace(training.recipe(), start=None).canonical(), *named, images.digest))
     folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
-    if not (folder / "model.safetensors").is_file():
-        note(f"{name}: training on {len(images)} images of {data}, {recipe.epochs} epoch{'s' * (recipe.epochs != 1)}")
-    run_training(images, recipe, folder, trail=trail, device=config.settings.device)
-    return folder
+    trained = StudyModel(ModelSource(str(folder / "model.safetensors"), (), model.defence), folder)
+    return PlannedTraining(own, images, recipe, folder, trail, trained)
+
+
+def _train(training: PlannedTraining, name: str, device: str, note: NoteCallback) -> None:
+    """Train a model in a folder of its own, or reuse the one there."""
+    recipe, images = training.recipe, training.images
+    if not training.over:
+        plural = "s" * (recipe.epochs != 1)
+        note(f"{name}: training on {len(images)} images of {training.data}, {recipe.epochs} epoch{plural}")
+    run_training(images, recipe, training.folder, trail=training.trail, device=device)

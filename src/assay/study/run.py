@@ -1,7 +1,7 @@
 """Run a study: models, cells, diagnostics, report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 from assay.core.call_context import in_neutral_context
 from assay.core.combinators import unfold
 from assay.data.dataset import Dataset
-from assay.data.registry import load as load_data
 from assay.masks.sources import with_foreground
 from assay.models.load import digest, is_factory
 from assay.models.load import load as load_model
@@ -25,12 +24,13 @@ from assay.store.lock import hold_run, require_own_folder
 from assay.store.manifest import register_files
 from assay.study.attack_plan import attack_names, beside_plans, curve_plans, plans
 from assay.study.diagnostics import answer_questions
+from assay.study.images import load_images
 from assay.study.models import StudyModel, prepare_models
 from assay.study.schema import Config, Data
 from assay.training.trainer import require_accelerate
 from assay.util.files import atomic_write
 from assay.util.output_folder import out_folder
-from assay.util.progress import SILENT, NoteCallback, Reporter
+from assay.util.progress import SILENT, Reporter
 from assay.util.validate import described, reject
 
 STUDY = "study.json"
@@ -98,7 +98,7 @@ def run_study(
         atomic_write(out / STUDY, canonical_json(config))
         models = prepare_models(config, datasets, out, reporter.note)
         _compare_models(ledger, models)
-        workloads = [_build_workload(config, name, data, models) for name, data in datasets.items()]
+        workloads = [build_workload(config, name, data, models) for name, data in datasets.items()]
         notes = tuple(
             dict.fromkeys(text for workload in workloads for text in report_findings(workload.models, reporter.note))
         )
@@ -151,13 +151,6 @@ def _compare_models(ledger: Ledger, models: Mapping[tuple[str, str], StudyModel]
     ledger.set_meta(trained=known)
 
 
-def workloads_of(config: Config, out: Path, note: NoteCallback) -> list[Workload]:
-    """The data of a study with the models and attacks on each; models that are to be trained are trained."""
-    datasets = _load_test_data(config)
-    models = prepare_models(config, datasets, out, note)
-    return [_build_workload(config, name, data, models) for name, data in datasets.items()]
-
-
 def require_packages(config: Config) -> None:
     """Refuse to begin a study without the optional packages that it needs.
 
@@ -166,17 +159,26 @@ def require_packages(config: Config) -> None:
     """
     if any(model.train is not None for model in config.models.values()):
         require_accelerate()
-    for name, model in config.models.items():
-        needed = _PACKAGES.get((model.load or "").partition(":")[0])
+    for place, spec in _specs(config):
+        needed = _PACKAGES.get(spec.partition(":")[0])
         if needed is not None and find_spec(needed[0]) is None:
             raise ImportError(
-                f"models.{name}.load: expected {needed[0]}, which is not installed: pip install 'assay[{needed[1]}]'"
+                f"{place}: expected {needed[0]}, which is not installed: pip install 'assay[{needed[1]}]'"
             )
+
+
+def _specs(config: Config) -> Iterator[tuple[str, str]]:
+    """What a study loads from elsewhere, each with its place: models, and weights that a training begins from."""
+    for name, model in config.models.items():
+        if model.load is not None:
+            yield f"models.{name}.load", model.load
+        if model.train is not None and model.train.start is not None and model.train.start not in config.models:
+            yield f"models.{name}.train.start", model.train.start
 
 
 def _load_test_data(config: Config) -> dict[str, Dataset]:
     """The test images of each data set."""
-    datasets = {name: load_test_images(config, source) for name, source in config.data.items()}
+    datasets = {name: load_test_images(config, source, name) for name, source in config.data.items()}
     known: dict[str, str] = {}
     for name, data in datasets.items():
         if known.setdefault(data.digest, name) != name:
@@ -190,13 +192,13 @@ def refuse_code(config: Config) -> None:
     Raises:
         ValueError: one is.
     """
+    expected = "a weights file or a hub, or --trust, which lets a study name code to be run"
+    for place, spec in _specs(config):
+        if is_factory(spec):
+            reject(place, expected, spec)
     for name, model in config.models.items():
         if model.load is not None and is_factory(model.load, {"arch": model.arch}):
-            reject(
-                f"models.{name}.load",
-                "a weights file or a hub, or --trust, which lets a study name code to be run",
-                model.load if is_factory(model.load) else f"{model.load} with arch {model.arch}",
-            )
+            reject(f"models.{name}.load", expected, f"{model.load} with arch {model.arch}")
 
 
 def canonical_json(config: Config) -> str:
@@ -213,10 +215,10 @@ def limit_images(config: Config, limit: int) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def load_test_images(config: Config, source: Data) -> Dataset:
+def load_test_images(config: Config, source: Data, name: str = "") -> Dataset:
     """The images of a data set that are attacked, with masks where an attack needs them."""
     folder = source.foreground.startswith("folder:")  # masks are named by a sample's number, before the limit
-    loaded = load_data(source.load, split="test", limit=None if folder else source.limit, seed=source.seed)
+    loaded = load_images(source, "test", limit=None if folder else source.limit, name=name)
     if any(
         "mask" in stage.attack.needs
         for planned in (*plans(config), *beside_plans(config), *curve_plans(config))
@@ -226,7 +228,15 @@ def load_test_images(config: Config, source: Data) -> Dataset:
     return loaded.head(source.limit, source.seed)
 
 
-def _build_workload(config: Config, name: str, data: Dataset, models: dict[tuple[str, str], StudyModel]) -> Workload:
+def build_workload(config: Config, name: str, data: Dataset, models: Mapping[tuple[str, str], StudyModel]) -> Workload:
+    """One data set of a study with the models and attacks on it.
+
+    Args:
+        config: the study.
+        name: of the data set.
+        data: its test images.
+        models: by names of model and data.
+    """
     device = config.settings.device
     chosen: dict[str, Any] = {model: study_model for (model, used), study_model in models.items() if used == name}
     attacked_models = [

@@ -39,10 +39,23 @@ class Model(Strict):
         return self
 
 
+class Expected(Strict):
+    """What a data set is like, as long as it is not there; held against it when it is."""
+
+    channels: Whole = Field(3, description="1 for grey images, 3 for coloured ones")
+    size: Whole = Field(description="height and width in pixels")
+    classes: Whole = Field(description="number of classes")
+    train: Whole = Field(description="training images")
+    test: Whole = Field(description="test images")
+
+
 class Data(Strict):
     """Where images come from."""
 
     load: Annotated[str, AfterValidator(check_data)]
+    expects: Expected | None = Field(
+        None, description="shape and numbers of the images, for --plan and --dry-run without them"
+    )
     limit: Whole | None = Field(None, description="test images that are attacked, at most")
     train_limit: Whole | None = Field(None, description="training images for diagnostics, at most")
     seed: Seed = 0

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from assay.data.registry import load as load_data
 from assay.runs.signatures import SignatureConfig
 from assay.signatures.losses import Helpers
 from assay.signatures.settings import settings
+from assay.study.images import load_images
 from assay.study.models import StudyModel
 from assay.study.schema import Config
 
@@ -23,8 +23,8 @@ def signature_config(config: Config, where: Mapping[tuple[str, str], StudyModel]
     data = section.data or next(iter(config.data))
     source = config.data[data]
     victims = {name: where[name, data].source.load() for name in section.victims}
-    train = load_data(source.load, split="train", limit=section.limit, seed=plan.seed)
-    test = load_data(source.load, split="test", limit=section.test_limit, seed=plan.seed)
+    train = load_images(source, "train", limit=section.limit, seed=plan.seed, name=data)
+    test = load_images(source, "test", limit=section.test_limit, seed=plan.seed, name=data)
     first, last = section.victims[0], section.victims[-1]
     return SignatureConfig(
         victims,

@@ -20,7 +20,11 @@ class _Training(Strict):
 
     data: Name | None = Field(None, description="name of the data; by default those that the model is attacked on")
     limit: Whole | None = Field(None, description="training images at most")
-    start: Name | None = Field(None, description="a model of the study, trained before, whose weights it begins from")
+    start: Name | None = Field(
+        None,
+        description="what weights it begins from: a model of the study, trained before, or a file or hub such as "
+        "torchvision:resnet34",
+    )
     teacher: Name | None = Field(None, description="a model trained before, which distillation learns from")
     trail: bool = Field(False, description="keep the weights of every epoch, for diagnostics over time")
 

@@ -14,6 +14,7 @@ from assay.core.expectation import Expectation
 from assay.core.model_calls import Classifier
 from assay.core.model_parts import modules_in
 from assay.core.outcome import Outcome
+from assay.core.passes import stage_forwards
 from assay.core.types import Images, Labels
 from assay.engine.inputs import make_problem
 from assay.engine.referee import Record
@@ -94,8 +95,8 @@ class _Rehearsal:
     def _price(self, stage: Stage) -> float:
         """Passes of a sample that survives all variants of a stage."""
         traits, variants = stage.attack.traits, len(stage.variants)
-        counted = (traits.steps or 0) * traits.price * (1 + self.slopes * (traits.access == "gradient"))
-        if traits.steps is None or isinstance(stage.attack, Priced):
+        counted = (stage_forwards(stage) or 0) * (1 + self.slopes * (traits.access == "gradient"))
+        if traits.passes is None and (traits.steps is None or isinstance(stage.attack, Priced)):
             self.unbounded.add(stage.attack.describe())
             counted = max(counted, self.most)
         return variants * (counted + 1)

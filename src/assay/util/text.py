@@ -135,3 +135,34 @@ def finite(value: float) -> float | None:
         (0.5, None)
     """
     return float(value) if math.isfinite(value) else None
+
+
+def format_time(seconds: float) -> str:
+    """A time for people, in its largest unit.
+
+    Example:
+        >>> format_time(7.4), format_time(300), format_time(9_000), format_time(400_000), format_time(float("nan"))
+        ('7 s', '5 min', '2.5 h', '4.6 d', '–')
+    """
+    if not math.isfinite(seconds):
+        return "–"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 9.95 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def format_count(count: float) -> str:
+    """A count for people: whole below a million, then to two digits.
+
+    Example:
+        >>> format_count(1_234), format_count(12_345_678), format_count(3.1e12), format_count(float("nan"))
+        ('1,234', '12 million', '3.1e+12', '–')
+    """
+    if not math.isfinite(count):
+        return "–"
+    if count < 1e6:
+        return f"{count:,.0f}"
+    if count < 1e9:
+        return f"{count / 1e6:.2g} million" if count < 1e8 else f"{count / 1e6:.0f} million"
+    return f"{count / 1e9:.3g} billion" if count < 1e12 else f"{count:.2g}"

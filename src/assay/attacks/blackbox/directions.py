@@ -72,7 +72,7 @@ class DirectionDescent:
     @property
     def traits(self) -> Traits:
         """What it asks of the model, and what it does."""
-        return Traits("labels", minimises="l2", randomised=True)
+        return Traits("labels", minimises="l2", randomised=True, passes=self.queries)
 
     def vary(
         self,

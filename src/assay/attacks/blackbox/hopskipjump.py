@@ -108,7 +108,7 @@ class HopSkipJump:
     @property
     def traits(self) -> Traits:
         """What it asks of the model, and what it does."""
-        return Traits("labels", minimises=self.norm, randomised=True)
+        return Traits("labels", minimises=self.norm, randomised=True, passes=self.queries)
 
     def vary(
         self,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
+from assay.study.dry_run import IMAGES, shrink_study
 from assay.study.parse import read_study
-from assay.study.smoke_config import IMAGES, shrink_study
 
 SMALL = sorted((Path(__file__).parents[2] / "studies" / "small").glob("*.yaml"))
 

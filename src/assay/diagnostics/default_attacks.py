@@ -1,0 +1,51 @@
+"""The attacks of questions that need more than the attacks of their context."""
+
+from collections.abc import Mapping
+
+from assay.attacks.auto_pgd.apgd import APGD
+from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
+from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.patch import Patch
+from assay.attacks.pgd import PGD
+from assay.attacks.structured.strattack import StrAttack
+from assay.attacks.universal_perturbations.perturbation import UniversalSign
+from assay.core.combinators import AnyAttack
+from assay.diagnostics.context import DiagnosticContext
+
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Budgets of ``budgets``, as multiples of the context's."""
+
+
+def universal_attack(context: DiagnosticContext) -> UniversalSign:
+    """What makes universal perturbations: two and a half times the budget, as in Metzen, 2018."""
+    return UniversalSign(2.5 * context.eps, updates=context.updates, batches=context.batches)
+
+
+def transferred_attack(context: DiagnosticContext) -> AnyAttack:
+    """What images are made with that other networks are tried on."""
+    return context.single_attack if context.attacks or not context.models else PGD(context.eps, steps=20)
+
+
+def measuring_attack(eps: float) -> AnyAttack:
+    """What accuracy at a budget is measured by."""
+    return APGD(eps, steps=20)
+
+
+def targeted_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
+    """The attacks whose perturbations are compared with what the network is sensitive to."""
+    steps = context.search_steps
+    own = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
+    return context.attacks or own
+
+
+def filter_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
+    """The attacks whose filters are compared."""
+    side = max(min(context.test.x.shape[2:]) // 4, 1)
+    return {
+        "PGD": PGD(context.eps, steps=20),
+        "DeepFool": DeepFool(),
+        "C&W l2": CarliniWagnerL2(steps=context.search_steps, rounds=3),
+        "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=context.eps),
+        "patch": Patch(side, steps=40),
+    }

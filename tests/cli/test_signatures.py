@@ -53,8 +53,12 @@ def learned(tmp_path_factory):
 def test_one_command_makes_the_tables_and_the_identifier(learned, capsys):
     out, words = learned
     tables = json.loads((out / "tables.json").read_text())
-    assert set(tables) == {"recognition", "ablation", "restoration", "confusion", "held-1", "held-2"}
-    assert [row["made by"] for row in tables["recognition"]["frame"]] == ["clean", "pgd", "deepfool", "total"]
+    assert set(tables) == {
+        *("recognition", "ablation", "restoration", "confusion", "confusion-image", "innocence"),
+        *("held-1", "held-2"),
+    }
+    means = ["total", "mean of kinds", "mean of settings", "attacks that still fool"]
+    assert [row["made by"] for row in tables["recognition"]["frame"]] == ["clean", "pgd", "deepfool", *means]
     assert "called unknown" in tables["held-2"]["verdict"]
     page = (out / "signatures.html").read_text()
     assert "An attack it has not seen, FGSM linf 16/255" in page

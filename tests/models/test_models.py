@@ -30,6 +30,12 @@ def test_sizes_are_those_of_the_papers():
 
     assert count(build("preactresnet18", channels=3, classes=10, size=32)) == 11_172_170  # with the final normalisation
     assert count(build("resnet34", channels=3, classes=1000, size=224)) == 21_797_672  # as published
+    with torch.device("meta"):  # sizes only
+        published = {"resnet50": 25_557_032, "resnext50": 25_028_904, "densenet121": 7_978_856}
+        for arch, size in published.items():
+            assert count(ARCHITECTURES[arch](3, 1000, 224)) == size
+        convolutions = [m for m in ARCHITECTURES["vgg19"](3, 10, 32).modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 16  # and three linear layers in the paper, one here
     stem = build("resnet34", channels=3, classes=6, size=32)[1].conv1
     assert (stem.kernel_size, stem.stride, stem.padding) == ((3, 3), (1, 1), (1, 1))
     kinds = [type(m).__name__ for m in build("gtsrb-cnn", channels=3, classes=43, size=32)[1]]

@@ -22,14 +22,17 @@ from assay.signatures import (
     Setting,
     calibrate,
     confusion,
+    innocence,
     load_identifier,
     make_examples,
+    recogniser_confusion,
     recognition_table,
     restoration_table,
     settings,
     train_recogniser,
 )
 from assay.signatures.calibration import fitted_temperature
+from assay.signatures.examples import _eight_bits
 from assay.signatures.identifier import distance
 from assay.signatures.losses import Losses
 from assay.signatures.networks import Recogniser, layer_of
@@ -210,9 +213,86 @@ def test_shares_recognised_by_hand():
     plain = train_recogniser(examples(), replace(PLAN, sees="image", epochs=1), helpers())
     told = replace(plain, recogniser=Told())
     found = recognition_table({"image": told, "B": told}, labelled([0, 0, 1, 1, 1, 2], [0, 1, 1, 1, 2, 2]))
-    assert found.share["image"] == pytest.approx({"clean": 0.5, "p": 2 / 3, "q": 1.0, "total": 4 / 6})
-    assert found.frame()[-1]["image alone"] == pytest.approx(100 * 4 / 6)
+    kinds = {"clean": 0.5, "p": 2 / 3, "q": 1.0}
+    expected = {**kinds, "total": 4 / 6, "mean of kinds": sum(kinds.values()) / 3, "mean of settings": 3 / 4}
+    assert found.share["image"] == pytest.approx(expected)
+    assert found.counts == {"clean": 2, "p": 3, "q": 1, "total": 6, "mean of kinds": 6, "mean of settings": 4}
+    assert {row["made by"]: row["image alone"] for row in found.frame()}["total"] == pytest.approx(100 * 4 / 6)
     assert "image alone 66.7 %" in found.verdict()
+
+
+def test_means_over_settings_and_over_what_still_fools():
+    plain = train_recogniser(examples(), replace(PLAN, sees="image", epochs=1), helpers())
+    told, tried = replace(plain, recogniser=Told()), labelled([0, 1, 1, 1, 1], [0, 1, 2, 1, 2])
+    settings_ = torch.tensor([-1, 0, 1, 1, 1])
+    fooled = torch.tensor([False, True, True, False, False])
+    tried = replace(tried, setting=settings_, fooled=fooled, settings=("one", "two"))
+    share = recognition_table({"image": told}, tried).share["image"]
+    assert share["mean of settings"] == pytest.approx((1 + 1 / 3) / 2)
+    assert share["attacks that still fool"] == pytest.approx(0.5)
+
+
+def test_several_seeds_have_an_interval():
+    found = examples()
+    several = [train_recogniser(found, replace(PLAN, sees="image", seed=seed), helpers()) for seed in (0, 1, 2)]
+    table = recognition_table({"image": several}, found)
+    alone = [recognition_table({"image": one}, found).share["image"]["total"] for one in several]
+    row = {row["made by"]: row for row in table.frame()}["total"]
+    assert row["image alone"] == pytest.approx(100 * sum(alone) / 3)
+    assert row["image alone from"] <= row["image alone"] <= row["image alone to"]
+    assert "image alone from" not in recognition_table({"image": several[0]}, found).frame()[0]
+
+
+def test_rounding_down_keeps_bytes_as_they_are():
+    base = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(_eight_bits(base.float() / 255, "down"), base)
+    assert torch.equal(_eight_bits(base.float() / 255, "nearest"), base)
+    smaller = (base.float() - 0.3).clamp_min(0) / 255
+    assert torch.equal(_eight_bits(smaller, "nearest"), base)
+    assert torch.equal(_eight_bits(smaller, "down")[0, 0, 1:], base[0, 0, 1:] - 1)
+    down, nearest = examples(rounding="down"), examples()
+    attacked = down.kind > 0
+    assert not torch.equal(down.images[attacked], nearest.images[: len(down)][attacked])
+    with pytest.raises(ValueError, match="rounding: expected one of"):
+        examples(rounding="up")
+
+
+def test_innocent_images_are_clean_and_changed():
+    found = examples(60, innocent=True)
+    changed = found.take(found.innocent.nonzero().squeeze(1))
+    assert len(changed) == 60
+    assert (changed.kind == 0).all()
+    assert (changed.victim == -1).all()
+    moved = (changed.images != changed.clean).flatten(1).any(1)
+    assert float(moved.double().mean()) > 0.8  # the mildest change nothing in so small images
+    names = {found.settings[s] for s in changed.setting.tolist()}
+    assert {"uniform noise 4/255", "jpeg compression 1", "defocus blur 1"} <= names
+    noise = found.take((found.setting == found.settings.index("uniform noise 8/255")).nonzero().squeeze(1))
+    assert 4 <= int((noise.images.int() - noise.clean.int()).abs().max()) <= 8
+    again = examples(60, innocent=True)
+    assert torch.equal(again.images, found.images)
+    assert not examples(60).innocent.any()
+
+
+def test_what_is_said_of_innocent_images_is_counted():
+    found, held = examples(60, innocent=True), examples(66, seed=3, innocent=True)
+    recognition = train_recogniser(found, replace(PLAN, epochs=2, sees="image"), helpers())
+    identifier = calibrate(recognition, found, held)
+    told = innocence(identifier, held)
+    innocent = held.take(held.innocent.nonzero().squeeze(1))
+    guesses = [guess.kind for guess in identifier(innocent.images.float() / 255)]
+    assert told.counts["all"] == 66
+    assert told.accused["all"] == pytest.approx(sum(g not in ("clean", "unknown") for g in guesses) / 66)
+    assert told.unknown["all"] == pytest.approx(guesses.count("unknown") / 66)
+    assert sum(count for name, count in told.counts.items() if name != "all") == 66
+    assert "Of 66 images" in told.verdict()
+    assert "no image" in innocence(identifier, examples(8)).verdict()
+
+
+def test_the_confusion_of_a_recogniser_by_hand():
+    plain = train_recogniser(examples(), replace(PLAN, sees="image", epochs=1), helpers())
+    table = recogniser_confusion(replace(plain, recogniser=Told()), labelled([0, 1, 1, 2], [0, 1, 2, 2]), "By hand")
+    assert table.counts.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]]
 
 
 def test_restoration_by_hand():

@@ -1,6 +1,6 @@
 """``assay signatures`` and ``assay identify``: recognise which attack produced an image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,25 +8,31 @@ from typing import Annotated
 from cyclopts import Parameter
 from torch import nn
 
-from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model
 from assay.cli.output import console_reporter, print_json, print_line, print_note, same_command
-from assay.core.combinators import unfold
+from assay.data.dataset import resized
 from assay.data.decode import decode_images
 from assay.models.load import load as load_model
 from assay.runs.settings import device_of
-from assay.runs.signatures import COMMAND, HeldOutSet, SignatureConfig, is_signatures, learn_signatures
+from assay.runs.signatures import (
+    COMMAND,
+    HeldOutSet,
+    SignatureConfig,
+    is_signatures,
+    learn_signatures,
+    unseen_attacks,
+    unseen_budgets,
+)
 from assay.signatures.identifier import load_identifier
 from assay.signatures.losses import Helpers
 from assay.signatures.networks import layer_of
 from assay.signatures.plan import SCENARIOS, Plan
-from assay.signatures.settings import KINDS, Grid, Setting, settings
-from assay.util.fields import Budget
+from assay.signatures.settings import KINDS, Grid, settings
+from assay.util.fields import Budget, Seed
 from assay.util.output_folder import check_claim, out_folder
-from assay.util.parse import format_budget
 from assay.util.spec import names_of
-from assay.util.validate import name_argument, number, reject
+from assay.util.validate import name_argument, number, reject, whole
 
 _LARGEST = 2**30
 
@@ -45,7 +51,9 @@ def signatures(
     unseen_eps: tuple[Budget, ...] = (),
     unseen_victim: str | None = None,
     unseen_attack: list[str] | None = None,
+    seeds: tuple[Seed, ...] = (),
     refused: float = 0.05,
+    resize: int | None = None,
     limit: int | None = None,
     test_limit: int | None = None,
     device: str = "auto",
@@ -77,8 +85,14 @@ def signatures(
         A held-out classifier, for testing only.
     unseen_attack
         Attacks that are tried and not learned (see: assay ls attacks); the identifier should report them as unknown.
+    seeds
+        Seeds of recognisers: each is trained once with every one, and tables have means with 95 % intervals; the first
+        is the one that assay identify uses.
     refused
         Share of known examples that may be called unknown.
+    resize
+        Height and width to which images are resized before they are attacked, bilinearly; the paper's are enlarged from
+        32 to 64, so that clean images have no fine detail of which a perturbation could be a part.
     limit
         At most so many images to learn from.
     test_limit
@@ -102,29 +116,21 @@ def signatures(
     _check_layer(extractor_network, plan, scenarios)
     train = load_data(data, split="train", limit=limit, seed=plan.seed)
     test = load_data(data, split="test", limit=test_limit, seed=plan.seed)
+    if resize is not None:
+        train, test = (resized(part, whole("resize", resize, least=8, most=2**12)) for part in (train, test))
     for name, network in victims.items():
         check_fit(name, network, train)
     size = min(train.x.shape[2:])
     trained_settings, held_out = settings(size, grid, names), []
     if unseen_eps:
-        other, budgets = replace(grid, eps=unseen_eps), ", ".join(map(format_budget, unseen_eps))
-        bounded = tuple(name for name in names if name in ("pgd", "cw-linf", "patch"))
-        if not bounded:
-            reject("unseen-eps", "pgd, cw-linf or patch among the kinds, which have a budget", kinds)
-        held_out.append(
-            HeldOutSet(
-                f"Budgets it has not seen, {budgets}",
-                victims,
-                settings(size, other, bounded),
-            )
-        )
+        held_out.append(unseen_budgets(unseen_eps, grid, names, size, victims))
     if unseen_victim is not None:
         name, path = parse_model(unseen_victim)
         with name_argument("unseen-victim", inner="model"):
             unseen = load_model(path)
         check_fit(name, unseen, train)
         held_out.append(HeldOutSet(f"A victim it has not seen, {name}", {name: unseen}, trained_settings))
-    held_out += _unseen_attacks(unseen_attack or [], names, grid.eps[-1], victims)
+    held_out += unseen_attacks(unseen_attack or [], names, grid.eps[-1], victims)
     first, last = next(iter(victims)), list(victims)[-1]
     extractor_name = f"{last}, trained on such images" if extractor is None else extractor
     config = SignatureConfig(
@@ -139,6 +145,9 @@ def signatures(
         held_out=held_out,
         refused=refused,
         seed=plan.seed,
+        seeds=seeds,
+        rounding=grid.rounding,
+        innocent=grid.innocent,
         device=device_of(device),
     )
     with console_reporter(quiet=quiet, notes=not quiet) as reporter:
@@ -147,22 +156,6 @@ def signatures(
     if "redrl" in scenarios or "image" in scenarios:
         print_line(f"identifier: {out / 'identifier.safetensors'}")
     return 0
-
-
-def _unseen_attacks(
-    specs: Sequence[str], learned: Sequence[str], eps: float, victims: Mapping[str, nn.Module]
-) -> list[HeldOutSet]:
-    """Attacks that are tried and not learned, one setting each."""
-    sets = []
-    for spec in specs:
-        kind = spec.partition(":")[0]
-        if kind in learned:
-            reject("unseen-attack", "an attack that is not among those to be told apart", spec)
-        attack = make_attack(spec, eps=eps)
-        if any("mask" in stage.attack.needs for stage in unfold(attack)):
-            reject("unseen-attack", "an attack that needs no foreground masks", spec)
-        sets.append(HeldOutSet(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
-    return sets
 
 
 def identify(

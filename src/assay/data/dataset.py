@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from assay.data.arrays import check_range
 from assay.data.batches import random_indices
@@ -214,6 +215,33 @@ class Dataset:
         if len(index) and (int(index.min()) < -n or int(index.max()) >= n):
             reject("index", f"positions within the {n} samples", described(f"{int(index.min())} … {int(index.max())}"))
         return index.to(self.x.device, torch.int64)
+
+
+def resized(data: Dataset, side: int) -> Dataset:
+    """The images at another size.
+
+    Args:
+        data: images with or without masks.
+        side: height and width in pixels.
+
+    Returns:
+        Uint8 images ``(n, c, side, side)``, bilinear, averaged where they become smaller; masks by their nearest pixel.
+
+    Example:
+        >>> resized(Dataset(torch.zeros(1, 1, 4, 4), torch.tensor([0]), ("a",)), 8).x.shape
+        torch.Size([1, 1, 8, 8])
+    """
+    whole("side", side, least=1)
+    x = torch.empty(len(data), data.x.shape[1], side, side, dtype=torch.uint8)
+    for at in torch.arange(len(data)).split(512):
+        images = functional.interpolate(
+            data.images(at), size=(side, side), mode="bilinear", antialias=True, align_corners=False
+        )
+        x[at] = (images * 255).round().clamp(0, 255).to(torch.uint8)
+    masks = None
+    if data.masks is not None:
+        masks = functional.interpolate(data.masks.float(), size=(side, side), mode="nearest") > 0.5
+    return replace(data, x=x, masks=masks)
 
 
 def _check_images(x: Any) -> None:

@@ -47,5 +47,5 @@ def filter_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
         "DeepFool": DeepFool(),
         "C&W l2": CarliniWagnerL2(steps=context.search_steps, rounds=3),
         "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=context.eps),
-        "patch": Patch(side, steps=40),
+        "patch": Patch(side, context.eps, steps=40),
     }

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from assay.models.densenet import densenet121
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import STATISTICS, Normalize
-from assay.models.resnet import preactresnet18, resnet18, resnet34
+from assay.models.resnet import preactresnet18, resnet18, resnet34, resnet50, resnext50
 from assay.models.small import gtsrb_cnn, strattack_cnn, tiny_cnn
+from assay.models.vgg import vgg19
 from assay.models.wideresnet import wrn_16_4, wrn_28_10, wrn_34_10, wrn_40_2
 from assay.util.registry import Registry
 from assay.util.validate import described, one_of, reject, whole
@@ -22,6 +24,10 @@ ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
         "preactresnet18": preactresnet18,
         "resnet18": resnet18,
         "resnet34": resnet34,
+        "resnet50": resnet50,
+        "resnext50": resnext50,
+        "densenet121": densenet121,
+        "vgg19": vgg19,
         "wrn-16-4": wrn_16_4,
         "wrn-28-10": wrn_28_10,
         "wrn-34-10": wrn_34_10,

@@ -1,6 +1,7 @@
 """Residual networks for small images."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,39 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(inner)) + passed)
 
 
+class Bottleneck(nn.Module):
+    """A 1×1, a 3×3 and a 1×1 convolution around a shortcut; the last has four times the features.
+
+    Args:
+        before: features coming in.
+        features: features between.
+        stride: of the 3×3 convolution.
+        groups: of the 3×3 convolution (ResNeXt's cardinality).
+        wide: features of a group, for 64 features between.
+    """
+
+    expansion = 4
+
+    def __init__(self, before: int, features: int, stride: int, *, groups: int = 1, wide: int = 64) -> None:
+        super().__init__()
+        inner, out = features * wide // 64 * groups, features * self.expansion
+        self.conv1 = nn.Conv2d(before, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or before != out:
+            self.downsample = nn.Sequential(nn.Conv2d(before, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One block."""
+        passed = x if self.downsample is None else self.downsample(x)
+        inner = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return F.relu(self.bn3(self.conv3(inner)) + passed)
+
+
 class PreActResNet(nn.Module):
     """Pre-activation residual network with a 3×3 stem.
 
@@ -96,18 +130,30 @@ class ResNet(nn.Module):
         blocks: blocks in each of the four stages.
         small: a 3×3 stem of stride 1 without pooling, for small images; else 7×7 of stride 2 with pooling.
         width: features of the first stage.
+        block: makes a block, of the features coming in, those of the stage, and a stride.
+        expansion: how many times the features of its stage a block gives.
     """
 
-    def __init__(self, channels: int, classes: int, blocks: Sequence[int], *, small: bool, width: int = 64) -> None:
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        blocks: Sequence[int],
+        *,
+        small: bool,
+        width: int = 64,
+        block: Callable[[int, int, int], nn.Module] = BasicBlock,
+        expansion: int = 1,
+    ) -> None:
         super().__init__()
         kernel, stride, pad = (3, 1, 1) if small else (7, 2, 3)
         self.conv1 = nn.Conv2d(channels, width, kernel, stride, pad, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.small = small
         features = [width * 2**i for i in range(4)]
-        stages = [nn.Sequential(*group) for group in _grouped(BasicBlock, width, blocks, features)]
+        stages = [nn.Sequential(*group) for group in _grouped(block, width, blocks, features, expansion)]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.fc = nn.Linear(features[-1], classes)
+        self.fc = nn.Linear(expansion * features[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
@@ -154,13 +200,33 @@ def resnet34(channels: int, classes: int, size: int, *, width: int = 64) -> nn.M
     return ResNet(channels, classes, (3, 4, 6, 3), small=size < 64, width=width)
 
 
+def resnet50(channels: int, classes: int, size: int) -> nn.Module:
+    """ResNet-50; the stem is 3×3 of stride 1 below 64 pixels. Arguments as in `resnet34`."""
+    block, expansion = Bottleneck, Bottleneck.expansion
+    return ResNet(channels, classes, (3, 4, 6, 3), small=size < 64, block=block, expansion=expansion)
+
+
+def resnext50(channels: int, classes: int, size: int) -> nn.Module:
+    """ResNeXt-50 32×4d; the stem is 3×3 of stride 1 below 64 pixels. Arguments as in `resnet34`.
+
+    Source: Xie et al., "Aggregated residual transformations for deep neural networks", CVPR 2017, table 1.
+    """
+    block = partial(Bottleneck, groups=32, wide=4)
+    return ResNet(channels, classes, (3, 4, 6, 3), small=size < 64, block=block, expansion=Bottleneck.expansion)
+
+
 def _grouped(
-    block: Callable[[int, int, int], nn.Module], before: int, blocks: Sequence[int], features: Sequence[int]
+    block: Callable[[int, int, int], nn.Module],
+    before: int,
+    blocks: Sequence[int],
+    features: Sequence[int],
+    expansion: int = 1,
 ) -> list[list[nn.Module]]:
     groups = []
     for stage, (count, wide) in enumerate(zip(blocks, features, strict=True)):
-        groups.append([block(before if i == 0 else wide, wide, 2 if stage and i == 0 else 1) for i in range(count)])
-        before = wide
+        out = expansion * wide
+        groups.append([block(before if i == 0 else out, wide, 2 if stage and i == 0 else 1) for i in range(count)])
+        before = out
     return groups
 
 

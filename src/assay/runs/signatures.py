@@ -9,24 +9,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from assay.attacks.registry import make as make_attack
 from assay.core.call_context import in_neutral_context
+from assay.core.combinators import unfold
 from assay.data.dataset import Dataset
 from assay.diagnostics.answer import Answer
 from assay.models.registry import build
 from assay.report.diagnosis_page import figure_to_svg, write_diagnosis
+from assay.signatures.answers import confusion, innocence, recogniser_confusion
 from assay.signatures.calibration import calibrate
 from assay.signatures.examples import Examples, make_examples
 from assay.signatures.losses import Helpers
 from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.recognition import Recognition
-from assay.signatures.settings import Setting
-from assay.signatures.tables import confusion, recognition_table, restoration_table
+from assay.signatures.settings import Grid, Setting
+from assay.signatures.settings import settings as settings_of
+from assay.signatures.tables import recognition_table, restoration_table
 from assay.signatures.training import train_recogniser
 from assay.store.environment import facts
 from assay.store.study_extras import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
+from assay.util.parse import format_budget
 from assay.util.progress import SILENT, Reporter, WorkCallback
 from assay.util.validate import described, reject
 
@@ -37,7 +42,7 @@ TABLES = {
     "ablation": ("What each loss adds", ("A", "B", "C", "redrl")),
 }
 
-ANSWER_NAMES = (*TABLES, "restoration", "confusion")
+ANSWER_NAMES = (*TABLES, "restoration", "confusion", "confusion-image", "innocence")
 """Names of the answers, except those about held-out settings."""
 
 
@@ -72,6 +77,10 @@ class SignatureConfig:
         held_out: what else to try it on.
         refused: share of known examples that may be called unknown.
         seed: of the attacks.
+        seeds: of recognisers: of each column one is trained with each, and the first one is kept for identification;
+            empty for that of the plan.
+        rounding: how attacked images come to 8 bits, as in `make_examples`.
+        innocent: whether images with noise and other corruptions are among the clean ones.
         device: where attacks are made and recognisers trained.
     """
 
@@ -86,6 +95,9 @@ class SignatureConfig:
     held_out: Sequence[HeldOutSet] = ()
     refused: float = 0.05
     seed: int = 0
+    seeds: tuple[int, ...] = ()
+    rounding: str = "nearest"
+    innocent: bool = False
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -95,6 +107,55 @@ class SignatureConfig:
                 build(arch, channels=self.train.x.shape[1], classes=2, size=size, normalize="none")
         except ValueError as error:
             reject("arch", f"an architecture for images of {size} pixels", described(f"{arch} ({error})"))
+
+
+def unseen_budgets(
+    budgets: Sequence[float], grid: Grid, kinds: Sequence[str], size: int, victims: Mapping[str, nn.Module]
+) -> HeldOutSet:
+    """The attacks that have a budget, at budgets that are not learned.
+
+    Args:
+        budgets: in linf.
+        grid: of the settings that are learned.
+        kinds: that are learned.
+        size: side of the images.
+        victims: classifiers by name.
+
+    Raises:
+        ValueError: no attack with a budget among the kinds.
+    """
+    bounded = tuple(name for name in kinds if name in ("pgd", "cw-linf", "patch"))
+    if not bounded:
+        reject("unseen-eps", "pgd, cw-linf or patch among the kinds, which have a budget", ",".join(kinds))
+    words = ", ".join(map(format_budget, budgets))
+    other = replace(grid, eps=tuple(budgets))
+    return HeldOutSet(f"Budgets it has not seen, {words}", victims, settings_of(size, other, bounded))
+
+
+def unseen_attacks(
+    specs: Sequence[str], learned: Sequence[str], eps: float, victims: Mapping[str, nn.Module]
+) -> list[HeldOutSet]:
+    """Attacks that are tried and not learned, one setting each.
+
+    Args:
+        specs: names of attacks, with options.
+        learned: kinds that are learned.
+        eps: their budget.
+        victims: classifiers by name.
+
+    Raises:
+        ValueError: an attack that is learned, or one that needs foreground masks.
+    """
+    sets = []
+    for spec in specs:
+        kind = spec.partition(":")[0]
+        if kind in learned:
+            reject("unseen-attack", "an attack that is not among those to be told apart", spec)
+        attack = make_attack(spec, eps=eps)
+        if any("mask" in stage.attack.needs for stage in unfold(attack)):
+            reject("unseen-attack", "an attack that needs no foreground masks", spec)
+        sets.append(HeldOutSet(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
+    return sets
 
 
 @in_neutral_context
@@ -164,7 +225,9 @@ def learn_answers(
     """As `learn_signatures`, without the page: each answer with its key, as JSON can hold it."""
     claim(folder, COMMAND, _files(config), is_signatures, remade=REMADE)
 
-    def build_examples(victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting]) -> Examples:
+    def build_examples(
+        victims: Mapping[str, nn.Module], data: Dataset, settings: Sequence[Setting], *, innocent: bool = False
+    ) -> Examples:
         kinds = tuple(dict.fromkeys([s.kind for s in (*config.settings, *settings)]))
         for model in victims.values():
             model.to(config.device)
@@ -176,25 +239,32 @@ def learn_answers(
             salt=code_digest("assay.signatures.examples", "assay.models", alone=(__name__,)),
             seed=config.seed,
             kinds=kinds,
+            rounding=config.rounding,
+            innocent=innocent,
             progress=reporter.work,
         )
 
-    train, test = (build_examples(config.victims, part, config.settings) for part in (config.train, config.test))
+    train, test = (
+        build_examples(config.victims, part, config.settings, innocent=config.innocent)
+        for part in (config.train, config.test)
+    )
     held_out = [build_examples(part.victims, config.test, part.settings) for part in config.held_out]
     fooled_percent = 100 * test.fooled[test.kind > 0].float().mean()
     reporter.note(f"{len(train)} examples to learn from, {len(test)} to be tried on")
     reporter.note(f"of attacked images, {fooled_percent:.0f} % fool their victim after rounding to 8 bits")
-    recognitions = {}
+    recognitions: dict[str, list[Recognition]] = {}
     for column in config.columns:
-        plan = replace(config.plan, **SCENARIOS[column])  # type: ignore[arg-type]
-        recognitions[column] = train_recogniser(
-            train,
-            plan,
-            config.helpers,
-            out=folder / f"recogniser-{column}.pt",
-            progress=_progress(column, reporter.work),
-            device=config.device,
-        )
+        for i, seed in enumerate(config.seeds or (config.plan.seed,)):
+            plan = replace(config.plan, seed=seed, **SCENARIOS[column])  # type: ignore[arg-type]
+            recognition = train_recogniser(
+                train,
+                plan,
+                config.helpers,
+                out=folder / _weights_name(column, seed if i else None),
+                progress=_progress(column if i == 0 else f"{column}, seed {seed}", reporter.work),
+                device=config.device,
+            )
+            recognitions.setdefault(column, []).append(recognition)
     answers = []
     for key, (title, question, answer) in _answers(config, recognitions, train, test, held_out, folder).items():
         reporter.note(f"{key}: {answer.verdict()}")
@@ -217,7 +287,12 @@ def learn_answers(
 
 def _files(config: SignatureConfig) -> tuple[str, ...]:
     """What is written to the folder of signatures."""
-    return (*REMADE, "examples/*.safetensors", *(f"recogniser-{column}.pt" for column in config.columns))
+    weights = [_weights_name(column, seed) for column in config.columns for seed in (None, *config.seeds[1:])]
+    return (*REMADE, "examples/*.safetensors", *weights)
+
+
+def _weights_name(column: str, seed: int | None) -> str:
+    return f"recogniser-{column}.pt" if seed is None else f"recogniser-{column}-{seed}.pt"
 
 
 def is_signatures(folder: Path) -> bool:
@@ -230,7 +305,7 @@ def is_signatures(folder: Path) -> bool:
 
 def _answers(
     config: SignatureConfig,
-    recognitions: Mapping[str, Recognition],
+    recognitions: Mapping[str, Sequence[Recognition]],
     train: Examples,
     test: Examples,
     held_out: Sequence[Examples],
@@ -247,14 +322,22 @@ def _answers(
         answers["restoration"] = (
             "Reconstruction",
             question,
-            restoration_table(recognitions["redrl"], config.victims, test),
+            restoration_table(recognitions["redrl"][0], config.victims, test),
         )
-    deployed = recognitions.get("redrl") or recognitions.get("image")
-    if deployed is None:
+    deployed = [*recognitions.get("redrl", ()), *recognitions.get("image", ())]
+    if not deployed:
         return answers
-    identifier = calibrate(deployed, train, test, refused=config.refused, extractor=config.extractor, seed=config.seed)
+    identifier = calibrate(
+        deployed[0], train, test, refused=config.refused, extractor=config.extractor, seed=config.seed
+    )
     identifier.save(folder / "identifier.safetensors")
     answers["confusion"] = ("Identification", "How does it classify known attacks?", confusion(identifier))
+    if "image" in recognitions and "redrl" in recognitions:
+        table = recogniser_confusion(recognitions["image"][0], test, "Known attacks, by the image alone")
+        answers["confusion-image"] = ("Identification by the image alone", "How does it classify known attacks?", table)
+    if config.innocent:
+        question = "Does it take noise, compression and blur for attacks?"
+        answers["innocence"] = ("Innocent images", question, innocence(identifier, test))
     for i, (part, examples) in enumerate(zip(config.held_out, held_out, strict=True)):
         attacked = examples.take((examples.kind > 0).nonzero().squeeze(1))
         answer = confusion(identifier, attacked, part.about)

@@ -1,5 +1,6 @@
 """Attack signatures (REDRL): train recognisers of the attack that produced an image."""
 
+from assay.signatures.answers import Confusion, Innocence, confusion, innocence, recogniser_confusion
 from assay.signatures.calibration import calibrate
 from assay.signatures.examples import Examples, make_examples
 from assay.signatures.identifier import Guess, Identifier, load_identifier
@@ -8,14 +9,7 @@ from assay.signatures.networks import Recogniser, Reconstructor
 from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.recognition import Recognition
 from assay.signatures.settings import KINDS, Grid, Setting, settings
-from assay.signatures.tables import (
-    Confusion,
-    RecognitionTable,
-    RestorationTable,
-    confusion,
-    recognition_table,
-    restoration_table,
-)
+from assay.signatures.tables import RecognitionTable, RestorationTable, recognition_table, restoration_table
 from assay.signatures.training import train_recogniser
 
 __all__ = [
@@ -27,6 +21,7 @@ __all__ = [
     "Guess",
     "Helpers",
     "Identifier",
+    "Innocence",
     "Plan",
     "Recogniser",
     "Recognition",
@@ -36,8 +31,10 @@ __all__ = [
     "Setting",
     "calibrate",
     "confusion",
+    "innocence",
     "load_identifier",
     "make_examples",
+    "recogniser_confusion",
     "recognition_table",
     "restoration_table",
     "settings",

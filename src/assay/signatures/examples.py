@@ -14,10 +14,15 @@ from assay.core.types import Images
 from assay.data.dataset import Dataset
 from assay.diagnostics.trail import logits_of, run_attack_to_end
 from assay.models.load import digest
+from assay.signatures.innocent import innocent_changes, innocent_images
 from assay.signatures.settings import CLEAN, Setting
 from assay.util.files import atomic_write
 from assay.util.progress import WorkCallback, no_progress
-from assay.util.validate import described, reject
+from assay.util.validate import described, one_of, reject
+
+ROUNDINGS = ("nearest", "down")
+_SLACK = 1e-3
+"""Of a level: what a division by 255 and back may lose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +33,12 @@ class Examples:
         images: ``(n, c, h, w)``, uint8.
         clean: the image that each was made from, likewise.
         kind: position in ``kinds``, ``(n,)``; 0 is clean.
-        setting: position in ``settings``, ``(n,)``; -1 for clean images.
+        setting: position in ``settings``, ``(n,)``; -1 for clean images as they are.
         victim: position in ``victims``, ``(n,)``: the attacked classifier; -1 for clean images.
         y: labels of the images, ``(n,)``.
         fooled: whether the victim is wrong about the image after rounding, ``(n,)``.
         kinds: ``"clean"`` and the attacks.
-        settings: in words.
+        settings: in words; behind those of the attacks the changes of innocent images, which are clean too.
         victims: names.
     """
 
@@ -50,6 +55,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def innocent(self) -> Tensor:
+        """Which are clean images that something else than an attack has changed, ``(n,)``."""
+        return (self.kind == 0) & (self.setting >= 0)
 
     def take(self, at: Tensor) -> "Examples":
         """Some of them."""
@@ -75,11 +85,13 @@ def make_examples(
     salt: str = "",
     seed: int = 0,
     kinds: Sequence[str] = (),
+    rounding: str = "nearest",
+    innocent: bool = False,
     progress: WorkCallback = no_progress,
 ) -> Examples:
     """Attack every image by every kind of attack, each in one of its settings and on one of the victims, in turn.
 
-    Images are rounded to 8 bits, as files have them: an image that no file can hold would be known by its values alone.
+    Images are brought to 8 bits, as files have them: an image that no file can hold would be known by its values alone.
     What an attack left as it was (the victim was wrong about it already, or the attack found nothing) is left out.
 
     Args:
@@ -90,19 +102,23 @@ def make_examples(
         salt: part of the identity of what is kept, such as the version of the code.
         seed: of the attacks.
         kinds: the order of the kinds; by default the one in which ``settings`` names them.
+        rounding: how values come to 8 bits: ``"nearest"``, or ``"down"``, as where bytes are cut off; smallest
+            perturbations survive the second more often.
+        innocent: whether each clean image comes once more, with noise or another corruption (`innocent_images`).
         progress: progress.
 
     Returns:
         The clean images, and all that were attacked.
 
     Raises:
-        ValueError: no victim, no setting, or no image.
+        ValueError: no victim, no setting, or no image; another rounding.
 
     Source: Souri et al., 2021, sections 3.2 and 4.6.
     """
     if not victims or not settings or not len(data):
         missing = "victims" if not victims else "settings" if not settings else "data"
         reject(missing, "at least one", described("none"))
+    one_of("rounding", rounding, ROUNDINGS)
     names = (CLEAN, *(kinds or dict.fromkeys(s.kind for s in settings)))
     base = _eight_bits(data.images())
     n = len(base)
@@ -114,7 +130,7 @@ def make_examples(
         own = [i for i, other in enumerate(settings) if other.kind == settings[s].kind]
         turn = own.index(s) * len(victims) + v
         at = torch.arange(n)[turn :: len(own) * len(victims)]
-        attacked = _attack_part(models[v], base[at], data.y[at], settings[s], out, salt, seed)
+        attacked = _attack_part(models[v], base[at], data.y[at], settings[s], out, salt, seed, rounding)
         parts.append(
             {
                 **attacked,
@@ -124,12 +140,19 @@ def make_examples(
             }
         )
     progress("attacks", len(combinations), len(combinations))
+    words = [s.words for s in settings]
+    if innocent:
+        images, which = innocent_images(base, seed)
+        parts.append({**_clean(base, data.y), "images": images, "setting": which + len(words)})
+        words += [change.words for change in innocent_changes()]
     joined = {name: torch.cat([part[name] for part in parts]) for name in _TENSORS}
-    return Examples(**joined, kinds=names, settings=tuple(s.words for s in settings), victims=labels)
+    return Examples(**joined, kinds=names, settings=tuple(words), victims=labels)
 
 
-def _eight_bits(x: Images) -> Tensor:
-    return (x * 255).round().clamp(0, 255).to(torch.uint8)
+def _eight_bits(x: Images, rounding: str = "nearest") -> Tensor:
+    levels = x * 255
+    whole = levels.round() if rounding == "nearest" else (levels + _SLACK).floor()
+    return whole.clamp(0, 255).to(torch.uint8)
 
 
 def _clean(base: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -146,19 +169,26 @@ def _clean(base: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 
 def _attack_part(
-    model: nn.Module, base: Tensor, y: Tensor, setting: Setting, out: str | Path | None, salt: str, seed: int
+    model: nn.Module,
+    base: Tensor,
+    y: Tensor,
+    setting: Setting,
+    out: str | Path | None,
+    salt: str,
+    seed: int,
+    rounding: str,
 ) -> dict[str, Tensor]:
     """The images of one setting on one victim: from disk, or made."""
     from safetensors.torch import load_file, save
 
-    key_parts = [digest(model), repr(setting.attack), str(seed), salt, torch.__version__]
+    key_parts = [digest(model), repr(setting.attack), str(seed), salt, torch.__version__, rounding]
     key = hashlib.sha256("\n".join(key_parts).encode() + base.numpy().tobytes() + y.numpy().tobytes()).hexdigest()[:32]
     path = None if out is None else Path(out) / f"{key}.safetensors"
     if path is not None and path.is_file():
         return load_file(path)
     x = base.float() / 255
     outcome = run_attack_to_end(model, x, y, setting.attack, stop="never", seed=seed, errors="raise")
-    images = _eight_bits(outcome.images)
+    images = _eight_bits(outcome.images, rounding)
     fooled = logits_of(model, images.float() / 255).argmax(1) != y
     moved = (images != base).flatten(1).any(1) & (outcome.status != int(Status.MISCLASSIFIED))
     tensors = {"images": images[moved], "clean": base[moved].clone(), "y": y[moved], "fooled": fooled[moved]}

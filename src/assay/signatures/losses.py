@@ -45,6 +45,7 @@ class Losses:
         loss: Tensor = F.cross_entropy(logits, examples.kind[at].to(self.device), label_smoothing=plan.smoothing)
         if recognition.reconstructor is None:
             return loss
+        residual = residual.float()  # of small numbers, summed over all pixels
         reconstructed = images - residual
         loss = loss + plan.reconstruction * (clean - reconstructed).abs().flatten(1).sum(1).mean()
         if self.layer is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from assay.models.registry import parted
 from assay.util.fields import Count, Number, Seed, Whole
@@ -31,6 +32,7 @@ class Plan:
         width: Features of the reconstructor.
         blocks: Residual blocks of the reconstructor.
         layer: Which convolution of the feature extractor is used, counted from 1.
+        precision: Number format of the passes: float32, or mixed: bfloat16.
         seed: Random seed of weights and order.
 
     Source: Souri et al., 2021, section 4, equations 1–5; section 4.6 for warm-up, label smoothing, Adam and the rate.
@@ -52,6 +54,7 @@ class Plan:
     width: Whole = 32
     blocks: Count = 4
     layer: Whole = 3
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class Plan:
         least_of = {"epochs": 1, "warmup": 0, "batch": 2, "width": 1, "blocks": 0, "layer": 1, "seed": 0}
         for name, least in least_of.items():
             whole(name, getattr(self, name), least=least, most=2**31 - 1)
+        one_of("precision", self.precision, ("float32", "bfloat16"))
         parted(self.arch)
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
 from assay.attacks.deepfool import DeepFool
@@ -14,7 +15,7 @@ from assay.parts.losses import Margin
 from assay.parts.step_rules import Adam
 from assay.util.fields import Budget, Number, Whole
 from assay.util.registry import Registry
-from assay.util.validate import number, reject, whole
+from assay.util.validate import number, one_of, reject, whole
 
 CLEAN = "clean"
 EPS = (4 / 255, 8 / 255, 16 / 255)
@@ -56,6 +57,8 @@ class Grid:
         constants: C&W's c for l2.
         steps: Steps of PGD, C&W linf and the patch.
         carlini_steps: Steps of C&W l2.
+        rounding: How attacked images come to 8 bits: nearest, or down, as the paper's do, which cuts bytes off.
+        innocent: Each clean image once more, with noise, compression, blur or another corruption, as no attack.
 
     Source: Souri et al., 2021, table 2.
     """
@@ -65,6 +68,8 @@ class Grid:
     constants: tuple[Number, ...] = CONSTANTS
     steps: Whole = 100
     carlini_steps: Whole = 1000
+    rounding: Literal["nearest", "down"] = "nearest"
+    innocent: bool = True
 
     def __post_init__(self) -> None:
         for name in ("eps", "sides", "constants"):
@@ -81,6 +86,9 @@ class Grid:
             number("constants", constant, least=0, above=True)
         whole("steps", self.steps, least=1)
         whole("carlini_steps", self.carlini_steps, least=1)
+        one_of("rounding", self.rounding, ("nearest", "down"))
+        if not isinstance(self.innocent, bool):
+            reject("innocent", "True or False", self.innocent, error=TypeError)
 
 
 def _deepfool(grid: Grid, size: int) -> list[AnyAttack]:

@@ -77,7 +77,8 @@ def train_recogniser(
                     continue  # batch normalisation needs two
                 for group in optimiser.param_groups:
                     group["lr"] = plan.rate * _pace(epoch + i / steps, plan)
-                loss = losses(recognition, examples, at)
+                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+                    loss = losses(recognition, examples, at)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -109,6 +109,9 @@ def _check_diagnostics(config: Config) -> Iterator[StudyFault]:
             yield StudyFault(f"{place}.data", "expected a name, as there are several data sets", (own,))
     if config.signatures is not None:
         section, data = ("signatures",), config.signatures.data
+        for field in ("extractor", "unseen_victim"):
+            used = getattr(config.signatures, field)
+            yield from _unknown(f"signatures.{field}", used, config.models, section, ("models", used or ""))
         for used in config.signatures.victims:
             yield from _unknown("signatures.victims", used, config.models, section, ("models", used))
         yield from _unknown("signatures.data", data, config.data, section, ("data", data or ""))

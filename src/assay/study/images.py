@@ -2,7 +2,7 @@
 
 import torch
 
-from assay.data.dataset import Dataset
+from assay.data.dataset import Dataset, resized
 from assay.data.registry import load as load_data
 from assay.data.spec import MissingData
 from assay.study.schema import Data
@@ -33,7 +33,7 @@ def load_images(source: Data, split: str, *, limit: int | None, seed: int | None
                 f"images of {_shape(wanted)} in {expected.classes} classes, as `expects` says",
                 described(f"{_shape(got)} in {len(data.classes)} classes ({source.load})"),
             )
-    return data
+    return data if source.resize is None else resized(data, source.resize)
 
 
 def is_there(source: Data) -> bool:
@@ -54,11 +54,12 @@ def stand_in(source: Data, split: str, *, limit: int | None) -> Dataset:
     if source.expects is None:
         reject("data", "`expects`, or images that are there", source.load)
     expected = source.expects
+    size = source.resize or expected.size
     there = expected.train if split == "train" else expected.test
     count = min(there, limit or there)
-    shape = (count, expected.channels, expected.size, expected.size)
+    shape = (count, expected.channels, size, size)
     x = torch.zeros(1, dtype=torch.uint8).expand(shape)
-    masks = torch.zeros(1, dtype=torch.bool).expand(count, 1, expected.size, expected.size)
+    masks = torch.zeros(1, dtype=torch.bool).expand(count, 1, size, size)
     return Dataset(x, torch.arange(count) % expected.classes, tuple(map(str, range(expected.classes))), masks)
 
 
@@ -71,9 +72,11 @@ def made_instead(source: Data, size: int) -> Data:
     if source.expects is None:
         reject("data", "`expects`, or images that are there", source.load)
     expected = source.expects
-    smaller = min(size, expected.size)
+    smaller = min(size, source.resize or expected.size)
     load = f"patterns:channels={expected.channels},size={smaller},classes={expected.classes},count=256"
-    return source.model_copy(update={"load": load, "expects": None, "foreground": _made_foreground(source.foreground)})
+    return source.model_copy(
+        update={"load": load, "expects": None, "resize": None, "foreground": _made_foreground(source.foreground)}
+    )
 
 
 def _made_foreground(foreground: str) -> str:

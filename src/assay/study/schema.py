@@ -59,6 +59,7 @@ class Data(Strict):
     limit: Whole | None = Field(None, description="test images that are attacked, at most")
     train_limit: Whole | None = Field(None, description="training images for diagnostics, at most")
     seed: Seed = 0
+    resize: Whole | None = Field(None, description="height and width to which images are resized, bilinearly")
     foreground: str = Field("auto", description="where masks come from: data, salience, intensity, folder:PATH, auto")
 
 

@@ -7,9 +7,10 @@ from torch import nn
 
 from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.settings import KINDS, Grid
+from assay.study.fields import Attack
 from assay.training.objectives.registry import OPTIONS, check_options, make
 from assay.training.recipe import Recipe
-from assay.util.fields import Name, Strict, Whole, different, fields_of, known
+from assay.util.fields import Budget, Name, Seed, Strict, Whole, different, fields_of, known
 
 _OWN = ("sees",)
 """What the columns of a study's signatures decide."""
@@ -90,6 +91,18 @@ class _Signatures(Strict):
         Field(min_length=1),
         AfterValidator(different),
     ] = ("image", "redrl", "truth")
+    extractor: Name | None = Field(
+        None,
+        description="a model whose features clean and reconstructed images should share; by default the last victim",
+    )
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(different)] = Field(
+        (), description="of recognisers: each is trained with every one; by default the plan's"
+    )
+    unseen_victim: Name | None = Field(None, description="a model that is attacked for testing only")
+    unseen_eps: tuple[Budget, ...] = Field((), description="budgets for testing only")
+    unseen_attacks: Annotated[tuple[Attack, ...], AfterValidator(different)] = Field(
+        (), description="attacks for testing only, which should be called unknown"
+    )
 
     @model_validator(mode="after")
     def _whole_plan(self) -> "_Signatures":

@@ -63,6 +63,7 @@ bench: setup
 docs: setup
 	$(BIN)/python -m assay.cli.catalogue
 	$(BIN)/python -m assay.cli ls --markdown > docs/reference.md
+	cd benchmarks && ../$(BIN)/python papers.py
 
 api: setup
 	$(BIN)/python tests/test_house.py

@@ -1,5 +1,7 @@
 """The studies of the repository can be read, and their claims ask for what they measure."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,47 @@ def test_a_study_lists_the_papers_figures(path, capsys):
     shown = capsys.readouterr().out
     assert all(figure.id in shown for figure in config.figures)
     assert f"{len(config.figures)} figures and tables, {len(config.claims)} claims" in shown
+
+
+@pytest.fixture(scope="module")
+def papers():
+    """The script that writes the page of all figures."""
+    folder = STUDIES.parent / "benchmarks"
+    spec = importlib.util.spec_from_file_location("papers_page", folder / "papers.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(folder))
+    try:
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+    return module
+
+
+def numbered(kind, *ranges):
+    return {f"{kind} {n}" for first, last in ranges for n in range(first, last + 1)}
+
+
+ALL = {
+    "dual-perturbation": numbered("figure", (1, 27)) | numbered("table", (1, 6)),
+    "adversarial-training": numbered("figure", (1, 26)),
+    "structured-attack": {
+        *numbered("figure", (1, 2)),
+        *("figure 3a", "figure 3b", "figure 3c", "table 1", "table A1"),
+        *(f"figure A{n}" for n in range(1, 6)),
+    },
+    "signatures": numbered("figure", (1, 15)) | numbered("table", (1, 6)),
+}
+
+
+@pytest.mark.parametrize("stem", ALL)
+def test_no_figure_or_table_of_a_paper_is_missing(papers, stem):
+    small = read_study(next((STUDIES / "small").glob(f"{stem}*.yaml")))
+    large = [(read_study(path), path.stem) for path in sorted((STUDIES / "paper").glob(f"{stem}*.yaml"))]
+    entries = {entry.name: entry for entry in papers.entries(small, large)}
+    assert set(entries) == ALL[stem]
+    assert all(entry.shows and entry.small != "–" for entry in entries.values())
+
+
+def test_the_page_of_all_figures_is_of_today(papers):
+    assert (STUDIES.parent / "docs" / "papers.md").read_text(encoding="utf-8") == papers.page()

@@ -1,0 +1,155 @@
+"""docs/papers.md: every figure and table of the five papers, the studies that show it, and what was measured last.
+
+python papers.py            # writes the page
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+from common import HERE
+
+from assay.store.judged_claims import threshold_of
+from assay.study.parse import read_study
+
+ROOT = HERE.parent
+PAPERS = ("dual-perturbation", "adversarial-training", "structured-attack", "survey", "signatures")
+"""What the names of a paper's studies begin with, in the order of the papers."""
+
+KINDS = ("figure", "table")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure or table of a paper.
+
+    Attributes:
+        name: such as ``figure 3``.
+        shows: in words.
+        small: what of the small study shows it, or why nothing does.
+        paper: the same of the studies of the paper's size, by study.
+    """
+
+    name: str
+    shows: str
+    small: str
+    paper: str
+
+
+def names(label):
+    """``figures 3, 8–10`` as single names.
+
+    >>> names("figures 3, 8–10"), names("figure A1"), names("tables 2, 6")
+    (['figure 3', 'figure 8', 'figure 9', 'figure 10'], ['figure A1'], ['table 2', 'table 6'])
+    """
+    kind, _, rest = label.partition(" ")
+    kind = kind.removesuffix("s")
+    if kind not in KINDS:
+        return [label]
+    singles = []
+    for part in rest.split(", "):
+        first, dash, last = part.partition("–")
+        mark = re.match(r"[A-Z]?", first)[0]
+        if dash:
+            ends = (int(first.removeprefix(mark)), int(last.removeprefix(mark)))
+            singles += [f"{kind} {mark}{n}" for n in range(ends[0], ends[1] + 1)]
+        else:
+            singles.append(f"{kind} {part}")
+    return singles
+
+
+def place(name):
+    """Figures before tables, by number; what has a name of its own as it comes."""
+    kind, _, rest = name.partition(" ")
+    if kind not in KINDS:
+        return len(KINDS), "", 0, ""
+    mark, digits, letter = re.fullmatch(r"([A-Z]?)(\d*)(.*)", rest).groups()
+    return KINDS.index(kind), mark, int(digits or 0), letter
+
+
+def said(figure):
+    """What of a study shows a figure, or why nothing does."""
+    return ", ".join(figure.by) if figure.by else f"not here: {figure.without}"
+
+
+def entries(small, papers):
+    """The figures and tables of a paper, in order."""
+    found = {}
+    for study, name in ((small, None), *papers):
+        for figure in study.figures:
+            for single in names(figure.id):
+                shows, own, theirs = found.get(single, (figure.shows, "", {}))
+                if name is None:
+                    own = said(figure)
+                else:
+                    theirs = {**theirs, name: said(figure)}
+                found[single] = (shows, own, theirs)
+    return [
+        Entry(name, shows, own or "–", "; ".join(f"{study}: {text}" for study, text in theirs.items()) or "–")
+        for name, (shows, own, theirs) in sorted(found.items(), key=lambda item: place(item[0]))
+    ]
+
+
+def cell(text):
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    return "\n".join([*lines, *("| " + " | ".join(map(cell, row)) + " |" for row in rows)])
+
+
+def claims(small, papers, measured):
+    """The claims of a paper: where, its sentence and number, ours."""
+    rows = []
+    for claim in small.claims:
+        ours = measured.get(claim.says)
+        last = f"{ours['ours']} ({ours['interval']})" if ours else "not measured yet"
+        rows.append(
+            (
+                claim.figure or claim.source or "–",
+                claim.says,
+                claim.theirs or "–",
+                threshold_of(claim) or "–",
+                last,
+                f"**{ours['verdict']}**" if ours and ours["verdict"] else "–",
+            )
+        )
+    more = {claim.says for study, _ in papers for claim in study.claims} - {claim.says for claim in small.claims}
+    return rows, sorted(more)
+
+
+def section(stem, measured):
+    small = read_study(next((ROOT / "studies" / "small").glob(f"{stem}*.yaml")))
+    files = sorted((ROOT / "studies" / "paper").glob(f"{stem}*.yaml"))
+    papers = [(read_study(path), path.stem.removeprefix(f"{stem}-") if len(files) > 1 else "paper") for path in files]
+    lines = [f"## {small.paper.strip()}", ""]
+    rows = [(e.name, e.shows, e.small, e.paper) for e in entries(small, papers)]
+    lines += [table(("in the paper", "shows", "small study", "studies of the paper's size"), rows), ""]
+    rows, more = claims(small, papers, measured)
+    lines += [table(("where", "the paper says", "its number", "holds here", "small study, last", "verdict"), rows), ""]
+    if more:
+        lines += ["Claims of the studies of the paper's size besides: " + " ".join(more), ""]
+    return lines
+
+
+def page():
+    """The page's text."""
+    record = json.loads((HERE / "results" / "studies.json").read_text())
+    measured = {claim["says"]: claim for row in record["rows"] for claim in row["claims"] if "interval" in claim}
+    lines = [
+        "# The five papers, figure by figure",
+        "",
+        "Written by `benchmarks/papers.py` from the studies' own lists (`assay run FILE --list-claims`) and from",
+        "the last run of the small ones (`benchmarks/results/studies.json`). A claim holds where the whole 95 %",
+        "interval is beyond the threshold; see [studies](studies.md). The studies of the papers' size need their data",
+        "and a GPU, and were not run here; `assay run FILE --plan` says what each would cost.",
+        "",
+    ]
+    for stem in PAPERS:
+        lines += section(stem, measured)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "papers.md").write_text(page(), encoding="utf-8")

@@ -14,13 +14,13 @@ import assay
 from assay import Status
 from assay.attacks.plan import Planned
 from assay.core.attack import Step
-from assay.core.combinators import Cascade, Restarts, Targets, vary_attacks
+from assay.core.combinators import Cascade, Restarts, Targets, vary_attacks, with_budget
 from assay.core.fingerprint import fingerprint
 from assay.core.traits import Traits
 from assay.defences import Adaptation
 from assay.parts.balls import Ball
 from assay.parts.losses import Evasion
-from assay.trust.vary import over_the_box, with_budget, with_effort, with_step_size
+from assay.trust.vary import over_the_box, with_effort, with_step_size
 from conformance import test_attacks, test_traits
 from conformance.table import Case
 from models_for_tests import images, mlp, predicted

@@ -8,6 +8,7 @@ import torch
 from assay import Peer, perturb
 from assay.attacks.functional import Functional
 from assay.attacks.plan import plan
+from assay.core.combinators import with_budget
 from assay.core.outcome import Status
 from assay.defences import defend
 from assay.parts.balls import Ball, Split
@@ -17,7 +18,7 @@ from assay.trust import AttackResult, CheckContext, Level, consistency, run_chec
 from assay.trust.answer import worst_result
 from assay.trust.budgets import members, outermost, within
 from assay.trust.known_answers import known_model
-from assay.trust.vary import with_budget, with_effort
+from assay.trust.vary import with_effort
 from trust.cases import EPS, data, examined, trained
 from trust.zoo import Wrapped, lying, stuck, told
 

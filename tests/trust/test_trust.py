@@ -12,6 +12,7 @@ import torch
 from assay.attacks import BIM
 from assay.attacks.plan import Planned, plan
 from assay.cli import main
+from assay.core.combinators import with_budget
 from assay.core.outcome import Status
 from assay.defences import defend
 from assay.engine.api import attack, perturb
@@ -21,7 +22,7 @@ from assay.trust.defence import FrozenDraws
 from assay.trust.grading import STANDARD, STRONG
 from assay.trust.planting.planted import planted
 from assay.trust.running import settled
-from assay.trust.vary import over_the_box, with_budget, with_effort, with_step_size
+from assay.trust.vary import over_the_box, with_effort, with_step_size
 from trust.cases import ATTACKS, EPS, HONEST, data, examined, trained
 from trust.zoo import ZOO, Wrapped, noisy
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from assay.core.attack import Attack
-from assay.core.geometry import Geometry
+from assay.core.geometry import Geometry, scaled
 from assay.core.traits import Traits
 from assay.util.validate import described, reject, whole
 
@@ -126,6 +126,16 @@ def vary_attacks(attack: AnyAttack, change: Callable[[Attack[Any]], Attack[Any] 
         return plain if changed is None else changed
 
     return map_attacks(attack, one)
+
+
+def with_budget(attack: AnyAttack, factor: float) -> AnyAttack | None:
+    """The attack with so many times its budget, or each of its budgets; None if these cannot be changed."""
+
+    def larger(plain: Attack[Any]) -> Attack[Any] | None:
+        wider = None if plain.geometry is None else scaled(plain.geometry, factor)
+        return None if wider is None else plain.vary(geometry=wider)
+
+    return vary_attacks(attack, larger)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from assay.diagnostics.sharedness import Sharedness, sharedness, spread
 from assay.diagnostics.stability import Stability, stability
 from assay.diagnostics.surface import Surface, surface
 from assay.diagnostics.suspicion import Suspicion, suspicion
+from assay.diagnostics.targets import Targets, targets
 from assay.diagnostics.tradeoff import Tradeoff, tradeoff
 from assay.diagnostics.trail import Trail, load_trail
 from assay.diagnostics.transfer import Transfer, transfer
@@ -44,6 +45,7 @@ __all__ = [
     "Standard",
     "Surface",
     "Suspicion",
+    "Targets",
     "Tradeoff",
     "Trail",
     "Transfer",
@@ -71,6 +73,7 @@ __all__ = [
     "stability",
     "surface",
     "suspicion",
+    "targets",
     "tradeoff",
     "transfer",
     "universality",

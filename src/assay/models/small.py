@@ -82,6 +82,11 @@ def strattack_cnn(channels: int, classes: int, size: int, *, features: int = 32,
     )
 
 
+def strattack_cnn_cifar10(channels: int, classes: int, size: int) -> nn.Module:
+    """`strattack_cnn` with the sizes of its paper for CIFAR-10: 64 and 128 features, 256 units."""
+    return strattack_cnn(channels, classes, size, features=64, dense=256)
+
+
 def _check(channels: int, classes: int, size: int, least: int = 1) -> None:
     whole("channels", channels, least=1)
     whole("classes", classes, least=2)

@@ -5,13 +5,14 @@ import math
 import torch
 from torch import Tensor
 
+from assay.core.combinators import with_budget
 from assay.core.outcome import Status
 from assay.trust.again import attack_again, broken
 from assay.trust.answer import CheckResult, Level, inconclusive, issue, not_applicable, passed, warning
 from assay.trust.context import AttackResult, CheckContext
 from assay.trust.rivals.baselines import beats_queries
 from assay.trust.rivals.students import beats_student
-from assay.trust.vary import at_less_effort, over_the_box, with_budget
+from assay.trust.vary import at_less_effort, over_the_box
 
 _FEW, _SMALL, _WIDE = 8, 32, 64
 _STEPS = 1000

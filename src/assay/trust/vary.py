@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from assay.core.attack import Attack
 from assay.core.combinators import AnyAttack, unfold, vary_attacks
-from assay.core.geometry import scaled
 from assay.parts.balls import Ball
 
 _TOKEN = 0.01
@@ -32,16 +31,6 @@ def with_effort(attack: AnyAttack, factor: float, *, searches: bool = True) -> A
 def with_step_size(attack: AnyAttack, factor: float) -> AnyAttack | None:
     """The attack with so many times the step size; None if it chooses its step size by itself."""
     return vary_attacks(attack, lambda plain: plain.vary(step_size=factor))
-
-
-def with_budget(attack: AnyAttack, factor: float) -> AnyAttack | None:
-    """The attack with so many times its budget, or each of its budgets; None if these cannot be changed."""
-
-    def larger(plain: Attack[object]) -> Attack[object] | None:
-        wider = None if plain.geometry is None else scaled(plain.geometry, factor)
-        return None if wider is None else plain.vary(geometry=wider)
-
-    return vary_attacks(attack, larger)
 
 
 def over_the_box(attack: AnyAttack, shape: Sequence[int], share: float = 1.0) -> AnyAttack | None:

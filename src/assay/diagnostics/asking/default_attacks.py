@@ -6,8 +6,10 @@ from assay.attacks.auto_pgd.apgd import APGD
 from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
 from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
 from assay.attacks.deepfool import DeepFool
+from assay.attacks.ead import EAD
+from assay.attacks.fgsm import FGSM
 from assay.attacks.patch import Patch
-from assay.attacks.pgd import PGD
+from assay.attacks.pgd import BIM, PGD
 from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.universal_perturbations.perturbation import UniversalSign
 from assay.core.combinators import AnyAttack
@@ -36,6 +38,19 @@ def targeted_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
     """The attacks whose perturbations are compared with what the network is sensitive to."""
     steps = context.search_steps
     own = {"StrAttack": StrAttack(steps=steps), "C&W l2": CarliniWagnerL2(steps=steps, rounds=6)}
+    return context.attacks or own
+
+
+def compared_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
+    """The attacks whose distances are compared: those of Xu et al.'s table 1."""
+    steps = context.search_steps
+    own = {
+        "StrAttack": StrAttack(steps=steps),
+        "C&W l2": CarliniWagnerL2(steps=steps, rounds=6),
+        "EAD": EAD(steps=steps),
+        "IFGM": BIM(1.0, steps=10, norm="l2"),
+        "FGM": FGSM(1.0, norm="l2"),
+    }
     return context.attacks or own
 
 

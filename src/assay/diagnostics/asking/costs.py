@@ -4,19 +4,21 @@ from collections.abc import Callable, Iterable
 
 from assay.attacks.dual import DualPerturbation
 from assay.attacks.registry import background_budget
-from assay.core.combinators import AnyAttack
+from assay.core.combinators import AnyAttack, unfold
 from assay.core.passes import Passes
 from assay.corruptions.registry import CORRUPTIONS
-from assay.diagnostics.context import DiagnosticContext
-from assay.diagnostics.default_attacks import (
+from assay.diagnostics.asking.default_attacks import (
     FACTORS,
+    compared_attacks,
     filter_attacks,
     measuring_attack,
     targeted_attacks,
     transferred_attack,
 )
+from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.destruction import TRANSFORMS
 from assay.diagnostics.suspicion import LAMBDAS
+from assay.diagnostics.targets import FACTORS as BUDGETS
 
 Price = Callable[[AnyAttack], Passes]
 """What all steps of an attack on one image cost."""
@@ -142,6 +144,16 @@ def of_interpretability(context: DiagnosticContext, price: Price) -> Passes:
     """Targeted attacks, and maps of each image."""
     each = _sum(price(attack) for attack in targeted_attacks(context).values())
     return len(context.test) * (each + 6 * _SLOPE)
+
+
+def of_targets(context: DiagnosticContext, price: Price) -> Passes:
+    """Each attack towards each other class; for one with a budget, at each of nine."""
+    others = len(context.test.classes) - 1
+    each = Passes()
+    for attack in compared_attacks(context).values():
+        bounded = all(stage.attack.geometry is not None for stage in unfold(attack))
+        each += (len(BUDGETS) if bounded else 1) * price(attack)
+    return len(context.test) * (others * each + len(compared_attacks(context)) * _LOOK)
 
 
 def of_parameters(context: DiagnosticContext, price: Price) -> Passes:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from assay.attacks.structured.strattack import GroupSearch
 from assay.core.call_context import in_neutral_context
-from assay.core.combinators import AnyAttack
+from assay.core.combinators import AnyAttack, unfold
 from assay.core.outcome import Status
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines, overlay, pictures
@@ -176,11 +177,12 @@ def interpretability(
         name: (float((delta != 0).any(1).float().mean()), float(delta.flatten(1).norm(dim=1).mean()))
         for name, delta in deltas.items()
     }
+    side = _group_side(attacks)
     shown = [
         picture
         for i in range(min(SHOWN, len(x)))
         for picture in _row(
-            x[i], saliency.full[i], activation[i], kind, {name: delta[i] for name, delta in deltas.items()}
+            x[i], saliency.full[i], activation[i], kind, {name: delta[i] for name, delta in deltas.items()}, side
         )
     ]
     return Interpretability(
@@ -196,7 +198,7 @@ def interpretability(
 
 
 def _row(
-    x: Tensor, saliency: Tensor, activation: Tensor, kind: str, deltas: Mapping[str, Tensor]
+    x: Tensor, saliency: Tensor, activation: Tensor, kind: str, deltas: Mapping[str, Tensor], side: int
 ) -> list[tuple[str, Tensor]]:
     chosen = boolean_map(saliency[None], 90)[0]
     tiles = [("image", x), ("saliency", overlay(x, saliency)), (kind, overlay(x, activation))]
@@ -204,12 +206,18 @@ def _row(
         tiles += [
             (name, overlay(x, delta)),
             (f"{name}, on the map", overlay(x, delta * chosen)),
-            (f"{name}, 2×2 groups", overlay(x, _by_group(delta))),
+            (f"{name}, {side}×{side} groups", overlay(x, _by_group(delta, side))),
         ]
     return tiles
 
 
-def _by_group(delta: Tensor, side: int = 2) -> Tensor:
+def _group_side(attacks: Mapping[str, AnyAttack]) -> int:
+    """The side of the groups of the first attack that has groups; two pixels where none has."""
+    searches = (stage.attack for attack in attacks.values() for stage in unfold(attack))
+    return next((search.group for search in searches if isinstance(search, GroupSearch)), 2)
+
+
+def _by_group(delta: Tensor, side: int) -> Tensor:
     """The l2 norm of each group of pixels, at every pixel of the group."""
     norms = Groups(side, side).norms(delta[None])[None]
     return functional.interpolate(norms, delta.shape[1:], mode="nearest")[0]

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from assay.attacks.plan import Planned, distinct, plan
 from assay.attacks.plan import curve as curve_of
 from assay.attacks.registry import SUITES
+from assay.core.combinators import AnyAttack
 from assay.store.judged_claims import AttackNames
 from assay.study.schema import Config
+from assay.study.training_schema import Added
 
 
 def plans(config: Config) -> list[Planned]:
@@ -45,6 +47,12 @@ def beside_plans(config: Config) -> list[Planned]:
     return distinct(
         plan(name, eps=threat.eps, norm=threat.norm, eps_background=threat.background) for name in config.beside
     )
+
+
+def added_attack(config: Config, added: Added) -> AnyAttack:
+    """The attack of adversarial images that a training adds, at the first budget where it has none of its own."""
+    threat = config.budgets[0]
+    return plan(added.attack, eps=threat.eps, norm=threat.norm, eps_background=threat.background).attack
 
 
 def attack_names(config: Config) -> AttackNames:

@@ -14,6 +14,7 @@ from assay.diagnostics.registry import DIAGNOSTICS
 from assay.diagnostics.trail import Trail
 from assay.store.ledger import Ledger
 from assay.store.sqlite import NAME
+from assay.study.attack_plan import added_attack
 from assay.study.diagnostics import build_context, chosen_epochs, data_of, train_limit
 from assay.study.images import load_images, stand_in
 from assay.study.pace import Pace, measure_pace, price_of, price_of_training
@@ -100,6 +101,11 @@ class Estimates:
         each = price_of_training(recipe, planned.shape, len(planned.test.classes))
         held_out = recipe.validate * Passes(12.0, 10.0)
         passes = recipe.epochs * training.images * ((1 - recipe.validate) * each + held_out)
+        section = self.plan.config.models[name].train
+        if section is not None and section.add is not None:
+            count = section.add.limit * max(section.add.targets, 1)
+            price = self.price(added_attack(self.plan.config, section.add), data) or Passes()
+            passes += count * (price + recipe.epochs * each)
         seconds = self.pace(self.plan.described[use], data).seconds(passes)
         return PartForecast("training", name, data, "to be done", passes.total, seconds)
 

@@ -8,7 +8,7 @@ from assay.models.load import is_spec
 from assay.runs.signatures import ANSWER_NAMES
 from assay.store.claims import Quantity
 from assay.store.judged_claims import AttackNames, is_budget
-from assay.study.attack_plan import attack_names, beside_plans, curve_plans, plans
+from assay.study.attack_plan import added_attack, attack_names, beside_plans, curve_plans, plans
 from assay.study.schema import Config, Curve
 from assay.util.validate import nearest
 
@@ -71,7 +71,23 @@ def _check_models(config: Config) -> Iterator[StudyFault]:
                 elif used is not None and not _data_of(config, name) <= _data_of(config, used):
                     text = f"expected a model on the same data, got {used!r}"
                     yield StudyFault(place, text, (path, other, ("data",)))
+            yield from _check_added(config, name, trained)
             trained.append(name)
+
+
+def _check_added(config: Config, name: str, trained: Collection[str]) -> Iterator[StudyFault]:
+    """Check the adversarial images that a training adds."""
+    training = config.models[name].train
+    if training is None or training.add is None:
+        return
+    added, place = training.add, f"models.{name}.train.add"
+    if added.model not in trained:
+        text = f"expected a model trained before, got {added.model!r}"
+        yield StudyFault(f"{place}.model", text, (("models", name), ("models", added.model)))
+    try:
+        added_attack(config, added)
+    except ValueError as error:
+        yield StudyFault(f"{place}.attack", str(error), (("models", name), ("budgets",)))
 
 
 def _data_of(config: Config, model: str) -> set[str]:

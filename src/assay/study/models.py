@@ -5,11 +5,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from assay.core.combinators import AnyAttack
 from assay.data.dataset import Dataset
 from assay.masks.sources import with_foreground
 from assay.store.model_source import ModelSource
+from assay.study.added_images import with_added
+from assay.study.attack_plan import added_attack
 from assay.study.images import load_images
 from assay.study.schema import Config, Model
+from assay.study.training_schema import Added
 from assay.training.recipe import Recipe
 from assay.training.trainer import train as run_training
 from assay.util.files import file_name
@@ -79,6 +83,7 @@ class PlannedTraining:
         folder: named by the identity of the training.
         trail: epochs whose weights are kept.
         model: what comes of it.
+        added: adversarial images that are added, the model on which they are made, and the attack.
     """
 
     data: str
@@ -87,6 +92,7 @@ class PlannedTraining:
     folder: Path
     trail: tuple[int, ...]
     model: StudyModel
+    added: tuple[Added, StudyModel, AnyAttack] | None = None
 
     @property
     def over(self) -> bool:
@@ -125,11 +131,20 @@ def plan_training(
     images = load_images(source, "train", limit=training.limit, name=own)
     if "mask" in recipe.needs:
         images = with_foreground(images, source.foreground)
+    added = None
+    if training.add is not None:
+        made_on = others[training.add.model, data]
+        added = training.add, made_on, added_attack(config, training.add)
+        named += [
+            training.add.model_dump_json(),
+            repr(added[2]),
+            made_on.folder.name if made_on.folder else made_on.source.spec,
+        ]
     identity = "\n".join((replace(training.recipe(), start=None).canonical(), *named, images.digest))
     folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
     trained = StudyModel(ModelSource(str(folder / "model.safetensors"), (), model.defence), folder)
-    return PlannedTraining(own, images, recipe, folder, trail, trained)
+    return PlannedTraining(own, images, recipe, folder, trail, trained, added)
 
 
 def _train(training: PlannedTraining, name: str, device: str, note: NoteCallback) -> None:
@@ -138,4 +153,9 @@ def _train(training: PlannedTraining, name: str, device: str, note: NoteCallback
     if not training.over:
         plural = "s" * (recipe.epochs != 1)
         note(f"{name}: training on {len(images)} images of {training.data}, {recipe.epochs} epoch{plural}")
+    if training.added is not None:
+        added, made_on, attack = training.added
+        if not training.over:
+            note(f"{name}: with adversarial images of {min(added.limit, len(images))} of them by {added.attack}")
+        images = with_added(images, made_on.source.load().to(device), attack, added, recipe.seed)
     run_training(images, recipe, training.folder, trail=training.trail, device=device)

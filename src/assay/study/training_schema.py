@@ -10,10 +10,19 @@ from assay.signatures.settings import KINDS, Grid
 from assay.study.fields import Attack
 from assay.training.objectives.registry import OPTIONS, check_options, make
 from assay.training.recipe import Recipe
-from assay.util.fields import Budget, Name, Seed, Strict, Whole, different, fields_of, known
+from assay.util.fields import Budget, Count, Name, Seed, Strict, Whole, different, fields_of, known
 
 _OWN = ("sees",)
 """What the columns of a study's signatures decide."""
+
+
+class Added(Strict):
+    """Adversarial images that a training adds to its own, with their correct labels."""
+
+    model: Name = Field(description="a model of the study, trained before, on which they are made")
+    attack: Attack = Field(description="how, at the first budget of the study where it has none of its own")
+    limit: Whole = Field(1000, description="training images that are attacked")
+    targets: Count = Field(0, description="other classes towards which each is attacked; 0 for any wrong one")
 
 
 class _Training(Strict):
@@ -27,6 +36,7 @@ class _Training(Strict):
         "torchvision:resnet34",
     )
     teacher: Name | None = Field(None, description="a model trained before, which distillation learns from")
+    add: Added | None = Field(None, description="adversarial images that are added to the training images")
     trail: bool = Field(False, description="keep the weights of every epoch, for diagnostics over time")
 
     @model_validator(mode="after")
@@ -57,7 +67,7 @@ class _Training(Strict):
         Raises:
             ValueError: the objective names a teacher's file.
         """
-        fields = self.model_dump(by_alias=True, exclude={"data", "limit", "start", "trail", "teacher"})
+        fields = self.model_dump(by_alias=True, exclude={"add", "data", "limit", "start", "trail", "teacher"})
         options = fields["objective"].partition(":")[2].split(",")
         if any(option.partition("=")[0].strip() == "teacher" for option in options):
             raise ValueError("expected no file in objective: `teacher` names a model of the study, trained before")

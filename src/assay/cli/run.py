@@ -211,7 +211,7 @@ def _show_plan(planned: StudyForecast, *, costs: bool) -> int:
     left = [cell for cell in planned.cells if cell.done < cell.n]
     unlimited = sum(cell.passes != cell.passes for cell in left) + sum(p.passes != p.passes for p in planned.parts)
     cost = f", about {format_time(planned.seconds)} in one process on {planned.device}, without checks" if costs else ""
-    cost += f" and without {unlimited} parts that nothing limits" if costs and unlimited else ""
+    cost += f" and without {unlimited} parts that have no estimate" if costs and unlimited else ""
     print_line(f"{len(planned.cells)} cells, {len(left)} to be done{cost}")
     return 0
 

@@ -10,6 +10,9 @@ from torch import nn
 from assay.defences.registry import defend
 from assay.models.load import load as load_model
 
+_FOLDER = "{run}"
+"""What stands in a record for the folder of the run, so that it may be moved."""
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -30,13 +33,17 @@ class ModelSource:
         path = Path(self.spec).absolute()
         inside = path.is_file() and path.is_relative_to(folder.absolute())
         spec = path.relative_to(folder.absolute()).as_posix() if inside else self.spec
-        return {"spec": spec, "recipe": list(self.recipe), "defence": self.defence, "inside": inside}
+        own = None if self.defence is None else self.defence.replace(f"={folder.absolute()}/", f"={_FOLDER}/")
+        return {"spec": spec, "recipe": list(self.recipe), "defence": own, "inside": inside}
 
     @staticmethod
     def from_json(info: Mapping[str, Any], folder: Path) -> "ModelSource":
         """The source that `to_json` has made."""
         spec = str(folder / info["spec"]) if info["inside"] else info["spec"]
-        return ModelSource(spec, tuple((key, value) for key, value in info["recipe"]), info["defence"])
+        defence = info["defence"]
+        if defence is not None:
+            defence = defence.replace(f"={_FOLDER}/", f"={folder.absolute()}/")
+        return ModelSource(spec, tuple((key, value) for key, value in info["recipe"]), defence)
 
     def load(self) -> nn.Module:
         """The model, in evaluation mode."""

@@ -86,12 +86,16 @@ class Estimates:
         plan = self.plan
         for use, training in plan.untrained.items():
             yield self._training(use, training)
-        stored = _answers(out)
+        for name, data in sorted(plan.unfitted):
+            fit = plan.config.models[name].fit
+            if fit is not None:
+                yield PartForecast("training", f"{fit.defence} of {name}", data, "to be done", math.nan, math.nan)
+        stored, open_models = _answers(out), bool(plan.untrained or plan.unfitted)
         for question in plan.config.diagnostics:
             for name in question.ask:
-                yield self._diagnostic(question, name, kept=not plan.untrained and name in stored)
+                yield self._diagnostic(question, name, kept=not open_models and name in stored)
         if plan.config.signatures is not None:
-            kept = not plan.untrained and any(name.startswith("recognition") for name in stored)
+            kept = not open_models and any(name.startswith("recognition") for name in stored)
             for what, data, passes, seconds in signature_costs(plan, self.price, self.pace):
                 yield PartForecast("signatures", what, data, *_left(kept, passes, seconds))
 

@@ -16,9 +16,9 @@ from assay.runs.diagnose import context_digest, run_diagnostic
 from assay.runs.signatures import learn_answers
 from assay.store.ledger import Ledger
 from assay.study.images import load_images
-from assay.study.models import StudyModel
 from assay.study.schema import Config, Data, Diagnosis
 from assay.study.signature_config import signature_config
+from assay.study.study_model import StudyModel
 from assay.util.progress import NoteCallback, Reporter
 
 StudyModels = Mapping[tuple[str, str], StudyModel]

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from assay.study.images import is_there, made_instead
 from assay.study.plan import on_device_here
 from assay.study.run import limit_images
-from assay.study.schema import Config, Diagnosis
+from assay.study.schema import Config, Diagnosis, Model
 from assay.study.training_schema import Signatures, Training
 from assay.util.progress import NoteCallback, no_note
 
@@ -42,12 +42,7 @@ def shrink_study(config: Config, note: NoteCallback = no_note) -> Config:
     for text in notes:
         note(text)
     config = config.model_copy(update={"data": data})
-    models = {
-        name: model
-        if model.train is None
-        else model.model_copy(update={"train": _shrink_training(model.train, config.models)})
-        for name, model in config.models.items()
-    }
+    models = {name: _shrink_model(model, config.models) for name, model in config.models.items()}
     return limit_images(config, IMAGES).model_copy(
         update={
             "models": models,
@@ -58,6 +53,15 @@ def shrink_study(config: Config, note: NoteCallback = no_note) -> Config:
             ),
         }
     )
+
+
+def _shrink_model(model: Model, models: Collection[str]) -> Model:
+    changes: dict[str, object] = {}
+    if model.train is not None:
+        changes["train"] = _shrink_training(model.train, models)
+    if model.fit is not None:
+        changes["fit"] = model.fit.model_copy(update={"epochs": 1, "limit": _TRAINING})
+    return model.model_copy(update=changes)
 
 
 def _shrink_training(training: Training, models: Collection[str]) -> Training:

@@ -96,7 +96,7 @@ def forecast(
     estimates = Estimates(plan, reporter)
     cells: list[CellForecast] = []
     for name, data in plan.datasets.items():
-        if data.there and not any(used == name for _, used in plan.untrained):
+        if data.there and not any(used == name for _, used in (*plan.untrained, *plan.unfitted)):
             workload = build_workload(plan.config, name, data.test, plan.models)
             cells += [
                 _forecast_cell(cell, known, completed, costs=costs, accept_stale=accept_stale)

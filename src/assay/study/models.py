@@ -11,8 +11,10 @@ from assay.masks.sources import with_foreground
 from assay.store.model_source import ModelSource
 from assay.study.added_images import with_added
 from assay.study.attack_plan import added_attack
+from assay.study.fitted_defences import check_folder, plan_fit, train_defence
 from assay.study.images import load_images
 from assay.study.schema import Config, Model
+from assay.study.study_model import StudyModel
 from assay.study.training_schema import Added
 from assay.training.recipe import Recipe
 from assay.training.trainer import train as run_training
@@ -20,19 +22,6 @@ from assay.util.files import file_name
 from assay.util.progress import NoteCallback
 
 MODELS = "models"
-
-
-@dataclass(frozen=True)
-class StudyModel:
-    """A model of a study: its source, and the folder of its training.
-
-    Attributes:
-        source: from where it is loaded.
-        folder: of its training; None for one that was loaded.
-    """
-
-    source: ModelSource
-    folder: Path | None = None
 
 
 def prepare_models(
@@ -49,15 +38,20 @@ def prepare_models(
     Returns:
         A `StudyModel` by names of model and data.
     """
+    check_folder(config, out)
     study_models: dict[tuple[str, str], StudyModel] = {}
     for name, data in model_uses(config):
         model = config.models[name]
         if model.train is None:
             study_models[name, data] = loaded_model(model, datasets[data])
-            continue
-        training = plan_training(config, name, data, study_models, out)
-        _train(training, name, config.settings.device, note)
-        study_models[name, data] = training.model
+        else:
+            training = plan_training(config, name, data, study_models, out)
+            _train(training, name, config.settings.device, note)
+            study_models[name, data] = training.model
+        fit = plan_fit(config, name, data, study_models[name, data], out / MODELS)
+        if fit is not None:
+            train_defence(fit, name, note)
+            study_models[name, data] = fit.model
     return study_models
 
 

@@ -10,7 +10,6 @@ from assay.core.combinators import AnyAttack
 from assay.core.passes import Passes, most_forwards
 from assay.diagnostics.trail import run_attack_to_end
 from assay.training.objectives.batch import Batch, updates
-from assay.training.objectives.registry import make
 from assay.training.recipe import Recipe
 
 _SECONDS = 0.3
@@ -110,15 +109,7 @@ def price_of_training(recipe: Recipe, shape: tuple[int, int, int], classes: int)
         shape: of an image.
         classes: number of classes.
     """
-    objective = make(
-        recipe.objective,
-        eps=recipe.eps,
-        norm=recipe.norm,
-        eps_background=recipe.eps_background,
-        steps=recipe.attack_steps,
-        attack=recipe.attack,
-        load=lambda _: linear(shape, classes),
-    )
+    objective = recipe.make_objective(lambda _: linear(shape, classes))
     counted = _Counted(linear(shape, classes)).train()
     x = torch.rand(_TRIAL, *shape, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(_TRIAL, 1, *shape[1:])

@@ -13,10 +13,12 @@ from assay.defences.registry import defend
 from assay.models.registry import build
 from assay.runs.settings import Settings, device_of
 from assay.store.results import ADAPTIVE, NOT_ADAPTIVE
+from assay.study.fitted_defences import check_folder, plan_fit
 from assay.study.images import is_there, stand_in
-from assay.study.models import StudyModel, loaded_model, model_uses, plan_training
+from assay.study.models import MODELS, loaded_model, model_uses, plan_training
 from assay.study.run import load_test_images
 from assay.study.schema import Config, Data
+from assay.study.study_model import StudyModel
 from assay.study.training_schema import Training
 from assay.training.recipe import Recipe
 
@@ -86,6 +88,7 @@ class StudyPlan:
         models: those that are there.
         described: all models.
         untrained: trainings to come.
+        unfitted: models whose defence is to be trained.
         notes: what is not there, in sentences.
     """
 
@@ -95,6 +98,7 @@ class StudyPlan:
     models: Mapping[Use, StudyModel]
     described: Mapping[Use, UntrainedModel]
     untrained: Mapping[Use, PlannedModelTraining]
+    unfitted: frozenset[Use]
     notes: tuple[str, ...]
 
 
@@ -118,6 +122,7 @@ def plan_study(config: Config, out: Path) -> StudyPlan:
     Raises:
         MissingData: data that are not there, and of which the study does not say what it expects.
     """
+    check_folder(config, out)
     config, notes = on_device_here(config)
     datasets = {}
     for name, source in config.data.items():
@@ -129,11 +134,13 @@ def plan_study(config: Config, out: Path) -> StudyPlan:
     located: dict[Use, StudyModel] = {}
     described: dict[Use, UntrainedModel] = {}
     untrained: dict[Use, PlannedModelTraining] = {}
+    unfitted: set[Use] = set()
     for name, data in model_uses(config):
         use, model, planned = (name, data), config.models[name], datasets[data]
         if model.train is None:
             located[use] = loaded_model(model, planned.test)
             described[use] = _describe(config, name, planned, None, located[use].source.load())
+            _note_fit(config, use, planned, located, unfitted, out)
             continue
         own = model.train.data or data
         if datasets[own].there and planned.there:
@@ -144,8 +151,25 @@ def plan_study(config: Config, out: Path) -> StudyPlan:
         else:
             untrained[use] = PlannedModelTraining(_recipe(model.train), _count(config.data[own], model.train.limit))
         described[use] = _describe(config, name, planned, _recipe(model.train).arch, _fresh(model.train, planned))
-    models = {use: model for use, model in located.items() if use not in untrained}
-    return StudyPlan(config, config.settings, datasets, models, described, untrained, notes)
+        _note_fit(config, use, planned, located, unfitted, out)
+    models = {use: model for use, model in located.items() if use not in untrained and use not in unfitted}
+    return StudyPlan(config, config.settings, datasets, models, described, untrained, frozenset(unfitted), notes)
+
+
+def _note_fit(
+    config: Config, use: Use, data: PlannedData, located: dict[Use, StudyModel], unfitted: set[Use], out: Path
+) -> None:
+    """Put a trained defence around a model that is there, or remember that it is to be trained."""
+    if config.models[use[0]].fit is None:
+        return
+    if use not in located or not data.there:
+        unfitted.add(use)
+        return
+    fit = plan_fit(config, *use, located[use], out / MODELS)
+    if fit is None or not fit.over:
+        unfitted.add(use)
+    else:
+        located[use] = fit.model
 
 
 def _count(source: Data, limit: int | None) -> int:

@@ -25,8 +25,9 @@ from assay.store.manifest import register_files
 from assay.study.attack_plan import attack_names, beside_plans, curve_plans, plans
 from assay.study.diagnostics import answer_questions
 from assay.study.images import load_images
-from assay.study.models import StudyModel, prepare_models
+from assay.study.models import prepare_models
 from assay.study.schema import Config, Data
+from assay.study.study_model import StudyModel
 from assay.training.trainer import require_accelerate
 from assay.util.files import atomic_write
 from assay.util.output_folder import out_folder

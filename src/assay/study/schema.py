@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from assay.attacks.registry import SUITES
 from assay.data.registry import check as check_data
+from assay.defences.fitted import FITTINGS
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.runs.settings import Settings
@@ -17,6 +18,20 @@ from assay.util.fields import Budget, Count, Name, Seed, Share, Strict, Whole, d
 VERSION = 1
 
 
+class Fit(Strict):
+    """A defence that the study trains, on the training images, and puts around a model."""
+
+    defence: Annotated[str, AfterValidator(lambda v: known(v, FITTINGS))] = Field(
+        description="magnet, ape-gan, defense-gan, pixel-defend or detector"
+    )
+    epochs: Whole | None = Field(None, description="passes over the data; the default depends on the defence")
+    limit: Whole | None = Field(None, description="training images, at most")
+    refuse: Share = Field(0.01, description="share of clean images that magnet and detector may refuse")
+    attack: Attack = Field("pgd:steps=10", description="makes the adversarial images of ape-gan and detector")
+    options: str = Field("", description="further arguments of the defence, such as steps=50,restarts=2")
+    seed: Seed = 0
+
+
 class Model(Strict):
     """A model: loaded, or trained by the study."""
 
@@ -26,6 +41,7 @@ class Model(Strict):
     defence: Annotated[str, AfterValidator(check_defence)] | None = Field(
         None, description="a defence around the model"
     )
+    fit: Fit | None = Field(None, description="a defence that is trained, too, in place of one that is there")
     adaptive: bool = Field(True, description="attack the defence in the way that it declares")
     data: Annotated[tuple[Name, ...], AfterValidator(different)] | None = Field(
         None, description="names of the data that it is attacked on; all by default"
@@ -36,6 +52,8 @@ class Model(Strict):
     def _one_origin(self) -> "Model":
         if (self.load is None) == (self.train is None):
             raise ValueError("expected either load or train")
+        if self.defence is not None and self.fit is not None:
+            raise ValueError("expected either defence or fit, not both")
         return self
 
 

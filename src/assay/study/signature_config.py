@@ -6,8 +6,8 @@ from assay.runs.signatures import HeldOutSet, SignatureConfig, unseen_attacks, u
 from assay.signatures.losses import Helpers
 from assay.signatures.settings import settings
 from assay.study.images import load_images
-from assay.study.models import StudyModel
 from assay.study.schema import Config
+from assay.study.study_model import StudyModel
 
 
 def signature_config(config: Config, where: Mapping[tuple[str, str], StudyModel]) -> SignatureConfig:

@@ -8,7 +8,7 @@ from torch import nn
 from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.settings import KINDS, Grid
 from assay.study.fields import Attack
-from assay.training.objectives.registry import OPTIONS, check_options, make
+from assay.training.objectives.registry import OPTIONS, check_options
 from assay.training.recipe import Recipe
 from assay.util.fields import Budget, Count, Name, Seed, Strict, Whole, different, fields_of, known
 
@@ -46,15 +46,7 @@ class _Training(Strict):
         held_out = {"eps", "norm"} if recipe.validate else set()  # which measuring on images held out reads
         check_options(recipe.objective, chosen - held_out, recipe.attack)
         recipe.require_milestones()
-        make(
-            recipe.objective,
-            eps=recipe.eps,
-            norm=recipe.norm,
-            eps_background=recipe.eps_background,
-            steps=recipe.attack_steps,
-            attack=recipe.attack,
-            load=lambda _: nn.Identity(),
-        )
+        recipe.make_objective(lambda _: nn.Identity())
         return self
 
     def recipe(self, *, start: str | None = None, teacher: str | None = None) -> Recipe:

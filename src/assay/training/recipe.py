@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from assay.models.normalize import STATISTICS
 from assay.models.registry import parted
+from assay.training.objectives.batch import TrainingObjective
 from assay.training.objectives.registry import OBJECTIVES, make
 from assay.util.fields import Budget, Count, Integer, Number, Seed, Whole
 from assay.util.validate import number, one_of, reject, whole
@@ -128,6 +130,17 @@ class Recipe:
     @property
     def needs(self) -> tuple[str, ...]:
         """Optional fields of `Rows` that the inner attack reads, such as ``("mask",)`` for dual attacks."""
+        return self.make_objective(lambda _: nn.Identity()).needs
+
+    def make_objective(self, load: Callable[[str], nn.Module]) -> TrainingObjective:
+        """What a step minimises.
+
+        Args:
+            load: how a teacher that the objective names is read.
+
+        Raises:
+            ValueError: an unknown name or argument, or a budget that is missing.
+        """
         return make(
             self.objective,
             eps=self.eps,
@@ -135,8 +148,8 @@ class Recipe:
             eps_background=self.eps_background,
             steps=self.attack_steps,
             attack=self.attack,
-            load=lambda _: nn.Identity(),
-        ).needs
+            load=load,
+        )
 
     def require_milestones(self) -> None:
         """Refuse milestones that change nothing; a run that is to be continued for more epochs may have them.

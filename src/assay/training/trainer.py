@@ -11,7 +11,6 @@ from assay.models.load import load as load_model
 from assay.training.checkpoint import load_checkpoint
 from assay.training.log import TRACKERS, Guarded
 from assay.training.loop import TrainingRun, trail_name
-from assay.training.objectives.registry import make
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
 from assay.util.output_folder import check_claim, claim, locked, out_folder
@@ -63,15 +62,7 @@ def train(
     _require_trackers(track)
     files = (*FILES, *(trail_name(epoch) for epoch in trail))
     check_claim(out, COMMAND, files, is_training)
-    objective = make(
-        recipe.objective,
-        eps=recipe.eps,
-        norm=recipe.norm,
-        eps_background=recipe.eps_background,
-        steps=recipe.attack_steps,
-        attack=recipe.attack,
-        load=load_model,
-    )
+    objective = recipe.make_objective(load_model)
     if "mask" in objective.needs and data.masks is None:
         reject("data", f"foreground masks, which {recipe.objective} needs", described(f"{data.name} has none"))
     run = TrainingRun(data, recipe, objective, out, trail, device)

@@ -64,13 +64,13 @@ def test_the_share_and_the_attack_of_mixed_are_those_that_are_set():
 
 def test_steps_of_mixed_reach_training(tmp_path, monkeypatch):
     """From Python and from the command line."""
-    used = []
+    used, run = [], assay.training.trainer.TrainingRun
 
-    def spy(*arguments, **named):
-        used.append(make(*arguments, **named))
-        return used[-1]
+    def spy(data, recipe, objective, *more):
+        used.append(objective)
+        return run(data, recipe, objective, *more)
 
-    monkeypatch.setattr(assay.training.trainer, "make", spy)
+    monkeypatch.setattr(assay.training.trainer, "TrainingRun", spy)
     data = load("scenes:size=16,count=32", limit=32)
     for steps in (2, 5):
         recipe = Recipe(epochs=1, eps=EPS, objective="mixed:share=0.25", attack_steps=steps)

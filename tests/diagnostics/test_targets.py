@@ -1,6 +1,7 @@
 """Targeted attacks towards every class: cases, distances, and perturbations that are cut."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -70,9 +71,8 @@ def test_perturbations_are_cut_to_the_number_of_values_of_the_first(monkeypatch)
         "far": images([0.0, 0.25, 0.0], [0.0, 0.0, 0.55]),
         "halves": images([-0.15, 0.14, 0.0], [-0.05, 0.0, 0.52]),
     }
-    monkeypatch.setattr(
-        "assay.diagnostics.targets._smallest", lambda model, x, y, aims, attack, seed: (aims > 0, deltas[attack])
-    )
+    module = sys.modules[targets.__module__]  # the package has the function under the module's name
+    monkeypatch.setattr(module, "_smallest", lambda model, x, y, aims, attack, seed: (aims > 0, deltas[attack]))
     answer = targets(
         Nearest(), images([0.6, 0.4, 0.1]), torch.tensor([0]), CLASSES, dict(zip(deltas, deltas, strict=True))
     )

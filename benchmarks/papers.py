@@ -74,19 +74,19 @@ def said(figure):
 
 def entries(small, papers):
     """The figures and tables of a paper, in order."""
-    found = {}
+    by_name = {}
     for study, name in ((small, None), *papers):
         for figure in study.figures:
             for single in names(figure.id):
-                shows, own, theirs = found.get(single, (figure.shows, "", {}))
+                shows, own, theirs = by_name.get(single, (figure.shows, "", {}))
                 if name is None:
                     own = said(figure)
                 else:
                     theirs = {**theirs, name: said(figure)}
-                found[single] = (shows, own, theirs)
+                by_name[single] = (shows, own, theirs)
     return [
         Entry(name, shows, own or "–", "; ".join(f"{study}: {text}" for study, text in theirs.items()) or "–")
-        for name, (shows, own, theirs) in sorted(found.items(), key=lambda item: place(item[0]))
+        for name, (shows, own, theirs) in sorted(by_name.items(), key=lambda item: place(item[0]))
     ]
 
 

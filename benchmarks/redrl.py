@@ -116,14 +116,14 @@ def measured(name, case, data, tests):
     plan, recognised, seconds = replace(BASE, **case.plan), {}, {}
     for column in ("image", "truth", "redrl"):
         began = time.perf_counter()
-        made = train_recogniser(
+        recognition = train_recogniser(
             learned,
             replace(plan, **SCENARIOS[column]),
             helpers,
             out=CACHE / f"redrl-{name.replace(' ', '-').replace(',', '')}-{column}.pt",
             progress=partial(tell, f"{name}, {column}"),
         )
-        share = recognition_table({column: made}, tried).share[column]
+        share = recognition_table({column: recognition}, tried).share[column]
         recognised[column] = {key: round(100 * value, 1) for key, value in share.items()}
         seconds[column] = round(time.perf_counter() - began)
     row = {
@@ -136,8 +136,8 @@ def measured(name, case, data, tests):
         "threads": torch.get_num_threads(),
     }
     if grid.innocent:
-        told = innocence(calibrate(made, learned, tried), tried)
-        row["innocent images accused, per cent"] = {k: round(100 * v, 1) for k, v in told.accused.items()}
+        innocents = innocence(calibrate(recognition, learned, tried), tried)
+        row["innocent images accused, per cent"] = {k: round(100 * v, 1) for k, v in innocents.accused.items()}
     return row
 
 

@@ -13,7 +13,7 @@ from common import CACHE, record
 
 from assay.attacks.registry import make as make_attack
 from assay.data import load as load_data
-from assay.runs.signatures import HeldOutSet, SignatureConfig, learn_signatures
+from assay.runs.signatures import SignatureConfig, learn_signatures
 from assay.signatures import (
     SCENARIOS,
     Grid,
@@ -25,6 +25,7 @@ from assay.signatures import (
     settings,
     train_recogniser,
 )
+from assay.signatures.held_out import HeldOutSet
 from assay.training import Recipe, train
 from assay.util.progress import Reporter
 

@@ -84,8 +84,8 @@ def test_what_it_says_that_it_costs_is_enough_and_not_far_too_much(name, part):
     )
     cost = DIAGNOSTICS[name].cost(context, lambda attack: price_of(attack, (3, 16, 16), 8))
     DIAGNOSTICS[name].ask(context)
-    asked = sum(network.seen[0] for network in networks.values())
-    assert asked <= cost.forwards <= 60 * asked, (asked, cost)
+    counted = sum(network.seen[0] for network in networks.values())
+    assert counted <= cost.forwards <= 60 * counted, (counted, cost)
 
 
 @pytest.mark.parametrize("name", [*DIAGNOSTICS, "the guide's"])

@@ -34,15 +34,17 @@ def data(n=20):
 @pytest.mark.parametrize("targets", [0, 2])
 def test_broken_images_come_behind_the_others_with_their_labels(targets):
     own = data()
-    made = with_added(own, mlp(), assay.PGD(0.3, steps=10), Added(model="m", attack="pgd", limit=8, targets=targets), 0)
-    assert torch.equal(made.x[: len(own)], own.x)
-    more, labels = made.images(slice(len(own), None)), made.y[len(own) :]
+    joined = with_added(
+        own, mlp(), assay.PGD(0.3, steps=10), Added(model="m", attack="pgd", limit=8, targets=targets), 0
+    )
+    assert torch.equal(joined.x[: len(own)], own.x)
+    more, labels = joined.images(slice(len(own), None)), joined.y[len(own) :]
     assert 0 < len(more) <= 8 * max(targets, 1)
     assert float((predicted(mlp(), more) != labels).float().mean()) > 0.9  # but for what rounding takes back
     again = with_added(
         own, mlp(), assay.PGD(0.3, steps=10), Added(model="m", attack="pgd", limit=8, targets=targets), 0
     )
-    assert torch.equal(again.x, made.x)
+    assert torch.equal(again.x, joined.x)
 
 
 def test_a_study_trains_with_them(tmp_path, capsys):

@@ -15,15 +15,8 @@ from assay.data.dataset import resized
 from assay.data.decode import decode_images
 from assay.models.load import load as load_model
 from assay.runs.settings import device_of
-from assay.runs.signatures import (
-    COMMAND,
-    HeldOutSet,
-    SignatureConfig,
-    is_signatures,
-    learn_signatures,
-    unseen_attacks,
-    unseen_budgets,
-)
+from assay.runs.signatures import COMMAND, SignatureConfig, is_signatures, learn_signatures
+from assay.signatures.held_out import HeldOutSet, unseen_attacks, unseen_budgets
 from assay.signatures.identifier import load_identifier
 from assay.signatures.losses import Helpers
 from assay.signatures.networks import layer_of

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from assay.attacks.registry import make as make_attack
 from assay.core.call_context import in_neutral_context
-from assay.core.combinators import unfold
 from assay.data.dataset import Dataset
 from assay.diagnostics.answer import Answer
 from assay.models.registry import build
@@ -19,11 +17,11 @@ from assay.report.diagnosis_page import figure_to_svg, write_diagnosis
 from assay.signatures.answers import confusion, innocence, recogniser_confusion
 from assay.signatures.calibration import calibrate
 from assay.signatures.examples import Examples, make_examples
+from assay.signatures.held_out import HeldOutSet
 from assay.signatures.losses import Helpers
 from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.recognition import Recognition
-from assay.signatures.settings import Grid, Setting
-from assay.signatures.settings import settings as settings_of
+from assay.signatures.settings import Setting
 from assay.signatures.tables import recognition_table, restoration_table
 from assay.signatures.training import train_recogniser
 from assay.store.environment import facts
@@ -31,7 +29,6 @@ from assay.store.study_extras import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
-from assay.util.parse import format_budget
 from assay.util.progress import SILENT, Reporter, WorkCallback
 from assay.util.validate import described, reject
 
@@ -44,21 +41,6 @@ TABLES = {
 
 ANSWER_NAMES = (*TABLES, "restoration", "confusion", "confusion-image", "innocence")
 """Names of the answers, except those about held-out settings."""
-
-
-@dataclass(frozen=True)
-class HeldOutSet:
-    """Held-out settings, used for testing only.
-
-    Attributes:
-        about: in words.
-        victims: classifiers by name.
-        settings: of the attacks.
-    """
-
-    about: str
-    victims: Mapping[str, nn.Module]
-    settings: Sequence[Setting]
 
 
 @dataclass(frozen=True)
@@ -107,55 +89,6 @@ class SignatureConfig:
                 build(arch, channels=self.train.x.shape[1], classes=2, size=size, normalize="none")
         except ValueError as error:
             reject("arch", f"an architecture for images of {size} pixels", described(f"{arch} ({error})"))
-
-
-def unseen_budgets(
-    budgets: Sequence[float], grid: Grid, kinds: Sequence[str], size: int, victims: Mapping[str, nn.Module]
-) -> HeldOutSet:
-    """The attacks that have a budget, at budgets that are not learned.
-
-    Args:
-        budgets: in linf.
-        grid: of the settings that are learned.
-        kinds: that are learned.
-        size: side of the images.
-        victims: classifiers by name.
-
-    Raises:
-        ValueError: no attack with a budget among the kinds.
-    """
-    bounded = tuple(name for name in kinds if name in ("pgd", "cw-linf", "patch"))
-    if not bounded:
-        reject("unseen-eps", "pgd, cw-linf or patch among the kinds, which have a budget", ",".join(kinds))
-    words = ", ".join(map(format_budget, budgets))
-    other = replace(grid, eps=tuple(budgets))
-    return HeldOutSet(f"Budgets it has not seen, {words}", victims, settings_of(size, other, bounded))
-
-
-def unseen_attacks(
-    specs: Sequence[str], learned: Sequence[str], eps: float, victims: Mapping[str, nn.Module]
-) -> list[HeldOutSet]:
-    """Attacks that are tried and not learned, one setting each.
-
-    Args:
-        specs: names of attacks, with options.
-        learned: kinds that are learned.
-        eps: their budget.
-        victims: classifiers by name.
-
-    Raises:
-        ValueError: an attack that is learned, or one that needs foreground masks.
-    """
-    sets = []
-    for spec in specs:
-        kind = spec.partition(":")[0]
-        if kind in learned:
-            reject("unseen-attack", "an attack that is not among those to be told apart", spec)
-        attack = make_attack(spec, eps=eps)
-        if any("mask" in stage.attack.needs for stage in unfold(attack)):
-            reject("unseen-attack", "an attack that needs no foreground masks", spec)
-        sets.append(HeldOutSet(f"An attack it has not seen, {attack.describe()}", victims, [Setting(kind, attack)]))
-    return sets
 
 
 @in_neutral_context

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from assay.runs.signatures import HeldOutSet, SignatureConfig, unseen_attacks, unseen_budgets
+from assay.runs.signatures import SignatureConfig
+from assay.signatures.held_out import HeldOutSet, unseen_attacks, unseen_budgets
 from assay.signatures.losses import Helpers
 from assay.signatures.settings import settings
 from assay.study.images import load_images

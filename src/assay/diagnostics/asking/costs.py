@@ -71,8 +71,8 @@ def of_sharedness(context: DiagnosticContext, price: Price) -> Passes:
 def of_universality(context: DiagnosticContext, price: Price) -> Passes:
     """A perturbation from training and one from test images for each epoch, tried at all."""
     epochs = _epochs(context)
-    made = context.updates * context.batches * _BATCH * (_LOOK + _SLOPE)
-    return epochs * (2 * made + (2 * epochs + 1) * len(context.test) * _LOOK)
+    updating = context.updates * context.batches * _BATCH * (_LOOK + _SLOPE)
+    return epochs * (2 * updating + (2 * epochs + 1) * len(context.test) * _LOOK)
 
 
 def of_destruction(context: DiagnosticContext, price: Price) -> Passes:
@@ -86,11 +86,11 @@ def of_detectability(context: DiagnosticContext, price: Price) -> Passes:
     """Each attack at each epoch, and a detector of its images, whose passes are counted as the network's."""
     epochs, learned, tried = _epochs(context), len(context.train), len(context.test)
     taught = 2 * context.detector_epochs * learned * _SLOPE
-    asked = context.updates * 2 * _BATCH * (_LOOK + _SLOPE)
+    probing = context.updates * 2 * _BATCH * (_LOOK + _SLOPE)
     judged = ((epochs + 2) * tried + 2 * learned) * _LOOK
     attacks = context.attacks_within.values()
     return epochs * _sum(
-        (learned + tried) * price(attack) + 2 * tried * _LOOK + taught + asked + judged for attack in attacks
+        (learned + tried) * price(attack) + 2 * tried * _LOOK + taught + probing + judged for attack in attacks
     )
 
 

@@ -22,6 +22,26 @@ def test_it_asks_the_same_of_less(path):
     assert (small.signatures is None) == (config.signatures is None)
 
 
+def test_randomised_defences_draw_little_and_keep_their_other_options():
+    config = read_study(SMALL[0].parent / "dual-perturbation.yaml")
+    assert "draws=16" in config.models["smoothed"].defence
+    assert shrink_study(config).models["smoothed"].defence == "smoothing:sigma=0.25,draws=2,attack_draws=2"
+
+
+def test_defences_that_a_study_trains_search_little():
+    fit = shrink_study(read_study(SMALL[0].parent / "survey.yaml")).models["Defense-GAN"].fit
+    assert (fit.epochs, fit.options) == (1, "steps=2,restarts=2,unrolled=2")
+
+
+def test_curves_keep_their_first_budget_and_those_of_claims():
+    config = read_study(SMALL[0].parent / "dual-perturbation.yaml")
+    assert config.curve.eps == (2 / 255, 6 / 255, 8 / 255)
+    assert config.curve.background == (8 / 255, 32 / 255)
+    curve = shrink_study(config).curve
+    assert curve.eps == (2 / 255, 6 / 255, 8 / 255)  # claims name the last two
+    assert curve.background == (8 / 255,)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SMALL, ids=lambda p: p.stem)
 def test_the_studies_of_the_repository_go_through(path, capsys):

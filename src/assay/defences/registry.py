@@ -18,7 +18,7 @@ from assay.defences.smoothing import Smoothed
 from assay.defences.transformed import Transformed
 from assay.defences.transforms import BitDepth, Blur, Jpeg, Median, TotalVariation
 from assay.util.registry import Registry
-from assay.util.spec import read_arguments, split_spec
+from assay.util.spec import join_spec, read_arguments, split_pairs, split_spec
 from assay.util.validate import name_argument, reject
 
 
@@ -93,10 +93,12 @@ class Entry:
     Attributes:
         make: from a model and arguments.
         help: a line for tables.
+        work: arguments that its cost grows with.
     """
 
     make: Callable[..., nn.Module]
     help: str
+    work: tuple[str, ...] = ()
 
 
 DEFENCES: Registry[Entry] = Registry(
@@ -106,15 +108,19 @@ DEFENCES: Registry[Entry] = Registry(
         "bits": Entry(bits, "fewer bits a value (BPDA)"),
         "blur": Entry(blur, "Gaussian blur (gradients pass)"),
         "median": Entry(median, "median filter (BPDA)"),
-        "tv": Entry(total_variation, "total variation denoising (gradients pass)"),
-        "resize-pad": Entry(resize_pad, "random size and place (EOT)"),
-        "rse": Entry(SelfEnsemble, "mean of passes of a network with noise layers (EOT)"),
-        "smoothing": Entry(Smoothed, "randomised smoothing (EOT); sigma is needed"),
+        "tv": Entry(total_variation, "total variation denoising (gradients pass)", ("steps",)),
+        "resize-pad": Entry(resize_pad, "random size and place (EOT)", ("draws", "attack_draws")),
+        "rse": Entry(SelfEnsemble, "mean of passes of a network with noise layers (EOT)", ("draws", "attack_draws")),
+        "smoothing": Entry(Smoothed, "randomised smoothing (EOT); sigma is needed", ("draws", "attack_draws")),
         "squeezing": Entry(squeezing, "feature squeezing: refuses (joint attack)"),
         "distilled": Entry(Distilled, "a network trained by distillation (loss of logits divided by its temperature)"),
         "magnet": Entry(magnet, "autoencoder: reconstructs and refuses (joint attack through it); assay fit magnet"),
         "ape-gan": Entry(ape_gan, "generator that cleans (gradients pass); assay fit ape-gan"),
-        "defense-gan": Entry(defense_gan, "nearest image of a generator (through the descent); assay fit defense-gan"),
+        "defense-gan": Entry(
+            defense_gan,
+            "nearest image of a generator (through the descent); assay fit defense-gan",
+            ("steps", "restarts", "unrolled"),
+        ),
         "pixel-defend": Entry(pixel_defend, "likeliest values nearby (BPDA); assay fit pixel-defend"),
         "detector": Entry(detector, "convolutional detector: refuses (joint attack); assay fit detector"),
     },
@@ -153,6 +159,27 @@ def check(spec: str) -> str:
     """
     _read(spec)
     return spec
+
+
+def limit_work(spec: str, most: int) -> str:
+    """A spec whose arguments that cost grows with are at most a number, for tests of a whole study.
+
+    Args:
+        spec: as of `defend`; files are not looked for.
+        most: of each such argument.
+
+    Example:
+        >>> limit_work("smoothing:sigma=0.25,draws=100", 2)
+        'smoothing:sigma=0.25,draws=2,attack_draws=2'
+        >>> limit_work("jpeg:quality=50", 2)
+        'jpeg:quality=50'
+    """
+    name, text = split_spec("defence", spec)
+    entry = DEFENCES.find(name)
+    known = inspect.signature(entry.make).parameters
+    values = dict(split_pairs("defence", name, text))
+    values |= {key: str(min(int(values.get(key, known[key].default)), most)) for key in entry.work}
+    return join_spec(name, ",".join(f"{key}={value}" for key, value in values.items()))
 
 
 def _read(spec: str) -> tuple[str, dict[str, Any]]:

@@ -26,8 +26,7 @@ class DiagnosticContext:
         models: networks by name.
         train: images that detectors and universal perturbations are made on, and other inputs are drawn from.
         test: images that are attacked.
-        eps: linf budget of FGSM and BIM (step eps/4, 10 steps, as in Metzen, 2018); universal perturbations have 2.5
-            times as much.
+        eps: linf budget of FGSM and BIM (step eps/4, 10 steps, as in Metzen, 2018).
         attacks: by name, what questions about attacks ask about, the first where one is asked about alone; empty for
             those of Metzen, 2018: BIM, FGSM and, where only destruction is asked about, DeepFool.
         seed: of all draws.
@@ -39,6 +38,7 @@ class DiagnosticContext:
         lambdas: its weights of the foreground score; empty for the usual ones.
         batches: mini-batches an update of universal perturbations (the paper's K; it has 10).
         detector_epochs: passes of detectors over their training images.
+        universal_eps: linf budget of universal perturbations; None for 2.5 times ``eps``, as in Metzen, 2018.
     """
 
     trail: Trail | None
@@ -56,6 +56,7 @@ class DiagnosticContext:
     lambdas: tuple[float, ...] = ()
     batches: int = 4
     detector_epochs: int = 30
+    universal_eps: float | None = None
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

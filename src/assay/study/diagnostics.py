@@ -194,6 +194,7 @@ def build_context(
         lambdas=question.lambdas,
         batches=question.batches,
         detector_epochs=question.detector_epochs,
+        universal_eps=question.universal_eps,
     )
 
 

@@ -2,18 +2,23 @@
 
 from collections.abc import Collection
 
+from assay.defences.registry import limit_work
 from assay.study.images import is_there, made_instead
 from assay.study.plan import on_device_here
 from assay.study.run import limit_images
-from assay.study.schema import Config, Diagnosis, Model
+from assay.study.schema import Config, Curve, Diagnosis, Model
 from assay.study.training_schema import Signatures, Training
+from assay.util.parse import format_budget
 from assay.util.progress import NoteCallback, no_note
+from assay.util.spec import join_spec, split_spec
 
 IMAGES = 8
 """Of each data set."""
 _TRAINING = 64
 _STEPS = 2
 """Of an attack in training."""
+_DRAWS = 2
+"""Of a randomised defence, and steps of one that searches."""
 _PASSES = 30
 """Of an attack on a sample."""
 _SIDE = 64
@@ -46,6 +51,7 @@ def shrink_study(config: Config, note: NoteCallback = no_note) -> Config:
     return limit_images(config, IMAGES).model_copy(
         update={
             "models": models,
+            "curve": _shrink_curve(config),
             "diagnostics": tuple(_shrink_diagnosis(question) for question in config.diagnostics),
             "signatures": None if config.signatures is None else _shrink_signatures(config.signatures),
             "run": config.run.model_copy(
@@ -55,12 +61,28 @@ def shrink_study(config: Config, note: NoteCallback = no_note) -> Config:
     )
 
 
+def _shrink_curve(config: Config) -> Curve:
+    """One further budget a curve, and those of claims."""
+    quantities = [q for claim in config.claims for q in (claim.ours, claim.less, claim.over) if q is not None]
+    claimed = [quantity.budget for quantity in quantities if quantity.budget is not None]
+    lists = {name: getattr(config.curve, name) for name in ("eps", "background", "foreground")}
+    return config.curve.model_copy(
+        update={
+            name: tuple(b for i, b in enumerate(budgets) if i == 0 or any(format_budget(b) in text for text in claimed))
+            for name, budgets in lists.items()
+        }
+    )
+
+
 def _shrink_model(model: Model, models: Collection[str]) -> Model:
     changes: dict[str, object] = {}
     if model.train is not None:
         changes["train"] = _shrink_training(model.train, models)
+    if model.defence is not None:
+        changes["defence"] = limit_work(model.defence, _DRAWS)
     if model.fit is not None:
-        changes["fit"] = model.fit.model_copy(update={"epochs": 1, "limit": _TRAINING})
+        _, options = split_spec("defence", limit_work(join_spec(model.fit.defence, model.fit.options), _DRAWS))
+        changes["fit"] = model.fit.model_copy(update={"epochs": 1, "limit": _TRAINING, "options": options})
     return model.model_copy(update=changes)
 
 

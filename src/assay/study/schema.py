@@ -117,6 +117,7 @@ class Diagnosis(Strict):
     search_steps: Whole = Field(200, description="steps a round of StrAttack and C&W")
     updates: Whole = Field(50, description="of universal perturbations")
     batches: Whole = Field(4, description="mini-batches an update of universal perturbations (Metzen's K)")
+    universal_eps: Budget | None = Field(None, description="of universal perturbations; by default 2.5 times eps")
     detector_epochs: Whole = Field(30, description="passes of detectors over their training images")
     attacks: Annotated[tuple[Attack, ...], AfterValidator(different)] = Field(
         (), description="what questions about attacks ask about, the first where it is about one; by default BIM, FGSM"

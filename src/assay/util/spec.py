@@ -57,6 +57,16 @@ def split_spec(argument: str, spec: Any) -> tuple[str, str]:
     return name, text
 
 
+def join_spec(name: str, text: str) -> str:
+    """The spec of a name and the text of its arguments, which may be empty.
+
+    Example:
+        >>> join_spec("pgd", "steps=5"), join_spec("pgd", "")
+        ('pgd:steps=5', 'pgd')
+    """
+    return f"{name}:{text}" if text else name
+
+
 def split_pairs(argument: str, name: str, text: str) -> list[tuple[str, str]]:
     """Keys and values of ``key=value,…``.
 

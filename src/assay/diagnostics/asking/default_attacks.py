@@ -20,8 +20,9 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def universal_attack(context: DiagnosticContext) -> UniversalSign:
-    """What makes universal perturbations: two and a half times the budget, as in Metzen, 2018."""
-    return UniversalSign(2.5 * context.eps, updates=context.updates, batches=context.batches)
+    """What makes universal perturbations; by default of two and a half times the budget, as in Metzen, 2018."""
+    eps = 2.5 * context.eps if context.universal_eps is None else context.universal_eps
+    return UniversalSign(eps, updates=context.updates, batches=context.batches)
 
 
 def transferred_attack(context: DiagnosticContext) -> AnyAttack:

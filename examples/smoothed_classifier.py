@@ -12,7 +12,7 @@ smooth = assay.Expectation(base, draws=8, sigma=0.1)
 x, y = data.images(), smooth(data.images()).argmax(1)
 
 # %% Loss and foreground score are averaged over the noise at every step.
-attack = assay.DualPerturbation(4 / 255, 20 / 255, steps=5, salience=SpectralResidual(), lam=0.1)
+attack = assay.DualPerturbation(4 / 255, 20 / 255, steps=5, saliency=SpectralResidual(), lam=0.1)
 outcome = assay.attack(smooth, x, y, attack, mask=data.masks)
 print(outcome)
 print("forward passes a sample, draws included:", outcome.forwards.float().mean().item())

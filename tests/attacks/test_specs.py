@@ -129,7 +129,7 @@ BAD = {
     "pgd:loss=5": "loss: expected .*, got '5'",
     "patch:side=4,place=3": "patch:place: expected nothing here: text cannot give it",
     "cw-l2:variable=tanh": "cw-l2:variable: expected nothing here: text cannot give it",
-    "dual:salience=x": "attack: expected arguments of dual",
+    "dual:saliency=x": "saliency: expected spectral-residual, or a file that assay fit saliency wrote",
     # names
     "PGD": "attack: expected one of .*did you mean 'pgd'",
     "Pgd:steps=5": "attack: expected one of .*did you mean 'pgd'",

@@ -94,7 +94,7 @@ def test_json_is_strict_and_alone_on_standard_output(model, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["cells"]
 
 
-@pytest.mark.parametrize("source", ["auto", "data", "salience", "intensity"])
+@pytest.mark.parametrize("source", ["auto", "data", "saliency", "intensity"])
 def test_dual_attacks_with_masks_from_anywhere(model, tmp_path, source):
     assert (
         evaluate(model, tmp_path, "--attack", "dual:steps=3", "--foreground", source, "--curve-background", "8/255")
@@ -105,7 +105,7 @@ def test_dual_attacks_with_masks_from_anywhere(model, tmp_path, source):
 def test_masks_of_data_without_any():
     data = load("digits", limit=8)
     assert with_foreground(data, "auto").masks.shape == (8, 1, 8, 8)
-    with pytest.raises(ValueError, match="foreground: expected salience, intensity"):
+    with pytest.raises(ValueError, match="foreground: expected saliency, intensity"):
         with_foreground(data, "data")
 
 

@@ -1,4 +1,4 @@
-"""Attacks on explanations, accuracy over budgets, and the salience of dual perturbations, by hand."""
+"""Attacks on explanations, accuracy over budgets, and the saliency of dual perturbations, by hand."""
 
 import pytest
 import torch
@@ -98,11 +98,11 @@ class Even(nn.Module):
         return torch.full_like(x[:, :1], 1 / x[0, 0].numel()) + 0 * x[:, :1]
 
 
-def test_the_score_of_an_even_salience_is_the_share_of_the_foreground():
+def test_the_score_of_an_even_saliency_is_the_share_of_the_foreground():
     data = scenes("test", 8, size=16)
     model = mlp(classes=8, size=16, channels=3)
     found = suspicion(
-        {"m": model}, data.images(), data.y, data.masks, eps=0.02, eps_background=0.1, lambdas=(0, 5), salience=Even()
+        {"m": model}, data.images(), data.y, data.masks, eps=0.02, eps_background=0.1, lambdas=(0, 5), saliency=Even()
     )
     share = float(data.masks.float().flatten(1).mean(1).mean())
     assert found.clean == pytest.approx(share, rel=1e-4)
@@ -111,7 +111,7 @@ def test_the_score_of_an_even_salience_is_the_share_of_the_foreground():
     assert len(found.frame()) == 2
 
 
-def test_more_weight_on_salience_gives_a_higher_score():
+def test_more_weight_on_saliency_gives_a_higher_score():
     data = scenes("test", 12, size=32)
     model = mlp(classes=8, size=32, channels=3)
     found = suspicion(

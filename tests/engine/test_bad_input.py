@@ -88,7 +88,7 @@ CASES = {
     "targets negative": (lambda: assay.APGD(0.1, targets=-1), "targets: expected a whole number"),
     "loss unknown": (lambda: PGD(0.1, loss="hinge"), "loss: expected an Objective or one of 'ce'"),
     "lambda negative": (lambda: assay.DualPerturbation(0.1, 0.2, lam=-1), "lam: expected a finite number"),
-    "lambda without saliency": (lambda: assay.DualPerturbation(0.1, 0.2, lam=1), "salience: expected a saliency model"),
+    "lambda without saliency": (lambda: assay.DualPerturbation(0.1, 0.2, lam=1), "saliency: expected a saliency model"),
     "foreground budget negative": (lambda: assay.DualPerturbation(-1, 0.2), "eps_foreground: expected"),
     "background step zero": (lambda: assay.DualPerturbation(0.1, 0.2, step_background=0), "step_background: expected"),
     "decay negative": (lambda: assay.MIM(0.1, decay=-1), "decay: expected a finite number"),

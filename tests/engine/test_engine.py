@@ -317,7 +317,7 @@ def test_dual_attack_on_a_smoothed_model_sees_the_score_of_noisy_images():
             return torch.full_like(z[:, :1], 1 / 36) + 0.0 * z[:, :1]
 
     model = Expectation(base, 3, sigma=0.2)
-    attack = assay.DualPerturbation(EPS, 2 * EPS, steps=2, salience=Spy(), lam=0.5)
+    attack = assay.DualPerturbation(EPS, 2 * EPS, steps=2, saliency=Spy(), lam=0.5)
     assay.attack(model, x, predicted(model, x), attack, mask=masks(8))
     assert len(seen) % 3 == 0  # three draws at each step
     assert not torch.equal(seen[0], seen[1])

@@ -355,7 +355,7 @@ def test_a_profile_of_brightness_and_contrast():
 
 
 class Shining(nn.Module):
-    """Salience is brightness."""
+    """Saliency is brightness."""
 
     def forward(self, x):
         return x / x.sum((1, 2, 3), keepdim=True)
@@ -367,7 +367,7 @@ def test_suspicion():
     model = Linear(weight, -0.5 * weight.flatten(1).sum(1))
     x, mask = torch.rand(40, 1, 4, 4), masks(40, size=4)
     y = torch.from_numpy(logits_of(model, x).argmax(1))
-    result = suspicion({"m": model}, x, y, mask, eps=front, eps_background=back, lambdas=(0.0, 1e6), salience=Shining())
+    result = suspicion({"m": model}, x, y, mask, eps=front, eps_background=back, lambdas=(0.0, 1e6), saliency=Shining())
     radius = np.where(mask.numpy(), front, back)
     w = (weight[1] - weight[0]).sign().double().numpy()
     away = np.where(y.numpy() == 1, -1, 1)[:, None, None, None] * w

@@ -9,6 +9,7 @@ from assay.attacks.pgd import default_rate, falling_rate
 from assay.core.attack import Attack
 from assay.core.combinators import Restarts, Targets
 from assay.core.objective import Objective
+from assay.masks.learned_saliency import load_saliency
 from assay.masks.score import ForegroundScore
 from assay.parts.balls import Ball, Split, as_ball
 from assay.parts.first_order import FirstOrder
@@ -26,7 +27,7 @@ def DualPerturbation(
     steps: int | None = None,
     step_foreground: float | None = None,
     step_background: float | None = None,
-    salience: torch.nn.Module | None = None,
+    saliency: torch.nn.Module | str | None = None,
     lam: float = 0.0,
     restarts: int = 1,
     loss: str | Objective = "ce",
@@ -50,8 +51,9 @@ def DualPerturbation(
         step_foreground: step size α_F, the same in every step; by default ``2.5·ε_F/steps``, and for l2 (where neither
             is given) one that falls to 0 as in `PGD`.
         step_background: step size α_B; by default ``2.5·ε_B/steps``, or as above.
-        salience: maps images ``(b, c, h, w)`` to a density ``(b, 1, h, w)`` that sums to 1, such as
-            ``assay.masks.SpectralResidual()``; needed where ``lam`` is not 0.
+        saliency: maps images ``(b, c, h, w)`` to a density ``(b, 1, h, w)`` that sums to 1, such as
+            ``assay.masks.SpectralResidual()``, or the name or file of one (`assay.masks.load_saliency`); needed where
+            ``lam`` is not 0.
         lam: weight λ of the score, at least 0.
         restarts: number of random starts.
         loss: objective or its name.
@@ -82,10 +84,11 @@ def DualPerturbation(
         )
     )
     goal = objective(loss)
+    model = load_saliency(saliency) if isinstance(saliency, str) else saliency
     if number("lam", lam, least=0) > 0:
-        if salience is None:
-            reject("salience", "a saliency model, which `lam` above 0 needs", None)
-        goal = goal + lam * ForegroundScore(salience)
+        if model is None:
+            reject("saliency", "a saliency model, which `lam` above 0 needs", None)
+        goal = goal + lam * ForegroundScore(model)
     start = "inside" if random_start else "clean"
     name = "Dual" if not lam else f"Dual λ={lam:g}"
     attack = FirstOrder(name, geometry, goal, Ascent(geometry, rate, steps if falls else None), steps, start)

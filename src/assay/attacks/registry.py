@@ -42,7 +42,7 @@ from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.types import NORMS
-from assay.masks.saliency import SpectralResidual
+from assay.masks.learned_saliency import SPECTRAL
 from assay.parts.balls import Ball, as_ball
 from assay.util.registry import Registry
 from assay.util.spec import read_arguments, split_spec
@@ -171,8 +171,8 @@ def make(spec: str, *, eps: float, norm: str = "linf", eps_background: float | N
     for key in (k for k, p in known.items() if p.default is inspect.Parameter.empty and k not in arguments):
         reject(f"{name}:{key}", _expected(name, key, entry.norm, norm), None)
     _check_radii(name, arguments, arguments.get("norm", entry.norm))
-    if arguments.get("lam") and "salience" in known:
-        arguments["salience"] = SpectralResidual()
+    if arguments.get("lam") and "saliency" in known:
+        arguments.setdefault("saliency", SPECTRAL)
     attack = entry.make(**arguments)
     _check_norm(name, attack, arguments, norm, own="eps" in options)
     return attack

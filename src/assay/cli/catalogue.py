@@ -51,9 +51,8 @@ def catalogue() -> dict[str, list[dict[str, str]]]:
 
 
 def _row(name: str, what: str, make: object) -> dict[str, str]:
-    hidden = ("salience", "model")
     known = inspect.signature(make).parameters  # type: ignore[arg-type]
-    return {"name": name, "what": what, "arguments": ", ".join(k for k in known if k not in hidden)}
+    return {"name": name, "what": what, "arguments": ", ".join(k for k in known if k != "model")}
 
 
 def _first_line(make: object) -> str:

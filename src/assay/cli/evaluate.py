@@ -60,8 +60,8 @@ def evaluate(
     out
         The run's folder.
     foreground
-        Where masks come from for dual attacks: data, salience, intensity, a folder of mask images
-        (folder:PATH, files named by the sample's number in the test part, from 0), or auto (data, else salience).
+        Where masks come from for dual attacks: data, saliency, intensity, a folder of mask images
+        (folder:PATH, files named by the sample's number in the test part, from 0), or auto (data, else saliency).
     defence
         A defence around every model, such as jpeg:quality=50 or smoothing:sigma=0.25 (see: assay ls defences). It is
         attacked in the way that it declares, and the report says how.

@@ -1,4 +1,4 @@
-"""``assay fit``: train a defence."""
+"""``assay fit``: train a defence or a saliency model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
 from assay.cli.output import print_json, print_line, print_note
 from assay.defences.fitted import COMMAND, FILES, FITTINGS, check_fitting, fit_defence, is_fit
+from assay.defences.registry import DEFENCES
 from assay.models.load import load as load_model
 from assay.util.output_folder import check_claim, out_folder
 from assay.util.parse import parse_number
@@ -31,18 +32,20 @@ def fit(
     json: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Train a defence, such as a detector, or resume its training.
+    """Train a defence, such as a detector, or a saliency model, or resume its training.
 
-    Then: assay evaluate --defence NAME:path=OUT/defence.safetensors
+    Then: assay evaluate --defence NAME:path=OUT/defence.safetensors, or
+    --attacks dual:lam=1,saliency=OUT/saliency.safetensors
 
     Parameters
     ----------
     defence
-        magnet, ape-gan, defense-gan, pixel-defend or detector.
+        magnet, ape-gan, defense-gan, pixel-defend or detector; saliency for a map of where people look, which learns
+        from foreground masks.
     data
         Where images come from (see: assay ls data); its training part is used.
     out
-        The run's folder: checkpoint.pt and defence.safetensors.
+        The run's folder: checkpoint.pt and defence.safetensors, or saliency.safetensors.
     model
         The classifier to protect, for ape-gan and detector.
     attack
@@ -91,7 +94,7 @@ def fit(
     if json:
         print_json({"defence": defence, "path": str(path)})
     else:
-        print_line(f"defence: {defence}:path={path}")
+        print_line(f"defence: {defence}:path={path}" if defence in DEFENCES else f"{defence}: {path}")
     return 0
 
 

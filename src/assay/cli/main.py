@@ -65,7 +65,7 @@ COMMANDS = (
     Command("identify", "signatures", "Identify the attack that made an image."),
     Command("corruptions", "corruptions", "Measure accuracy under noise, blur, weather and digital corruptions."),
     Command("train", "train", "Train a classifier, or resume its training."),
-    Command("fit", "fit", "Train a defence, such as a detector, or resume its training."),
+    Command("fit", "fit", "Train a defence, such as a detector, or a saliency model, or resume its training."),
     Command("data", "prepare", "Prepare a data set of a paper from the files in which its authors distribute it."),
     Command("ls", "listing", "List attacks, data sources, models, defences and more by name."),
     Command("doctor", "doctor", "Check the installation: versions, hardware, optional packages, and a self-test."),

@@ -48,7 +48,7 @@ def train(
     out
         The run's folder: checkpoint.pt, model.safetensors, history.json, trail/.
     foreground
-        Where at-dual's masks come from: data, salience, intensity, folder:PATH, or auto (data, else salience).
+        Where at-dual's masks come from: data, saliency, intensity, folder:PATH, or auto (data, else saliency).
     stored
         A trained model: adversarial examples against it are made once and added to the data.
     stored_attack

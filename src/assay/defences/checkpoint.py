@@ -9,6 +9,7 @@ from torch import nn
 
 from assay.defences.detectors import Detector
 from assay.defences.purifiers import Autoencoder, Cleaner, Generator, PixelDensity
+from assay.masks.learned_saliency import SaliencyNetwork
 from assay.util.tensors import read_tensors, write_tensors
 from assay.util.validate import described, reject
 
@@ -19,6 +20,7 @@ PARTS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "generator": Generator,
         "density": PixelDensity,
         "detector": Detector,
+        "saliency": SaliencyNetwork,
     }
 )
 

@@ -1,4 +1,4 @@
-"""Defences that have to be trained first: what each needs, and the file that it is kept in."""
+"""Defences and saliency models that have to be trained first: what each needs, and the file that it is kept in."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,16 +15,17 @@ from assay.data.dataset import Dataset
 from assay.defences.checkpoint import save_part
 from assay.defences.detectors import Detector, Reconstruction, threshold_at
 from assay.defences.fit import EpochCallback, fit_autoencoder, fit_cleaner, fit_density, fit_detector, fit_generator
+from assay.defences.saliency import fit_saliency
 from assay.models.load import digest
 from assay.util.code_digest import code_digest, warn_of_other_code
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
 from assay.util.registry import Registry
-from assay.util.validate import number, reject, whole
+from assay.util.validate import described, number, reject, whole
 
-COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors")
+COMMAND, FILES = "fit", ("fit.json", "checkpoint.pt", "defence.safetensors", "saliency.safetensors")
 """What the folder's record says, and what is written there."""
-_CODE = ("assay.defences.fit", "assay.defences.fitted", "assay.defences.purifiers", "assay.defences.detectors")
+_CODE = tuple(f"assay.defences.{name}" for name in ("fit", "fitted", "purifiers", "detectors", "saliency"))
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Fitting:
         attacked: whether it needs a classifier and adversarial images.
         describe: the arguments that build the network again.
         scores: scores of clean images, of which a threshold is made; None for a defence that refuses nothing.
+        file: the file of its weights.
     """
 
     part: str
@@ -46,6 +48,7 @@ class Fitting:
     describe: Callable[[Any, Dataset], dict[str, int]]
     attacked: bool = False
     scores: Callable[[Any, Tensor], Tensor] | None = None
+    file: str = "defence.safetensors"
 
 
 FITTINGS: Registry[Fitting] = Registry(
@@ -76,6 +79,7 @@ FITTINGS: Registry[Fitting] = Registry(
             attacked=True,
             scores=lambda net, x: net(x),
         ),
+        "saliency": Fitting("saliency", fit_saliency, 10, lambda net, _: net.arguments(), file="saliency.safetensors"),
     },
 )
 
@@ -102,6 +106,8 @@ def check_fitting(
     whole("seed", seed)
     if data is None:
         return
+    if FITTINGS[name].part == "saliency" and data.masks is None:
+        reject("data", "images with foreground masks", described(f"{data.name or 'images'} without masks"))
     if len(data) < 10:
         reject("data", "at least 10 images", len(data))
     side = int(data.x.shape[2])
@@ -121,13 +127,13 @@ def fit_defence(
     seed: int = 0,
     progress: EpochCallback | None = None,
 ) -> Path:
-    """Train what a defence is made of, or go on where an earlier call with the same arguments stopped.
+    """Train what a defence is made of, or a saliency model; the same call resumes.
 
     Args:
         name: a name of `FITTINGS`.
         data: clean images; where there is a threshold to be set, a tenth of them is kept aside for it.
-        out: the folder, new or of an earlier call: ``checkpoint.pt`` after each epoch, ``defence.safetensors`` at the
-            end.
+        out: the folder, new or of an earlier call: ``checkpoint.pt`` after each epoch, ``defence.safetensors`` (or
+            ``saliency.safetensors``) at the end.
         model: the classifier to protect, for ``ape-gan`` and ``detector``.
         attack: makes adversarial images, for the same two.
         epochs: passes over the data.
@@ -136,7 +142,8 @@ def fit_defence(
         progress: called after each epoch.
 
     Returns:
-        The file, for ``defend(model, f"{name}:path={file}")``.
+        The file, for ``defend(model, f"{name}:path={file}")``; of saliency for
+            ``DualPerturbation(..., lam=1.0, saliency=str(file))``.
 
     Raises:
         ValueError: an unknown name, a missing model or attack, a number out of range, data that do not fit, or a folder
@@ -162,7 +169,7 @@ def fit_defence(
     }
     _require_same(folder, identity)
     with locked(folder):
-        claim(folder, COMMAND, FILES, is_fit, remade=("defence.safetensors",))
+        claim(folder, COMMAND, FILES, is_fit, remade=(fitting.file,))
         _require_same(folder, identity)
         begun = _begun(folder)
         if begun is not None and (folder / "checkpoint.pt").is_file():
@@ -185,7 +192,7 @@ def fit_defence(
             with torch.no_grad():
                 parts = [fitting.scores(net, data.images(at)) for at in order[:aside].split(256)]
             facts["threshold"] = threshold_at(torch.cat(parts), refuse)
-        path = folder / "defence.safetensors"
+        path = folder / fitting.file
         save_part(net, path, fitting.part, fitting.describe(net, data), **facts)
     return path
 

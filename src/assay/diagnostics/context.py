@@ -38,6 +38,7 @@ class DiagnosticContext:
         lambdas: its weights of the foreground score; empty for the usual ones.
         batches: mini-batches an update of universal perturbations (the paper's K; it has 10).
         detector_epochs: passes of detectors over their training images.
+        saliency: the saliency model of ``suspicion``; None for `SpectralResidual`.
         universal_eps: linf budget of universal perturbations; None for 2.5 times ``eps``, as in Metzen, 2018.
     """
 
@@ -57,6 +58,7 @@ class DiagnosticContext:
     batches: int = 4
     detector_epochs: int = 30
     universal_eps: float | None = None
+    saliency: nn.Module | None = None
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

@@ -91,11 +91,11 @@ def suspicion(
     norm: str = "linf",
     steps: int | None = None,
     lambdas: Sequence[float] = LAMBDAS,
-    salience: nn.Module | None = None,
+    saliency: nn.Module | None = None,
     seed: int = 0,
     progress: WorkCallback = no_progress,
 ) -> Suspicion:
-    """Dual-perturbation attacks with ever more weight on the salience of the foreground.
+    """Dual-perturbation attacks with ever more weight on the saliency of the foreground.
 
     Args:
         models: by name.
@@ -107,7 +107,7 @@ def suspicion(
         norm: of both, ``"linf"`` or ``"l2"``.
         steps: of the attack; by default 20 for linf and 100 for l2, as the paper evaluates.
         lambdas: weights of the foreground score.
-        salience: the model of salience; by default `assay.masks.SpectralResidual`.
+        saliency: the model of saliency; by default `assay.masks.SpectralResidual`.
         seed: of the attacks.
         progress: progress.
 
@@ -115,14 +115,14 @@ def suspicion(
         ValueError: no λ.
 
     Source: Tong et al., 2020, section 5.2. Deviation: spectral residual saliency (Hou & Zhang, CVPR 2007) stands for
-    DeepGaze II, whose weights are not free to pass on; any differentiable model of salience can be given.
+    DeepGaze II, whose weights are not free to pass on; any differentiable model of saliency can be given.
     """
     same_length(x, y)
     if not lambdas:
         reject("lambdas", "at least one weight", lambdas)
     for lam in lambdas:
         number("lambdas", lam, least=0)
-    model_of_salience = salience or SpectralResidual()
+    model_of_saliency = saliency or SpectralResidual()
     mask = (masks > 0.5).float()
     score: dict[str, list[float]] = {name: [] for name in models}
     accuracy: dict[str, list[float]] = {name: [] for name in models}
@@ -134,7 +134,7 @@ def suspicion(
                 eps_background,
                 norm=norm,
                 steps=steps or (20 if norm == "linf" else 100),
-                salience=model_of_salience,
+                saliency=model_of_saliency,
                 lam=lam,
             )
             adversarial = torch.cat(
@@ -143,19 +143,19 @@ def suspicion(
                     for at in torch.arange(len(x)).split(256)
                 ]
             )
-            score[name].append(_scored(model_of_salience, adversarial, mask))
+            score[name].append(_scored(model_of_saliency, adversarial, mask))
             accuracy[name].append(float(right_of(model, adversarial, y).float().mean()))
     progress("suspicion", len(models) * len(lambdas), len(models) * len(lambdas))
     return Suspicion(
         tuple(lambdas),
         MappingProxyType({k: tuple(v) for k, v in score.items()}),
         MappingProxyType({k: tuple(v) for k, v in accuracy.items()}),
-        _scored(model_of_salience, x, mask),
+        _scored(model_of_saliency, x, mask),
         len(x),
     )
 
 
-def _scored(salience: nn.Module, x: Images, mask: Mask) -> float:
+def _scored(saliency: nn.Module, x: Images, mask: Mask) -> float:
     with torch.no_grad():
-        parts = [foreground_score(salience, part, own) for part, own in zip(x.split(256), mask.split(256), strict=True)]
+        parts = [foreground_score(saliency, part, own) for part, own in zip(x.split(256), mask.split(256), strict=True)]
     return float(torch.cat(parts).mean())

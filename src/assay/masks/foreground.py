@@ -35,11 +35,11 @@ def threshold_mask(density: Tensor) -> Mask:
     return mask.to(density.dtype).view_as(density)
 
 
-def salient_mask(salience: nn.Module, x: Images, *, batch: int = 256) -> Mask:
+def salient_mask(saliency: nn.Module, x: Images, *, batch: int = 256) -> Mask:
     """The foreground of images by a saliency model and `threshold_mask`.
 
     Args:
-        salience: maps images to a density.
+        saliency: maps images to a density.
         x: images, ``(n, c, h, w)`` in [0, 1].
         batch: images at a time.
 
@@ -54,7 +54,7 @@ def salient_mask(salience: nn.Module, x: Images, *, batch: int = 256) -> Mask:
     if not len(x):
         return x.new_zeros((0, 1, *x.shape[2:]))
     with torch.no_grad():
-        return torch.cat([threshold_mask(salience(part)) for part in x.split(whole("batch", batch, least=1))])
+        return torch.cat([threshold_mask(saliency(part)) for part in x.split(whole("batch", batch, least=1))])
 
 
 def folder_masks(folder: str | Path, names: Sequence[str], size: tuple[int, int]) -> Mask:

@@ -12,24 +12,24 @@ from assay.util.validate import described, reject
 
 @dataclass(frozen=True)
 class _Score:
-    salience: nn.Module
+    saliency: nn.Module
     needs: tuple[str, ...] = ("mask",)
 
     def __call__(self, logits: Logits, x: Images, rows: Rows) -> PerRow:
         if rows.mask is None:
             reject("mask", "a foreground mask, which the foreground score needs", None)
-        return foreground_score(self.salience, x, rows.mask)
+        return foreground_score(self.saliency, x, rows.mask)
 
     def describe(self) -> str:
         """The name of the term."""
         return "foreground score"
 
 
-def foreground_score(salience: nn.Module, x: Images, mask: Images) -> PerRow:
+def foreground_score(saliency: nn.Module, x: Images, mask: Images) -> PerRow:
     """``S(x) = Σ_{i ∈ F} s_i``: the share of the density that falls on the foreground.
 
     Args:
-        salience: maps images to a density ``(b, 1, h, w)`` that sums to 1 over each image.
+        saliency: maps images to a density ``(b, 1, h, w)`` that sums to 1 over each image.
         x: images, ``(b, c, h, w)`` in [0, 1].
         mask: foreground, ``(b, 1, h, w)`` of 0 and 1.
 
@@ -49,17 +49,17 @@ def foreground_score(salience: nn.Module, x: Images, mask: Images) -> PerRow:
 
     Source: Tong et al., 2020, section 3.2.
     """
-    density = salience(x)
+    density = saliency(x)
     if density.shape != mask.shape:
-        reject("salience", f"a density of shape {tuple(mask.shape)}", described(f"shape {tuple(density.shape)}"))
+        reject("saliency", f"a density of shape {tuple(mask.shape)}", described(f"shape {tuple(density.shape)}"))
     share: PerRow = (density * mask).flatten(1).sum(1)
     return share
 
 
-def ForegroundScore(salience: nn.Module) -> Objective:
+def ForegroundScore(saliency: nn.Module) -> Objective:
     """The foreground score as an objective; the foreground is that of the clean image (the mask of the rows).
 
     Args:
-        salience: as in `foreground_score`.
+        saliency: as in `foreground_score`.
     """
-    return Objective(((1.0, _Score(salience)),))
+    return Objective(((1.0, _Score(saliency)),))

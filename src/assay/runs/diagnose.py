@@ -147,7 +147,8 @@ def context_digest(context: DiagnosticContext) -> str:
     lines = [f"{name} {digest(model)}" for name, model in models.items()]
     lines += [context.train.digest, context.test.digest, repr(context.eps), repr(context.seed), repr(context.updates)]
     lines += [repr(context.search_steps), repr(context.batches), repr(context.detector_epochs)]
-    lines += [repr((context.norm, context.eps_background, context.lambdas))]
+    lines += [repr((context.norm, context.eps_background, context.lambdas, context.universal_eps))]
+    lines += ["" if context.saliency is None else digest(context.saliency)]
     lines += [f"{name} {attack!r}" for name, attack in context.attacks.items()]
     lines += [
         code_digest(*_CODE, alone=(__name__,)),

@@ -19,7 +19,7 @@ from assay.study.diagnostics import build_context, chosen_epochs, data_of, train
 from assay.study.images import load_images, stand_in
 from assay.study.pace import Pace, measure_pace, price_of, price_of_training
 from assay.study.plan import PlannedModelTraining, StudyPlan, UntrainedModel, Use
-from assay.study.schema import Diagnosis
+from assay.study.schema import LEARNED, Diagnosis
 from assay.study.signature_costs import signature_costs
 from assay.util.progress import Reporter
 from assay.util.validate import reject
@@ -93,7 +93,11 @@ class Estimates:
         stored, open_models = _answers(out), bool(plan.untrained or plan.unfitted)
         for question in plan.config.diagnostics:
             for name in question.ask:
-                yield self._diagnostic(question, name, kept=not open_models and name in stored)
+                kept = not open_models and name in stored
+                if name == "suspicion" and question.saliency == LEARNED and not kept:
+                    data = data_of(plan.config, question)
+                    yield PartForecast("training", "a saliency model", data, "to be done", math.nan, math.nan)
+                yield self._diagnostic(question, name, kept=kept)
         if plan.config.signatures is not None:
             kept = not open_models and any(name.startswith("recognition") for name in stored)
             for what, data, passes, seconds in signature_costs(plan, self.price, self.pace):

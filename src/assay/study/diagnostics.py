@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ from torch import nn
 
 from assay.attacks.registry import make
 from assay.data.dataset import Dataset
+from assay.defences.fitted import FITTINGS, fit_defence
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.diagnostics.trail import Trail, load_trail
+from assay.masks.learned_saliency import load_saliency
 from assay.runs.diagnose import context_digest, run_diagnostic
 from assay.runs.signatures import learn_answers
 from assay.store.ledger import Ledger
 from assay.study.images import load_images
-from assay.study.schema import Config, Data, Diagnosis
+from assay.study.schema import LEARNED, Config, Data, Diagnosis
 from assay.study.signature_config import signature_config
 from assay.study.study_model import StudyModel
 from assay.util.progress import NoteCallback, Reporter
@@ -51,7 +54,7 @@ def answer_questions(
     failed: dict[str, bool] = {}
     for i, question in enumerate(config.diagnostics):
         try:
-            context = _context(config, question, datasets, models)
+            context = _context(config, question, datasets, models, out, note)
         except Exception as error:
             for name in question.ask:
                 answer_keys.append(
@@ -131,7 +134,12 @@ def _failed_answer(name: str, error: Exception) -> dict[str, Any]:
 
 
 def _context(
-    config: Config, question: Diagnosis, parts: Mapping[str, Dataset], where: StudyModels
+    config: Config,
+    question: Diagnosis,
+    parts: Mapping[str, Dataset],
+    where: StudyModels,
+    out: Path,
+    note: NoteCallback,
 ) -> DiagnosticContext:
     data, device = data_of(config, question), config.settings.device
     models: dict[str, nn.Module] = {}
@@ -146,7 +154,22 @@ def _context(
         models = {name: where[name, data].source.load().to(device) for name in names}
     source = config.data[data]
     train = load_images(source, "train", limit=train_limit(question, source), name=data)
-    return build_context(question, trail, models, train, parts[data].head(question.limit, question.seed))
+    context = build_context(question, trail, models, train, parts[data].head(question.limit, question.seed))
+    if "suspicion" not in question.ask:
+        return context
+    return replace(context, saliency=_saliency(question, train, out / "models", note).to(device))
+
+
+def _saliency(question: Diagnosis, train: Dataset, out: Path, note: NoteCallback) -> nn.Module:
+    """The saliency model of a question, trained where the study says so and it is not there yet."""
+    if question.saliency != LEARNED:
+        return load_saliency(question.saliency)
+    folder = out / f"saliency-{train.digest[:8]}-{question.saliency_epochs}-{question.seed}"
+    path = folder / FITTINGS["saliency"].file
+    if not path.is_file():
+        note(f"training a saliency model on {len(train)} images")
+        fit_defence("saliency", train, folder, epochs=question.saliency_epochs, seed=question.seed)
+    return load_saliency(path)
 
 
 def data_of(config: Config, question: Diagnosis) -> str:

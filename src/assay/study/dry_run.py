@@ -109,6 +109,7 @@ def _shrink_diagnosis(diagnosis: Diagnosis) -> Diagnosis:
         "updates": 1,
         "search_steps": min(diagnosis.search_steps, 20),
         "detector_epochs": 1,
+        "saliency_epochs": 1,
         "at_epochs": (0, 1) if diagnosis.at_epochs else (),
     }
     return diagnosis.model_copy(update=changes)

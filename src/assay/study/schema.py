@@ -7,8 +7,10 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 from assay.attacks.registry import SUITES
 from assay.data.registry import check as check_data
 from assay.defences.fitted import FITTINGS
+from assay.defences.registry import DEFENCES
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
+from assay.masks.learned_saliency import SPECTRAL
 from assay.runs.settings import Settings
 from assay.store.claims import Claim, Figure
 from assay.study.fields import Attack
@@ -18,11 +20,19 @@ from assay.util.fields import Budget, Count, Name, Seed, Share, Strict, Whole, d
 VERSION = 1
 
 
+LEARNED = "learned"
+"""The saliency model that a study trains."""
+
+
+def _fitted(name: str) -> str:
+    return known(name, [defence for defence in FITTINGS if defence in DEFENCES])
+
+
 class Fit(Strict):
     """A defence that the study trains, on the training images, and puts around a model."""
 
-    defence: Annotated[str, AfterValidator(lambda v: known(v, FITTINGS))] = Field(
-        description="magnet, ape-gan, defense-gan, pixel-defend or detector"
+    defence: Annotated[str, AfterValidator(lambda v: known(v, [name for name in FITTINGS if name in DEFENCES]))] = (
+        Field(description="magnet, ape-gan, defense-gan, pixel-defend or detector")
     )
     epochs: Whole | None = Field(None, description="passes over the data; the default depends on the defence")
     limit: Whole | None = Field(None, description="training images, at most")
@@ -78,7 +88,7 @@ class Data(Strict):
     train_limit: Whole | None = Field(None, description="training images for diagnostics, at most")
     seed: Seed = 0
     resize: Whole | None = Field(None, description="height and width to which images are resized, bilinearly")
-    foreground: str = Field("auto", description="where masks come from: data, salience, intensity, folder:PATH, auto")
+    foreground: str = Field("auto", description="where masks come from: data, saliency, intensity, folder:PATH, auto")
 
 
 class Threat(Strict):
@@ -96,6 +106,10 @@ class Curve(Strict):
     background: tuple[Budget, ...] = ()
     foreground: tuple[Budget, ...] = ()
     lam: Budget = Field(0.0, description="weight λ of the foreground score in the dual perturbations")
+
+
+def _saliency(spec: str) -> str:
+    return spec if spec.endswith(".safetensors") else known(spec, (SPECTRAL, LEARNED))
 
 
 class Diagnosis(Strict):
@@ -125,6 +139,12 @@ class Diagnosis(Strict):
     background: Budget | None = Field(None, description="of dual attacks; by default five times eps")
     norm: Literal["linf", "l2"] = Field("linf", description="of the budgets of suspicion and of attacks without one")
     lambdas: tuple[Budget, ...] = Field((), description="weights λ that suspicion tries")
+    saliency: Annotated[str, AfterValidator(_saliency)] = Field(
+        SPECTRAL,
+        description="saliency model of suspicion: spectral-residual, a file of assay fit saliency, or learned (trained "
+        "by the study on the foreground masks of the training images)",
+    )
+    saliency_epochs: Whole = Field(10, description="passes of learned over the training images")
     seed: Seed = 0
 
     @model_validator(mode="after")

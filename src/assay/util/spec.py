@@ -8,9 +8,6 @@ from typing import Any, NoReturn
 from assay.util.parse import parse_number, parse_whole
 from assay.util.validate import described, nearest, reject
 
-HIDDEN = ("salience",)
-"""Parameters that text cannot give."""
-
 _MOST = 10_000_000
 _MOST_SEED = 2**63 - 1
 """Largest whole number of an argument, and of a seed."""
@@ -119,12 +116,12 @@ def read_arguments(
     """
     for part in text.split(","):
         key = part.strip().replace("-", "_")
-        if key in known and key not in HIDDEN:
+        if key in known:
             reject(f"{name}:{key}", f"a value, as in {key}={_example(key, known[key])}", described("none"))
     arguments: dict[str, Any] = {}
     for key, value in split_pairs(what, name, text):
-        if key not in known or key in HIDDEN:
-            names = ", ".join(k for k in known if k not in HIDDEN)
+        if key not in known:
+            names = ", ".join(known)
             reject(
                 what,
                 f"arguments of {name} ({names})" if names else f"no arguments, as {name} has none",

@@ -176,6 +176,7 @@ def ask_suspicion(context: DiagnosticContext) -> Answer:
         eps_background=background_budget(context.eps, context.norm, context.eps_background),
         norm=context.norm,
         lambdas=context.lambdas or LAMBDAS,
+        saliency=context.saliency,
         seed=context.seed,
         progress=context.progress,
     )

@@ -27,12 +27,14 @@ class Entry:
         name: such as ``figure 3``.
         shows: in words.
         small: what of the small study shows it, or why nothing does.
+        real: the same of the studies on real data that a processor can run, by study.
         paper: the same of the studies of the paper's size, by study.
     """
 
     name: str
     shows: str
     small: str
+    real: str
     paper: str
 
 
@@ -72,22 +74,26 @@ def said(figure):
     return ", ".join(figure.by) if figure.by else f"not here: {figure.without}"
 
 
-def entries(small, papers):
+def entries(small, real, papers):
     """The figures and tables of a paper, in order."""
-    by_name = {}
-    for study, name in ((small, None), *papers):
-        for figure in study.figures:
-            for single in names(figure.id):
-                shows, own, theirs = by_name.get(single, (figure.shows, "", {}))
-                if name is None:
-                    own = said(figure)
-                else:
-                    theirs = {**theirs, name: said(figure)}
-                by_name[single] = (shows, own, theirs)
+    shows, columns = {}, {}
+    for column, studies in (("small", [(small, "")]), ("real", real), ("paper", papers)):
+        for study, name in studies:
+            for figure in study.figures:
+                for single in names(figure.id):
+                    shows.setdefault(single, figure.shows)
+                    said_by = columns.setdefault((single, column), {})
+                    said_by[name] = said(figure)
     return [
-        Entry(name, shows, own or "–", "; ".join(f"{study}: {text}" for study, text in theirs.items()) or "–")
-        for name, (shows, own, theirs) in sorted(by_name.items(), key=lambda item: place(item[0]))
+        Entry(name, shows[name], *(joined(columns.get((name, column), {})) for column in ("small", "real", "paper")))
+        for name in sorted(shows, key=place)
     ]
+
+
+def joined(said_by):
+    """What each study says, with its name; what is shown before what is not."""
+    ordered = sorted(said_by.items(), key=lambda item: item[1].startswith("not here"))
+    return "; ".join(f"{study}: {text}" if study else text for study, text in ordered) or "–"
 
 
 def cell(text):
@@ -119,35 +125,47 @@ def claims(small, papers, measured):
     return rows, sorted(more)
 
 
-def section(stem, measured):
-    small = read_study(next((ROOT / "studies" / "small").glob(f"{stem}*.yaml")))
-    files = sorted((ROOT / "studies" / "paper").glob(f"{stem}*.yaml"))
-    papers = [(read_study(path), path.stem.removeprefix(f"{stem}-") if len(files) > 1 else "paper") for path in files]
+def studies_of(folder, stem):
+    """The studies of a paper in a folder, with what tells them apart."""
+    files = sorted((ROOT / "studies" / folder).glob(f"{stem}*.yaml"))
+    return [(read_study(path), path.stem.removeprefix(stem).strip("-") or folder) for path in files]
+
+
+def section(stem):
+    ((small, _),), real, papers = (studies_of(folder, stem) for folder in ("small", "real", "paper"))
     lines = [f"## {small.paper.strip()}", ""]
-    rows = [(e.name, e.shows, e.small, e.paper) for e in entries(small, papers)]
-    lines += [table(("in the paper", "shows", "small study", "studies of the paper's size"), rows), ""]
-    rows, more = claims(small, papers, measured)
-    lines += [table(("where", "the paper says", "its number", "holds here", "small study, last", "verdict"), rows), ""]
-    if more:
-        lines += ["Claims of the studies of the paper's size besides: " + " ".join(more), ""]
+    rows = [(e.name, e.shows, e.small, e.real, e.paper) for e in entries(small, real, papers)]
+    lines += [table(("in the paper", "shows", "small study", "on real data", "of the paper's size"), rows), ""]
+    for study, name in ((small, "small study"), *((study, f"{name}, on real data") for study, name in real)):
+        measured = measurements("studies" if study is small else "studies-real", study.title)
+        rows, more = claims(study, papers, measured)
+        lines += [table(("where", "the paper says", "its number", "holds here", f"{name}, last", "verdict"), rows), ""]
+        if more and study is small:
+            lines += ["Claims of the studies of the paper's size besides: " + " ".join(more), ""]
     return lines
+
+
+def measurements(benchmark, title):
+    """What was measured last for each claim of a study."""
+    path = HERE / "results" / f"{benchmark}.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return {c["says"]: c for row in rows if row.get("title") == title for c in row["claims"] if "interval" in c}
 
 
 def page():
     """The page's text."""
-    record = json.loads((HERE / "results" / "studies.json").read_text())
-    measured = {claim["says"]: claim for row in record["rows"] for claim in row["claims"] if "interval" in claim}
     lines = [
         "# The five papers, figure by figure",
         "",
         "Written by `benchmarks/papers.py` from the studies' own lists (`assay run FILE --list-claims`) and from",
-        "the last run of the small ones (`benchmarks/results/studies.json`). A claim holds where the whole 95 %",
-        "interval is beyond the threshold; see [studies](studies.md). The studies of the papers' size need their data",
-        "and a GPU, and were not run here; `assay run FILE --plan` says what each would cost.",
+        "the last runs of the small ones and of those on real data (`benchmarks/results/studies.json` and",
+        "`studies-real.json`). A claim holds where the whole 95 % interval is beyond the threshold; see",
+        "[studies](studies.md). The studies of the papers' size need their data and a GPU, and were not run here;",
+        "`assay run FILE --plan` says what each would cost.",
         "",
     ]
     for stem in PAPERS:
-        lines += section(stem, measured)
+        lines += section(stem)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,7 +1,8 @@
-"""The five small studies one after another, as somebody runs them: seconds of each, and each claim with our number.
+"""The small studies, or those on real data, as somebody runs them: seconds, and each claim with our number.
 
 python studies.py                   # --workers 2, which is what a machine with two cores has
 python studies.py --only survey     # that one anew; the others stay as they are in the record, with their commits
+python studies.py --folder real --only adversarial-training-over-time-cifar10 --set data.cifar.load=npz:cifar10.npz
 """
 
 import argparse
@@ -15,12 +16,15 @@ from pathlib import Path
 
 from common import HERE, merged, record
 
+from assay.study.parse import read_study
+
 CLAIM = ("says", "theirs", "ours", "interval", "verdict", "threshold")
 
 
-def ran(study, out, workers):
+def ran(study, out, workers, changes):
     """Seconds of the command, and what its summary says."""
     command = [sys.executable, "-m", "assay", "run", study, "-o", out, "--workers", str(workers), "--quiet"]
+    command += [word for change in changes for word in ("--set", change)]
     began = time.perf_counter()
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
@@ -28,6 +32,7 @@ def ran(study, out, workers):
     parts = told.get("studies", [told])
     return {
         "study": study.stem,
+        "title": read_study(study).title,
         "seconds": round(seconds, 1),
         "grades": {row["model"]: row["grade"] and row["grade"]["grade"] for part in parts for row in part["models"]},
         "claims": [{key: claim[key] for key in CLAIM} for claim in told["claims"]],
@@ -39,18 +44,21 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="keep the runs here")
     parser.add_argument("--only", nargs="+", help="these studies; the others from the record")
+    parser.add_argument("--folder", choices=("small", "real"), default="small")
+    parser.add_argument("--set", action="append", default=[], help="changes of the study, as of assay run")
     arguments = parser.parse_args()
+    name = {"small": "studies", "real": "studies-real"}[arguments.folder]
     out = arguments.out or Path(tempfile.mkdtemp(prefix="studies-"))
     rows = []
-    for study in sorted((HERE.parent / "studies" / "small").glob("*.yaml")):
+    for study in sorted((HERE.parent / "studies" / arguments.folder).glob("*.yaml")):
         if arguments.only and study.stem not in arguments.only:
             continue
-        rows.append(ran(study, out / study.stem, arguments.workers))
+        rows.append(ran(study, out / study.stem, arguments.workers, arguments.set))
         print(json.dumps(rows[-1], indent=1), file=sys.stderr)
-    rows = sorted(merged("studies", rows, "study"), key=lambda row: row["study"])
+    rows = sorted(merged(name, rows, "study"), key=lambda row: row["study"])
     claims = [claim for row in rows for claim in row["claims"]]
     record(
-        "studies",
+        name,
         {
             "workers": arguments.workers,
             "seconds": round(sum(row["seconds"] for row in rows), 1),

@@ -81,7 +81,7 @@ ALL = {
 def test_no_figure_or_table_of_a_paper_is_missing(papers, stem):
     small = read_study(next((STUDIES / "small").glob(f"{stem}*.yaml")))
     large = [(read_study(path), path.stem) for path in sorted((STUDIES / "paper").glob(f"{stem}*.yaml"))]
-    entries = {entry.name: entry for entry in papers.entries(small, large)}
+    entries = {entry.name: entry for entry in papers.entries(small, [], large)}
     assert set(entries) == ALL[stem]
     assert all(entry.shows and entry.small != "–" for entry in entries.values())
 

@@ -6,7 +6,7 @@ from common import HERE
 from table_costs import checks, compiled, fleet, launches, memory, speed, square, startup, suite
 from table_runs import kills, million, scaling, studies
 from table_trust import honest, more, planted
-from table_why import diagnostics, interpretability, over_time, signatures
+from table_why import diagnostics, interpretability, over_time, redrl, signatures
 
 PAGE = HERE.parent / "docs" / "measured.md"
 
@@ -373,8 +373,10 @@ SECTIONS = {
     "over_time": ("Adversarial training over time", over_time),
     "interpretability": ("Interpretability", interpretability),
     "signatures": ("Signatures", signatures),
+    "redrl": ("What closes the gap to the true perturbation", redrl),
     "diagnostics": ("Cost of diagnostics", diagnostics),
     "studies": ("The five small studies", studies),
+    "studies-real": ("Studies on real data", studies),
     "kills-local": ("Killed, with workers", kills),
     "kills-ray": ("Killed, on Ray", kills),
     "scaling": ("Two workers", scaling),

@@ -12,10 +12,13 @@ def studies(record, table):
     seconds = ", ".join(f"{row['study']} {row['seconds']:.0f} s" for row in record["rows"])
     counts = record.get("verdicts") or {"hold by the number alone": record.get("hold")}
     verdicts = ", ".join(f"{count} {what or 'not judged'}" for what, count in counts.items())
+    small = record["benchmark"] == "studies"
+    about = "made images and digits with small networks" if small else "real images with small networks"
     text = (
-        f"`studies/small`, one after another, {record['workers']} workers: {record['seconds'] / 60:.0f} minutes "
+        f"`studies/{'small' if small else 'real'}`, one after another, {record['workers']} workers: "
+        f"{record['seconds'] / 60:.0f} minutes "
         f"({seconds}), checks included. Of {record['claims']} claims of the papers {record['measured']} were "
-        f"measured: {verdicts}. On made scenes with small networks; a claim holds if the whole 95 % interval of our "
+        f"measured: {verdicts}. On {about}; a claim holds if the whole 95 % interval of our "
         "number is beyond the threshold, and where the interval reaches across it nothing can be told at this size."
     )
     return text, table(("study", "claim", "paper", "here (95 %)", "holds from", "verdict"), rows)

@@ -33,9 +33,10 @@ from assay.signatures import (
 )
 from assay.signatures.calibration import fitted_temperature
 from assay.signatures.examples import _eight_bits
-from assay.signatures.identifier import distance
+from assay.signatures.identifier import Guess, distance
 from assay.signatures.losses import Losses
 from assay.signatures.networks import Recogniser, layer_of
+from assay.util.tensors import read_tensors, write_tensors
 from models_for_tests import Counting, mlp, predicted
 
 SIZE = 8
@@ -374,6 +375,45 @@ def test_the_share_of_known_examples_that_are_refused_is_what_was_asked():
         identifier = calibrate(recognition, found, tuned, refused=refused)
         unknown = identifier.confusion[:, -1].sum() / identifier.confusion.sum()
         assert float(unknown) == pytest.approx(refused, abs=0.08)
+
+
+@pytest.mark.parametrize("innocent", [False, True])
+def test_the_share_of_unattacked_images_that_are_accused_is_at_most_what_was_asked(innocent):
+    trained = examples(80, innocent=innocent)
+    recognition = train_recogniser(trained, replace(PLAN, epochs=2, sees="image"), helpers())
+    tuned = examples(300, seed=5, innocent=innocent)
+    shares = []
+    for accused in (0.0, 0.1, 0.5, 1.0):
+        identifier = calibrate(recognition, trained, tuned, refused=0.0, accused=accused)
+        unattacked = tuned.innocent if innocent else tuned.kind == 0
+        images = tuned.images[unattacked].float() / 255
+        shares.append(sum(guess.kind not in ("clean", "unknown") for guess in identifier(images)) / len(images))
+        assert shares[-1] <= accused + 0.05
+    assert shares == sorted(shares)
+    assert identifier.evidence == 0  # whatever is accused
+
+
+def test_an_image_with_too_little_evidence_is_clean_and_says_what_it_is_like():
+    identifier = calibrate(
+        train_recogniser(examples(), replace(PLAN, epochs=1, sees="image"), helpers()), examples(), examples(40, seed=3)
+    )
+    identifier = replace(identifier, evidence=0.9, threshold=1.0)
+    probability = torch.tensor([[0.2, 0.5, 0.3], [0.05, 0.9, 0.05], [0.6, 0.2, 0.2], [0.05, 0.9, 0.05]])
+    away = torch.tensor([0.5, 0.5, 0.5, 2.0])
+    assert identifier.decide(probability, away).tolist() == [0, 1, 0, 3]
+    guess = Guess("clean", {"clean": 0.2, "pgd": 0.5, "patch": 0.3}, 0.5, 1.0)
+    assert str(guess) == "clean: too little evidence of an attack (closest: pgd, 50 %)"
+
+
+def test_identifiers_of_before_accuse_whatever_is_most_likely(tmp_path):
+    identifier = calibrate(
+        train_recogniser(examples(), replace(PLAN, epochs=1, sees="image"), helpers()), examples(), examples(40, seed=3)
+    )
+    path = identifier.save(tmp_path / "identifier.safetensors")
+    about, tensors = read_tensors(path, "assay-identifier", "identifier")
+    old = {key: value for key, value in about.items() if key not in ("evidence", "accused")}
+    write_tensors(path, tensors, "assay-identifier", old)
+    assert load_identifier(path).evidence == 0
 
 
 def test_temperature_and_distance_by_hand():

@@ -46,6 +46,7 @@ def signatures(
     unseen_attack: list[str] | None = None,
     seeds: tuple[Seed, ...] = (),
     refused: float = 0.05,
+    accused: float = 0.03,
     resize: int | None = None,
     limit: int | None = None,
     test_limit: int | None = None,
@@ -83,6 +84,9 @@ def signatures(
         is the one that assay identify uses.
     refused
         Share of known examples that may be called unknown.
+    accused
+        Share of images that no attack made which may be said to be of one (with --innocent, of those with noise and
+        other corruptions).
     resize
         Height and width to which images are resized before they are attacked, bilinearly; the paper's are enlarged from
         32 to 64, so that clean images have no fine detail of which a perturbation could be a part.
@@ -100,6 +104,7 @@ def signatures(
         reject("sees", "nothing, as --columns says what each recogniser sees", plan.sees)
     scenarios, names = names_of("columns", columns, SCENARIOS), names_of("kinds", kinds, KINDS)
     number("refused", refused, least=0, most=0.5)
+    number("accused", accused, least=0, most=1)
     check_claim(out_folder(out), COMMAND, (), is_signatures)
     victims = {name: load_model(path) for name, path in map(parse_model, victim)}
     if len(victims) < len(victim):
@@ -137,6 +142,7 @@ def signatures(
         columns=scenarios,
         held_out=held_out,
         refused=refused,
+        accused=accused,
         seed=plan.seed,
         seeds=seeds,
         rounding=grid.rounding,
@@ -207,6 +213,7 @@ def identify(
                     "victims": identifier.victims,
                     "features": identifier.extractor,
                     "called unknown though known": identifier.refused,
+                    "said to be attacked though not": identifier.accused,
                     "confusion": identifier.confusion.tolist(),
                 },
             }

@@ -58,6 +58,7 @@ class SignatureConfig:
         columns: names of ``SCENARIOS``.
         held_out: what else to try it on.
         refused: share of known examples that may be called unknown.
+        accused: share of images that no attack made which may be said to be of one, as in `calibrate`.
         seed: of the attacks.
         seeds: of recognisers: of each column one is trained with each, and the first one is kept for identification;
             empty for that of the plan.
@@ -76,6 +77,7 @@ class SignatureConfig:
     columns: Sequence[str] = tuple(SCENARIOS)
     held_out: Sequence[HeldOutSet] = ()
     refused: float = 0.05
+    accused: float = 0.03
     seed: int = 0
     seeds: tuple[int, ...] = ()
     rounding: str = "nearest"
@@ -261,7 +263,13 @@ def _answers(
     if not deployed:
         return answers
     identifier = calibrate(
-        deployed[0], train, test, refused=config.refused, extractor=config.extractor, seed=config.seed
+        deployed[0],
+        train,
+        test,
+        refused=config.refused,
+        accused=config.accused,
+        extractor=config.extractor,
+        seed=config.seed,
     )
     identifier.save(folder / "identifier.safetensors")
     answers["confusion"] = ("Identification", "How does it classify known attacks?", confusion(identifier))

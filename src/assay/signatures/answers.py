@@ -133,9 +133,9 @@ def innocence(identifier: Identifier, examples: Examples) -> Innocence:
     examples = examples.take(examples.innocent.nonzero().squeeze(1))
     if not len(examples):
         return Innocence({}, {}, {})
-    probability, away = identifier.scores(examples.images.float() / 255)
-    unknown = away > identifier.threshold
-    accused = (probability.argmax(1) != 0) & ~unknown
+    decision = identifier.decide(*identifier.scores(examples.images.float() / 255))
+    unknown = decision == len(identifier.kinds)
+    accused = (decision != 0) & ~unknown
     group_of = {change.words: change.group for change in innocent_changes()}
     groups = [group_of[examples.settings[s]] for s in examples.setting.tolist()]
     parts = {ALL: torch.ones_like(accused)}

@@ -1,5 +1,6 @@
-"""Calibrate a trained recogniser: temperature, reference features, and the threshold for "unknown"."""
+"""Calibrate a trained recogniser: temperature, reference features, thresholds for "unknown" and for an attack."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -20,10 +21,11 @@ def calibrate(
     held_out: Examples,
     *,
     refused: float = 0.05,
+    accused: float = 0.03,
     extractor: str = "",
     seed: int = 0,
 ) -> Identifier:
-    """Fit temperature and threshold on examples that the recogniser was not trained on.
+    """Fit temperature and thresholds on examples that the recogniser was not trained on.
 
     Half of ``held_out`` sets them, the other half gives the confusion matrix; all that was made of one image is in
     one half.
@@ -33,6 +35,8 @@ def calibrate(
         train: what it was trained on.
         held_out: known attacks on other images.
         refused: share of known examples that may be called unknown.
+        accused: share of images that no attack made, which may be said to be of one: of those with noise and other
+            corruptions where there are any, else of clean ones.
         extractor: in words, for the record.
         seed: which half, and which features are kept.
 
@@ -40,6 +44,7 @@ def calibrate(
         ValueError: a recogniser of true perturbations, or too few examples.
     """
     number("refused", refused, least=0, most=0.5)
+    number("accused", accused, least=0, most=1)
     if recognition.plan.sees == "truth":
         reject("recognition", "one that sees images alone, or REDRL", "one that needs the true perturbation")
     if len(held_out) < 4:
@@ -48,14 +53,18 @@ def calibrate(
     kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
     bank = _features(recognition, train.take(kept))
     distances = distance(_features(recognition, tuning), bank)
+    logits = recognition.logits(tuning)
+    temperature = fitted_temperature(logits, tuning.kind)
     channels, height, width = train.images.shape[1:]
     identifier = Identifier(
         recognition=recognition,
         kinds=train.kinds,
-        temperature=fitted_temperature(recognition.logits(tuning), tuning.kind),
+        temperature=temperature,
         bank=bank,
         threshold=float(distances.quantile(1 - refused)),
         refused=refused,
+        evidence=_evidence((logits / temperature).softmax(1)[:, 0], tuning, accused),
+        accused=accused,
         confusion=torch.zeros(len(train.kinds), len(train.kinds) + 1, dtype=torch.int64),
         settings=train.settings,
         victims=train.victims,
@@ -63,6 +72,20 @@ def calibrate(
         shape=(channels, height, width),
     )
     return replace(identifier, confusion=identifier.confusion_of(judging))
+
+
+def _evidence(clean_probability: Tensor, tuning: Examples, accused: float) -> float:
+    """The probability of an attack that all but a share of the images that no attack made stay below.
+
+    With fewer than ``1 / accused`` of them all stay below.
+
+    Source: the quantile of split conformal prediction, Vovk, Gammerman & Shafer, "Algorithmic learning in a random
+    world", 2005: the share holds in expectation over tuning and other images of the same kind.
+    """
+    unattacked = tuning.innocent if bool(tuning.innocent.any()) else tuning.kind == 0
+    evidence = (1 - clean_probability[unattacked]).sort().values
+    rank = min(math.ceil((len(evidence) + 1) * (1 - accused)), len(evidence))
+    return float(torch.nextafter(evidence[rank - 1], torch.tensor(2.0))) if rank > 0 else 0.0
 
 
 def _halves(held: Examples, seed: int) -> tuple[Examples, Examples]:

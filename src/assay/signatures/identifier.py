@@ -42,6 +42,8 @@ class Guess:
         sure = f"{100 * self.probability[best]:.0f} %"
         if self.kind == UNKNOWN:
             return f"unknown: unlike the training attacks (closest: {best}, {sure})"
+        if self.kind != best:
+            return f"{self.kind}: too little evidence of an attack (closest: {best}, {sure})"
         return f"{self.kind} ({sure})"
 
 
@@ -58,7 +60,9 @@ class Identifier:
         temperature: by which logits are divided.
         bank: features of training examples, ``(m, f)``, of length 1.
         threshold: of the distance.
+        evidence: least probability of not being clean from which an image is said to be of an attack.
         refused: share of known examples that may be called unknown.
+        accused: share of images that no attack made, which may be said to be of one.
         confusion: of examples kept aside, ``(kinds, kinds + 1)``, counts; the last column is unknown.
         settings: of the attacks that it has seen, in words.
         victims: the classifiers that these were made on.
@@ -80,6 +84,8 @@ class Identifier:
     victims: tuple[str, ...]
     extractor: str
     shape: tuple[int, int, int]
+    evidence: float = 0.0
+    accused: float = 1.0
 
     def __call__(self, images: Images) -> list[Guess]:
         """What each image most likely is.
@@ -94,16 +100,18 @@ class Identifier:
             ValueError: images of another shape.
         """
         probability, away = self.scores(images)
-        known = away <= self.threshold
+        names = (*self.kinds, UNKNOWN)
         return [
-            Guess(
-                self.kinds[int(row.argmax())] if ok else UNKNOWN,
-                dict(zip(self.kinds, row.tolist(), strict=True)),
-                d,
-                self.threshold,
+            Guess(names[decision], dict(zip(self.kinds, row.tolist(), strict=True)), d, self.threshold)
+            for decision, row, d in zip(
+                self.decide(probability, away).tolist(), probability, away.tolist(), strict=True
             )
-            for row, ok, d in zip(probability, known.tolist(), away.tolist(), strict=True)
         ]
+
+    def decide(self, probability: Tensor, away: Tensor) -> Tensor:
+        """Positions in ``(*kinds, "unknown")`` from what `scores` returns, ``(n,)``."""
+        kind = probability.argmax(1).where(1 - probability[:, 0] >= self.evidence, 0)
+        return kind.where(away <= self.threshold, len(self.kinds))
 
     @in_neutral_context
     def scores(self, images: Images, batch: int = 256) -> tuple[Tensor, Tensor]:
@@ -120,8 +128,7 @@ class Identifier:
 
     def confusion_of(self, examples: Examples) -> Tensor:
         """Counts, ``(kinds of the examples, kinds + 1)``; the last column is unknown."""
-        probability, away = self.scores(examples.images.float() / 255)
-        predicted = torch.where(away <= self.threshold, probability.argmax(1), len(self.kinds))
+        predicted = self.decide(*self.scores(examples.images.float() / 255))
         counts = torch.zeros(len(examples.kinds), len(self.kinds) + 1, dtype=torch.int64)
         counts.index_put_((examples.kind, predicted), torch.ones_like(predicted), accumulate=True)
         return counts
@@ -139,6 +146,8 @@ class Identifier:
             "shape": self.shape,
             "threshold": self.threshold,
             "refused": self.refused,
+            "evidence": self.evidence,
+            "accused": self.accused,
             "settings": self.settings,
             "victims": self.victims,
             "extractor": self.extractor,

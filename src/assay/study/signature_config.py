@@ -44,6 +44,8 @@ def signature_config(config: Config, where: Mapping[tuple[str, str], StudyModel]
         plan=plan,
         columns=section.columns,
         held_out=held_out,
+        refused=section.refused,
+        accused=section.accused,
         seed=plan.seed,
         seeds=section.seeds,
         rounding=grid.rounding,

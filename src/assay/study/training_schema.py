@@ -10,7 +10,7 @@ from assay.signatures.settings import KINDS, Grid
 from assay.study.fields import Attack
 from assay.training.objectives.registry import OPTIONS, check_options
 from assay.training.recipe import Recipe
-from assay.util.fields import Budget, Count, Name, Seed, Strict, Whole, different, fields_of, known
+from assay.util.fields import Budget, Count, Name, Seed, Share, Strict, Whole, different, fields_of, known
 
 _OWN = ("sees",)
 """What the columns of a study's signatures decide."""
@@ -99,6 +99,12 @@ class _Signatures(Strict):
     )
     seeds: Annotated[tuple[Seed, ...], AfterValidator(different)] = Field(
         (), description="of recognisers: each is trained with every one; by default the plan's"
+    )
+    refused: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.05, description="share of known examples that may be called unknown"
+    )
+    accused: Share = Field(
+        0.03, description="share of images that no attack made which may be said to be of one, of innocent ones if any"
     )
     unseen_victim: Name | None = Field(None, description="a model that is attacked for testing only")
     unseen_eps: tuple[Budget, ...] = Field((), description="budgets for testing only")

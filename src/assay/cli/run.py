@@ -64,7 +64,7 @@ def run(
     explain
         Explain for each cell why its result is reused or not.
     dry_run
-        Test the whole study with 8 images of each data set, one epoch and 30 passes an attack, in a temporary folder;
+        Test the whole study with 8 images of each data set, one epoch and 10 passes an attack, in a temporary folder;
         on made images where the data are not there.
     accept_stale
         Reuse results that differ only in the version of assay or torch; the report says

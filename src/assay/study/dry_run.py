@@ -19,7 +19,7 @@ _STEPS = 2
 """Of an attack in training."""
 _DRAWS = 2
 """Of a randomised defence, and steps of one that searches."""
-_PASSES = 30
+_PASSES = 10
 """Of an attack on a sample."""
 _SIDE = 64
 """Of images that are made because those of the study are not there, at most."""

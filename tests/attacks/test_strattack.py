@@ -86,6 +86,32 @@ def test_parts_inside_the_groups_give_the_iterates_of_full_copies(size, stride, 
         assert torch.allclose(parts.u * rho, u, atol=1e-10)
 
 
+@pytest.mark.parametrize(("distortion", "share"), [("l2", 0.5), ("l1", 1.0), ("linf", 0.4), ("none", 0.0)])
+def test_the_image_that_is_kept_has_the_least_of_the_problem_s_own_distortion(distortion, share):
+    """One group of four changes: 0.4, 0.3, 0.3 and 0.4, so ‖·‖² = 0.5, ‖·‖₁ = 1.4, ‖·‖∞ = 0.4, group norm √0.5."""
+    delta = torch.zeros(1, 1, 4, 4)
+    delta[0, 0, :2, :2] = torch.tensor([[0.4, -0.3], [0.3, 0.4]])
+    cost = GroupSearch(distortion=distortion, gamma=2.0, tau=3.0).cost(delta)
+    own = 1.4 if distortion == "l1" else share
+    assert float(cost) == pytest.approx(2.0 * own + 3.0 * 0.5**0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("distortion", ["l1", "linf"])
+def test_the_refinement_brings_nearer_in_the_chosen_distortion(distortion):
+    model, x = mlp(), images(16)
+    y = predicted(model, x)
+    order = {"l1": 1, "linf": torch.inf}[distortion]
+    lengths = {}
+    for chosen in ("l2", distortion):
+        attack = assay.StrAttack(steps=60, rounds=3, refine=80, distortion=chosen)
+        outcome = assay.attack(model, x, y, attack, preflight=False)
+        assert outcome.robust_accuracy == 0
+        lengths[chosen] = float((outcome.images - x).flatten(1).norm(order, dim=1).mean())
+    assert lengths[distortion] < lengths["l2"]
+    with pytest.raises(ValueError, match="distortion: expected l2, as ADMM refines in l2"):
+        assay.StrAttack(distortion=distortion, solver="admm")
+
+
 @pytest.mark.parametrize("distortion", ["l2", "l1", "linf"])
 def test_distortion_step_is_the_minimum(distortion):
     """Equation 25 (γ·D(δ) + ρ/2·‖δ − a‖²) against a generic solver."""

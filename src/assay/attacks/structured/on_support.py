@@ -16,7 +16,7 @@ from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
 from assay.core.tree import expand_rows
-from assay.core.types import Images, Logits
+from assay.core.types import NORMS, Images, Logits
 from assay.parts.min_distance import length_of
 from assay.util.validate import number, reject
 
@@ -33,7 +33,7 @@ class OnSupport:
     """An attack whose gradients are zero wherever the image it starts from is clean: smaller, and as sparse.
 
     It follows any attack that leaves few values changed, ``Then(SigmaZero(), OnSupport())``, and claims only images
-    that are nearer in l2 than what it started from.
+    that are nearer than what it started from, in the norm that the attack minimises.
 
     Args:
         attack: one that starts at the clean image and moves along `Oracle.evaluate`'s gradients, such as `FMN`, `DDN`.
@@ -65,8 +65,13 @@ class OnSupport:
 
     @property
     def traits(self) -> Traits:
-        """Those of the attack; it minimises the l2 norm on the support that it is given."""
-        return replace(self.attack.traits, minimises="l2")
+        """Those of the attack, which minimises on the support that it is given."""
+        return replace(self.attack.traits, minimises=self._norm)
+
+    @property
+    def _norm(self) -> str:
+        own = self.attack.traits.minimises
+        return own if own in NORMS else "l2"
 
     def vary(
         self,
@@ -91,7 +96,7 @@ class OnSupport:
         masked_oracle = HeldOracle(oracle, state.support)
         step = self.attack.step(rows, state.inner, masked_oracle, rng)  # type: ignore[arg-type]
         start = rows.x if rows.start is None else rows.start
-        nearer = length_of(step.candidate - rows.x, "l2") < length_of(start - rows.x, "l2")
+        nearer = length_of(step.candidate - rows.x, self._norm) < length_of(start - rows.x, self._norm)
         hit = step.hit & nearer
         cost = torch.where(hit, step.costs(), torch.inf)
         return Step(HeldState(step.state, state.support), step.candidate, hit, cost, step.done)

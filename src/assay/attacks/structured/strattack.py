@@ -22,10 +22,10 @@ from assay.parts.balls import Ball
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.groups import Groups, Parts, shrink
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim
+from assay.parts.min_distance import budget, claim, length_of
 from assay.parts.projections import project_l1
 from assay.parts.variation import vary_fields
-from assay.util.validate import number, one_of, whole
+from assay.util.validate import number, one_of, reject, whole
 
 DISTORTIONS = ("l2", "l1", "linf", "none")
 
@@ -174,9 +174,12 @@ class GroupSearch:
         return f"StrAttack-{self.rounds}×{self.steps} {self.group}×{self.group}{overlap}{limit}"
 
     def cost(self, delta: Images) -> PerRow:
-        """``γ‖δ‖² + τ·Σ‖δ_group‖``: what the problem weighs."""
+        """``γ·D(δ) + τ·Σ‖δ_group‖``: what the problem weighs."""
         norms = self.groups.norms(delta).flatten(1).sum(1)
-        return self.gamma * delta.flatten(1).square().sum(1) + self.tau * norms
+        if self.distortion == "none":
+            return self.tau * norms
+        length = length_of(delta, self.distortion)
+        return self.gamma * (length.square() if self.distortion == "l2" else length) + self.tau * norms
 
     def iterate(self, rows: Rows, parts: Splitting, slope: Images, weight: PerRow) -> tuple[Splitting, Images]:
         """One iteration of ADMM: equations 10–12, 15 and 9, and 17–18 where groups overlap.
@@ -263,7 +266,8 @@ def StrAttack(
         gamma: weight of the distortion (γ).
         rho: penalty of ADMM (ρ).
         alpha: the linearised part has the weight ``alpha·√k`` (η).
-        distortion: D: ``"l2"`` (its square), ``"l1"``, ``"linf"`` or ``"none"``.
+        distortion: D: ``"l2"`` (its square), ``"l1"``, ``"linf"`` or ``"none"``; it decides which image is kept and
+            in what the refinement brings it nearer (in l2 for ``"none"``).
         confidence: margin in logits that the image must have (κ).
         consensus: with overlapping groups, bind each pixel to the groups that it is in (weight n_j); otherwise to a
             full copy of the image for each group, as the paper does (weight PQ), without storing the copies.
@@ -282,9 +286,11 @@ def StrAttack(
     overlapping form of the paper, the copy of a group outside the group itself satisfies ``y_i + v_i/ρ = z^k``, so only
     the parts inside the groups are kept; the iterates are the same. Deviations: c is found by bisection for each row;
     the sparse y, the mean where groups overlap, is clipped to the box and judged after every iteration, and the
-    adversarial one with the least ``γ‖δ‖² + τ·Σ‖δ_group‖`` is kept; the refinement is left to FMN on the support, which
-    comes nearer with fewer passes than ADMM (``solver="admm"``; used with ``eps`` or ``confidence``); the gradient is
-    taken at z clipped to the box (the paper's z need not be an image); groups across the border, see `Groups`; ρ = 5
+    adversarial one with the least ``γ·D(δ) + τ·Σ‖δ_group‖`` is kept; the refinement is left to FMN on the support,
+    which comes nearer with fewer passes than ADMM (``solver="admm"``; used with ``eps`` or ``confidence``); σ is a
+    share of each image's own changes (the authors' code has one threshold for a batch, so an image's result hangs on
+    its neighbours); the gradient is taken at z clipped to the box (the paper's z need not be an image); groups across the
+    border, see `Groups`; ρ = 5
     and τ = 1.6 instead of 1 and 2, which gave sparser and smaller perturbations in a few hundred iterations
     (`docs/measured.md`).
     """
@@ -294,6 +300,9 @@ def StrAttack(
     if not whole("refine", refine):
         return search
     number("quantile", quantile, least=0, most=1)
+    norm = "l2" if distortion == "none" else distortion
     if one_of("solver", solver, ("fmn", "admm")) == "fmn" and eps is None and confidence == 0:
-        return Then(search, OnSupport(FMN(refine), quantile))
+        return Then(search, OnSupport(FMN(refine, norm=norm), quantile))
+    if norm != "l2":
+        reject("distortion", "l2, as ADMM refines in l2 (with solver=admm, eps or confidence), or refine=0", distortion)
     return Then(search, Refine(steps=refine, quantile=quantile, confidence=confidence, eps=eps))

@@ -290,8 +290,8 @@ def StrAttack(
     which comes nearer with fewer passes than ADMM (``solver="admm"``; used with ``eps`` or ``confidence``); σ is a
     share of each image's own changes (the authors' code has one threshold for a batch, so an image's result hangs on
     its neighbours); the gradient is taken at z clipped to the box (the paper's z need not be an image); groups across
-    the border, see `Groups`; ρ = 5 and τ = 1.6 instead of 1 and 2, which gave sparser and smaller perturbations in a few hundred iterations
-    (`docs/measured.md`).
+    the border, see `Groups`; ρ = 5 and τ = 1.6 instead of 1 and 2, which gave sparser and smaller perturbations in a
+    few hundred iterations (`docs/measured.md`).
     """
     search = GroupSearch(
         group, stride, steps, rounds, patience, constant, tau, gamma, rho, alpha, distortion, confidence, consensus, eps

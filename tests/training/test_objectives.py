@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from assay import PGD
 from assay.core.model_state import preserve_state
+from assay.core.smooth_activations import Softened
 from assay.data import load
 from assay.engine.api import perturb
 from assay.models import build, digest
@@ -21,6 +22,7 @@ from assay.models import load as load_model
 from assay.training import OBJECTIVES, Batch, Recipe, train, with_stored
 from assay.training.average import Average
 from assay.training.objectives import Clean, Distillation, Free, Mart, Mixed, VertexMixup, WeightPerturbation, make
+from assay.training.objectives.alignment import misalignment
 from assay.training.objectives.batch import updates
 from assay.training.records import Epoch
 from assay.training.validation import collapse
@@ -83,6 +85,43 @@ def test_the_loss_does_not_depend_on_the_order_of_the_batch(name, teacher, net):
 
 def attacked(net, b, attack, y=None):
     return perturb(net, b.x, b.y if y is None else y, attack, seed=b.seed, ids=b.index)
+
+
+def test_alignment_of_a_linear_network_by_hand():
+    """There the gradients are the rows of the matrix, whatever the image."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False)).double()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1]]))
+    x = torch.tensor([[0.5, 0.2, 0.1, 0.1], [0.3, 0.3, 0.3, 0.3]], dtype=torch.float64).view(2, 1, 2, 2)
+    cosine = F.cosine_similarity(x.flatten(1)[:, None], net[1].weight[None], dim=2)
+    y, other = torch.tensor([0, 2]), torch.tensor([2, 0])  # of equal logits the first
+    _, apart = misalignment(net, x.clone().requires_grad_(), y)
+    rows = torch.arange(2)
+    assert torch.allclose(apart, F.softplus(cosine[rows, other] - cosine[rows, y]))
+
+
+def test_alignment_trains_on_the_least_aligned_image_nearby(net):
+    b = batch()
+    objective = make("alignment:steps=4,weight=0.5", eps=0.05)
+    found = objective._search(net, b)
+    assert float((found - b.x).abs().max()) <= 0.05 + 1e-6
+    start = (b.x + 0.05 * (2 * b.uniform("alignment", tuple(b.x.shape[1:])) - 1)).clamp(0, 1)
+    with Softened(50.0):
+        logits, worst = misalignment(net, found.requires_grad_(), b.y)
+        _, before = misalignment(net, start.requires_grad_(), b.y)
+        value = F.cross_entropy(logits, b.y) + 0.5 * worst.mean()
+    assert float(worst.detach().mean()) > float(before.detach().mean())
+    assert torch.allclose(objective(net, b), value, rtol=1e-4)
+
+
+def test_alignment_makes_gradients_look_more_like_the_image_than_those_of_other_classes(tmp_path):
+    apart = {}
+    digits = load("digits", split="train", limit=300)
+    for spec in ("clean", "alignment"):
+        recipe = Recipe(arch="tiny-cnn", epochs=8, batch=30, rate=3e-3, eps=0.02, objective=spec)
+        trained = train(digits, recipe, tmp_path / spec).model.eval()
+        apart[spec] = float(misalignment(trained, digits.images().requires_grad_(), digits.y)[1].detach().mean())
+    assert apart["alignment"] < apart["clean"] - 0.05, apart
 
 
 def test_formulas(net):

@@ -1,20 +1,14 @@
 """Saliency of a class, how alike two maps are, and the attack that changes one while the class stays."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import classify
 from assay.core.model_state import model_device, preserve_state
+from assay.core.smooth_activations import Softened
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.trail import right_of
-
-SMOOTHNESS = 30.0
-"""β of the softplus that stands for ReLU while the attack looks for its way: ReLU has no second derivative."""
 
 
 @in_neutral_context
@@ -83,32 +77,6 @@ def _better(
     share = shared_top(before, saliency(model, image, y), k)
     wins = right_of(model, image, y) & (share < least)
     return torch.where(wins.view(-1, 1, 1, 1), image, best), torch.where(wins, share, least)
-
-
-class Softened(TorchFunctionMode):
-    """While it lasts, softplus stands for ReLU, and its leaky form, in modules and in calls of the functions.
-
-    Example:
-        >>> with Softened():
-        ...     round(float(nn.ReLU()(torch.zeros(1))), 4)
-        0.0231
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """The call, or what stands for it."""
-        kwargs = kwargs or {}
-        if func in _RELU:
-            return functional.softplus(args[0], beta=SMOOTHNESS)
-        if func in _LEAKY:
-            slope = kwargs.get("negative_slope", args[1] if len(args) > 1 else 0.01)
-            return slope * args[0] + (1 - slope) * functional.softplus(args[0], beta=SMOOTHNESS)
-        return func(*args, **kwargs)
-
-
-_RELU = frozenset({functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
-_LEAKY = frozenset({functional.leaky_relu, torch._C._nn.leaky_relu, torch._C._nn.leaky_relu_})
 
 
 def _top(maps: Tensor, k: int) -> Tensor:

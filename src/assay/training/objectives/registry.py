@@ -9,6 +9,7 @@ from assay.attacks.registry import ATTACKS
 from assay.attacks.registry import make as make_attack
 from assay.core.combinators import AnyAttack
 from assay.training.objectives.adversarial import Adversarial, Fast
+from assay.training.objectives.alignment import Alignment
 from assay.training.objectives.attribution import RobustAttribution
 from assay.training.objectives.batch import TrainingObjective
 from assay.training.objectives.clean import Clean
@@ -70,6 +71,7 @@ OBJECTIVES: Registry[Entry] = Registry(
         "cure": Entry(Curvature, "small curvature of the loss"),
         "llr": Entry(LocalLinearity, "a loss close to its tangent"),
         "attribution": Entry(RobustAttribution, "attributions that an attack does not move", "pgd"),
+        "alignment": Entry(Alignment, "input gradients that look like the image (attributional robustness)"),
     },
 )
 

@@ -19,6 +19,7 @@ from common import CACHE, merged, record
 from assay.data import load as load_data
 from assay.data.dataset import resized
 from assay.signatures import (
+    KINDS,
     SCENARIOS,
     Grid,
     Helpers,
@@ -30,6 +31,7 @@ from assay.signatures import (
     settings,
     train_recogniser,
 )
+from assay.signatures.held_out import unseen_attacks
 from assay.training import Recipe, train
 
 MEANS = ("total", "mean of kinds", "mean of settings", "attacks that still fool")
@@ -45,13 +47,18 @@ class Case:
         images: to learn from.
         plan: changes of the plan.
         grid: changes of the settings.
+        unseen: attacks that are tried and not learned.
     """
 
     sizes: tuple[int, ...] = ()
     images: int = 500
     plan: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
 
+
+UNSEEN = ("square:queries=500", "jsma:eps=60", "stadv:steps=40", "strattack:steps=60,rounds=3", "ead:steps=100")
+"""Attacks of other kinds: by queries, few values, no norm, groups of pixels, l1."""
 
 CASES = {
     "as a base": Case(),
@@ -66,8 +73,10 @@ CASES = {
     "with innocent images": Case(grid={"innocent": True}),
     "without features": Case(plan={"feature": 0.0}),
     "without classifier": Case(plan={"classification": 0.0}),
-    "all together, native": Case(images=2000, plan={"arch": "resnet18", "epochs": 40, "warmup": 4}),
-    "all together, enlarged": Case(sizes=(64,), images=2000, plan={"arch": "resnet18", "epochs": 40, "warmup": 4}),
+    "all together, native": Case(images=1200, plan={"arch": "resnet18"}, grid={"innocent": True}, unseen=UNSEEN),
+    "all together, enlarged": Case(
+        sizes=(64,), images=1200, plan={"arch": "resnet18"}, grid={"innocent": True}, unseen=UNSEEN
+    ),
 }
 """The first is what each of the others changes in one way; the last two change several."""
 
@@ -112,6 +121,7 @@ def measured(name, case, data, tests):
         for split, limit in (("train", case.images), ("test", tests))
     ]
     learned, tried = parts
+    unseen = unseen_attacks(case.unseen, tuple(KINDS), grid.eps[-1], victims)
     helpers = Helpers(victims["victim 0"], victims["victim 1"])
     plan, recognised, seconds = replace(BASE, **case.plan), {}, {}
     for column in ("image", "truth", "redrl"):
@@ -135,10 +145,35 @@ def measured(name, case, data, tests):
         "seconds": seconds,
         "threads": torch.get_num_threads(),
     }
+    identifier = calibrate(recognition, learned, tried)
+    counts = identifier.confusion
+    row["known called unknown, per cent"] = percent(counts[:, -1].sum() / counts.sum())
     if grid.innocent:
-        innocents = innocence(calibrate(recognition, learned, tried), tried)
-        row["innocent images accused, per cent"] = {k: round(100 * v, 1) for k, v in innocents.accused.items()}
+        innocents = innocence(identifier, tried)
+        row["innocent images accused, per cent"] = {k: percent(v) for k, v in innocents.accused.items()}
+        row["attacked images called clean, per cent"] = percent(counts[1:, 0].sum() / counts[1:].sum())
+    if unseen:
+        row["unknown attacks called unknown, per cent"] = {
+            part.about: called_unknown(identifier, part, data, tests, case) for part in unseen
+        }
     return row
+
+
+def percent(share):
+    return round(100 * float(share), 1)
+
+
+def called_unknown(identifier, part, data, tests, case):
+    """The share of an unseen attack's images that the identifier calls unknown."""
+    examples = make_examples(
+        part.victims,
+        sized(load_data(data, split="test", limit=tests), case.sizes),
+        part.settings,
+        out=CACHE / "redrl-examples",
+        kinds=(*KINDS, part.settings[0].kind),
+    )
+    counts = identifier.confusion_of(examples.take((examples.kind > 0).nonzero().squeeze(1)))
+    return percent(counts[:, -1].sum() / counts.sum())
 
 
 def closed(recognised, key):

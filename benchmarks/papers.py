@@ -80,6 +80,8 @@ def entries(small, real, papers):
     for column, studies in (("small", [(small, "")]), ("real", real), ("paper", papers)):
         for study, name in studies:
             for figure in study.figures:
+                if column == "real" and not figure.by:
+                    continue  # the small study says why
                 for single in names(figure.id):
                     shows.setdefault(single, figure.shows)
                     said_by = columns.setdefault((single, column), {})
@@ -91,9 +93,14 @@ def entries(small, real, papers):
 
 
 def joined(said_by):
-    """What each study says, with its name; what is shown before what is not."""
-    ordered = sorted(said_by.items(), key=lambda item: item[1].startswith("not here"))
-    return "; ".join(f"{study}: {text}" if study else text for study, text in ordered) or "–"
+    """What each study says, with its name; what is not shown only where no study shows it."""
+    shown = {study: text for study, text in said_by.items() if not text.startswith("not here")}
+    by_text = {}
+    for study, text in (shown or said_by).items():
+        by_text.setdefault(text, []).append(study)
+    return (
+        "; ".join(f"{', '.join(studies)}: {text}" if any(studies) else text for text, studies in by_text.items()) or "–"
+    )
 
 
 def cell(text):

@@ -21,10 +21,10 @@ from assay.study.parse import read_study
 CLAIM = ("says", "theirs", "ours", "interval", "verdict", "threshold")
 
 
-def ran(study, out, workers, changes):
+def ran(study, title, out, arguments):
     """Seconds of the command, and what its summary says."""
-    command = [sys.executable, "-m", "assay", "run", study, "-o", out, "--workers", str(workers), "--quiet"]
-    command += [word for change in changes for word in ("--set", change)]
+    command = [sys.executable, "-m", "assay", "run", study, "-o", out, "--workers", str(arguments.workers), "--quiet"]
+    command += [word for change in arguments.set for word in ("--set", change)]
     began = time.perf_counter()
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
@@ -32,7 +32,7 @@ def ran(study, out, workers, changes):
     parts = told.get("studies", [told])
     return {
         "study": study.stem,
-        "title": read_study(study).title,
+        "title": title,
         "seconds": round(seconds, 1),
         "grades": {row["model"]: row["grade"] and row["grade"]["grade"] for part in parts for row in part["models"]},
         "claims": [{key: claim[key] for key in CLAIM} for claim in told["claims"]],
@@ -49,18 +49,22 @@ def main():
     arguments = parser.parse_args()
     name = {"small": "studies", "real": "studies-real"}[arguments.folder]
     out = arguments.out or Path(tempfile.mkdtemp(prefix="studies-"))
-    rows = []
     for study in sorted((HERE.parent / "studies" / arguments.folder).glob("*.yaml")):
         if arguments.only and study.stem not in arguments.only:
             continue
-        rows.append(ran(study, out / study.stem, arguments.workers, arguments.set))
-        print(json.dumps(rows[-1], indent=1), file=sys.stderr)
-    rows = sorted(merged(name, rows, "study"), key=lambda row: row["study"])
+        row = ran(study, read_study(study).title, out / study.stem, arguments)
+        print(json.dumps(row, indent=1), file=sys.stderr)
+        keep(name, row, arguments.workers)
+
+
+def keep(name, row, workers):
+    """Write the record with one row more, or anew."""
+    rows = sorted(merged(name, [row], "study"), key=lambda row: row["study"])
     claims = [claim for row in rows for claim in row["claims"]]
     record(
         name,
         {
-            "workers": arguments.workers,
+            "workers": workers,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "claims": len(claims),
             "measured": sum(claim["ours"] != "not measured" for claim in claims),

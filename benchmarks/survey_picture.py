@@ -10,7 +10,7 @@ from pathlib import Path
 from common import HERE
 
 PLAIN = ", plain"
-"""What ends the name of a defence that is attacked as if it were not there."""
+"""What ends the name of a defence that is not attacked adaptively."""
 
 
 def shares(summary):
@@ -32,7 +32,10 @@ def draw(table, clean, path):
     attacks = list(table[models[0]])
     sides = (
         ("attacked as they declare (adaptive)", [table[name] for name in models]),
-        ("attacked as if they were not there (plain)", [table.get(name + PLAIN, {}) for name in models]),
+        (
+            "attacked through the gradients that they let through (plain)",
+            [table.get(name + PLAIN, {}) for name in models],
+        ),
     )
     figure, axes = plt.subplots(1, 2, figsize=(13, 0.34 * len(models) + 2.4), sharey=True, layout="constrained")
     for axis, (title, rows) in zip(axes, sides, strict=True):

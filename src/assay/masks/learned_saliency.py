@@ -60,9 +60,9 @@ def fixation_loss(logits: Density, masks: Density) -> torch.Tensor:
         masks: foregrounds, at least 0; an image without any counts as one that is foreground everywhere.
 
     Example:
-        >>> sharp = torch.tensor([[[[9.0, -9.0]]]])
-        >>> round(fixation_loss(sharp, torch.tensor([[[[1.0, 0.0]]]])).item(), 3)
-        0.0
+        >>> even, left = torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+        >>> round(fixation_loss(even, left).item(), 4)
+        0.6931
 
     Source: the log-likelihood of Kümmerer et al., 2017, section 2.3, with the pixels of a mask for fixations.
     """

@@ -9,6 +9,7 @@ from torch import nn
 
 from assay.defences.checkpoint import load_part
 from assay.defences.detectors import Guarded, Reconstruction, Squeezing
+from assay.defences.differentiable_jpeg import DifferentiableJpeg
 from assay.defences.distilled import Distilled
 from assay.defences.fitted import FITTINGS, with_threshold
 from assay.defences.projection import Projection
@@ -19,12 +20,13 @@ from assay.defences.transformed import Transformed
 from assay.defences.transforms import BitDepth, Blur, Jpeg, Median, TotalVariation
 from assay.util.registry import Registry
 from assay.util.spec import join_spec, read_arguments, split_pairs, split_spec
-from assay.util.validate import name_argument, reject
+from assay.util.validate import name_argument, one_of, reject
 
 
-def jpeg(model: nn.Module, quality: int = 75) -> Transformed:
-    """JPEG compression."""
-    return Transformed(model, Jpeg(quality))
+def jpeg(model: nn.Module, quality: int = 75, gradient: str = "identity") -> Transformed:
+    """JPEG compression; the adaptive attack's ``gradient`` is the identity's, or a differentiable coder's (smooth)."""
+    one_of("gradient", gradient, ("identity", "smooth"))
+    return Transformed(model, Jpeg(quality), stand_in=DifferentiableJpeg(quality) if gradient == "smooth" else None)
 
 
 def bits(model: nn.Module, bits: int = 3) -> Transformed:

@@ -21,6 +21,7 @@ class Transformed(nn.Module):
         change: maps images to images of the same shape.
         through: whether its gradient is what an attacker can use; otherwise the adaptive attack takes the
             identity's (BPDA).
+        stand_in: what is like the change and has a gradient, which the adaptive attack takes instead.
 
     Example:
         >>> from assay.defences import BitDepth
@@ -32,13 +33,16 @@ class Transformed(nn.Module):
     ICML 2018, section 4.1 (backward pass differentiable approximation).
     """
 
-    def __init__(self, model: nn.Module, change: Change, *, through: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, change: Change, *, through: bool = False, stand_in: Change | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.change, self.through = model, change, through
+        self.model, self.change, self.through, self.stand_in = model, change, through, stand_in
 
     def extra_repr(self) -> str:
         """The change, so that two defences never look the same in a record."""
-        return "" if isinstance(self.change, nn.Module) else f"change={self.change}"
+        own = "" if isinstance(self.change, nn.Module) else f"change={self.change}"
+        return own if self.stand_in is None else f"{own}, stand_in={self.stand_in}"
 
     def forward(self, x: Images) -> Logits:
         """Logits of the changed images."""
@@ -49,6 +53,12 @@ class Transformed(nn.Module):
         named = self.change.__class__.__name__ if isinstance(self.change, nn.Module) else str(self.change)
         if self.through:
             return Adaptation(f"gradients pass through {named}")
+        if self.stand_in is not None:
+            return Adaptation(
+                f"BPDA: forward through {named}, backward through {self.stand_in}",
+                surrogate=StraightThrough(self.model, self.change, self.stand_in),
+                methods=("BPDA",),
+            )
         return Adaptation(
             f"BPDA: forward through {named}, backward as if it were the identity",
             surrogate=StraightThrough(self.model, self.change),
@@ -62,14 +72,20 @@ class StraightThrough(nn.Module):
     Args:
         model: maps images to logits.
         change: maps images to images of the same shape.
+        stand_in: what the gradient goes through instead of the identity.
     """
 
-    def __init__(self, model: nn.Module, change: Change) -> None:
+    def __init__(self, model: nn.Module, change: Change, stand_in: Change | None = None) -> None:
         super().__init__()
-        self.model, self.change = model, change
+        self.model, self.change, self.stand_in = model, change, stand_in
 
     def forward(self, x: Images) -> Logits:
         """The logits of `Transformed`."""
+        if self.stand_in is not None:
+            near = self.stand_in(x)
+            with torch.no_grad():
+                apart = self.change(x).view_as(x) - near
+            return classify(self.model, near + apart)
         return classify(self.model, _Straight.apply(x, self.change))  # type: ignore[no-untyped-call]
 
 

@@ -26,13 +26,15 @@ class UniversalDeepFool:
         updates: number of batches to go through.
         steps: steps of DeepFool.
         together: images whose steps are averaged into one; 1 goes image by image, as the paper does.
+        inner: norm in which a further step is smallest; None for that of the ball. The paper takes l2 for any ball.
 
     Example:
         >>> UniversalDeepFool(10/255).describe()
         'universal DeepFool-20 linf 10/255'
 
     Source: Moosavi-Dezfooli, Fawzi, Fawzi & Frossard, "Universal adversarial perturbations", CVPR 2017, algorithm 1.
-    The curve takes the place of the paper's stopping rule (a desired fooling rate).
+    Deviations: the curve takes the place of the paper's stopping rule (a desired fooling rate); steps are smallest in
+    the norm of the ball unless ``inner="l2"``, as steps that are small in l2 leave an linf ball and are cut.
     """
 
     eps: float
@@ -40,10 +42,13 @@ class UniversalDeepFool:
     updates: int = 20
     steps: int = 10
     together: int = 1
+    inner: str | None = None
 
     def __post_init__(self) -> None:
         number("eps", self.eps, least=0)
         one_of("norm", self.norm, ("linf", "l2"))
+        if self.inner is not None:
+            one_of("inner", self.inner, ("linf", "l2"))
         for name in ("updates", "steps"):
             whole(name, getattr(self, name))
         whole("together", self.together, least=1)
@@ -68,7 +73,7 @@ class UniversalDeepFool:
             fooled += int((now != clean).sum())
             still = (now == clean).nonzero().squeeze(1)
             if len(still):
-                attack = DeepFool(steps=self.steps, norm="l2" if self.norm == "l2" else "linf")
+                attack = DeepFool(steps=self.steps, norm=self.inner or self.norm)
                 moved = perturb(model, image[still], clean[still], attack, seed=seed)
                 delta = project(delta + (moved - image[still]).mean(0, keepdim=True), self.geometry)
         return delta, Tally(fooled, right, len(rows))

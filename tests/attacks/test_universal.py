@@ -63,8 +63,9 @@ def test_it_fools_more_than_noise_of_the_same_size(attack):
         UniversalDeepFool(0.15, updates=6),
         UniversalDeepFool(1.5, "l2", updates=6),
         UniversalDeepFool(0.15, updates=6, together=8),
+        UniversalDeepFool(0.15, updates=6, inner="l2"),
     ],
-    ids=lambda a: a.describe() + f" {a.together}",
+    ids=lambda a: f"{a.describe()} {a.together} {a.inner}",
 )
 def test_deepfool_steps_add_up_inside_the_ball(attack):
     """On this network the steps of different images partly cancel; it still fools images that nothing fooled before."""
@@ -99,6 +100,21 @@ def test_deepfool_on_two_classes_finds_the_common_direction():
     direction = (weight[1] - weight[0]).flatten()
     cosine = torch.nn.functional.cosine_similarity(made.delta.flatten(), direction, dim=0).abs()
     assert cosine > 0.9
+
+
+def test_steps_of_deepfool_are_small_in_the_inner_norm():
+    """On a linear network a step is along the weights in l2, and along their signs in linf."""
+    weight = torch.randn(2, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    model, x = Linear(weight), images(1, size=5, channels=1)
+    x = 0.4 + 0.2 * x  # far from the box
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    way = (weight[1] - weight[0]).flatten()
+    for inner, along in (("l2", way), (None, way.sign())):
+        made = universal(model, [(x, y)], UniversalDeepFool(5.0, updates=1, inner=inner))
+        assert torch.nn.functional.cosine_similarity(made.delta.flatten(), along, dim=0).abs() > 0.999
+    with pytest.raises(ValueError, match="inner: expected one of 'linf', 'l2'"):
+        UniversalDeepFool(0.1, inner="l1")
 
 
 def test_linear_model_has_the_known_optimum():

@@ -68,7 +68,7 @@ def keep(name, row, workers):
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "claims": len(claims),
             "measured": sum(claim["ours"] != "not measured" for claim in claims),
-            "verdicts": dict(Counter(claim["verdict"] for claim in claims)),
+            "verdicts": dict(Counter(claim.get("verdict") for claim in claims)),
             "rows": rows,
         },
     )

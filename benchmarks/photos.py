@@ -52,10 +52,10 @@ def against_lambda(model, x, y, mask):
     saliency, rows = SpectralResidual(), []
     for lam in LAMBDAS:
         attack = assay.DualPerturbation(EPS_F, EPS_B, steps=20, saliency=saliency, lam=lam)
-        made = assay.perturb(model, x, y, attack, mask=mask)
+        adversarial = assay.perturb(model, x, y, attack, mask=mask)
         with torch.no_grad():
-            score = foreground_score(saliency, made, mask.float()).mean().item()
-            right = (model(made).argmax(1) == y).float().mean().item()
+            score = foreground_score(saliency, adversarial, mask.float()).mean().item()
+            right = (model(adversarial).argmax(1) == y).float().mean().item()
         rows.append({"lambda": lam, "foreground_score": round(score, 4), "accuracy": round(100 * right, 2)})
     return rows
 

@@ -34,8 +34,8 @@ def refined(name, delta, unrefined):
     changed = (delta != 0).flatten(1).sum(1)
     if last == "unrefined":
         unrefined[base] = changed
-    found = unrefined.get(name)
-    return {} if found is None else {"refined": (changed < found).double().mean().item()}
+    before = unrefined.get(name)
+    return {} if before is None else {"refined": (changed < before).double().mean().item()}
 
 
 def ours(model, x, y, target, attack):

@@ -28,14 +28,14 @@ def ran(study, title, out, arguments):
     began = time.perf_counter()
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
-    told = json.loads((out / "summary.json").read_text())
-    parts = told.get("studies", [told])
+    summary = json.loads((out / "summary.json").read_text())
+    parts = summary.get("studies", [summary])
     return {
         "study": study.stem,
         "title": title,
         "seconds": round(seconds, 1),
         "grades": {row["model"]: row["grade"] and row["grade"]["grade"] for part in parts for row in part["models"]},
-        "claims": [{key: claim[key] for key in CLAIM} for claim in told["claims"]],
+        "claims": [{key: claim[key] for key in CLAIM} for claim in summary["claims"]],
     }
 
 

@@ -13,7 +13,7 @@ def studies(record, table):
     counts = record.get("verdicts") or {"hold by the number alone": record.get("hold")}
     verdicts = ", ".join(f"{count} {what or 'not judged'}" for what, count in counts.items())
     small = record["benchmark"] == "studies"
-    about = "made images and digits with small networks" if small else "real images with small networks"
+    about = "generated images and digits with small networks" if small else "real images with small networks"
     text = (
         f"`studies/{'small' if small else 'real'}`, one after another, {record['workers']} workers: "
         f"{record['seconds'] / 60:.0f} minutes "

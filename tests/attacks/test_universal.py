@@ -111,8 +111,8 @@ def test_steps_of_deepfool_are_small_in_the_inner_norm():
         y = model(x).argmax(1)
     way = (weight[1] - weight[0]).flatten()
     for inner, along in (("l2", way), (None, way.sign())):
-        made = universal(model, [(x, y)], UniversalDeepFool(5.0, updates=1, inner=inner))
-        assert torch.nn.functional.cosine_similarity(made.delta.flatten(), along, dim=0).abs() > 0.999
+        result = universal(model, [(x, y)], UniversalDeepFool(5.0, updates=1, inner=inner))
+        assert torch.nn.functional.cosine_similarity(result.delta.flatten(), along, dim=0).abs() > 0.999
     with pytest.raises(ValueError, match="inner: expected one of 'linf', 'l2'"):
         UniversalDeepFool(0.1, inner="l1")
 

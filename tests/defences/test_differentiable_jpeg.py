@@ -61,7 +61,7 @@ def test_an_attack_can_take_its_gradient():
     with torch.no_grad():
         assert torch.allclose(adaptation.surrogate(x), defended(x), atol=1e-4)
     attack = adaptation.adapt(assay.PGD(16 / 255, steps=10))
-    found = assay.attack(defended, x, y, attack, surrogate=adaptation.surrogate, preflight=False)
-    assert found.robust_accuracy < 1
+    outcome = assay.attack(defended, x, y, attack, surrogate=adaptation.surrogate, preflight=False)
+    assert outcome.robust_accuracy < 1
     with pytest.raises(ValueError, match="gradient: expected one of 'identity', 'smooth'"):
         defend(model, "jpeg:gradient=none")

@@ -49,9 +49,9 @@ def test_each_model_has_its_defence(run, capsys):
 def test_the_same_command_trains_nothing_again(run, capsys):
     file, folder = run
     assert main(["run", str(file), "-o", str(folder)]) == 0
-    told = capsys.readouterr().err
-    assert "training" not in told
-    assert told.count("stored result") == 3
+    output = capsys.readouterr().err
+    assert "training" not in output
+    assert output.count("stored result") == 3
 
 
 def test_a_moved_run_is_verified(run, tmp_path, capsys):
@@ -61,9 +61,9 @@ def test_a_moved_run_is_verified(run, tmp_path, capsys):
 
 def test_a_record_names_no_folder(tmp_path):
     inside = ModelSource(str(tmp_path / "m.safetensors"), (), f"magnet:path={tmp_path}/models/a/defence.safetensors")
-    told = inside.to_json(tmp_path)
-    assert str(tmp_path) not in json.dumps(told["defence"])
-    other = ModelSource.from_json({**told, "inside": False}, tmp_path / "other")
+    output = inside.to_json(tmp_path)
+    assert str(tmp_path) not in json.dumps(output["defence"])
+    other = ModelSource.from_json({**output, "inside": False}, tmp_path / "other")
     assert other.defence == f"magnet:path={tmp_path}/other/models/a/defence.safetensors"
     outside = ModelSource("m.safetensors", (), "magnet:path=/elsewhere/defence.safetensors")
     assert ModelSource.from_json(outside.to_json(tmp_path), tmp_path).defence == outside.defence
@@ -75,9 +75,9 @@ def test_a_plan_knows_what_is_to_be_trained(run, tmp_path, capsys):
     names = {part["name"] for part in json.loads(capsys.readouterr().out)["parts"]}
     assert {"net", "cleaned", "plain", "magnet of cleaned", "ape-gan of plain"} == names
     assert main(["run", str(file), "-o", str(folder), "--plan", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["parts"] == []
-    assert {cell["state"] for cell in told["cells"]} == {"kept"}
+    output = json.loads(capsys.readouterr().out)
+    assert output["parts"] == []
+    assert {cell["state"] for cell in output["cells"]} == {"kept"}
 
 
 @pytest.mark.parametrize(

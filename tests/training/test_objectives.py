@@ -103,11 +103,11 @@ def test_alignment_of_a_linear_network_by_hand():
 def test_alignment_trains_on_the_least_aligned_image_nearby(net):
     b = batch()
     objective = make("alignment:steps=4,weight=0.5", eps=0.05)
-    found = objective._search(net, b)
-    assert float((found - b.x).abs().max()) <= 0.05 + 1e-6
+    image = objective._search(net, b)
+    assert float((image - b.x).abs().max()) <= 0.05 + 1e-6
     start = (b.x + 0.05 * (2 * b.uniform("alignment", tuple(b.x.shape[1:])) - 1)).clamp(0, 1)
     with Softened(50.0):
-        logits, worst = misalignment(net, found.requires_grad_(), b.y)
+        logits, worst = misalignment(net, image.requires_grad_(), b.y)
         _, before = misalignment(net, start.requires_grad_(), b.y)
         value = F.cross_entropy(logits, b.y) + 0.5 * worst.mean()
     assert float(worst.detach().mean()) > float(before.detach().mean())

@@ -81,8 +81,8 @@ class DifferentiableJpeg:
         blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
         basis, table = _cosines().to(plane), self._table(base).to(plane)
         scaled = basis @ blocks @ basis.mT / table
-        whole_ = scaled.detach().round()
-        rounded = whole_ if self.exact else whole_ + (scaled - whole_) ** 3
+        nearest = scaled.detach().round()
+        rounded = nearest if self.exact else nearest + (scaled - nearest) ** 3
         back = basis.mT @ (rounded * table) @ basis
         joined = back.permute(0, 1, 2, 4, 3, 5).reshape(padded.shape)
         return self._whole((joined[..., :height, :width] + 128).clamp(0, 255))

@@ -103,12 +103,12 @@ def fit_autoencoder(
     Source: Meng & Chen, CCS 2017, section 5.2.
     """
     number("noise", noise, least=0)
-    net = _seeded(lambda: Autoencoder(data.x.shape[1]), seed)
+    net = build_seeded(lambda: Autoencoder(data.x.shape[1]), seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
         loss = F.mse_loss(net((x + noise * torch.randn_like(x)).clamp(0, 1)), x)
-        return _move(optimiser, loss)
+        return take_step(optimiser, loss)
 
     fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
     return net
@@ -142,8 +142,8 @@ def fit_cleaner(
 
     Source: Shen et al., "APE-GAN", 2017, equations 7–10.
     """
-    net = _seeded(lambda: Cleaner(data.x.shape[1]), seed)
-    judge = _seeded(lambda: Detector(int(data.x.shape[1]), int(data.x.shape[2])), seed + 1)
+    net = build_seeded(lambda: Cleaner(data.x.shape[1]), seed)
+    judge = build_seeded(lambda: Detector(int(data.x.shape[1]), int(data.x.shape[2])), seed + 1)
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
     against = torch.optim.Adam(judge.parameters(), lr=rate)
 
@@ -152,8 +152,8 @@ def fit_cleaner(
         cleaned = net(moved)
         wrong, right = torch.ones_like(y), torch.zeros_like(y)
         both = torch.cat([judge.logits(x), judge.logits(cleaned.detach())])
-        _move(against, F.cross_entropy(both, torch.cat([right, wrong])))
-        return _move(optimiser, F.mse_loss(cleaned, x) + weight * F.cross_entropy(judge.logits(cleaned), right))
+        take_step(against, F.cross_entropy(both, torch.cat([right, wrong])))
+        return take_step(optimiser, F.mse_loss(cleaned, x) + weight * F.cross_entropy(judge.logits(cleaned), right))
 
     parts = {"net": net, "judge": judge}
     fit(
@@ -201,8 +201,8 @@ def fit_generator(
     side = int(data.x.shape[2])
     if side % 4:
         reject("data", "images whose side is a multiple of 4", f"{side} pixels")
-    net = _seeded(lambda: Generator(int(data.x.shape[1]), side, latent), seed)
-    critic = _seeded(lambda: Detector(int(data.x.shape[1]), side), seed + 1)
+    net = build_seeded(lambda: Generator(int(data.x.shape[1]), side, latent), seed)
+    critic = build_seeded(lambda: Detector(int(data.x.shape[1]), side), seed + 1)
     ways = {
         "optimiser": torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.9)),
         "against": torch.optim.Adam(critic.parameters(), lr=rate, betas=(0.5, 0.9)),
@@ -218,9 +218,9 @@ def fit_generator(
         (slope,) = torch.autograd.grad(value(between).sum(), between, create_graph=True)
         steep = (slope.flatten(1).norm(dim=1) - 1).square().mean()
         loss = value(generated.detach()).mean() - value(x).mean()
-        _move(ways["against"], loss + penalty * steep)
+        take_step(ways["against"], loss + penalty * steep)
         if here % STEPS % critic_steps == critic_steps - 1:
-            _move(ways["optimiser"], -value(net(torch.randn(len(x), latent))).mean())
+            take_step(ways["optimiser"], -value(net(torch.randn(len(x), latent))).mean())
         return float(-loss.detach())
 
     fit({"net": net, "critic": critic}, ways, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
@@ -249,13 +249,13 @@ def fit_density(
         out: checkpoint.
         progress: called after each epoch.
     """
-    net = _seeded(lambda: PixelDensity(int(data.x.shape[1]), levels), seed)
+    net = build_seeded(lambda: PixelDensity(int(data.x.shape[1]), levels), seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
         target = net.quantised(x)
         log_probabilities = net(target.to(x) / (levels - 1))
-        return _move(optimiser, -log_probabilities.gather(2, target[:, :, None]).mean())
+        return take_step(optimiser, -log_probabilities.gather(2, target[:, :, None]).mean())
 
     fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
     return net
@@ -290,26 +290,28 @@ def fit_detector(
 
     Source: Metzen et al., ICLR 2017, section 3.3 (static adversary); Metzen, 2018, section 3.4.
     """
-    net = _seeded(lambda: Detector(int(data.x.shape[1]), int(data.x.shape[2])), seed)
+    net = build_seeded(lambda: Detector(int(data.x.shape[1]), int(data.x.shape[2])), seed)
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
 
     def step(x: Images, y: Labels, at: Tensor, here: int) -> float:
         adversarial = perturb(model, x, y, attack, seed=here, ids=at) if moved is None else moved[at]
         both = net.logits(torch.cat([x, adversarial]))
-        return _move(optimiser, F.cross_entropy(both, torch.cat([torch.zeros_like(y), torch.ones_like(y)])))
+        return take_step(optimiser, F.cross_entropy(both, torch.cat([torch.zeros_like(y), torch.ones_like(y)])))
 
     fit({"net": net}, {"optimiser": optimiser}, step, data, epochs=epochs, seed=seed, out=out, progress=progress)
     return net
 
 
-def _move(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
+def take_step(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
+    """Move the weights along the gradient of a loss, and return the loss."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
     return float(loss.detach())
 
 
-def _seeded(make: Callable[[], Net], seed: int) -> Net:
+def build_seeded(make: Callable[[], Net], seed: int) -> Net:
+    """Build a network whose first weights depend on the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return make()

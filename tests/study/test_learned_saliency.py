@@ -64,3 +64,9 @@ def test_a_wrong_name_is_refused_before_anything_is_trained(tmp_path, capsys):
     assert run(tmp_path, "learnt", "--quiet") == 2
     assert "expected one of spectral-residual, learned, got 'learnt'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_file_is_refused_before_anything_is_trained(tmp_path, capsys):
+    assert run(tmp_path, str(tmp_path / "none.safetensors"), "--quiet") == 2
+    assert "saliency: expected spectral-residual, or a file that assay fit saliency wrote" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from assay.defences.fitted import FITTINGS
 from assay.defences.registry import DEFENCES
 from assay.defences.registry import check as check_defence
 from assay.diagnostics.registry import DIAGNOSTICS
-from assay.masks.learned_saliency import SPECTRAL
+from assay.masks.learned_saliency import SPECTRAL, load_saliency
 from assay.runs.settings import Settings
 from assay.store.claims import Claim, Figure
 from assay.study.fields import Attack
@@ -109,7 +109,10 @@ class Curve(Strict):
 
 
 def _saliency(spec: str) -> str:
-    return spec if spec.endswith(".safetensors") else known(spec, (SPECTRAL, LEARNED))
+    if not spec.endswith(".safetensors"):
+        return known(spec, (SPECTRAL, LEARNED))
+    load_saliency(spec)  # a file that is not there is refused before anything is trained, as in attacks
+    return spec
 
 
 class Diagnosis(Strict):

@@ -5,6 +5,7 @@ both from their wheels. Random targets, as the paper's average case.
 """
 
 import argparse
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -45,10 +46,10 @@ class Scaled(torch.nn.Module):
 
 def imagenet(count):
     """The sample images that the network is right about, at 224 pixels."""
-    import foolbox
     from PIL import Image
 
-    files = sorted((Path(foolbox.__file__).parent / "data").glob("imagenet_*"))
+    folder = Path(find_spec("foolbox").origin).parent  # its pictures alone
+    files = sorted((folder / "data").glob("imagenet_*"))
     images = [np.asarray(Image.open(file).convert("RGB").resize((224, 224))) for file in files]
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
     y = torch.tensor([int(file.stem.split("_")[-1]) for file in files])

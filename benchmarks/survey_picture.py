@@ -14,11 +14,12 @@ PLAIN = ", plain"
 
 
 def shares(summary):
-    """Robust accuracy by model and attack."""
+    """Robust accuracy by model and attack; NaN where some samples are not decided."""
     table = {}
     for cell in summary["cells"]:
         attack = cell["attack"].partition(" (")[0]
-        table.setdefault(cell["model"], {})[attack] = 100 * cell["robust_accuracy"]
+        least, most = cell["readings"]
+        table.setdefault(cell["model"], {})[attack] = 100 * least if least == most else float("nan")
     return table
 
 

@@ -36,7 +36,8 @@ def trained(objective="clean", arch="tiny-cnn", epochs=5):
 def examined(model, attacks=ATTACKS, *, eps=EPS, adapted=True, norm="linf", count=64, **more):
     """A model after the attacks of an evaluation, as the checks look at it."""
     x, y = more.pop("x", data(count)[0]), more.pop("y", data(count)[1])
-    how = adaptation_of(model) if adapted else None
+    declared = adaptation_of(model)
+    how = declared if adapted else None
     results = []
     for spec in attacks:
         planned = plan(spec, eps=eps, norm=norm) if isinstance(spec, str) else spec
@@ -49,7 +50,7 @@ def examined(model, attacks=ATTACKS, *, eps=EPS, adapted=True, norm="linf", coun
             preflight=False,
             errors="record",
             surrogate=None if how is None else how.surrogate,
-            test=None if how is None else how.test,
+            test=None if declared is None else declared.test,
             mask=more.get("masks"),
         )
         results.append(AttackResult(planned, outcome, lambda i, o=outcome: o.images[i], adapted=adapted))

@@ -92,7 +92,8 @@ class AttackTask:
         model, data = task_model(self.model, settings.device, self.identity), task_data(self.data)
         index = torch.tensor(self.only) if self.only else slice(self.first, self.first + self.count)
         x, y = data.images(index), data.y[index]
-        adaptation = adaptation_of(model) if settings.adaptive else None
+        declared = adaptation_of(model)
+        adaptation = declared if settings.adaptive else None
         adapted_attack = self.planned.attack if adaptation is None else adaptation.adapt(self.planned.attack)
         needs = {need for stage in unfold(self.planned.attack) for need in stage.attack.needs}
         with seeded(settings.seed + self.first, {torch.device(settings.device)}):  # what a random model draws
@@ -110,7 +111,7 @@ class AttackTask:
                 ids=content_keys(x, y),
                 max_forwards=settings.max_forwards,
                 surrogate=None if adaptation is None else adaptation.surrogate,
-                test=None if adaptation is None else adaptation.test,
+                test=None if declared is None else declared.test,
                 errors=settings.errors,
                 preflight=False,
                 progress=progress,

@@ -86,7 +86,6 @@ def recheck_cell(
     data: Dataset,
     clean_predictions: CleanPredictions | None,
     *,
-    adapted: bool,
     complete: bool,
 ) -> RecheckResult:
     """Compare the results of a cell with all that can be recomputed.
@@ -100,7 +99,6 @@ def recheck_cell(
         shards: its stored shards.
         data: what was attacked.
         clean_predictions: the model; None where it cannot be had.
-        adapted: whether a defence was attacked in the way that it declares.
         complete: whether the run has come to its end: then every sample has a result.
     """
     if cell.n != len(data):
@@ -123,9 +121,7 @@ def recheck_cell(
             result.faults += [f"{label}: {text}" for text in _check_norms(images, index, columns, data)]
             result.measured += int((torch.from_numpy(columns["status"])[index] == int(Status.BROKEN)).sum())
             if clean_predictions is not None:
-                image_faults, flipped = _check_predictions(
-                    images, index, columns, data, clean_predictions.model, adapted=adapted
-                )
+                image_faults, flipped = _check_predictions(images, index, columns, data, clean_predictions.model)
                 result.faults += [f"{label}: {text}" for text in image_faults]
                 result.flipped += flipped
     return result
@@ -232,7 +228,7 @@ def _check_norms(images: Tensor, index: Tensor, columns: Mapping[str, Any], data
 
 
 def _check_predictions(
-    images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset, model: nn.Module, *, adapted: bool
+    images: Tensor, index: Tensor, columns: Mapping[str, Any], data: Dataset, model: nn.Module
 ) -> tuple[list[str], int]:
     """Faults when the model classifies the images again, and how many within rounding no longer fool it."""
     status = torch.from_numpy(columns["status"][index.numpy()])
@@ -240,7 +236,7 @@ def _check_predictions(
         return [], 0
     images = images.nan_to_num(0, 0, 0)  # of a sample that is invalid
     target = torch.from_numpy(columns["target"][index.numpy()])
-    adaptation = adaptation_of(model) if adapted else None
+    adaptation = adaptation_of(model)
 
     def once(seed: int) -> tuple[Tensor, Tensor]:
         logits = _logits(model, images, seed)

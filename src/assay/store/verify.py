@@ -200,7 +200,6 @@ def _recheck_cells(
             shards.get(cell.id, []),
             images,
             clean_predictions,
-            adapted=bool(cell.fields["adaptation"]),
             complete=ended,
         )
 

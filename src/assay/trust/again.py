@@ -52,7 +52,7 @@ def attack_again(
         adapted,
         mask=None if context.masks is None else context.masks[index],
         surrogate=None if surrogate is None else wrap(surrogate),
-        **{"test": None if adaptation is None else adaptation.test, **options},
+        **{"test": None if context.adaptation is None else context.adaptation.test, **options},
     )
     require_finished(outcome)
     if outcome.count(Status.ERROR):

@@ -224,7 +224,7 @@ class CheckContext:
         is_adversarial = predicted != self.y[index]
         if target is not None:
             is_adversarial = torch.where(target < 0, is_adversarial, predicted == target)
-        test = self.adaptation.test if self.adaptation is not None and self.is_adapted else None
+        test = self.adaptation.test if self.adaptation is not None else None
         fooled: Tensor = is_adversarial if test is None else is_adversarial & test(logits, images.cpu())
         return fooled
 

@@ -52,9 +52,8 @@ def detector_counts(context: CheckContext) -> CheckResult:
     text = f"it refuses {100 * refused:.0f} % of clean images"
     if not context.is_adapted:
         return issue(
-            "the model can refuse images, but the attacks did not know it: an image that is refused counts as "
-            f"broken, and one that evades both was not looked for; {text}. Attack classifier and detector "
-            "together",
+            "the model can refuse images, but the attacks did not know it: one that is wrong and accepted was not "
+            f"looked for; {text}. Attack classifier and detector together",
             refused,
         )
     balls = [b for b in context.budgets if isinstance(b, Ball) and b.eps > 0]

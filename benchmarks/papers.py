@@ -141,6 +141,8 @@ def studies_of(folder, stem):
 def section(stem):
     ((small, _),), real, papers = (studies_of(folder, stem) for folder in ("small", "real", "paper"))
     lines = [f"## {small.paper.strip()}", ""]
+    if (ROOT / "docs" / f"{stem}.png").is_file():
+        lines += [f"![{small.title}: the last run of the small study]({stem}.png)", ""]
     rows = [(e.name, e.shows, e.small, e.real, e.paper) for e in entries(small, real, papers)]
     lines += [table(("in the paper", "shows", "small study", "on real data", "of the paper's size"), rows), ""]
     for study, name in ((small, "small study"), *((study, f"{name}, on real data") for study, name in real)):

@@ -52,6 +52,38 @@ def test_an_explanation_is_moved_and_the_answer_stays():
         attribution({"cnn": model}, x, y, eps=0.1, k=65)
 
 
+def test_integrated_gradients_of_a_linear_model_are_its_terms():
+    weight = torch.tensor([[[[1.0, -2.0, 3.0, 4.0]]], [[[4.0, 3.0, 2.0, 1.0]]]])
+    x = torch.tensor([[[[0.1, 0.2, 0.0, 0.5]]]])
+    terms = saliency(Linear(weight), x, torch.tensor([0]), explanation="integrated-gradients")
+    assert terms.flatten().tolist() == pytest.approx([0.1 / 2.5, 0.4 / 2.5, 0.0, 2.0 / 2.5])
+
+
+def test_integrated_gradients_add_up_to_the_change_of_the_logit():
+    """The points of the path are even and in the middle: a quadratic logit is integrated exactly."""
+
+    class Quadratic(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.flatten(1).square().sum(1), x.flatten(1).sum(1)], 1)
+
+    x = torch.tensor([[[[0.2, 0.4]]]])
+    terms = saliency(Quadratic(), x, torch.tensor([0]), explanation="integrated-gradients")
+    assert terms.flatten().tolist() == pytest.approx([0.04 / 0.2, 0.16 / 0.2])
+
+
+def test_integrated_gradients_are_moved_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 3))
+    x = torch.rand(6, 1, 8, 8)
+    y = predicted(model, x)
+    moved = attribution({"m": model}, x, y, eps=0.1, k=10, steps=10, explanation="integrated-gradients")
+    assert float(moved.top["m"].mean()) < moved.noise["m"]
+    assert moved.frame()[0]["explanation"] == "integrated-gradients"
+    assert "(integrated gradients)" in moved.verdict()
+    with pytest.raises(ValueError, match="explanation: expected"):
+        attribution({"m": model}, x, y, eps=0.1, k=10, explanation="lime")
+
+
 def test_softplus_stands_for_relu_while_the_block_lasts():
     zero, calls = torch.zeros(1), (nn.ReLU(), nn.ReLU(inplace=True), nn.functional.relu, torch.relu, lambda x: x.relu())
     for relu in calls:

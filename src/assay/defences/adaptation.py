@@ -19,7 +19,8 @@ class Adaptation:
     Attributes:
         how: a sentence for the report.
         surrogate: what the attack sees; None for the classifier itself.
-        test: a further condition on success, such as not being refused; it holds for attacks that ignore the defence, too.
+        test: a further condition on success, such as not being refused; it holds for attacks that ignore the defence,
+            too.
         objective: what the attack maximises instead of its own objective; None to leave that.
         methods: what the attack does, any of `METHODS`: ``"EOT"`` (gradients averaged over random draws), ``"BPDA"``
             (gradients past a part that has none), ``"joint"`` (classifier and detector at once).

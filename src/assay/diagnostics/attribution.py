@@ -6,6 +6,7 @@ regularization", NeurIPS 2019.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class Attribution:
         k: how many pixels.
         eps: linf budget.
         shown: pictures and titles.
+        explanation: what the maps are.
     """
 
     top: Mapping[str, PerRow]
@@ -43,6 +45,7 @@ class Attribution:
     k: int
     eps: float
     shown: tuple[tuple[str, Tensor], ...]
+    explanation: str = "gradient"
 
     def frame(self) -> list[dict[str, Any]]:
         """One record a model."""
@@ -54,6 +57,7 @@ class Attribution:
                 "rank correlation": float(self.rank[name].mean()),
                 "top-k under noise": self.noise[name],
                 "k": self.k,
+                "explanation": self.explanation,
                 "eps": self.eps,
             }
             for name, shares in self.top.items()
@@ -87,8 +91,8 @@ class Attribution:
             for name, result in self.top.items()
         ]
         return (
-            f"Of the {self.k} most salient pixels, an attack within {self.eps:.3g} that keeps the prediction "
-            f"leaves: " + "; ".join(texts) + "."
+            f"Of the {self.k} most salient pixels ({self.explanation.replace('-', ' ')}), an attack within "
+            f"{self.eps:.3g} that keeps the prediction leaves: " + "; ".join(texts) + "."
         )
 
 
@@ -101,14 +105,16 @@ def attribution(
     eps: float,
     steps: int = 30,
     k: int | None = None,
+    explanation: str = "gradient",
     seed: int = 0,
     progress: WorkCallback = no_progress,
 ) -> Attribution:
     """Attack the saliency of images within a ball, the classification staying as it is.
 
-    Saliency is the absolute gradient of the logit of the true class, summed over channels and to 1 over the image; the
-    attack takes from the k pixels that have most of it (the top-k attack). Of all iterates that leave the
-    classification as it is, the one counts whose true saliency, of the network as it is, keeps the fewest of them.
+    Saliency is the absolute gradient of the logit of the true class, or its integrated gradient, summed over channels
+    and to 1 over the image; the attack takes from the k pixels that have most of it (the top-k attack). Of all iterates
+    that leave the classification as it is, the one counts whose true saliency, of the network as it is, keeps the
+    fewest of them.
 
     Args:
         models: by name.
@@ -117,6 +123,7 @@ def attribution(
         eps: linf budget.
         steps: of signed gradient, of size ``eps / 10`` or what reaches the edge.
         k: pixels; by default a tenth of the image.
+        explanation: ``"gradient"`` or ``"integrated-gradients"``.
         seed: of the noise for comparison.
         progress: progress.
 
@@ -141,18 +148,23 @@ def attribution(
         if not bool(right.any()):
             reject("models", "models that are right about an image", name)
         images, labels = x[right], y[right]
-        before = saliency(model, images, labels)
+        explain = partial(saliency, model, explanation=explanation)
+        before = explain(images, labels)
         signs = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).sign()
         noisy = (images + eps * signs).clamp(0, 1)
-        noise[name] = float(shared_top(before, saliency(model, noisy, labels), k).mean())
-        adversarial = attack_saliency(model, images, labels, eps=eps, steps=steps, k=k, candidates=noisy)
-        after = saliency(model, adversarial, labels)
+        noise[name] = float(shared_top(before, explain(noisy, labels), k).mean())
+        adversarial = attack_saliency(
+            model, images, labels, eps=eps, steps=steps, k=k, candidates=noisy, explanation=explanation
+        )
+        after = explain(adversarial, labels)
         top[name], rank[name] = shared_top(before, after, k), spearman(before, after)
         worst = int(top[name].argmin())
         maps = [_shown(part[worst]) for part in (before, after)]
         shown += [(name, images[worst]), ("saliency", maps[0]), ("after", adversarial[worst]), ("saliency", maps[1])]
     progress("saliency", len(models), len(models))
-    return Attribution(MappingProxyType(top), MappingProxyType(rank), MappingProxyType(noise), k, eps, tuple(shown))
+    return Attribution(
+        MappingProxyType(top), MappingProxyType(rank), MappingProxyType(noise), k, eps, tuple(shown), explanation
+    )
 
 
 def _shown(saliency_map: Tensor) -> Tensor:

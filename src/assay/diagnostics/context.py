@@ -39,6 +39,7 @@ class DiagnosticContext:
         batches: mini-batches an update of universal perturbations (the paper's K; it has 10).
         detector_epochs: passes of detectors over their training images.
         saliency: the saliency model of ``suspicion``; None for `SpectralResidual`.
+        explanation: of ``attribution``: gradient, or integrated-gradients.
         universal_eps: linf budget of universal perturbations; None for 2.5 times ``eps``, as in Metzen, 2018.
     """
 
@@ -59,6 +60,7 @@ class DiagnosticContext:
     detector_epochs: int = 30
     universal_eps: float | None = None
     saliency: nn.Module | None = None
+    explanation: str = "gradient"
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

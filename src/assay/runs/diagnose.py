@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +141,16 @@ _CODE = ("assay.diagnostics.*", "assay.corruptions.*", "assay.models", "assay.re
 """The modules that decide an answer and its figures."""
 
 
+_HELD = {"trail", "models", "train", "test", "attacks", "saliency", "progress"}
+"""Fields of a context whose contents are digested; of progress nothing is."""
+
+
 def context_digest(context: DiagnosticContext) -> str:
     """SHA-256 of everything that the answers depend on."""
     models = {**context.models, **({} if context.trail is None else {str(e): m for e, m in context.trail})}
     lines = [f"{name} {digest(model)}" for name, model in models.items()]
-    lines += [context.train.digest, context.test.digest, repr(context.eps), repr(context.seed), repr(context.updates)]
-    lines += [repr(context.search_steps), repr(context.batches), repr(context.detector_epochs)]
-    lines += [repr((context.norm, context.eps_background, context.lambdas, context.universal_eps))]
-    lines += ["" if context.saliency is None else digest(context.saliency)]
+    lines += [context.train.digest, context.test.digest, "" if context.saliency is None else digest(context.saliency)]
+    lines += [f"{field.name} {getattr(context, field.name)!r}" for field in fields(context) if field.name not in _HELD]
     lines += [f"{name} {attack!r}" for name, attack in context.attacks.items()]
     lines += [
         code_digest(*_CODE, alone=(__name__,)),

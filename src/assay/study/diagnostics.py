@@ -218,6 +218,7 @@ def build_context(
         batches=question.batches,
         detector_epochs=question.detector_epochs,
         universal_eps=question.universal_eps,
+        explanation=question.explanation,
     )
 
 

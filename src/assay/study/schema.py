@@ -148,6 +148,7 @@ class Diagnosis(Strict):
         "by the study on the foreground masks of the training images)",
     )
     saliency_epochs: Whole = Field(10, description="passes of learned over the training images")
+    explanation: Literal["gradient", "integrated-gradients"] = Field("gradient", description="that attribution attacks")
     seed: Seed = 0
 
     @model_validator(mode="after")

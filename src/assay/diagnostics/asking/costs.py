@@ -17,6 +17,7 @@ from assay.diagnostics.asking.default_attacks import (
 )
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.destruction import TRANSFORMS
+from assay.diagnostics.explanations import POINTS
 from assay.diagnostics.suspicion import LAMBDAS
 from assay.diagnostics.targets import FACTORS as BUDGETS
 
@@ -137,7 +138,9 @@ def of_suspicion(context: DiagnosticContext, price: Price) -> Passes:
 
 def of_attribution(context: DiagnosticContext, price: Price) -> Passes:
     """Thirty steps on the saliency of an image, each with two derivatives, and its true saliency."""
-    return _chosen(context) * len(context.test) * (31 * (Passes(1.0, 2.0) + _SLOPE + _LOOK) + 4 * _SLOPE)
+    points = POINTS if context.explanation == "integrated-gradients" else 1
+    steps = 31 * (points * (Passes(1.0, 2.0) + _SLOPE) + _LOOK)
+    return _chosen(context) * len(context.test) * (steps + points * 4 * _SLOPE)
 
 
 def of_interpretability(context: DiagnosticContext, price: Price) -> Passes:

@@ -189,6 +189,7 @@ def ask_attribution(context: DiagnosticContext) -> Answer:
         context.test.images(),
         context.test.y,
         eps=context.eps,
+        explanation=context.explanation,
         seed=context.seed,
         progress=context.progress,
     )

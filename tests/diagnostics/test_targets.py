@@ -60,6 +60,18 @@ def test_what_cannot_be_reached_is_no_success():
     assert rows["worst"]["l2"] != rows["worst"]["l2"]
 
 
+def test_an_attack_that_reaches_nothing_has_a_row_and_a_figure():
+    """No distance is known, and the share, 0 %, is."""
+    x = images([0.6, 0.4, 0.1])
+    answer = targets(Nearest(), x, torch.tensor([0]), CLASSES, {"a": assay.FGSM(1e-6), "b": assay.FGSM(0.4)})
+    assert [row["success"] for row in answer.frame() if row["attack"] == "a"] == [0, 0, 0]
+    assert "a 0 %, b 100 % (l0 " in answer.verdict()
+    assert len(answer.figure().axes[0].get_yticklabels()) == 6
+    alone = targets(Nearest(), x, torch.tensor([0]), CLASSES, {"a": assay.FGSM(1e-6)})
+    assert len(alone.figure().axes[0].get_yticklabels()) == 3
+    assert alone.verdict() == "Of random targets are reached: a 0 %."
+
+
 def test_the_largest_values_are_kept():
     delta = torch.tensor([[[[0.3, -0.5, 0.1]]], [[[0.2, 0.0, -0.1]]]])
     assert torch.equal(_cut(delta, torch.tensor([1, 2])), torch.tensor([[[[0.0, -0.5, 0.0]]], [[[0.2, 0.0, -0.1]]]]))

@@ -73,7 +73,7 @@ class Targets:
 
     def figure(self) -> "Figure":
         """Success in shades, a row an attack and case."""
-        rows = [row for row in self.frame() if row["l0"] == row["l0"]]
+        rows = [row for row in self.frame() if row["attack"] in self.success]
         figure, (axes,) = canvas(7.0, 1.2 + 0.35 * len(rows))
         names = [f"{row['attack']}, {row['case']}" for row in rows]
         values = [[row["success"]] for row in rows]
@@ -82,10 +82,11 @@ class Targets:
 
     def verdict(self) -> str:
         """The average case of each attack, and what is left after the cut."""
+        average = [row for row in self.frame() if row["case"] == "average" and row["attack"] in self.success]
         texts = [
-            f"{row['attack']} {100 * row['success']:.0f} % (l0 {row['l0']:.0f}, l2 {row['l2']:.2f})"
-            for row in self.frame()
-            if row["case"] == "average" and row["l0"] == row["l0"]
+            f"{row['attack']} {100 * row['success']:.0f} %"
+            + (f" (l0 {row['l0']:.0f}, l2 {row['l2']:.2f})" if row["success"] else "")
+            for row in average
         ]
         cut = [f"{name} {100 * share:.1f} % of {count}" for name, (share, count) in self.cut.items() if count]
         tail = f" Cut to as many values as {self.first} changes, these still reach their target: " if cut else ""

@@ -21,6 +21,7 @@ SPECS = {
     "none": "",
     "distilled": "distilled:temperature=40",
     "jpeg": "jpeg:quality=50",
+    "jpeg, by the identity": "jpeg:quality=50,gradient=identity",
     "bits": "bits:bits=3",
     "median": "median:size=3",
     "blur": "blur:sigma=1",

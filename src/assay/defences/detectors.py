@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from assay.core.model_calls import call, classify
+from assay.core.model_calls import Classifier, call, classify
 from assay.core.types import Flag, Images, Logits, PerRow
 from assay.defences.adaptation import Adaptation
-from assay.defences.transformed import StraightThrough
+from assay.defences.transformed import Transformed
 from assay.parts.losses import Evasion
 from assay.util.validate import number, reject
 
@@ -66,7 +66,8 @@ class Squeezing(nn.Module):
 
     Args:
         model: the classifier.
-        squeezers: changes of images, such as `BitDepth` and `Median`.
+        squeezers: changes of images, such as `BitDepth` and `Median`; attacks take the gradients that `Transformed`
+            takes.
         threshold: distance, in [0, 2], above which an image is refused; see `threshold_at`.
 
     Source: Xu, Evans & Qi, "Feature squeezing: detecting adversarial examples in deep neural networks", NDSS 2018,
@@ -98,14 +99,16 @@ class Squeezing(nn.Module):
     def distance(self, x: Images) -> PerRow:
         """The largest l1 distance of two predictions, ``(b,)``."""
         plain = classify(self.model, x).softmax(1)
-        squeezed = [
-            StraightThrough(self.model, change)(x) if self.straight else classify(self.model, change(x.clone()))
-            for change in self.squeezers
-        ]
+        squeezed = [classify(self._behind(change), x.clone()) for change in self.squeezers]
         return torch.stack([(plain - z.softmax(1)).abs().sum(1) for z in squeezed]).amax(0)
 
+    def _behind(self, change: Callable[[Images], Images]) -> Classifier:
+        """The classifier behind a squeezer, or what an attack takes for it."""
+        defended = Transformed(self.model, change)
+        return (defended.adaptation().surrogate if self.straight else None) or defended
+
     def smooth(self) -> "Squeezing":
-        """The same with the gradient of the identity for every squeezer (BPDA)."""
+        """The same with a gradient past every squeezer that has none (BPDA)."""
         return Squeezing(self.model, self.squeezers, self.threshold, straight=True)
 
 

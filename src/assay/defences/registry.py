@@ -9,7 +9,6 @@ from torch import nn
 
 from assay.defences.checkpoint import load_part
 from assay.defences.detectors import Guarded, Reconstruction, Squeezing
-from assay.defences.differentiable_jpeg import DifferentiableJpeg
 from assay.defences.distilled import Distilled
 from assay.defences.fitted import FITTINGS, with_threshold
 from assay.defences.projection import Projection
@@ -23,10 +22,10 @@ from assay.util.spec import join_spec, read_arguments, split_pairs, split_spec
 from assay.util.validate import name_argument, one_of, reject
 
 
-def jpeg(model: nn.Module, quality: int = 75, gradient: str = "identity") -> Transformed:
-    """JPEG compression; the adaptive attack's ``gradient`` is the identity's, or a differentiable coder's (smooth)."""
+def jpeg(model: nn.Module, quality: int = 75, gradient: str = "smooth") -> Transformed:
+    """JPEG compression; the adaptive attack's ``gradient`` is a differentiable coder's (smooth), or the identity's."""
     one_of("gradient", gradient, ("identity", "smooth"))
-    return Transformed(model, Jpeg(quality), stand_in=DifferentiableJpeg(quality) if gradient == "smooth" else None)
+    return Transformed(model, Jpeg(quality), through=False if gradient == "identity" else None)
 
 
 def bits(model: nn.Module, bits: int = 3) -> Transformed:
@@ -36,7 +35,7 @@ def bits(model: nn.Module, bits: int = 3) -> Transformed:
 
 def blur(model: nn.Module, sigma: float = 1.0) -> Transformed:
     """Gaussian blur."""
-    return Transformed(model, Blur(sigma), through=True)
+    return Transformed(model, Blur(sigma))
 
 
 def median(model: nn.Module, size: int = 2) -> Transformed:
@@ -46,7 +45,7 @@ def median(model: nn.Module, size: int = 2) -> Transformed:
 
 def total_variation(model: nn.Module, weight: float = 0.1, steps: int = 50) -> Transformed:
     """Total variation denoising."""
-    return Transformed(model, TotalVariation(weight, steps), through=True)
+    return Transformed(model, TotalVariation(weight, steps))
 
 
 def resize_pad(model: nn.Module, least: float = 0.9, draws: int = 8, attack_draws: int = 8) -> RandomInput:
@@ -109,7 +108,7 @@ DEFENCES: Registry[Entry] = Registry(
         "jpeg": Entry(jpeg, "JPEG compression (BPDA)"),
         "bits": Entry(bits, "fewer bits a value (BPDA)"),
         "blur": Entry(blur, "Gaussian blur (gradients pass)"),
-        "median": Entry(median, "median filter (BPDA)"),
+        "median": Entry(median, "median filter (gradients pass)"),
         "tv": Entry(total_variation, "total variation denoising (gradients pass)", ("steps",)),
         "resize-pad": Entry(resize_pad, "random size and place (EOT)", ("draws", "attack_draws")),
         "rse": Entry(SelfEnsemble, "mean of passes of a network with noise layers (EOT)", ("draws", "attack_draws")),

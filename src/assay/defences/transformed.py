@@ -19,9 +19,10 @@ class Transformed(nn.Module):
     Args:
         model: maps images in [0, 1] to logits.
         change: maps images to images of the same shape.
-        through: whether its gradient is what an attacker can use; otherwise the adaptive attack takes the
-            identity's (BPDA).
-        stand_in: what is like the change and has a gradient, which the adaptive attack takes instead.
+        through: whether its gradient is what an attacker can use; otherwise the adaptive attack takes that of the
+            stand-in, or the identity's (BPDA).
+        stand_in: what is like the change and has a gradient. Where neither is given, both are what the change declares
+            by attributes of these names, as those of assay do: JPEG compression has a stand-in, a median its gradient.
 
     Example:
         >>> from assay.defences import BitDepth
@@ -34,10 +35,13 @@ class Transformed(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, change: Change, *, through: bool = False, stand_in: Change | None = None
+        self, model: nn.Module, change: Change, *, through: bool | None = None, stand_in: Change | None = None
     ) -> None:
         super().__init__()
-        self.model, self.change, self.through, self.stand_in = model, change, through, stand_in
+        declared = through is None and stand_in is None
+        self.model, self.change = model, change
+        self.through = bool(getattr(change, "through", False) if declared else through)
+        self.stand_in: Change | None = getattr(change, "stand_in", None) if declared else stand_in
 
     def extra_repr(self) -> str:
         """The change, so that two defences never look the same in a record."""

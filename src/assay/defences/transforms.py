@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from assay.core.types import Images
+from assay.defences.differentiable_jpeg import DifferentiableJpeg
 from assay.util.validate import number, reject, whole
 
 _MOST_BITS = 16
@@ -31,6 +33,11 @@ class Jpeg:
     def __post_init__(self) -> None:
         whole("quality", self.quality, least=1)
         number("quality", self.quality, most=95)
+
+    @property
+    def stand_in(self) -> DifferentiableJpeg:
+        """What is like it and has a gradient."""
+        return DifferentiableJpeg(self.quality)
 
     def __call__(self, x: Images) -> Images:
         """Compress and read back; grey for one channel, RGB for three."""
@@ -80,6 +87,7 @@ class Blur:
     """
 
     sigma: float = 1.0
+    through: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number("sigma", self.sigma, least=0, above=True)
@@ -106,6 +114,7 @@ class Median:
     """
 
     size: int = 2
+    through: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("size", self.size, least=1)
@@ -132,6 +141,7 @@ class TotalVariation:
 
     weight: float = 0.1
     steps: int = 50
+    through: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number("weight", self.weight, least=0, above=True)

@@ -33,9 +33,10 @@ from assay.signatures import (
 )
 from assay.signatures.calibration import fitted_temperature
 from assay.signatures.examples import _eight_bits
-from assay.signatures.identifier import Guess, distance
+from assay.signatures.identifier import Guess
 from assay.signatures.losses import Losses
 from assay.signatures.networks import Recogniser, layer_of
+from assay.signatures.novelty import distance
 from assay.util.tensors import read_tensors, write_tensors
 from models_for_tests import Counting, mlp, predicted
 

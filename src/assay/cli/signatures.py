@@ -202,7 +202,7 @@ def identify(
                         "image": str(path),
                         "is": guess.kind,
                         "probability": guess.probability,
-                        "distance": guess.distance,
+                        "novelty": guess.novelty,
                         "threshold": guess.threshold,
                     }
                     for path, guess in zip(image, results, strict=True)

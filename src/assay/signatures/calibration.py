@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from assay.core.call_context import in_neutral_context
 from assay.signatures.examples import Examples
-from assay.signatures.identifier import BANK, Identifier, distance
+from assay.signatures.identifier import Identifier
+from assay.signatures.novelty import described_by, fit_novelty
 from assay.signatures.recognition import Recognition
 from assay.util.validate import described, number, reject
 
@@ -50,9 +51,8 @@ def calibrate(
     if len(held_out) < 4:
         reject("held", "at least 4 examples", described(f"{len(held_out)}"))
     tuning, judging = _halves(held_out, seed)
-    kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
-    bank = _features(recognition, train.take(kept))
-    distances = distance(_features(recognition, tuning), bank)
+    novelty = fit_novelty(recognition, train, tuning, seed)
+    measured = novelty(*described_by(recognition, tuning.images))
     logits = recognition.logits(tuning)
     temperature = fitted_temperature(logits, tuning.kind)
     channels, height, width = train.images.shape[1:]
@@ -60,8 +60,8 @@ def calibrate(
         recognition=recognition,
         kinds=train.kinds,
         temperature=temperature,
-        bank=bank,
-        threshold=float(distances.quantile(1 - refused)),
+        novelty=novelty,
+        threshold=float(measured.quantile(1 - refused)),
         refused=refused,
         evidence=_evidence((logits / temperature).softmax(1)[:, 0], tuning, accused),
         accused=accused,
@@ -105,12 +105,3 @@ def fitted_temperature(logits: Tensor, kind: Tensor) -> float:
     candidates = torch.logspace(-1, 1, 200)
     losses = torch.stack([F.cross_entropy(logits / t, kind) for t in candidates])
     return float(candidates[int(losses.argmin())])
-
-
-def _features(recognition: Recognition, examples: Examples, batch: int = 256) -> Tensor:
-    with torch.no_grad():
-        parts = [
-            recognition.recogniser.features(*recognition.inputs(*examples.pair(at)))
-            for at in torch.arange(len(examples)).split(batch)
-        ]
-    return torch.cat(parts)

@@ -10,15 +10,15 @@ from assay.core.call_context import in_neutral_context
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import Recogniser, Reconstructor
+from assay.signatures.novelty import Novelty, novelty_of, statistics_of
 from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
 from assay.util.tensors import read_tensors, write_tensors
 from assay.util.validate import reject
 
-NEIGHBOURS = 10
-BANK = 4000
-"""Most features that are kept for comparison."""
 UNKNOWN = "unknown"
+_NOVELTY = "novelty."
+"""What the names of its tensors begin with in a file."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Guess:
     Attributes:
         kind: ``"clean"``, an attack, or ``"unknown"``.
         probability: calibrated, by kind, should it be one of those known.
-        distance: of its features to the nearest known ones; above ``threshold`` it is unknown.
-        threshold: of the distance.
+        novelty: how unlike the training examples it is; above ``threshold`` it is unknown.
+        threshold: of the novelty.
     """
 
     kind: str
     probability: dict[str, float]
-    distance: float
+    novelty: float
     threshold: float
 
     def __str__(self) -> str:
@@ -51,15 +51,15 @@ class Guess:
 class Identifier:
     """A recogniser with calibrated probabilities and a way to say that it does not know.
 
-    An image is unknown where the features that its classification rests on are further from those of training examples
-    (the tenth nearest of at most 4,000 kept) than those of all but a small share of known examples that were set aside.
+    An image is unknown where it is more unlike the training examples (`Novelty`) than all but a small share of known
+    examples that were set aside.
 
     Attributes:
         recognition: the networks.
         kinds: ``"clean"`` and the attacks.
         temperature: by which logits are divided.
-        bank: features of training examples, ``(m, f)``, of length 1.
-        threshold: of the distance.
+        novelty: how unlike the training examples an image is.
+        threshold: of the novelty.
         evidence: least probability of not being clean from which an image is said to be of an attack.
         refused: share of known examples that may be called unknown.
         accused: share of images that no attack made, which may be said to be of one.
@@ -69,14 +69,13 @@ class Identifier:
         extractor: what the feature loss was taken from.
         shape: of the images, ``(c, h, w)``.
 
-    Source: Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022; Guo et al., "On
-    calibration of modern neural networks", ICML 2017, section 4.2.
+    Source: Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
     """
 
     recognition: Recognition
     kinds: tuple[str, ...]
     temperature: float
-    bank: Tensor
+    novelty: Novelty
     threshold: float
     refused: float
     confusion: Tensor
@@ -99,32 +98,33 @@ class Identifier:
         Raises:
             ValueError: images of another shape.
         """
-        probability, away = self.scores(images)
+        probability, novelty = self.scores(images)
         names = (*self.kinds, UNKNOWN)
         return [
             Guess(names[decision], dict(zip(self.kinds, row.tolist(), strict=True)), d, self.threshold)
             for decision, row, d in zip(
-                self.decide(probability, away).tolist(), probability, away.tolist(), strict=True
+                self.decide(probability, novelty).tolist(), probability, novelty.tolist(), strict=True
             )
         ]
 
-    def decide(self, probability: Tensor, away: Tensor) -> Tensor:
+    def decide(self, probability: Tensor, novelty: Tensor) -> Tensor:
         """Positions in ``(*kinds, "unknown")`` from what `scores` returns, ``(n,)``."""
         kind = probability.argmax(1).where(1 - probability[:, 0] >= self.evidence, 0)
-        return kind.where(away <= self.threshold, len(self.kinds))
+        return kind.where(novelty <= self.threshold, len(self.kinds))
 
     @in_neutral_context
     def scores(self, images: Images, batch: int = 256) -> tuple[Tensor, Tensor]:
-        """Calibrated probabilities ``(n, kinds)`` and distances ``(n,)``."""
+        """Calibrated probabilities ``(n, kinds)`` and novelty ``(n,)``."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             reject("images", f"(n, {', '.join(map(str, self.shape))}), what it was trained on", tuple(images.shape))
-        probabilities, away = [], []
+        probabilities, novelty = [], []
         with torch.no_grad():
             for part in images.split(batch):
                 seen = self.recognition.inputs(part)
                 probabilities.append((self.recognition.recogniser(*seen) / self.temperature).softmax(1))
-                away.append(distance(self.recognition.recogniser.features(*seen), self.bank))
-        return torch.cat(probabilities), torch.cat(away)
+                features = self.recognition.recogniser.features(*seen)
+                novelty.append(self.novelty(features, statistics_of(self.recognition, *seen)))
+        return torch.cat(probabilities), torch.cat(novelty)
 
     def confusion_of(self, examples: Examples) -> Tensor:
         """Counts, ``(kinds of the examples, kinds + 1)``; the last column is unknown."""
@@ -138,7 +138,8 @@ class Identifier:
         tensors = {f"recogniser.{k}": v for k, v in self.recognition.recogniser.state_dict().items()}
         if self.recognition.reconstructor is not None:
             tensors |= {f"reconstructor.{k}": v for k, v in self.recognition.reconstructor.state_dict().items()}
-        tensors |= {"bank": self.bank, "confusion": self.confusion}
+        tensors |= {_NOVELTY + name: tensor for name, tensor in self.novelty.tensors().items()}
+        tensors["confusion"] = self.confusion
         about = {
             "plan": asdict(self.recognition.plan),
             "kinds": self.kinds,
@@ -153,12 +154,6 @@ class Identifier:
             "extractor": self.extractor,
         }
         return write_tensors(path, tensors, "assay-identifier", about)
-
-
-def distance(features: Tensor, bank: Tensor) -> Tensor:
-    """Euclidean, from features ``(n, f)`` to the tenth nearest of the bank ``(m, f)``: ``(n,)``."""
-    near = torch.cdist(features, bank).topk(min(NEIGHBOURS, len(bank)), dim=1, largest=False)
-    return near.values[:, -1]
 
 
 def load_identifier(path: str | Path) -> Identifier:
@@ -193,7 +188,7 @@ def load_identifier(path: str | Path) -> Identifier:
     about |= {name: tuple(about[name]) for name in ("kinds", "settings", "victims")}
     return Identifier(
         Recognition(recogniser, reconstructor, plan),
-        bank=tensors["bank"],
+        novelty=novelty_of(_under(_NOVELTY, tensors) or {"bank": tensors["bank"]}),
         confusion=tensors["confusion"],
         shape=shape,
         **about,

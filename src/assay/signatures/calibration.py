@@ -51,8 +51,8 @@ def calibrate(
     if len(held_out) < 4:
         reject("held", "at least 4 examples", described(f"{len(held_out)}"))
     tuning, judging = _halves(held_out, seed)
-    novelty = fit_novelty(recognition, train, tuning, seed)
-    measured = novelty(*described_by(recognition, tuning.images))
+    described_tuning = described_by(recognition, tuning.images)
+    novelty = fit_novelty(recognition, train, described_tuning, seed)
     logits = recognition.logits(tuning)
     temperature = fitted_temperature(logits, tuning.kind)
     channels, height, width = train.images.shape[1:]
@@ -61,7 +61,7 @@ def calibrate(
         kinds=train.kinds,
         temperature=temperature,
         novelty=novelty,
-        threshold=float(measured.quantile(1 - refused)),
+        threshold=float(novelty(*described_tuning).quantile(1 - refused)),
         refused=refused,
         evidence=_evidence((logits / temperature).softmax(1)[:, 0], tuning, accused),
         accused=accused,

@@ -1,7 +1,7 @@
 """How unlike the training examples an image is: by features of the recogniser, and by how its residual is built."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -86,13 +86,13 @@ def novelty_of(tensors: Mapping[str, Tensor]) -> Novelty:
     return Novelty(**{name: tensors.get(name, none) for name in _NAMES})
 
 
-def fit_novelty(recognition: Recognition, train: Examples, known: Examples, seed: int) -> Novelty:
+def fit_novelty(recognition: Recognition, train: Examples, known: tuple[Tensor, Tensor], seed: int) -> Novelty:
     """Fit to training examples, and to known ones that were set aside.
 
     Args:
         recognition: the networks.
         train: what they were trained on.
-        known: examples of other images.
+        known: features and statistics of examples of other images, as `described_by` gives them.
         seed: which features are kept.
     """
     kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
@@ -116,8 +116,7 @@ def fit_novelty(recognition: Recognition, train: Examples, known: Examples, seed
     )
     if not large:
         return novelty
-    measured = novelty.measures(*described_by(recognition, known.images))
-    return Novelty(**{**novelty.tensors(), "known": measured.sort(1).values})
+    return replace(novelty, known=novelty.measures(*known).sort(1).values)
 
 
 def described_by(recognition: Recognition, images: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:

@@ -83,6 +83,8 @@ def redrl(record, table):
     rows = []
     for row in record["rows"]:
         recognised, closed = row["recognised, per cent"], row["closed, per cent"]
+        if not closed:
+            continue  # an identifier alone
         shares = [f"{recognised[column]['mean of settings']:.1f}" for column in ("image", "redrl", "truth")]
         rows.append(
             (
@@ -102,14 +104,34 @@ def redrl(record, table):
         "epochs, a reconstructor of 32 × 4, tiny-cnn as the recogniser, bfloat16). The paper's total is a mean over "
         "settings, from 57.5 to 94.2 of 100 for REDRL, with 50,000 images, four large victims and 100 epochs."
     )
-    accused = [
-        f"{row['case']}: {row['innocent images accused, per cent']['all']} %"
+    identifiers = [
+        (
+            row["case"],
+            row["examples"],
+            row["recognised, per cent"]["redrl"]["mean of settings"],
+            row["innocent images accused, per cent"]["all"],
+            row["known called unknown, per cent"],
+            *(f"{share:.0f}" for share in row["unknown attacks called unknown, per cent"].values()),
+        )
         for row in record["rows"]
-        if "innocent images accused, per cent" in row
+        if "unknown attacks called unknown, per cent" in row and "innocent images accused, per cent" in row
     ]
-    if accused:
-        text += " Images with noise, blur, compression or another corruption that are taken for an attack's: "
-        text += "; ".join(accused) + "."
+    if identifiers:
+        unknown = [
+            about.partition("seen, ")[2]
+            for row in record["rows"]
+            for about in row.get("unknown attacks called unknown, per cent", ())
+        ]
+        head = (
+            "case",
+            "examples",
+            "known attacks and clean, %",
+            "innocent images accused, %",
+            "known called unknown, %",
+        )
+        names = [f"{name} called unknown, %" for name in dict.fromkeys(unknown)]
+        body += "\n\nIdentifiers that learned from images with noise, blur, compression and other corruptions too, of "
+        body += "attacks that they have not seen:\n\n" + table((*head, *names), identifiers)
     return text, body
 
 

@@ -6,7 +6,7 @@ from common import HERE
 from table_costs import checks, compiled, fleet, launches, memory, speed, square, startup, suite
 from table_runs import kills, million, scaling, studies
 from table_trust import honest, more, planted
-from table_why import diagnostics, interpretability, over_time, redrl, signatures
+from table_why import bpda, diagnostics, interpretability, over_time, redrl, signatures
 
 PAGE = HERE.parent / "docs" / "measured.md"
 
@@ -393,6 +393,7 @@ SECTIONS = {
     "dual_training": ("AT-Dual and AT-PGD", dual_training),
     "labels": ("Label leaking", labels),
     "defences": ("Defences, plain and adaptive", defences),
+    "bpda": ("The gradient past a change of the input", bpda),
     "smoothing": ("Randomised smoothing", smoothing),
     "corruptions": ("Corruptions", corruptions),
     "photos": ("Real photographs", photos),

@@ -135,6 +135,17 @@ def redrl(record, table):
     return text, body
 
 
+def bpda(record, table):
+    names = [key for key in record["rows"][0] if "/255" in key]
+    rows = [(row["change"], row["right"], *(row[name] for name in names)) for row in record["rows"]]
+    text = (
+        f"A small network on {record['n']} images of CIFAR-10, APGD of {record['steps']} steps: how many images it "
+        "leaves where the backward pass takes the identity for the change, and where it takes what that declares: a "
+        "differentiable coder for JPEG compression, its own gradient for a median filter."
+    )
+    return text, table(("change", "classified correctly", *names), rows)
+
+
 def diagnostics(record, table):
     rows = [
         (row["network"], row["images"], row["ours_s"], row["loop_s"], row["ratio"], row["gradient_of_the_batch_alone"])

@@ -68,16 +68,14 @@ def main():
         print(json.dumps(measured(arguments.only, arguments.n)))
         return
     bare = apart("none", arguments.n)["peak MiB"]
-    rows = []
     for name in ATTACKS:
         if name == "none":
             continue
         row = apart(name, arguments.n)
         row["MiB beyond one pass"] = row.pop("peak MiB") - bare
         print(row, flush=True)
-        rows.append(row)
-    rows = merged("strattack-imagenet", rows, "attack")
-    record("strattack-imagenet", {"paper": PAPER, "case": "average", "rows": rows})
+        rows = merged("strattack-imagenet", [row], "attack")
+        record("strattack-imagenet", {"paper": PAPER, "case": "average", "rows": rows})
 
 
 if __name__ == "__main__":

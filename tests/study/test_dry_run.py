@@ -1,10 +1,12 @@
 """A study is gone through whole on a few images, before hours are spent on it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from assay.cli import main
+from assay.diagnostics.registry import DIAGNOSTICS
 from assay.study.dry_run import IMAGES, shrink_study
 from assay.study.parse import read_study
 
@@ -40,6 +42,30 @@ def test_curves_keep_their_first_budget_and_those_of_claims():
     curve = shrink_study(config).curve
     assert curve.eps == (2 / 255, 6 / 255, 8 / 255)  # claims name the last two
     assert curve.background == (8 / 255,)
+
+
+STUDY = """
+title: Small
+models: {clean: {train: {epochs: 1, arch: tiny-cnn}}}
+data: {scenes: {load: "scenes:size=16,count=60", limit: 8}}
+attacks: [fgsm]
+budgets: [{eps: 8/255}]
+diagnostics: [{ask: [gradients], limit: 4}]
+"""
+
+
+def test_a_question_without_an_answer_is_named_at_the_end(tmp_path, monkeypatch, capsys):
+    def refuse(context):
+        raise ValueError("images: expected some that it is right about")
+
+    entry = replace(DIAGNOSTICS["gradients"], ask=refuse)
+    monkeypatch.setattr("assay.runs.diagnose.DIAGNOSTICS", {**DIAGNOSTICS, "gradients": entry})
+    (tmp_path / "study.yaml").write_text(STUDY)
+    assert main(["run", str(tmp_path / "study.yaml"), "--dry-run"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        "dry run: everything works, but without an answer, for want of images or for the reason above: gradients"
+    )
 
 
 @pytest.mark.slow

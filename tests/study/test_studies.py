@@ -5,9 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from assay.cli.main import main
+from assay.core.passes import Passes
+from assay.data import Dataset
+from assay.diagnostics.registry import DIAGNOSTICS
+from assay.diagnostics.trail import Trail
 from assay.study.attack_plan import attack_names
+from assay.study.diagnostics import build_context, chosen_epochs
 from assay.study.parse import read_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -26,6 +33,25 @@ def test_a_study_is_valid(path):
                 assert part.attack in names, (claim.says, names)
             if part is not None and part.answer is not None:
                 assert part.answer in asked or config.signatures is not None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_the_questions_of_a_study_have_a_cost(path):
+    """Budgets in l2 are beyond what linf allows: nothing may build an attack that the question does not ask about."""
+    config = read_study(path)
+    data = Dataset(
+        torch.zeros(4, 3, 8, 8), torch.arange(4), tuple("abcd"), masks=torch.ones(4, 1, 8, 8, dtype=torch.bool)
+    )
+    for question in config.diagnostics:
+        trail, models = None, {"a": nn.Identity(), "b": nn.Identity()}
+        if question.over is not None:
+            epochs = config.models[question.over].train.recipe(teacher=None).epochs
+            trail, models = chosen_epochs(question, Trail({epoch: nn.Identity() for epoch in range(epochs + 1)})), {}
+        context = build_context(question, trail, models, data, data)
+        for name in question.ask:
+            cost = DIAGNOSTICS[name].cost
+            if cost is not None:
+                assert cost(context, lambda _: Passes(1.0, 1.0)).total > 0
 
 
 def test_every_paper_has_a_small_and_a_paper_study():

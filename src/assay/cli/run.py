@@ -170,7 +170,9 @@ def _run_small(config: Config, *, quiet: bool) -> int:
         print_note(f"failed: {name}")
     errors = print_errors(result.session.errors, result.session.first_error)
     wrong = bool(errors or result.session.failures or result.raised)
-    print_line("dry run: " + ("something failed" if wrong else "everything works"))
+    without = ", ".join(name for name in result.unanswered if name not in result.raised)
+    few = f", but without an answer, for want of images or for the reason above: {without}" if without else ""
+    print_line("dry run: " + ("something failed" if wrong else f"everything works{few}"))
     return 1 if wrong else 0
 
 

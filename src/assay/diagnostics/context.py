@@ -103,7 +103,7 @@ class DiagnosticContext:
     @property
     def single_attack(self) -> AnyAttack:
         """The first of the attacks; by default that of Metzen, 2018."""
-        return next(iter(self.attacks.values()), self._bim)
+        return next(iter(self.attacks.values())) if self.attacks else self._bim  # whose budget is in linf
 
     @property
     def _bim(self) -> AnyAttack:

@@ -24,8 +24,8 @@ BUDGETS = (2, 4)
 
 def survivors(defended, x, y, eps, steps):
     """How many images APGD leaves."""
-    seen = defended.adaptation().surrogate
-    return int(assay.attack(defended, x, y, assay.APGD(eps, steps=steps), surrogate=seen, preflight=False).robust.sum())
+    attack, surrogate = assay.APGD(eps, steps=steps), defended.adaptation().surrogate
+    return int(assay.attack(defended, x, y, attack, surrogate=surrogate, preflight=False).robust.sum())
 
 
 def main():

@@ -35,7 +35,7 @@ from assay.signatures.held_out import unseen_attacks
 from assay.training import Recipe, train
 
 MEANS = ("total", "mean of kinds", "mean of settings", "attacks that still fool")
-SEEN = ("image", "truth", "redrl")
+INPUTS = ("image", "truth", "redrl")
 BASE = Plan(epochs=20, warmup=2, rate=1e-3, arch="tiny-cnn", width=32, blocks=4, precision="bfloat16")
 
 
@@ -57,10 +57,10 @@ class Case:
     plan: dict = field(default_factory=dict)
     grid: dict = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
-    columns: tuple[str, ...] = SEEN
+    columns: tuple[str, ...] = INPUTS
 
 
-UNSEEN = ("square:queries=500", "jsma:eps=60", "stadv:steps=40", "strattack:steps=60,rounds=3", "ead:steps=100")
+UNINPUTS = ("square:queries=500", "jsma:eps=60", "stadv:steps=40", "strattack:steps=60,rounds=3", "ead:steps=100")
 """Attacks of other kinds: by queries, few values, no norm, groups of pixels, l1."""
 
 CASES = {
@@ -78,10 +78,15 @@ CASES = {
     "without classifier": Case(plan={"classification": 0.0}),
     "enlarged, larger recogniser": Case(sizes=(64,), plan={"arch": "resnet18"}),
     "identifier, native": Case(
-        images=1200, plan={"arch": "resnet18"}, grid={"innocent": True}, unseen=UNSEEN, columns=("redrl",)
+        images=1200, plan={"arch": "resnet18"}, grid={"innocent": True}, unseen=UNINPUTS, columns=("redrl",)
     ),
     "identifier, enlarged": Case(
-        sizes=(64,), images=1200, plan={"arch": "resnet18"}, grid={"innocent": True}, unseen=UNSEEN, columns=("redrl",)
+        sizes=(64,),
+        images=1200,
+        plan={"arch": "resnet18"},
+        grid={"innocent": True},
+        unseen=UNINPUTS,
+        columns=("redrl",),
     ),
 }
 """The first is what each of the others changes in one way; the last three change several."""
@@ -147,7 +152,7 @@ def measured(name, case, data, tests):
         "examples": len(learned),
         "tried on": len(tried),
         "recognised, per cent": recognised,
-        "closed, per cent": {key: closed(recognised, key) for key in MEANS if len(recognised) == len(SEEN)},
+        "closed, per cent": {key: closed(recognised, key) for key in MEANS if len(recognised) == len(INPUTS)},
         "seconds": seconds,
         "threads": torch.get_num_threads(),
     }

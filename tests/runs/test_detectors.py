@@ -56,6 +56,6 @@ def test_a_run_without_adaptation_holds_when_it_is_verified(tmp_path):
         'models.clean={train: {epochs: 1, arch: tiny-cnn}, defence: "squeezing:threshold=0.01", adaptive: false}'
     ]
     run_study(study(*changes, "attacks=[fgsm]", "run.images=all"), tmp_path)
-    found = verify(tmp_path)
-    assert found.faults == ()
-    assert found.measured > 0
+    result = verify(tmp_path)
+    assert result.faults == ()
+    assert result.measured > 0

@@ -21,13 +21,13 @@ def learned():
     """A recogniser of one attack, with 200 images to calibrate on."""
     victim = mlp(channels=1, size=SIZE, seed=0)
 
-    def made(seed, count):
+    def attacked_images(seed, count):
         draw = torch.Generator().manual_seed(seed)
         x = torch.randint(64, 192, (count, 1, SIZE, SIZE), generator=draw, dtype=torch.uint8)
         data = Dataset(x, predicted(victim, x.float() / 255), tuple("abcd"))
         return make_examples({"a": victim}, data, [Setting("pgd", assay.PGD(0.1, steps=3))])
 
-    train, held = made(0, 60), made(1, 200)
+    train, held = attacked_images(0, 60), attacked_images(1, 200)
     plan = Plan(epochs=3, warmup=0, batch=32, rate=3e-3, arch="tiny-cnn", sees="image")
     return calibrate(train_recogniser(train, plan, Helpers(victim, victim)), train, held), held
 
@@ -39,9 +39,9 @@ def test_pixels_that_no_attack_changed_so_are_unknown(learned):
     spiked = images.clone().flatten(1)
     at = torch.rand(spiked.shape, generator=torch.Generator().manual_seed(2)).topk(6, 1).indices
     spiked.scatter_(1, at, (spiked.gather(1, at) > 0.5).float())
-    said = [[guess.kind for guess in identifier(part)] for part in (images, spiked.view_as(images))]
-    assert said[0].count("unknown") <= 6
-    assert said[1].count("unknown") >= 30
+    kinds = [[guess.kind for guess in identifier(part)] for part in (images, spiked.view_as(images))]
+    assert kinds[0].count("unknown") <= 6
+    assert kinds[1].count("unknown") >= 30
 
 
 def test_novelty_is_saved_and_files_of_before_compare_features_alone(learned, tmp_path):

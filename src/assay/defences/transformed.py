@@ -21,8 +21,9 @@ class Transformed(nn.Module):
         change: maps images to images of the same shape.
         through: whether its gradient is what an attacker can use; otherwise the adaptive attack takes that of the
             stand-in, or the identity's (BPDA).
-        stand_in: what is like the change and has a gradient. Where neither is given, both are what the change declares
-            by attributes of these names, as those of assay do: JPEG compression has a stand-in, a median its gradient.
+        stand_in: a differentiable approximation of the change, images to images, whose gradient the adaptive attack
+            takes. With neither argument both are the change's own attributes of these names: `Jpeg` has a ``stand_in``,
+            `Median` has ``through``.
 
     Example:
         >>> from assay.defences import BitDepth

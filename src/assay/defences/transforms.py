@@ -36,7 +36,7 @@ class Jpeg:
 
     @property
     def stand_in(self) -> DifferentiableJpeg:
-        """What is like it and has a gradient."""
+        """A differentiable coder of the same quality."""
         return DifferentiableJpeg(self.quality)
 
     def __call__(self, x: Images) -> Images:

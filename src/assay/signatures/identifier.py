@@ -120,10 +120,10 @@ class Identifier:
         probabilities, novelty = [], []
         with torch.no_grad():
             for part in images.split(batch):
-                seen = self.recognition.inputs(part)
-                probabilities.append((self.recognition.recogniser(*seen) / self.temperature).softmax(1))
-                features = self.recognition.recogniser.features(*seen)
-                novelty.append(self.novelty(features, statistics_of(self.recognition, *seen)))
+                image, residual = self.recognition.inputs(part)
+                probabilities.append((self.recognition.recogniser(image, residual) / self.temperature).softmax(1))
+                features = self.recognition.recogniser.features(image, residual)
+                novelty.append(self.novelty(features, statistics_of(self.recognition, image, residual)))
         return torch.cat(probabilities), torch.cat(novelty)
 
     def confusion_of(self, examples: Examples) -> Tensor:

@@ -66,7 +66,7 @@ def test_the_sum_of_logarithms_by_hand():
         scale=torch.ones(1),
         means=torch.zeros(1, 1),
         precisions=torch.ones(1, 1, 1),
-        volumes=torch.zeros(1),
+        log_determinants=torch.zeros(1),
         known=torch.tensor([[0.1, 0.2, 0.3], [1.0, 4.0, 9.0]]),
     )
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])

@@ -47,7 +47,10 @@ class Transformed(nn.Module):
     def extra_repr(self) -> str:
         """The change, so that two defences never look the same in a record."""
         own = "" if isinstance(self.change, nn.Module) else f"change={self.change}"
-        return own if self.stand_in is None else f"{own}, stand_in={self.stand_in}"
+        stand_in = getattr(self.change, "stand_in", None)
+        if self.stand_in == stand_in:  # the change says so itself
+            return own
+        return f"{own}, stand_in={self.stand_in}"
 
     def forward(self, x: Images) -> Logits:
         """Logits of the changed images."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from assay.core.call_context import in_neutral_context
 from assay.signatures.examples import Examples
 from assay.signatures.identifier import Identifier
-from assay.signatures.novelty import described_by, fit_novelty
+from assay.signatures.novelty import describe_images, fit_novelty
 from assay.signatures.recognition import Recognition
 from assay.util.validate import described, number, reject
 
@@ -51,7 +51,7 @@ def calibrate(
     if len(held_out) < 4:
         reject("held", "at least 4 examples", described(f"{len(held_out)}"))
     tuning, judging = _halves(held_out, seed)
-    described_tuning = described_by(recognition, tuning.images)
+    described_tuning = describe_images(recognition, tuning.images)
     novelty = fit_novelty(recognition, train, described_tuning, seed)
     logits = recognition.logits(tuning)
     temperature = fitted_temperature(logits, tuning.kind)

@@ -35,7 +35,7 @@ class Novelty:
         scale: of the statistics, ``(s,)``.
         means: of each Gaussian, ``(g, s)``; without any, the novelty is the distance.
         precisions: inverse covariances, ``(g, s, s)``.
-        volumes: logarithms of the covariances' determinants, ``(g,)``.
+        log_determinants: of the covariances, ``(g,)``.
         known: both measures of the known examples, each sorted, ``(2, t)``.
 
     Source: Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022, section 3; Lee, Lee, Lee
@@ -49,7 +49,7 @@ class Novelty:
     scale: Tensor
     means: Tensor
     precisions: Tensor
-    volumes: Tensor
+    log_determinants: Tensor
     known: Tensor
 
     def __call__(self, features: Tensor, statistics: Tensor) -> PerRow:
@@ -69,7 +69,7 @@ class Novelty:
     def measures(self, features: Tensor, statistics: Tensor) -> Tensor:
         """Distance and negative log-likelihood (twice, but for a constant), ``(2, n)``."""
         apart = ((statistics - self.centre) / self.scale)[:, None] - self.means
-        surprise = torch.einsum("ngs,gst,ngt->ng", apart, self.precisions, apart) + self.volumes
+        surprise = torch.einsum("ngs,gst,ngt->ng", apart, self.precisions, apart) + self.log_determinants
         return torch.stack([distance(features, self.bank), surprise.amin(1)])
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -77,7 +77,7 @@ class Novelty:
         return {name: getattr(self, name) for name in _NAMES}
 
 
-_NAMES = ("bank", "centre", "scale", "means", "precisions", "volumes", "known")
+_NAMES = ("bank", "centre", "scale", "means", "precisions", "log_determinants", "known")
 
 
 def novelty_of(tensors: Mapping[str, Tensor]) -> Novelty:
@@ -92,34 +92,35 @@ def fit_novelty(recognition: Recognition, train: Examples, known: tuple[Tensor, 
     Args:
         recognition: the networks.
         train: what they were trained on.
-        known: features and statistics of examples of other images, as `described_by` gives them.
+        known: features and statistics of examples of other images, as `describe_images` gives them.
         seed: which features are kept.
     """
     kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
-    features, statistics = described_by(recognition, train.images)
+    features, statistics = describe_images(recognition, train.images)
     centre, scale = statistics.mean(0), statistics.std(0).nan_to_num(1.0).clamp_min(1e-6)
     standard = (statistics - centre) / scale
     groups = (
         train.kind * (len(train.settings) + 2) + torch.where(train.innocent, len(train.settings), train.setting) + 1
     )
-    large = [part for part in (standard[groups == group] for group in groups.unique()) if len(part) >= _FEWEST]
+    by_group = (standard[groups == group] for group in groups.unique())
+    samples = [part for part in by_group if len(part) >= _FEWEST]
     unit = torch.eye(statistics.shape[1])
-    wide = [(1 - _SHRINK) * torch.cov(part.T) + _SHRINK * unit for part in large]
+    covariances = [(1 - _SHRINK) * torch.cov(part.T) + _SHRINK * unit for part in samples]
     novelty = Novelty(
         bank=features[kept],
         centre=centre,
         scale=scale,
-        means=torch.stack([part.mean(0) for part in large]) if large else unit[:0],
-        precisions=torch.stack([torch.linalg.inv(one) for one in wide]) if large else unit[None, :0],
-        volumes=torch.stack([torch.logdet(one) for one in wide]) if large else unit[0, :0],
+        means=torch.stack([part.mean(0) for part in samples]) if samples else unit[:0],
+        precisions=torch.stack([torch.linalg.inv(one) for one in covariances]) if samples else unit[None, :0],
+        log_determinants=torch.stack([torch.logdet(one) for one in covariances]) if samples else unit[0, :0],
         known=torch.zeros(2, 0),
     )
-    if not large:
+    if not samples:
         return novelty
     return replace(novelty, known=novelty.measures(*known).sort(1).values)
 
 
-def described_by(recognition: Recognition, images: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
+def describe_images(recognition: Recognition, images: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
     """Features of the recogniser ``(n, f)`` and statistics of residuals ``(n, s)`` of 8-bit images."""
     parts = []
     with torch.no_grad():

@@ -14,7 +14,7 @@ _BANDS = (0.0, 0.05, 0.15, 0.3, 1.0)
 
 
 def residual_statistics(residuals: Images, images: Images) -> Tensor:
-    """What is measured of each residual, ``(n, s)``.
+    """Statistics of each residual, ``(n, 22 + c)``, without units but for the logarithms of norms in levels of 255.
 
     Norms; the share of values beyond 1, 2, 4, 8 and 16 levels; the share of the energy in the 1, 3, 10 and 30 % pixels
     that have most; kurtosis; the energy in four bands of frequency; correlations of neighbours and of channels; of the
@@ -47,7 +47,7 @@ def _places(levels: Tensor) -> list[Tensor]:
 
 def _bands(levels: Tensor) -> list[Tensor]:
     width = levels.shape[3] // 2 + 1
-    spectrum = torch.fft.rfft2(levels) if len(levels) else levels[..., :width]  # it refuses no images at all
+    spectrum = torch.fft.rfft2(levels) if len(levels) else levels[..., :width]  # MKL refuses empty batches
     power = spectrum.abs().square().sum(1)
     down = torch.fft.fftfreq(levels.shape[2], device=levels.device)[:, None]
     radius = (down.square() + torch.fft.rfftfreq(levels.shape[3], device=levels.device).square()).sqrt()

@@ -60,7 +60,7 @@ class Case:
     columns: tuple[str, ...] = INPUTS
 
 
-UNINPUTS = ("square:queries=500", "jsma:eps=60", "stadv:steps=40", "strattack:steps=60,rounds=3", "ead:steps=100")
+UNLEARNED = ("square:queries=500", "jsma:eps=60", "stadv:steps=40", "strattack:steps=60,rounds=3", "ead:steps=100")
 """Attacks of other kinds: by queries, few values, no norm, groups of pixels, l1."""
 
 CASES = {
@@ -78,14 +78,14 @@ CASES = {
     "without classifier": Case(plan={"classification": 0.0}),
     "enlarged, larger recogniser": Case(sizes=(64,), plan={"arch": "resnet18"}),
     "identifier, native": Case(
-        images=1200, plan={"arch": "resnet18"}, grid={"innocent": True}, unseen=UNINPUTS, columns=("redrl",)
+        images=1200, plan={"arch": "resnet18"}, grid={"innocent": True}, unseen=UNLEARNED, columns=("redrl",)
     ),
     "identifier, enlarged": Case(
         sizes=(64,),
         images=1200,
         plan={"arch": "resnet18"},
         grid={"innocent": True},
-        unseen=UNINPUTS,
+        unseen=UNLEARNED,
         columns=("redrl",),
     ),
 }

@@ -118,6 +118,37 @@ def test_attacks_take_the_gradient_that_a_change_declares():
     assert "as if it were the identity" in defend(flat, "jpeg:quality=60,gradient=identity").adaptation().how
 
 
+def test_a_defence_around_a_defence_is_attacked_through_both(problem):
+    """The inner one rounds: without its own way past that no gradient would be left."""
+    model, x, _ = problem
+    inner = Transformed(model, BitDepth(1))
+    squeezed = Squeezing(inner, (BitDepth(2), Median(2)), 0.1)
+    around = {
+        "median": Transformed(inner, Median(2)),
+        "jpeg": Transformed(inner, Jpeg(60)),
+        "bits": Transformed(inner, BitDepth(2)),
+        "detector": Guarded(inner, lambda images: images.flatten(1).mean(1) - 2),
+        "squeezing": Guarded(inner, squeezed),
+    }
+    for name, defended in around.items():
+        how = adaptation_of(defended)
+        assert "BPDA" in how.methods, name
+        assert "behind it: BPDA: forward through BitDepth(bits=1)" in how.how, name
+        images = x[:4].clone().requires_grad_()
+        logits = how.surrogate(images)
+        assert torch.allclose(logits, defended(x[:4]), atol=1e-4), name
+        (slopes,) = torch.autograd.grad(logits[:, :4].square().sum(), images)
+        assert bool(slopes.flatten(1).abs().sum(1).gt(0).all()), name
+
+
+def test_a_change_before_a_detector_keeps_its_condition_and_its_objective(problem):
+    model, _, _ = problem
+    guarded = Guarded(model, lambda images: images.flatten(1).mean(1) - 2)
+    how = Transformed(guarded, BitDepth(2)).adaptation()
+    assert (how.test, how.objective) == (accepted, Evasion())
+    assert how.methods == ("BPDA", "joint")
+
+
 @pytest.mark.parametrize("change", [Jpeg(20), Median(3)], ids=str)
 def test_the_declared_gradient_breaks_more_than_the_identity(change, problem):
     """Of 48 images JPEG keeps 1 rather than 8, the median filter 12 rather than 36."""

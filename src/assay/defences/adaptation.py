@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from torch import nn
+
 from assay.core.combinators import AnyAttack, vary_attacks
 from assay.core.model_calls import Classifier
 from assay.core.objective import Objective
@@ -51,6 +53,13 @@ class Defended(Protocol):
     def adaptation(self) -> Adaptation:
         """How to attack it."""
         ...
+
+
+def attackable(model: nn.Module) -> nn.Module:
+    """What an attack on a defence around this network sees in its place: the surrogate that it declares, or itself."""
+    declared = adaptation_of(model)
+    surrogate = None if declared is None else declared.surrogate
+    return surrogate if isinstance(surrogate, nn.Module) else model
 
 
 def adaptation_of(model: Classifier) -> Adaptation | None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from assay.core.model_calls import Classifier, call, classify
 from assay.core.types import Flag, Images, Logits, PerRow
-from assay.defences.adaptation import Adaptation
+from assay.defences.adaptation import Adaptation, adaptation_of, attackable
 from assay.defences.transformed import Transformed
 from assay.parts.losses import Evasion
 from assay.util.validate import number, reject
@@ -43,14 +43,17 @@ class Guarded(nn.Module):
     def adaptation(self) -> Adaptation:
         """Misclassified and not refused, by one objective for both."""
         seen = self.score.smooth() if isinstance(self.score, Squeezing) else self.score
-        surrogate = None if seen is self.score else Guarded(self.model, seen)
-        past = "" if surrogate is None else ", past the squeezers by BPDA"
+        inner, model = adaptation_of(self.model), attackable(self.model)
+        surrogate = None if seen is self.score and model is self.model else Guarded(model, seen)
+        past = "" if seen is self.score else ", past the squeezers by BPDA"
+        behind = "" if inner is None else f"; behind it: {inner.how}"
+        methods = ("joint", *(() if seen is self.score else ("BPDA",)), *(() if inner is None else inner.methods))
         return Adaptation(
-            f"joint attack: wrong and not refused (classifier and detector in one objective){past}",
+            f"joint attack: wrong and not refused (classifier and detector in one objective){past}{behind}",
             surrogate=surrogate,
             test=accepted,
             objective=Evasion(),
-            methods=("joint",) if surrogate is None else ("joint", "BPDA"),
+            methods=tuple(dict.fromkeys(methods)),
         )
 
 
@@ -98,7 +101,7 @@ class Squeezing(nn.Module):
 
     def distance(self, x: Images) -> PerRow:
         """The largest l1 distance of two predictions, ``(b,)``."""
-        plain = classify(self.model, x).softmax(1)
+        plain = classify(attackable(self.model) if self.straight else self.model, x).softmax(1)
         squeezed = [classify(self._behind(change), x.clone()) for change in self.squeezers]
         return torch.stack([(plain - z.softmax(1)).abs().sum(1) for z in squeezed]).amax(0)
 

@@ -1,6 +1,7 @@
 """A classifier behind a change of its input, and its gradient where the change has none."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from assay.core.model_calls import classify
 from assay.core.types import Images, Logits
-from assay.defences.adaptation import Adaptation
+from assay.defences.adaptation import Adaptation, adaptation_of, attackable
 
 Change = Callable[[Images], Images]
 
@@ -57,21 +58,22 @@ class Transformed(nn.Module):
         return classify(self.model, self.change(x))
 
     def adaptation(self) -> Adaptation:
-        """Through the change, or straight past it."""
+        """Through the change, or straight past it; then as the classifier behind it declares, if that is defended."""
         named = self.change.__class__.__name__ if isinstance(self.change, nn.Module) else str(self.change)
+        inner, model = adaptation_of(self.model), attackable(self.model)
+        surrogate: nn.Module | None
+        methods: tuple[str, ...]
         if self.through:
-            return Adaptation(f"gradients pass through {named}")
-        if self.stand_in is not None:
-            return Adaptation(
-                f"BPDA: forward through {named}, backward through {self.stand_in}",
-                surrogate=StraightThrough(self.model, self.change, self.stand_in),
-                methods=("BPDA",),
-            )
-        return Adaptation(
-            f"BPDA: forward through {named}, backward as if it were the identity",
-            surrogate=StraightThrough(self.model, self.change),
-            methods=("BPDA",),
-        )
+            how, methods = f"gradients pass through {named}", ()
+            surrogate = None if model is self.model else Transformed(model, self.change, through=True)
+        else:
+            backward = "as if it were the identity" if self.stand_in is None else f"through {self.stand_in}"
+            how, methods = f"BPDA: forward through {named}, backward {backward}", ("BPDA",)
+            surrogate = StraightThrough(model, self.change, self.stand_in)
+        if inner is None:
+            return Adaptation(how, surrogate, methods=methods)
+        both = tuple(dict.fromkeys((*methods, *inner.methods)))
+        return replace(inner, how=f"{how}; behind it: {inner.how}", surrogate=surrogate, methods=both)
 
 
 class StraightThrough(nn.Module):

@@ -129,6 +129,9 @@ def test_a_defence_around_a_defence_is_attacked_through_both(problem):
         "bits": Transformed(inner, BitDepth(2)),
         "detector": Guarded(inner, lambda images: images.flatten(1).mean(1) - 2),
         "squeezing": Guarded(inner, squeezed),
+        "random size": defend(inner, "resize-pad:least=0.9"),
+        "smoothing": defend(inner, "smoothing:sigma=0.1"),
+        "distilled": defend(inner, "distilled:temperature=2"),
     }
     for name, defended in around.items():
         how = adaptation_of(defended)
@@ -136,7 +139,8 @@ def test_a_defence_around_a_defence_is_attacked_through_both(problem):
         assert "behind it: BPDA: forward through BitDepth(bits=1)" in how.how, name
         images = x[:4].clone().requires_grad_()
         logits = how.surrogate(images)
-        assert torch.allclose(logits, defended(x[:4]), atol=1e-4), name
+        if name in ("median", "jpeg", "bits", "detector", "squeezing"):  # the others draw, or divide their logits
+            assert torch.allclose(logits, defended(x[:4]), atol=1e-4), name
         (slopes,) = torch.autograd.grad(logits[:, :4].square().sum(), images)
         assert bool(slopes.flatten(1).abs().sum(1).gt(0).all()), name
 

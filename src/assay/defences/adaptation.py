@@ -1,6 +1,6 @@
 """Adaptation: how attacks take a defence into account (EOT, BPDA, joint)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from torch import nn
@@ -60,6 +60,25 @@ def attackable(model: nn.Module) -> nn.Module:
     declared = adaptation_of(model)
     surrogate = None if declared is None else declared.surrogate
     return surrogate if isinstance(surrogate, nn.Module) else model
+
+
+def around(model: nn.Module, outer: Adaptation) -> Adaptation:
+    """How to attack a defence around a network: as the defence declares, and as the network does if it is defended.
+
+    Args:
+        model: the network behind the defence.
+        outer: what the defence declares, its surrogate around `attackable` of the network.
+    """
+    inner = adaptation_of(model)
+    if inner is None:
+        return outer
+    return replace(
+        outer,
+        how=f"{outer.how}; behind it: {inner.how}",
+        test=outer.test or inner.test,
+        objective=outer.objective or inner.objective,
+        methods=tuple(dict.fromkeys((*outer.methods, *inner.methods))),
+    )
 
 
 def adaptation_of(model: Classifier) -> Adaptation | None:

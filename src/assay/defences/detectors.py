@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from assay.core.model_calls import Classifier, call, classify
 from assay.core.types import Flag, Images, Logits, PerRow
-from assay.defences.adaptation import Adaptation, adaptation_of, attackable
+from assay.defences.adaptation import Adaptation, around, attackable
 from assay.defences.transformed import Transformed
 from assay.parts.losses import Evasion
 from assay.util.validate import number, reject
@@ -43,18 +43,17 @@ class Guarded(nn.Module):
     def adaptation(self) -> Adaptation:
         """Misclassified and not refused, by one objective for both."""
         seen = self.score.smooth() if isinstance(self.score, Squeezing) else self.score
-        inner, model = adaptation_of(self.model), attackable(self.model)
+        model = attackable(self.model)
         surrogate = None if seen is self.score and model is self.model else Guarded(model, seen)
         past = "" if seen is self.score else ", past the squeezers by BPDA"
-        behind = "" if inner is None else f"; behind it: {inner.how}"
-        methods = ("joint", *(() if seen is self.score else ("BPDA",)), *(() if inner is None else inner.methods))
-        return Adaptation(
-            f"joint attack: wrong and not refused (classifier and detector in one objective){past}{behind}",
+        joint = Adaptation(
+            f"joint attack: wrong and not refused (classifier and detector in one objective){past}",
             surrogate=surrogate,
             test=accepted,
             objective=Evasion(),
-            methods=tuple(dict.fromkeys(methods)),
+            methods=("joint",) if seen is self.score else ("joint", "BPDA"),
         )
+        return around(self.model, joint)
 
 
 def accepted(logits: Logits, x: Images) -> Flag:

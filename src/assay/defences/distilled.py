@@ -4,7 +4,7 @@ from torch import nn
 
 from assay.core.model_calls import classify
 from assay.core.types import Images, Logits
-from assay.defences.adaptation import Adaptation
+from assay.defences.adaptation import Adaptation, around, attackable
 from assay.util.validate import number
 
 
@@ -43,8 +43,9 @@ class Distilled(nn.Module):
 
     def adaptation(self) -> Adaptation:
         """The logits divided by T."""
-        seen = Cooled(self.model, self.temperature)
-        return Adaptation(f"the loss is of the logits divided by {self.temperature:g}", surrogate=seen)
+        cooled = Cooled(attackable(self.model), self.temperature)
+        how = f"the loss is of the logits divided by {self.temperature:g}"
+        return around(self.model, Adaptation(how, surrogate=cooled))
 
 
 class Cooled(nn.Module):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from assay.core.expectation import Expectation
 from assay.core.rng import Rng
 from assay.core.types import Count, Images, Labels, Logits
-from assay.defences.adaptation import Adaptation
+from assay.defences.adaptation import Adaptation, around, attackable
 from assay.util.validate import number, whole
 
 
@@ -67,10 +67,9 @@ class RandomInput(nn.Module):
 
     def adaptation(self) -> Adaptation:
         """Expectation over the transformation."""
-        seen = Expectation(self.model, self.attack_draws, transform=self.transform)
-        return Adaptation(
-            f"EOT over {self.transform}, {self.attack_draws} fresh draws a step", surrogate=seen, methods=("EOT",)
-        )
+        mean = Expectation(attackable(self.model), self.attack_draws, transform=self.transform)
+        how = f"EOT over {self.transform}, {self.attack_draws} fresh draws a step"
+        return around(self.model, Adaptation(how, surrogate=mean, methods=("EOT",)))
 
 
 class SelfEnsemble(nn.Module):
@@ -95,7 +94,6 @@ class SelfEnsemble(nn.Module):
 
     def adaptation(self) -> Adaptation:
         """Expectation over the noise."""
-        seen = Expectation(self.model, self.attack_draws)
-        return Adaptation(
-            f"EOT over the noise layers, {self.attack_draws} passes a step", surrogate=seen, methods=("EOT",)
-        )
+        mean = Expectation(attackable(self.model), self.attack_draws)
+        how = f"EOT over the noise layers, {self.attack_draws} passes a step"
+        return around(self.model, Adaptation(how, surrogate=mean, methods=("EOT",)))

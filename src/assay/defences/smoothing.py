@@ -11,7 +11,7 @@ from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
 from assay.core.rng import Rng, content_keys
 from assay.core.types import Images, Labels, Logits
-from assay.defences.adaptation import Adaptation
+from assay.defences.adaptation import Adaptation, around, attackable
 from assay.util.validate import number, whole
 
 ABSTAIN = -1
@@ -67,9 +67,9 @@ class Smoothed(nn.Module):
 
     def adaptation(self) -> Adaptation:
         """Expectation over the noise."""
-        seen = Expectation(self.model, self.attack_draws, sigma=self.sigma, seed=self.rng.seed)
+        mean = Expectation(attackable(self.model), self.attack_draws, sigma=self.sigma, seed=self.rng.seed)
         how = f"EOT over Gaussian noise of {self.sigma:g}, {self.attack_draws} fresh draws a step"
-        return Adaptation(how, surrogate=seen, methods=("EOT",))
+        return around(self.model, Adaptation(how, surrogate=mean, methods=("EOT",)))
 
     @in_neutral_context
     def predict(self, x: Images, *, n: int = 100, alpha: float = 0.001, batch: int = 1000) -> Labels:

@@ -1,7 +1,6 @@
 """A classifier behind a change of its input, and its gradient where the change has none."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.core.model_calls import classify
 from assay.core.types import Images, Logits
-from assay.defences.adaptation import Adaptation, adaptation_of, attackable
+from assay.defences.adaptation import Adaptation, around, attackable
 
 Change = Callable[[Images], Images]
 
@@ -60,7 +59,7 @@ class Transformed(nn.Module):
     def adaptation(self) -> Adaptation:
         """Through the change, or straight past it; then as the classifier behind it declares, if that is defended."""
         named = self.change.__class__.__name__ if isinstance(self.change, nn.Module) else str(self.change)
-        inner, model = adaptation_of(self.model), attackable(self.model)
+        model = attackable(self.model)
         surrogate: nn.Module | None
         methods: tuple[str, ...]
         if self.through:
@@ -70,10 +69,7 @@ class Transformed(nn.Module):
             backward = "as if it were the identity" if self.stand_in is None else f"through {self.stand_in}"
             how, methods = f"BPDA: forward through {named}, backward {backward}", ("BPDA",)
             surrogate = StraightThrough(model, self.change, self.stand_in)
-        if inner is None:
-            return Adaptation(how, surrogate, methods=methods)
-        both = tuple(dict.fromkeys((*methods, *inner.methods)))
-        return replace(inner, how=f"{how}; behind it: {inner.how}", surrogate=surrogate, methods=both)
+        return around(self.model, Adaptation(how, surrogate, methods=methods))
 
 
 class StraightThrough(nn.Module):

@@ -1,5 +1,6 @@
 """A detector's refusal is a success of the defence, whether or not attacks know of it."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -34,21 +35,26 @@ class Bright(nn.Module):
         return 20 * (x[:, :, 0].flatten(1).mean(1) - 0.55)
 
 
-def ran(out, score, *, adaptive):
+def outcome_of(out, score, attack, *, adaptive):
     grey = Dataset(GREY, torch.zeros(6, dtype=torch.int64), ("dark", "bright"), name="grey")
-    question = Question("Grey", grey, [plan("pgd:steps=10", eps=0.2)])
+    question = Question("Grey", grey, [plan(attack, eps=0.2)])
     settings = Settings(checks="fast", check_samples=6, adaptive=adaptive)
     return evaluate({"m": Guarded(Brightness(), score)}, question, out, settings=settings).study.cells[0].outcome
 
 
-def test_what_is_refused_is_not_broken_by_attacks_that_ignore_the_detector(tmp_path):
-    adaptive = ran(tmp_path / "a", Bright(), adaptive=True)
-    plain = ran(tmp_path / "b", Bright(), adaptive=False)
+@pytest.mark.parametrize("attack", ["pgd:steps=10", "square:queries=200", "hopskipjump:queries=300,eps=0.2"])
+def test_what_is_refused_is_not_broken_by_attacks_that_ignore_the_detector(tmp_path, attack):
+    plain = outcome_of(tmp_path, Bright(), attack, adaptive=False)
+    broken = plain.status == int(Status.BROKEN)
+    assert (plain.predicted[broken] == 1).all()  # the refusal is class 2
+    assert (plain.predicted[~broken] != 1).all()
+
+
+def test_an_attack_that_knows_the_detector_breaks_what_one_that_ignores_it_leaves(tmp_path):
+    adaptive = outcome_of(tmp_path / "a", Bright(), "pgd:steps=10", adaptive=True)
+    plain = outcome_of(tmp_path / "b", Bright(), "pgd:steps=10", adaptive=False)
     assert adaptive.count(Status.BROKEN) == 6  # it leaves the first row alone
     assert plain.count(Status.BROKEN) < 6
-    for outcome in (adaptive, plain):
-        broken = outcome.status == int(Status.BROKEN)
-        assert (outcome.predicted[broken] == 1).all()
 
 
 def test_a_run_without_adaptation_holds_when_it_is_verified(tmp_path):

@@ -7,10 +7,14 @@ import re
 import pytest
 import torch
 
+import assay
+from assay import diagnostics
 from assay.cli import main
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.diagnostics.trail import Trail
+from assay.masks.learned_saliency import SaliencyNetwork
+from assay.masks.score import foreground_score
 from conformance import test_contexts
 from conformance.test_contexts import ENTRIES, OWN_NETWORK, X, Y, network
 from diagnostics.test_every_diagnostic import fragile, relative
@@ -64,3 +68,41 @@ def test_a_study_gives_the_verdicts_of_the_cpu(tmp_path):
     here, there = ([(row["model"], row["attack"], row["status"]) for row in rows] for rows in tables)
     apart = sum(one != other for one, other in zip(here, there, strict=True))
     assert apart <= len(here) // 50  # training rounds otherwise in another layout
+
+
+def diagnosed(device, part):
+    """What each diagnostic for networks and images answers, networks and images on a device."""
+    x, y, masks = (t.to(device) for t in (part.x[:6].float() / 255, part.y[:6], part.masks[:6].float()))
+    one = fragile(0).eval().to(device)
+    models, attack = {"one": one, "two": relative(fragile(0).eval()).to(device)}, assay.PGD(0.2, steps=2)
+    trail, attacks = Trail({0: one, 1: models["two"]}), {"pgd": attack, "other": assay.PGD(0.1, steps=2)}
+    return {
+        "attribution": lambda: diagnostics.attribution(models, x, y, eps=0.2, steps=2),
+        "budgets": lambda: diagnostics.budgets(models, x, y, lambda eps: assay.PGD(eps, steps=2), eps=[0.1, 0.2]),
+        "destruction": lambda: diagnostics.destruction(trail, x, y, attacks),
+        "gradients": lambda: diagnostics.gradients(models, x, y, masks=masks),
+        "interpretability": lambda: diagnostics.interpretability(one, x, y, (y + 1) % 8, attacks),
+        "learning": lambda: diagnostics.learning(trail, {"test": (x, y)}, attacks),
+        "parameters": lambda: diagnostics.parameters(one, x, y, attacks, (x, y)),
+        "stability": lambda: diagnostics.stability(trail, x, y, attack),
+        "surface": lambda: diagnostics.surface(models, x, y, eps=0.2),
+        "suspicion": lambda: diagnostics.suspicion(models, x, y, masks, eps=0.1, eps_background=0.2, steps=2),
+        "targets": lambda: diagnostics.targets(one, x, y, 8, attacks),
+        "tradeoff": lambda: diagnostics.tradeoff(models, x, y, attack),
+        "transfer": lambda: diagnostics.transfer(models, x, y, attack),
+    }
+
+
+def test_diagnostics_take_images_from_the_device(part):
+    for name in diagnosed("cpu", part):
+        here, there = (apart(diagnosed(device, part)[name]().verdict())[0] for device in ("cpu", "sim"))
+        assert here == there, name
+
+
+def test_a_saliency_network_may_be_on_a_device_of_its_own(part):
+    x, masks = part.x[:2].float() / 255, part.masks[:2].float()
+    network = SaliencyNetwork(3).eval()
+    here = foreground_score(network, x, masks)
+    there = foreground_score(network.to("sim"), x, masks)
+    assert there.device.type == "cpu"
+    assert torch.allclose(here, there, atol=1e-4)

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -54,6 +54,29 @@ def in_neutral_context(function: Callable[P, T]) -> Callable[P, T]:
             return function(*plain, **{name: _plain(value) for name, value in named.items()})
 
     return wrapped
+
+
+def with_images_on_the_cpu(function: Callable[P, T]) -> Callable[P, T]:
+    """A function in a neutral context whose images, labels and masks are on the CPU, wherever its caller's are.
+
+    Tensors among its arguments are moved, those in tuples, lists and mappings too; networks stay on their devices.
+    """
+
+    @in_neutral_context
+    @wraps(function)
+    def wrapped(*arguments: P.args, **named: P.kwargs) -> T:
+        here = [_on_the_cpu(value) for value in arguments]
+        return function(*here, **{name: _on_the_cpu(value) for name, value in named.items()})
+
+    return wrapped
+
+
+def _on_the_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _plain(value).cpu()
+    if isinstance(value, Mapping):
+        return {key: _on_the_cpu(each) for key, each in value.items()}
+    return type(value)(map(_on_the_cpu, value)) if type(value) in (tuple, list) else value
 
 
 def _same(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.explanations import attack_saliency, saliency, shared_top, spearman
 from assay.diagnostics.plots import canvas, lines, pictures
@@ -96,7 +96,7 @@ class Attribution:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def attribution(
     models: Mapping[str, nn.Module],
     x: Images,

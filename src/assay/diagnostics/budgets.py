@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
@@ -74,7 +74,7 @@ def _crossing(eps: Sequence[float], accuracy: Sequence[float], level: float) -> 
     return float("nan")
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def budgets(
     models: Mapping[str, nn.Module],
     x: Images,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.corruptions.registry import CORRUPTIONS
 from assay.corruptions.score import Damage, measure
 from assay.data.dataset import Dataset
@@ -60,7 +60,7 @@ class Profile:
         return f"Accuracy on corrupted images: {', '.join(lines)}."
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def profile(
     models: Mapping[str, nn.Module],
     data: Dataset,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.rng import Rng
 from assay.core.types import Flag, Images, Labels
@@ -56,7 +56,7 @@ TRANSFORMS: Mapping[str, tuple[Callable[[Images, float], Images], tuple[float, .
 """The transformations and their strengths, from weak to strong."""
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def destruction_rate(
     model: nn.Module, x: Images, moved: Images, y: Labels, change: Callable[[Images], Images]
 ) -> float:
@@ -138,7 +138,7 @@ class Destruction:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def destruction(
     trail: Trail,
     x: Images,

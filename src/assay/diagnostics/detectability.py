@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.universal_perturbations.perturbation import UniversalSign, universal
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.model_state import preserve_state
 from assay.core.types import Flag
@@ -102,7 +102,7 @@ class Detectability:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def detectability(
     trail: Trail,
     train: Dataset,

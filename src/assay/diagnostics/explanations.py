@@ -29,7 +29,7 @@ def saliency(
     graph: bool = False,
     batch: int = 128,
 ) -> Tensor:
-    """How much each pixel matters for the logit ``Z_y``, summing to 1 over each image: ``(n, h, w)``.
+    """How much each pixel matters for the logit ``Z_y``, summing to 1 over an image: ``(n, h, w)``, where ``x`` is.
 
     Args:
         model: maps images to logits.
@@ -61,7 +61,7 @@ def saliency(
             path = torch.cat([image * ((k + 0.5) / POINTS) for k in range(POINTS)])
             weights = image * _slopes(model, path, label.repeat(POINTS)).unflatten(0, (POINTS, -1)).mean(0)
     result = weights.abs().sum(1)
-    return result / result.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)
+    return (result / result.flatten(1).sum(1).clamp_min(1e-30).view(-1, 1, 1)).to(x.device)
 
 
 def _slopes(model: nn.Module, x: Images, y: Labels) -> Tensor:
@@ -98,7 +98,7 @@ def attack_saliency(
     explain = partial(saliency, model, explanation=explanation)
     before = explain(x, y)
     salient = _top(before, k)
-    image, best, least = x.clone(), x.clone(), torch.ones(len(x))
+    image, best, least = x.clone(), x.clone(), torch.ones(len(x), device=x.device)
     rate = max(eps / 10, 2 * eps / steps)
     best, least = _better(model, explain, candidates, y, before, k, best, least)
     for _ in range(steps):
@@ -144,10 +144,10 @@ def shared_top(before: Tensor, after: Tensor, k: int) -> PerRow:
 
 
 def spearman(before: Tensor, after: Tensor) -> PerRow:
-    """Spearman's rank correlation of two maps, image by image, ``(n,)``; ties get their mean rank."""
+    """Spearman's rank correlation of two maps, image by image, ``(n,)`` on the CPU; ties get their mean rank."""
     from scipy.stats import rankdata
 
-    ranks = [torch.from_numpy(rankdata(part.flatten(1).numpy(), axis=1)) for part in (before, after)]
+    ranks = [torch.from_numpy(rankdata(part.flatten(1).cpu().numpy(), axis=1)) for part in (before, after)]
     a, b = (r - r.mean(1, keepdim=True) for r in ranks)
     result: PerRow = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
     return result.float()

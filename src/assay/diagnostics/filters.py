@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.model_calls import as_logits, classify, select_output
 from assay.core.model_state import model_device, preserve_state
 from assay.core.types import Images, Labels
@@ -39,7 +39,7 @@ def filters_of(model: nn.Module) -> dict[str, int]:
     return filters or reject("model", "at least one convolution or linear layer", type(model))
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHUNK) -> Tensor:
     """Per image and filter, the mean absolute gradient of the cross-entropy with respect to the filter's weights.
 
@@ -178,7 +178,7 @@ def sorted_profile(saliency: Tensor, layers: Mapping[str, int]) -> Tensor:
     return torch.cat(parts, 1).mean(0)
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def input_saliency(
     model: nn.Module, x: Images, y: Labels, standard: Standard, *, top: int = 10, boost: float = 100.0
 ) -> Images:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import pictures
 from assay.diagnostics.trail import loss_gradient, same_length
@@ -70,7 +70,7 @@ class Gradients:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def gradients(
     models: Mapping[str, nn.Module],
     x: Images,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.attacks.structured.strattack import GroupSearch
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.outcome import Status
 from assay.core.types import Images, Labels
@@ -108,7 +108,7 @@ class Interpretability:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def interpretability(
     model: nn.Module,
     x: Images,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
@@ -65,7 +65,7 @@ class Learning:
         return f"From epoch {self.epochs[0]} to {self.epochs[-1]}, on test images: {', '.join(texts)}{gap}."
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def learning(
     trail: Trail,
     parts: Mapping[str, tuple[Images, Labels]],

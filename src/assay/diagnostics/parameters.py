@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.outcome import Status
 from assay.core.types import Images, Labels
@@ -97,7 +97,7 @@ class Parameters:
         return "Most salient filters: " + ", ".join(lines) + "."
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def parameters(
     model: nn.Module,
     x: Images,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.model_calls import call, classify, gradients
 from assay.core.model_state import model_device, preserve_state
 from assay.core.types import Images, Labels, PerRow
@@ -31,7 +31,7 @@ class Saliency(NamedTuple):
     full: Tensor
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def adversarial_saliency(model: nn.Module, x: Images, y: Labels, target: Labels, *, batch: int = 64) -> Saliency:
     """The adversarial saliency map of images, for a target label each.
 
@@ -129,7 +129,7 @@ def interpretability_score(delta: Tensor, chosen: Tensor) -> PerRow:
     return torch.where(whole > 0, inside / whole, torch.nan)
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def activation_map(
     model: nn.Module, x: Images, label: Labels, *, layer: nn.Module | None = None, batch: int = 32
 ) -> tuple[Tensor, str]:

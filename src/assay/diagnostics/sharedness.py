@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, scatter
@@ -36,7 +36,7 @@ class Spread(NamedTuple):
     fooled: PerRow
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def spread(model: nn.Module, deltas: Tensor, x: Images, y: Labels, *, batch: int = 2048) -> Spread:
     """Add every perturbation to every input.
 
@@ -155,7 +155,7 @@ class Sharedness:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def sharedness(
     trail: Trail,
     own: tuple[Images, Labels],

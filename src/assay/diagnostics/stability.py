@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, PerRow
 from assay.diagnostics.plots import SERIES, canvas, matrix, scatter
@@ -92,7 +92,7 @@ class Stability:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def stability(
     trail: Trail, x: Images, y: Labels, attack: AnyAttack, *, seed: int = 0, progress: WorkCallback = no_progress
 ) -> Stability:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.rng import Rng
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, canvas
@@ -68,7 +68,7 @@ class Surface:
         return f"A step of {self.steps[-1]:.3g} along the gradient's sign raises the mean loss by: {', '.join(lines)}."
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def surface(
     models: Mapping[str, nn.Module],
     x: Images,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from assay.attacks.dual import DualPerturbation
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import right_of, same_length
@@ -79,7 +79,7 @@ class Suspicion:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def suspicion(
     models: Mapping[str, nn.Module],
     x: Images,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack, unfold, with_budget
 from assay.core.outcome import Status
 from assay.core.types import Flag, Images, Labels
@@ -105,7 +105,7 @@ class Targets:
         return distance.amin(1) if case == "best" else distance.amax(1)
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def targets(
     model: nn.Module,
     x: Images,

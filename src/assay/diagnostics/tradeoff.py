@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas
@@ -78,7 +78,7 @@ class Tradeoff:
         return f"Not beaten in both accuracies by another, under {self.attack}, {self.n} images: {', '.join(lines)}."
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def tradeoff(
     models: Mapping[str, nn.Module] | Trail,
     x: Images,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.model_calls import classify, gradients
 from assay.core.model_state import model_device, preserve_state
@@ -95,7 +95,7 @@ def load_trail(folder: str | Path) -> Trail:
     return Trail(files)
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
     """Logits of all images, on the CPU."""
     device = next((p.device for p in model.parameters()), x.device)
@@ -104,13 +104,13 @@ def logits_of(model: nn.Module, x: Images, batch: int = 256) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, 1)
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def losses_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:
     """Cross-entropy of each image."""
     return F.cross_entropy(logits_of(model, x, batch), y, reduction="none")
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def loss_gradient(model: nn.Module, x: Images, y: Labels, batch: int = 128) -> Tensor:
     """The gradient of each image's cross-entropy with respect to the image, ``(n, c, h, w)``, on the CPU."""
     device, parts = model_device(model, x.device), []
@@ -127,13 +127,13 @@ def _loss_gradient(model: nn.Module, x: Images, y: Labels) -> Images:
     return gradients(loss, x)[0][0]
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def right_of(model: nn.Module, x: Images, y: Labels, batch: int = 256) -> Tensor:
     """Whether each image is classified as labelled."""
     return logits_of(model, x, batch).argmax(1) == y
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def perturb_images(
     model: nn.Module,
     x: Images,

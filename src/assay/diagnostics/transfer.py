@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.combinators import AnyAttack
 from assay.core.types import Images, Labels, Mask
 from assay.diagnostics.plots import canvas, matrix
@@ -86,7 +86,7 @@ class Transfer:
         return float(self.accuracy[off].mean())
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def transfer(
     models: Mapping[str, nn.Module] | Trail,
     x: Images,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.universal_perturbations.perturbation import UniversalAttack, universal
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.data.dataset import Dataset
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import Trail, right_of
@@ -86,7 +86,7 @@ class Universality:
         )
 
 
-@in_neutral_context
+@with_images_on_the_cpu
 def universality(
     trail: Trail,
     parts: Mapping[str, Dataset],

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from assay.core.model_state import model_device
 from assay.core.objective import Objective
 from assay.core.rows import Rows
 from assay.core.types import Images, Logits, PerRow
@@ -29,7 +30,8 @@ def foreground_score(saliency: nn.Module, x: Images, mask: Images) -> PerRow:
     """``S(x) = Σ_{i ∈ F} s_i``: the share of the density that falls on the foreground.
 
     Args:
-        saliency: maps images to a density ``(b, 1, h, w)`` that sums to 1 over each image.
+        saliency: maps images to a density ``(b, 1, h, w)`` that sums to 1 over each image; on a device of its own if
+            need be.
         x: images, ``(b, c, h, w)`` in [0, 1].
         mask: foreground, ``(b, 1, h, w)`` of 0 and 1.
 
@@ -49,7 +51,7 @@ def foreground_score(saliency: nn.Module, x: Images, mask: Images) -> PerRow:
 
     Source: Tong et al., 2020, section 3.2.
     """
-    density = saliency(x)
+    density = saliency(x.to(model_device(saliency, x.device))).to(x.device)
     if density.shape != mask.shape:
         reject("saliency", f"a density of shape {tuple(mask.shape)}", described(f"shape {tuple(density.shape)}"))
     share: PerRow = (density * mask).flatten(1).sum(1)

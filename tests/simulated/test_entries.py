@@ -10,17 +10,22 @@ import torch
 import assay
 from assay import diagnostics
 from assay.cli import main
+from assay.defences import DEFENCES, adaptation_of, defend
+from assay.defences.fitted import FITTINGS, fit_defence
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.diagnostics.trail import Trail
 from assay.masks.learned_saliency import SaliencyNetwork
 from assay.masks.score import foreground_score
+from assay.training import Recipe, train
 from conformance import test_contexts
 from conformance.test_contexts import ENTRIES, OWN_NETWORK, X, Y, network
+from defences import test_fitted as defence_tests
 from diagnostics.test_every_diagnostic import fragile, relative
 from diagnostics.test_every_diagnostic import part as labelled
 from runs.builders import STUDY
 
+SHORT = Recipe(arch="tiny-cnn", epochs=1, rate=3e-3)
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -106,3 +111,33 @@ def test_a_saliency_network_may_be_on_a_device_of_its_own(part):
     there = foreground_score(network.to("sim"), x, masks)
     assert there.device.type == "cpu"
     assert torch.allclose(here, there, atol=1e-4)
+
+
+def trained_defences(folder):
+    """Defences that are trained first, for a classifier of scenes, hardly trained at all."""
+    data, model = defence_tests.DATA.take(slice(0, 24)), train(defence_tests.DATA, SHORT, folder / "classifier").model
+    attack = assay.FGSM(0.1)
+    return model, {
+        name: fit_defence(name, data, folder / name, model=model, attack=attack, epochs=1, refuse=0.1)
+        for name in FITTINGS
+    }
+
+
+@pytest.fixture(scope="module")
+def defences(tmp_path_factory):
+    return trained_defences(tmp_path_factory.mktemp("defences"))
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_defences_go_to_the_device_of_their_classifier(name, defences):
+    (model, files), outcomes = defences, []
+    x, y = defence_tests.DATA.images(slice(0, 4)), defence_tests.DATA.y[:4]
+    for device in ("cpu", "sim"):
+        defended = defend(copy.deepcopy(model).to(device), defence_tests.spec_of(name, files))
+        adaptation = adaptation_of(defended)
+        attack = adaptation.adapt(assay.PGD(0.1, steps=3))
+        ways = {"surrogate": adaptation.surrogate, "test": adaptation.test, "preflight": False}
+        outcomes.append(assay.attack(defended, x.to(device), y.to(device), attack, **ways))
+    here, there = outcomes
+    assert torch.equal(here.status, there.status)
+    assert float((here.images - there.images).abs().max()) <= 0.2

@@ -66,13 +66,13 @@ class DifferentiableJpeg:
         if x.shape[1] != 3:
             return self._coded(levels, _LUMINANCE).clamp(0, 255) / 255
         height, width = x.shape[2:]
-        ycc = self._whole(torch.einsum("ij,bjhw->bihw", levels.new_tensor(_TO_YCC), levels))
+        ycc = self._whole(torch.einsum("ij,bjhw->bihw", torch.tensor(_TO_YCC).to(levels), levels))
         half = self._whole(F.avg_pool2d(F.pad(ycc[:, 1:], (0, width % 2, 0, height % 2), mode="replicate"), 2))
         colour = self._coded(half + 128, _CHROMINANCE) - 128
         size = (2 * half.shape[2], 2 * half.shape[3])
         wide = F.interpolate(colour, size=size, mode="bilinear", align_corners=False)[..., :height, :width]
         both = torch.cat([self._coded(ycc[:, :1], _LUMINANCE), wide], 1)
-        return torch.einsum("ij,bjhw->bihw", levels.new_tensor(_TO_RGB), both).clamp(0, 255) / 255
+        return torch.einsum("ij,bjhw->bihw", torch.tensor(_TO_RGB).to(levels), both).clamp(0, 255) / 255
 
     def _coded(self, plane: Tensor, base: tuple[tuple[int, ...], ...]) -> Tensor:
         """Planes of levels after quantisation, ``(b, c, h, w)``."""

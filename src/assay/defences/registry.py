@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
+from assay.core.model_state import model_device
 from assay.defences.checkpoint import load_part
 from assay.defences.detectors import Guarded, Reconstruction, Squeezing
 from assay.defences.distilled import Distilled
@@ -149,7 +151,7 @@ def defend(model: nn.Module, spec: str) -> nn.Module:
     for part in defended.modules():
         if id(part) not in own:  # the classifier stays in the mode that it has
             part.training = False
-    return defended
+    return defended.to(model_device(model, torch.device("cpu")))
 
 
 def check(spec: str) -> str:

@@ -41,9 +41,18 @@ def test_a_filter_that_never_varies_is_not_salient():
 def test_profiles_are_sorted_layer_by_layer():
     saliency = torch.tensor([[1.0, 3.0, 0.0, 5.0, 4.0], [2.0, 0.0, 7.0, 1.0, 3.0]])
     assert sorted_profile(saliency, {"a": 2, "b": 3}).tolist() == [2.5, 0.5, 6.0, 3.5, 0.5]
-    found = Parameters({"a": 2, "b": 3}, {"PGD": sorted_profile(saliency, {"a": 2, "b": 3})}, {"PGD": 2})
-    assert found.by_layer("PGD") == pytest.approx({"a": 1.5, "b": 10 / 3})
-    assert "PGD layer 2 of 2 (3.3 deviations)" in found.verdict()
+    levels = torch.stack([saliency[:, :2].mean(1), saliency[:, 2:].mean(1)], 1)
+    profiles = Parameters(
+        {"a": 2, "b": 3}, {"PGD": sorted_profile(saliency, {"a": 2, "b": 3})}, {"PGD": 2}, {"PGD": levels}
+    )
+    assert profiles.by_layer("PGD") == pytest.approx({"a": 1.5, "b": 10 / 3})
+    assert "PGD layer 2 of 2 (3.3 deviations)" in profiles.verdict()
+    *layers, depth = profiles.frame()
+    assert [row["layer"] for row in layers] == ["a", "b"]
+    assert depth["layer"] == "last third less first third"
+    assert depth["saliency"] == pytest.approx(10 / 3 - 1.5)  # of the images: 3 − 2 and 11 / 3 − 1
+    assert (depth["saliency from"] + depth["saliency to"]) / 2 == pytest.approx(depth["saliency"])
+    assert depth["saliency to"] - depth["saliency"] == pytest.approx(12.706 * 5 / 6, rel=1e-3)  # Student, 1 degree
 
 
 @pytest.mark.parametrize("arch", ["tiny-cnn", "preactresnet18"])
@@ -172,7 +181,7 @@ def test_profiles_of_attacks():
     assert found.counts["clean"] == 20
     assert found.counts["none"] == 0
     assert found.counts["PGD"] > 0
-    assert len(found.frame()) == 3 * len(found.layers)
+    assert len(found.frame()) == 3 * (len(found.layers) + 1)
     assert found.figure() is not None
     assert [title for title, _ in found.shown] == [
         "clean",
@@ -201,8 +210,9 @@ def test_weights_that_are_tied_or_made_of_others_and_random_networks():
 
 
 def test_an_attack_that_turns_nothing_is_said_to():
-    found = Parameters({"a": 2}, {"weak": torch.full((2,), torch.nan)}, {"weak": 0})
-    assert "weak breaks no image" in found.verdict()
+    nothing = Parameters({"a": 2}, {"weak": torch.full((2,), torch.nan)}, {"weak": 0}, {"weak": torch.zeros(0, 1)})
+    assert "weak breaks no image" in nothing.verdict()
+    assert nothing.frame()[0]["saliency from"] is None
     with pytest.raises(ValueError, match="attacks: expected at least one attack"):
         parameters(two_filters(), torch.rand(2, 1, 1, 2), torch.zeros(2).long(), {}, (torch.rand(2, 1, 1, 2), y_of(2)))
 

@@ -234,6 +234,35 @@ def test_means_over_settings_and_over_what_still_fools():
     assert share["attacks that still fool"] == pytest.approx(0.5)
 
 
+class Reads(Told):
+    """What a pixel of the first row says."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+
+    def forward(self, image, residual):
+        return super().forward(image[..., self.place :], residual)
+
+
+def test_the_gap_that_is_closed_by_hand():
+    plain = train_recogniser(examples(), replace(PLAN, sees="image", epochs=1), helpers())
+    kinds = torch.tensor([1, 2]).repeat(100)
+    tried = labelled(kinds.tolist(), [1] * 200)  # the image alone: half
+    images = tried.images.clone()
+    images[:, 0, 0, 1] = kinds.to(torch.uint8)  # the truth: all
+    images[:, 0, 0, 2] = torch.where(torch.arange(200) % 4 == 1, 0, kinds).to(torch.uint8)  # REDRL: three quarters
+    columns = {name: replace(plain, recogniser=Reads(i)) for i, name in enumerate(("image", "truth", "redrl"))}
+    rows = {row["made by"]: row for row in recognition_table(columns, replace(tried, images=images)).frame()}
+    total = rows["total"]
+    assert total["gap closed"] == pytest.approx(50)
+    assert 35 < total["gap closed from"] < 45 < 55 < total["gap closed to"] < 65
+    assert "gap closed" not in rows["p"]  # the image alone tells all of them: no gap
+    assert rows["q"]["gap closed"] == pytest.approx(50)
+    same = recognition_table({name: columns["truth"] for name in columns}, replace(tried, images=images))
+    assert same.closed == {}
+
+
 def test_several_seeds_have_an_interval():
     found = examples()
     several = [train_recogniser(found, replace(PLAN, sees="image", seed=seed), helpers()) for seed in (0, 1, 2)]

@@ -55,12 +55,13 @@ class Detectability:
     suspicion: Mapping[str, tuple[float, ...]]
 
     def frame(self) -> list[dict[str, Any]]:
-        """One record for each attack, epoch of training and epoch of trying."""
+        """One record for each attack, epoch of training and epoch of trying; ``own`` where they are the same."""
         return [
             {
                 "attack": attack,
                 "trained at": a,
                 "tried at": b,
+                "own": a == b,
                 "accuracy": float(result[i, j]),
                 "accuracy from": float(self.interval[attack][i, j, 0]),
                 "accuracy to": float(self.interval[attack][i, j, 1]),

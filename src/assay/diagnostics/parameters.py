@@ -4,6 +4,7 @@ Souri et al., 2021, section 5, equation 6; Levin et al., "Where do models go wro
 explainability", 2021.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,10 +21,14 @@ from assay.diagnostics.filters import CHUNK, Standard, filter_gradients, filters
 from assay.diagnostics.plots import INK, RULE, SERIES, canvas, overlay, pictures
 from assay.diagnostics.trail import run_attack_to_end
 from assay.util.progress import WorkCallback, no_progress
+from assay.util.statistics import mean_interval
 from assay.util.validate import reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+DEPTH = "last third less first third"
+"""The record that tells whether an attack acts late in the network or early."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +39,42 @@ class Parameters:
         layers: weights and their numbers of filters.
         profile: by attack (and ``"clean"``), ``(k,)``.
         counts: images that each is the mean of.
+        levels: by attack, each image's mean over the filters of each layer, ``(n, layers)``.
         shown: pictures and titles: an image by attack, and which of its pixels set the most salient filters off.
     """
 
     layers: Mapping[str, int]
     profile: Mapping[str, Tensor]
     counts: Mapping[str, int]
+    levels: Mapping[str, Tensor]
     shown: tuple[tuple[str, Tensor], ...] = ()
 
     def by_layer(self, name: str) -> dict[str, float]:
         """Mean over the filters of each layer."""
-        sizes = list(self.layers.values())
-        return {
-            layer: part.mean().item() for layer, part in zip(self.layers, self.profile[name].split(sizes), strict=True)
-        }
+        return dict(zip(self.layers, self.levels[name].mean(0).tolist(), strict=True))
 
     def frame(self) -> list[dict[str, Any]]:
-        """One record for each attack and layer."""
-        return [
-            {"images": name, "n": self.counts[name], "layer": layer, "saliency": value}
-            for name in self.profile
-            for layer, value in self.by_layer(name).items()
-        ]
+        """One record for each attack and layer, and for the last third of the layers less the first.
+
+        With ``saliency from`` and ``saliency to``, the 95 % interval over images.
+        """
+        third = max(len(self.layers) // 3, 1)
+        rows = []
+        for name, levels in self.levels.items():
+            late = levels[:, -third:].mean(1) - levels[:, :third].mean(1)
+            for layer, values in (*zip(self.layers, levels.unbind(1), strict=True), (DEPTH, late)):
+                ends = [end if math.isfinite(end) else None for end in mean_interval(values.tolist())]
+                rows.append(
+                    {
+                        "images": name,
+                        "n": self.counts[name],
+                        "layer": layer,
+                        "saliency": float(values.mean()),
+                        "saliency from": ends[0],
+                        "saliency to": ends[1],
+                    }
+                )
+        return rows
 
     def figure(self) -> "Figure":
         """The profiles side by side, layers apart; each has its own scale, as they differ in magnitude."""
@@ -127,25 +146,27 @@ def parameters(
     layers = filters_of(model)
     if not attacks:
         reject("attacks", "at least one attack", attacks)
-    standard = Standard.of(filter_gradients(model, *validation, chunk=chunk))
+    standard, k = Standard.of(filter_gradients(model, *validation, chunk=chunk)), sum(layers.values())
 
-    def profile(images: Images, labels: Labels) -> Tensor:
-        if not len(images):
-            return torch.full((sum(layers.values()),), torch.nan)
-        return sorted_profile(standard.saliency(filter_gradients(model, images, labels, chunk=chunk)), layers)
+    profiles, counts, levels, adversarial = {}, {}, {}, {}
 
-    profiles, counts, adversarial = {}, {}, {}
+    def profile(name: str, images: Images, labels: Labels) -> None:
+        slopes = filter_gradients(model, images, labels, chunk=chunk) if len(images) else torch.zeros(0, k)
+        salient = standard.saliency(slopes)
+        profiles[name], counts[name] = sorted_profile(salient, layers), len(images)
+        levels[name] = torch.stack([part.mean(1) for part in salient.split(list(layers.values()), 1)], 1)
+
     turned_by_all = torch.ones(len(x), dtype=torch.bool)
     for done, (name, attack) in enumerate(attacks.items()):
         progress(f"saliency of {name}", done, len(attacks))
         outcome = run_attack_to_end(model, x, y, attack, seed=seed, stop="never")
         if not done:
             right = outcome.status != int(Status.MISCLASSIFIED)
-            profiles["clean"], counts["clean"] = profile(x[right], y[right]), int(right.sum())
+            profile("clean", x[right], y[right])
         is_broken = outcome.status == int(Status.BROKEN)
         adversarial[name] = outcome.images
         turned_by_all &= is_broken | (not is_broken.any())
-        profiles[name], counts[name] = profile(outcome.images[is_broken], y[is_broken]), int(is_broken.sum())
+        profile(name, outcome.images[is_broken], y[is_broken])
     progress("saliency", len(attacks), len(attacks))
     shown: tuple[tuple[str, Tensor], ...] = ()
     if bool(turned_by_all.any()):
@@ -157,4 +178,5 @@ def parameters(
             *zip(names, row, strict=True),
             *((f"{n}: pixels", overlay(a, h)) for n, a, h in zip(names, row, heat, strict=True)),
         )
-    return Parameters(MappingProxyType(layers), MappingProxyType(profiles), MappingProxyType(counts), shown)
+    still = MappingProxyType
+    return Parameters(still(layers), still(profiles), still(counts), still(levels), shown)

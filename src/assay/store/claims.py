@@ -20,7 +20,7 @@ class Quantity(Strict):
     )
     statistic: Literal["mean", "median"] = Field("median", description="of sizes: what the paper has")
     answer: str | None = Field(None, description="a diagnostic")
-    over: Name | None = Field(None, description="the model whose training it was asked about, where it was of several")
+    over: Name | None = Field(None, description="the model that it was asked about, where it was asked about several")
     column: str | None = Field(None, description="of its table")
     where: dict[str, Any] = Field(default_factory=dict, description="rows of its table: column and value")
     take: Literal["mean", "first", "last", "least", "most"] = "mean"

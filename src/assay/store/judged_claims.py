@@ -89,7 +89,7 @@ def judge_claims(
     Args:
         claims: as in the study file.
         studies: by name of the data.
-        answers: of the diagnostics, with ``name`` and ``frame``, and ``over``, the model whose training they are about.
+        answers: of the diagnostics, with ``name`` and ``frame``, and ``over``, the one model that they are about.
         attacks: the cells of each attack that a claim may name; None in ledgers of before, whose claims have a part of
             its name.
     """

@@ -62,10 +62,13 @@ def extras_of(ledger: Ledger, studies: tuple[Study, ...]) -> StudyExtras:
     used = {cell.data for cell, _ in ledger.plan()}
     names = [about["name"] for digest, about in ledger.data().items() if digest in used]
     by_data = dict(zip(names, studies, strict=True))
+    asked_about: dict[str, set[str | None]] = {}
+    for answer in answers:
+        asked_about.setdefault(answer["name"], set()).add(answer["over"])
     diagnostics = tuple(
         DiagnosticResult(
             f"answer-{i + 1}",
-            a["title"],
+            f"{a['title']}: {a['over']}" if len(asked_about[a["name"]]) > 1 and a["over"] else a["title"],
             a["question"],
             a["verdict"],
             tuple(a["figures"]),

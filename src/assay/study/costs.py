@@ -119,7 +119,7 @@ class Estimates:
 
     def _diagnostic(self, question: Diagnosis, name: str, *, kept: bool) -> PartForecast:
         data = data_of(self.plan.config, question)
-        label = f"{name} over {question.over}" if question.over is not None else name
+        label = f"{name} {'over' if question.over else 'of'} {question.about}" if question.about else name
         cost = DIAGNOSTICS[name].cost
         passes = None
         if cost is not None:

@@ -151,7 +151,7 @@ def _check_figures(config: Config) -> Iterator[StudyFault]:
 def _check_claims(config: Config, attacks: AttackNames) -> Iterator[StudyFault]:
     """Check the names that claims use; ``attacks`` are those of the study, none if these are wrong themselves."""
     answers = [name for diagnosis in config.diagnostics for name in diagnosis.ask]
-    trails = [diagnosis.over for diagnosis in config.diagnostics if diagnosis.over is not None]
+    asked_about = [diagnosis.about for diagnosis in config.diagnostics if diagnosis.about is not None]
     answers += ANSWER_NAMES if config.signatures is not None else ()
     for i, claim in enumerate(config.claims):
         place, own = f"claims[{i}]", ("claims", i)
@@ -164,7 +164,7 @@ def _check_claims(config: Config, attacks: AttackNames) -> Iterator[StudyFault]:
             if quantity.answer is None and quantity.data is None and several:
                 yield StudyFault(place, f"expected data, one of {', '.join(config.data)}, as there are several", (own,))
             yield from _unknown(f"{place} (answer)", quantity.answer, answers, own, *_ANSWERS)
-            yield from _unknown(f"{place} (over)", quantity.over, trails, own, ("diagnostics",))
+            yield from _unknown(f"{place} (over)", quantity.over, asked_about, own, ("diagnostics",))
             if attacks:
                 yield from _check_attack_names(place, quantity, attacks, own)
 

@@ -70,7 +70,7 @@ def answer_questions(
                 ledger.add_answer(key, "diagnostic", answer)
             note(f"{name}: {answer['verdict']}{suffix}")
             answer_keys.append(key)
-            over |= {key: question.over} if question.over is not None else {}
+            over |= {key: question.about} if question.about is not None else {}
             failed |= {name: answer["unexpected"]} if answer.get("failed") else {}
     if config.signatures is not None:
         learned_now, signature_failures = _learn_signatures(config, models, ledger, out, note)

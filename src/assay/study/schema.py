@@ -151,6 +151,12 @@ class Diagnosis(Strict):
     explanation: Literal["gradient", "integrated-gradients"] = Field("gradient", description="that attribution attacks")
     seed: Seed = 0
 
+    @property
+    def about(self) -> str | None:
+        """The one model that is asked about, in training or as it is; None where there are several."""
+        only = self.models[0] if self.models is not None and len(self.models) == 1 else None
+        return self.over or only
+
     @model_validator(mode="after")
     def _one_kind(self) -> "Diagnosis":
         if self.models is not None and self.over is not None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from assay.attacks.auto_pgd.apgd import APGD
 from assay.attacks.carlini_wagner.l2 import CarliniWagnerL2
-from assay.attacks.carlini_wagner.linf import CarliniWagnerLinf
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.ead import EAD
 from assay.attacks.fgsm import FGSM
@@ -14,6 +13,10 @@ from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.universal_perturbations.perturbation import UniversalSign
 from assay.core.combinators import AnyAttack
 from assay.diagnostics.context import DiagnosticContext
+from assay.parts.balls import Ball
+from assay.parts.first_order import FirstOrder
+from assay.parts.losses import Margin
+from assay.parts.step_rules import Adam
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Budgets of ``budgets``, as multiples of the context's."""
@@ -47,6 +50,7 @@ def compared_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
     steps = context.search_steps
     own = {
         "StrAttack": StrAttack(steps=steps),
+        "StrAttack, overlapping": StrAttack(group=3, stride=2, steps=steps),
         "C&W l2": CarliniWagnerL2(steps=steps, rounds=6),
         "EAD": EAD(steps=steps),
         "IFGM": BIM(1.0, steps=10, norm="l2"),
@@ -56,12 +60,13 @@ def compared_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
 
 
 def filter_attacks(context: DiagnosticContext) -> Mapping[str, AnyAttack]:
-    """The attacks whose filters are compared."""
+    """The attacks whose filters are compared: those of Souri et al.'s table 6, with one constant of C&W's l2."""
     side = max(min(context.test.x.shape[2:]) // 4, 1)
+    eps = context.eps
     return {
-        "PGD": PGD(context.eps, steps=20),
-        "DeepFool": DeepFool(),
-        "C&W l2": CarliniWagnerL2(steps=context.search_steps, rounds=3),
-        "C&W linf": CarliniWagnerLinf(steps=50, searches=10, eps=context.eps),
-        "patch": Patch(side, context.eps, steps=40),
+        "PGD": PGD(eps, steps=100, step_size=min(0.01, eps)),
+        "DeepFool": DeepFool(steps=50),
+        "C&W l2": CarliniWagnerL2(steps=context.search_steps, rounds=1, constant=100.0, rate=0.01),
+        "C&W linf": FirstOrder("C&W-Adam", Ball("linf", eps), Margin(0.0), Adam(0.005), 100, "clean"),
+        "patch": Patch(side, eps, steps=100),
     }

@@ -301,6 +301,40 @@ def test_evasion_is_wrong_and_not_refused():
     assert Evasion()(logits, x, aimed).tolist() == [-2, 1, -1, -1.5]
 
 
+def test_arguments_that_are_no_defence(problem):
+    model, x, _ = problem
+    for name, wrong in (("change", {"change": 3}), ("through", {"through": "yes"}), ("stand_in", {"stand_in": 3})):
+        with pytest.raises(TypeError, match=f"^{name}: expected"):
+            Transformed(model, **{"change": BitDepth(3), **wrong})
+    doubled = Transformed(nn.Flatten(), lambda images: torch.cat([images, images], 3))
+    assert doubled(x).shape == (len(x), 2 * x[0].numel())  # a change of size is a change, too
+    with pytest.raises(ValueError, match=r"change without a stand_in: expected images of the same shape, \(48, "):
+        doubled.adaptation().surrogate(x)
+    for score in (lambda images: images.flatten(1), lambda images: images.mean()):
+        with pytest.raises(ValueError, match=r"score: expected one number an image, a tensor of shape \(48,\), got"):
+            Guarded(model, score)(x)
+
+
+def test_two_detectors_refuse_what_either_refuses(problem):
+    model, x, y = problem
+    bright = Guarded(model, lambda images: images.flatten(1).mean(1) - 0.5)
+    both = Guarded(Transformed(bright, BitDepth(7)), lambda images: 0.45 - images.flatten(1).mean(1))
+    mean = x.flatten(1).mean(1)
+    logits = both(x)
+    assert logits.shape == (len(x), model(x).shape[1] + 1)
+    refused = ~accepted(logits, x)
+    assert torch.equal(refused, (BitDepth(7)(x).flatten(1).mean(1) > 0.5) | (mean < 0.45))
+    assert 0 < int(refused.sum()) < len(x)
+    how = both.adaptation()
+    assert (how.test, how.objective) == (accepted, Evasion())
+    kept = ~refused
+    attack = how.adapt(assay.APGD(0.2, steps=20))
+    outcome = assay.attack(both, x[kept], y[kept], attack, surrogate=how.surrogate, test=how.test, preflight=False)
+    broken = outcome.status == int(assay.Status.BROKEN)
+    assert bool(broken.any())
+    assert bool(accepted(both(outcome.images[broken]), outcome.images[broken]).all())
+
+
 def test_a_guarded_classifier_refuses_and_is_attacked_jointly(problem):
     model, x, y = problem
     score = Squeezing(model, (BitDepth(2), Median(2)), threshold=0.0)

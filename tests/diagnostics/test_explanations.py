@@ -52,6 +52,29 @@ def test_an_explanation_is_moved_and_the_answer_stays():
         attribution({"cnn": model}, x, y, eps=0.1, k=65)
 
 
+class Flat(nn.Module):
+    """Right about class 0 everywhere; its logits have a slope where the first pixel is above a half, or none at all."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x):
+        first = x[:, 0, 0, 0]
+        steep = (first - 0.5).clamp_min(0) if self.slope else (first > 2).float()
+        return torch.stack([1 + steep, torch.zeros_like(steep)], 1)
+
+
+@pytest.mark.parametrize("explanation", ["gradient", "integrated-gradients"])
+def test_where_there_is_no_saliency_there_is_no_answer(explanation):
+    x = torch.tensor([0.2, 0.8, 0.9]).view(3, 1, 1, 1).expand(3, 1, 2, 2).clone()
+    y = torch.zeros(3, dtype=torch.int64)
+    answer = attribution({"m": Flat(True)}, x, y, eps=0.1, steps=2, k=1, explanation=explanation)
+    assert len(answer.top["m"]) == 2
+    with pytest.raises(ValueError, match=r"models: expected models with a gradient at an image, got m, whose saliency"):
+        attribution({"m": Flat(False)}, x, y, eps=0.1, steps=2, k=1, explanation=explanation)
+
+
 def test_integrated_gradients_of_a_linear_model_are_its_terms():
     weight = torch.tensor([[[[1.0, -2.0, 3.0, 4.0]]], [[[4.0, 3.0, 2.0, 1.0]]]])
     x = torch.tensor([[[[0.1, 0.2, 0.0, 0.5]]]])

@@ -395,6 +395,9 @@ def test_an_identifier_is_calibrated_saved_and_loaded(tmp_path):
         load_identifier(tmp_path / "none")
     with pytest.raises(ValueError, match="one that sees images alone"):
         calibrate(train_recogniser(found, replace(PLAN, sees="truth", epochs=1), helpers()), found, held)
+    of_one = held.take((held.clean.flatten(1) == held.clean[0].flatten()).all(1).nonzero().squeeze(1))
+    with pytest.raises(ValueError, match=rf"held_out: expected examples of at least 4 images, got {len(of_one)} of 1"):
+        calibrate(recognition, found, of_one)
 
 
 def test_the_share_of_known_examples_that_are_refused_is_what_was_asked():

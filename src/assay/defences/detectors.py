@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from assay.core.model_calls import Classifier, call, classify
 from assay.core.types import Flag, Images, Logits, PerRow
-from assay.defences.adaptation import Adaptation, around, attackable
+from assay.defences.adaptation import Adaptation, adaptation_of, around, attackable
 from assay.defences.transformed import Transformed
 from assay.parts.losses import Evasion
-from assay.util.validate import number, reject
+from assay.util.validate import described, number, reject
 
 Score = Callable[[Images], PerRow]
 """Above 0 where an image is taken for adversarial."""
@@ -22,6 +22,7 @@ class Guarded(nn.Module):
     """The logits of ``model``, and ``max_k z_k + score(x)`` for the refusal: the largest iff the score is above 0.
 
     Refusing a clean image counts as an error (clean accuracy); refusing an attacked one as a success of the defence.
+    Around a classifier that refuses already, the refusal is the larger one of both: an image is refused by either.
 
     Args:
         model: maps images in [0, 1] to ``k`` logits.
@@ -34,17 +35,27 @@ class Guarded(nn.Module):
     def __init__(self, model: nn.Module, score: Score) -> None:
         super().__init__()
         self.model, self.score = model, score
+        behind = adaptation_of(model)
+        self.refused_behind = behind is not None and behind.test is accepted
 
     def forward(self, x: Images) -> Logits:
         """Logits, ``(b, k + 1)``."""
         logits = classify(self.model, x)
-        return torch.cat([logits, logits.amax(1, keepdim=True) + call(self.score, x)[:, None]], 1)
+        kept = logits[:, :-1] if self.refused_behind else logits
+        score = call(self.score, x)
+        if score.shape != x.shape[:1]:
+            shape = described(f"shape {tuple(score.shape)}")
+            reject("score", f"one number an image, a tensor of shape ({len(x)},)", shape)
+        refusal = kept.amax(1, keepdim=True) + score[:, None]
+        return torch.cat([kept, torch.maximum(refusal, logits[:, -1:]) if self.refused_behind else refusal], 1)
 
     def adaptation(self) -> Adaptation:
         """Misclassified and not refused, by one objective for both."""
         seen = self.score.smooth() if isinstance(self.score, Squeezing) else self.score
         model = attackable(self.model)
         surrogate = None if seen is self.score and model is self.model else Guarded(model, seen)
+        if surrogate is not None:
+            surrogate.refused_behind = self.refused_behind
         past = "" if seen is self.score else ", past the squeezers by BPDA"
         joint = Adaptation(
             f"joint attack: wrong and not refused (classifier and detector in one objective){past}",

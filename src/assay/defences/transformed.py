@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from assay.core.model_calls import classify
 from assay.core.types import Images, Logits
 from assay.defences.adaptation import Adaptation, around, attackable
+from assay.util.validate import described, reject
 
 Change = Callable[[Images], Images]
 
@@ -39,6 +40,11 @@ class Transformed(nn.Module):
         self, model: nn.Module, change: Change, *, through: bool | None = None, stand_in: Change | None = None
     ) -> None:
         super().__init__()
+        for name, value in (("change", change), ("stand_in", stand_in)):
+            if not callable(value) and not (name == "stand_in" and value is None):
+                reject(name, "a function from images to images", value, error=TypeError)
+        if through is not None and not isinstance(through, bool):
+            reject("through", "True, False or None", through, error=TypeError)
         declared = through is None and stand_in is None
         self.model, self.change = model, change
         self.through = bool(getattr(change, "through", False) if declared else through)
@@ -90,7 +96,7 @@ class StraightThrough(nn.Module):
         if self.stand_in is not None:
             near = self.stand_in(x)
             with torch.no_grad():
-                apart = self.change(x).view_as(x) - near
+                apart = _like("change and stand_in", self.change(x), near) - near
             return classify(self.model, near + apart)
         return classify(self.model, _Straight.apply(x, self.change))  # type: ignore[no-untyped-call]
 
@@ -99,8 +105,15 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, change: Change) -> Tensor:
         with torch.no_grad():
-            return change(x).view_as(x)
+            return _like("change without a stand_in", change(x), x).view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+def _like(name: str, changed: Tensor, x: Images) -> Tensor:
+    """Changed images, if they have the shape whose gradient is to be theirs."""
+    if changed.shape != x.shape:
+        reject(name, f"images of the same shape, {tuple(x.shape)}", described(f"shape {tuple(changed.shape)}"))
+    return changed

@@ -19,7 +19,7 @@ from assay.diagnostics.explanations import attack_saliency, saliency, shared_top
 from assay.diagnostics.plots import canvas, lines, pictures
 from assay.diagnostics.trail import right_of, same_length
 from assay.util.progress import WorkCallback, no_progress
-from assay.util.validate import number, reject, whole
+from assay.util.validate import described, number, reject, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,7 +118,7 @@ def attribution(
 
     Args:
         models: by name.
-        x: images; those that a model misclassifies are left out for it.
+        x: images; those that a model misclassifies, or has no gradient at, are left out for it.
         y: labels.
         eps: linf budget.
         steps: of signed gradient, of size ``eps / 10`` or what reaches the edge.
@@ -128,7 +128,7 @@ def attribution(
         progress: progress.
 
     Raises:
-        ValueError: k out of range, or a model that is wrong about every image.
+        ValueError: k out of range, or a model that is wrong, or has no gradient, at every image.
 
     Source: Ghorbani et al., algorithm 1, top-k attack, softplus for ReLU as there (`Softened`); top-k intersection and
     Spearman's rank correlation as there and in Chen et al., section 5. The noise that it is compared with counts as an
@@ -147,9 +147,12 @@ def attribution(
         right = right_of(model, x, y)
         if not bool(right.any()):
             reject("models", "models that are right about an image", name)
-        images, labels = x[right], y[right]
         explain = partial(saliency, model, explanation=explanation)
-        before = explain(images, labels)
+        maps = explain(x[right], y[right])
+        salient = maps.flatten(1).sum(1) > 0
+        if not bool(salient.any()):
+            reject("models", "models with a gradient at an image", described(f"{name}, whose saliency is 0 everywhere"))
+        images, labels, before = x[right][salient], y[right][salient], maps[salient]
         signs = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).sign()
         noisy = (images + eps * signs).clamp(0, 1)
         noise[name] = float(shared_top(before, explain(noisy, labels), k).mean())
@@ -159,8 +162,8 @@ def attribution(
         after = explain(adversarial, labels)
         top[name], rank[name] = shared_top(before, after, k), spearman(before, after)
         worst = int(top[name].argmin())
-        maps = [_shown(part[worst]) for part in (before, after)]
-        shown += [(name, images[worst]), ("saliency", maps[0]), ("after", adversarial[worst]), ("saliency", maps[1])]
+        first, second = (_shown(part[worst]) for part in (before, after))
+        shown += [(name, images[worst]), ("saliency", first), ("after", adversarial[worst]), ("saliency", second)]
     progress("saliency", len(models), len(models))
     return Attribution(
         MappingProxyType(top), MappingProxyType(rank), MappingProxyType(noise), k, eps, tuple(shown), explanation

@@ -65,8 +65,10 @@ def saliency(
 
 
 def _slopes(model: nn.Module, x: Images, y: Labels) -> Tensor:
-    """``∂Z_y/∂x`` with a graph."""
+    """``∂Z_y/∂x`` with a graph; 0 where the model lets no gradient through."""
     value = classify(model, x).gather(1, y[:, None]).sum()
+    if not value.requires_grad:
+        return torch.zeros_like(x)
     (slopes,) = torch.autograd.grad(value, x, create_graph=True)
     return slopes
 

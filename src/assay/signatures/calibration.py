@@ -14,6 +14,9 @@ from assay.signatures.novelty import describe_images, fit_novelty
 from assay.signatures.recognition import Recognition
 from assay.util.validate import described, number, reject
 
+_LEAST = 4
+"""Images whose examples set thresholds or are judged by them: two in each half."""
+
 
 @in_neutral_context
 def calibrate(
@@ -48,8 +51,9 @@ def calibrate(
     number("accused", accused, least=0, most=1)
     if recognition.plan.sees == "truth":
         reject("recognition", "one that sees images alone, or REDRL", "one that needs the true perturbation")
-    if len(held_out) < 4:
-        reject("held", "at least 4 examples", described(f"{len(held_out)}"))
+    images = len(held_out.clean.flatten(1).unique(dim=0))
+    if images < _LEAST:
+        reject("held_out", f"examples of at least {_LEAST} images", described(f"{len(held_out)} of {images}"))
     tuning, judging = _halves(held_out, seed)
     described_tuning = describe_images(recognition, tuning.images)
     novelty = fit_novelty(recognition, train, described_tuning, seed)

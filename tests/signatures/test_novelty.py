@@ -56,10 +56,17 @@ def test_novelty_is_saved_and_files_of_before_compare_features_alone(learned, tm
     features = identifier.recognition.recogniser.features(images, images)
     apart = torch.cdist(features, tensors["novelty.bank"]).sort(1).values[:, 9]
     assert load_identifier(path).scores(images)[1].tolist() == pytest.approx(apart.tolist(), abs=1e-5)
+    fewer = {"novelty.means": tensors["novelty.means"][:, :-1]}
+    write_tensors(path, tensors | fewer, "assay-identifier", about)
+    with pytest.raises(ValueError, match=r"identifier: expected a file whose statistics are this version's: make it"):
+        load_identifier(path)
 
 
 def test_the_sum_of_logarithms_by_hand():
-    """One statistic, standard normal, and 3 known examples: further than all of them in both is 2·log 4."""
+    """One statistic, standard normal, and 3 known examples of a kind: further than all of them in both is 2·log 4.
+
+    Of another kind there is one; a kind that no known example was taken for is held against all four.
+    """
     novelty = Novelty(
         bank=torch.eye(2)[:1],
         centre=torch.zeros(1),
@@ -67,15 +74,20 @@ def test_the_sum_of_logarithms_by_hand():
         means=torch.zeros(1, 1),
         precisions=torch.ones(1, 1, 1),
         log_determinants=torch.zeros(1),
-        known=torch.tensor([[0.1, 0.2, 0.3], [1.0, 4.0, 9.0]]),
+        known=torch.tensor([[0.3, 5.0, 0.1, 0.2], [9.0, 99.0, 4.0, 1.0]]),
+        known_kinds=torch.tensor([0, 1, 0, 0]),
     )
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     assert novelty.measures(features, torch.tensor([[2.5], [4.0], [0.5]]))[1].tolist() == [6.25, 16.0, 0.25]
-    value = novelty(features, torch.tensor([[2.5], [4.0], [0.5]]))
+    statistics = torch.tensor([[2.5], [4.0], [0.5]])
+    value = novelty(features, statistics, torch.tensor([0, 0, 0]))
     assert value.tolist() == pytest.approx([-math.log(2 / 4), 2 * math.log(4), 0.0], abs=1e-6)
-    assert novelty_of({"bank": torch.eye(2)[:1]})(features, torch.zeros(3, 1)).tolist() == pytest.approx(
-        [0, math.sqrt(2), 0], abs=1e-3
-    )
+    value = novelty(features, statistics, torch.tensor([0, 1, 2]))
+    assert value.tolist() == pytest.approx([-math.log(2 / 4), 0.0, 0.0], abs=1e-6)
+    value = novelty(features, statistics, torch.tensor([2, 2, 1]))
+    assert value.tolist() == pytest.approx([-math.log(3 / 5), -2 * math.log(2 / 5), 0.0], abs=1e-6)
+    alone = novelty_of({"bank": torch.eye(2)[:1]})(features, torch.zeros(3, 1), torch.tensor([0, 1, 2]))
+    assert alone.tolist() == pytest.approx([0, math.sqrt(2), 0], abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 7, 5), (2, 2, 1, 1), (0, 3, 8, 8)])
@@ -85,7 +97,7 @@ def test_statistics_are_numbers_for_every_shape_and_for_nothing(shape):
         values = residual_statistics(residual, images)
         assert len(values) == shape[0]
         assert bool(values.isfinite().all())
-    assert residual_statistics(images, images).shape[1] == 22 + shape[1]
+    assert residual_statistics(images, images).shape[1] == 26 + shape[1]
 
 
 def test_statistics_by_hand():
@@ -104,4 +116,6 @@ def test_statistics_by_hand():
     assert all_over[5:10] == pytest.approx([1, 0, 0, 0, 0])
     assert one[10:14] == pytest.approx([1, 1, 1, 1])  # the first pixel has all of it
     assert all_over[12] == pytest.approx(6 / 64)
-    assert all_over[14] == pytest.approx(1)  # no frequency at all
+    assert one[14:18] == pytest.approx([1, 1, 1, 1])  # and so has a window
+    assert all_over[14:18] == pytest.approx([4 / 64, 16 / 64, 1, 1])
+    assert all_over[18] == pytest.approx(1)  # no frequency at all

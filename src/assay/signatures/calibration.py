@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from assay.core.call_context import in_neutral_context
 from assay.signatures.examples import Examples
-from assay.signatures.identifier import Identifier
+from assay.signatures.identifier import Identifier, taken_for
 from assay.signatures.novelty import describe_images, fit_novelty
 from assay.signatures.recognition import Recognition
 from assay.util.validate import described, number, reject
@@ -55,19 +55,21 @@ def calibrate(
     if images < _LEAST:
         reject("held_out", f"examples of at least {_LEAST} images", described(f"{len(held_out)} of {images}"))
     tuning, judging = _halves(held_out, seed)
-    described_tuning = describe_images(recognition, tuning.images)
-    novelty = fit_novelty(recognition, train, described_tuning, seed)
     logits = recognition.logits(tuning)
     temperature = fitted_temperature(logits, tuning.kind)
+    probability = (logits / temperature).softmax(1)
+    evidence = _evidence(probability[:, 0], tuning, accused)
+    measured, kinds = describe_images(recognition, tuning.images), taken_for(probability, evidence)
+    novelty = fit_novelty(recognition, train, measured, kinds, seed)
     channels, height, width = train.images.shape[1:]
     identifier = Identifier(
         recognition=recognition,
         kinds=train.kinds,
         temperature=temperature,
         novelty=novelty,
-        threshold=float(novelty(*described_tuning).quantile(1 - refused)),
+        threshold=float(novelty(*measured, kinds).quantile(1 - refused)),
         refused=refused,
-        evidence=_evidence((logits / temperature).softmax(1)[:, 0], tuning, accused),
+        evidence=evidence,
         accused=accused,
         confusion=torch.zeros(len(train.kinds), len(train.kinds) + 1, dtype=torch.int64),
         settings=train.settings,

@@ -10,7 +10,7 @@ from assay.core.call_context import in_neutral_context
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import Recogniser, Reconstructor
-from assay.signatures.novelty import Novelty, novelty_of, statistics_of
+from assay.signatures.novelty import Novelty, novelty_of, statistics_count, statistics_of
 from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
 from assay.util.tensors import read_tensors, write_tensors
@@ -109,8 +109,7 @@ class Identifier:
 
     def decide(self, probability: Tensor, novelty: Tensor) -> Tensor:
         """Positions in ``(*kinds, "unknown")`` from what `scores` returns, ``(n,)``."""
-        kind = probability.argmax(1).where(1 - probability[:, 0] >= self.evidence, 0)
-        return kind.where(novelty <= self.threshold, len(self.kinds))
+        return taken_for(probability, self.evidence).where(novelty <= self.threshold, len(self.kinds))
 
     @in_neutral_context
     def scores(self, images: Images, batch: int = 256) -> tuple[Tensor, Tensor]:
@@ -121,9 +120,14 @@ class Identifier:
         with torch.no_grad():
             for part in images.split(batch):
                 image, residual = self.recognition.inputs(part)
-                probabilities.append((self.recognition.recogniser(image, residual) / self.temperature).softmax(1))
+                probability = (self.recognition.recogniser(image, residual) / self.temperature).softmax(1)
                 features = self.recognition.recogniser.features(image, residual)
-                novelty.append(self.novelty(features, statistics_of(self.recognition, image, residual)))
+                statistics, kinds = (
+                    statistics_of(self.recognition, image, residual),
+                    taken_for(probability, self.evidence),
+                )
+                probabilities.append(probability)
+                novelty.append(self.novelty(features, statistics, kinds))
         return torch.cat(probabilities), torch.cat(novelty)
 
     def confusion_of(self, examples: Examples) -> Tensor:
@@ -156,6 +160,11 @@ class Identifier:
         return write_tensors(path, tensors, "assay-identifier", about)
 
 
+def taken_for(probability: Tensor, evidence: float) -> Tensor:
+    """The likeliest kind, ``(n,)``; clean where the probability of an attack is below the evidence asked for."""
+    return probability.argmax(1).where(1 - probability[:, 0] >= evidence, 0)
+
+
 def load_identifier(path: str | Path) -> Identifier:
     """Read what `Identifier.save` wrote.
 
@@ -185,10 +194,15 @@ def load_identifier(path: str | Path) -> Identifier:
     for net in (recogniser, reconstructor):
         if net is not None:
             net.eval().requires_grad_(False)
+    novelty = novelty_of(_under(_NOVELTY, tensors) or {"bank": tensors["bank"]})
+    if len(novelty.means) and novelty.means.shape[1] != statistics_count(plan, shape[0]):
+        reject(
+            "identifier", "a file whose statistics are this version's: make it again with assay signatures", path.name
+        )
     about |= {name: tuple(about[name]) for name in ("kinds", "settings", "victims")}
     return Identifier(
         Recognition(recogniser, reconstructor, plan),
-        novelty=novelty_of(_under(_NOVELTY, tensors) or {"bank": tensors["bank"]}),
+        novelty=novelty,
         confusion=tensors["confusion"],
         shape=shape,
         **about,

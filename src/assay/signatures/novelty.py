@@ -9,8 +9,9 @@ from torch import Tensor
 from assay.core.types import Images, PerRow
 from assay.defences.transforms import Median
 from assay.signatures.examples import Examples
+from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
-from assay.signatures.residual_statistics import residual_statistics
+from assay.signatures.residual_statistics import COUNT, residual_statistics
 
 NEIGHBOURS = 10
 BANK = 4000
@@ -27,7 +28,7 @@ class Novelty:
 
     Two measures: the distance of the recogniser's features to the tenth nearest of the training examples, and the
     likelihood of the statistics of the residual under a Gaussian for each setting of an attack. Each is a p-value among
-    known examples that were set aside; the novelty is ``−Σ log p``.
+    known examples that were set aside and taken for the same kind; the novelty is ``−Σ log p``.
 
     Attributes:
         bank: features of training examples, ``(m, f)``, of length 1.
@@ -36,12 +37,14 @@ class Novelty:
         means: of each Gaussian, ``(g, s)``; without any, the novelty is the distance.
         precisions: inverse covariances, ``(g, s, s)``.
         log_determinants: of the covariances, ``(g,)``.
-        known: both measures of the known examples, each sorted, ``(2, t)``.
+        known: both measures of the known examples, ``(2, t)``.
+        known_kinds: what each of them was taken for, ``(t,)``.
 
     Source: Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022, section 3; Lee, Lee, Lee
     & Shin, "A simple unified framework for detecting out-of-distribution samples and adversarial attacks", NeurIPS
     2018, section 2, for Gaussians of classes (theirs share a covariance, and are of features); Fisher, "Statistical
-    methods for research workers", 1932, section 21.1, for the sum.
+    methods for research workers", 1932, section 21.1, for the sum; Vovk, Gammerman & Shafer, "Algorithmic learning in a
+    random world", 2005, section 4.5 (Mondrian), for p-values among examples of a kind.
     """
 
     bank: Tensor
@@ -51,20 +54,27 @@ class Novelty:
     precisions: Tensor
     log_determinants: Tensor
     known: Tensor
+    known_kinds: Tensor
 
-    def __call__(self, features: Tensor, statistics: Tensor) -> PerRow:
+    def __call__(self, features: Tensor, statistics: Tensor, kinds: Tensor) -> PerRow:
         """The novelty of images, ``(n,)``.
 
         Args:
             features: of the recogniser, ``(n, f)``.
             statistics: of their residuals, ``(n, s)``.
+            kinds: what they are taken for, ``(n,)``; one that no known example was taken for is held against all.
         """
         if not len(self.means):
             return distance(features, self.bank)
         measured = self.measures(features, statistics)
-        known = self.known.shape[1]
-        below = torch.searchsorted(self.known, measured.contiguous())
-        return -((1 + known - below).float() / (1 + known)).log().sum(0)
+        novelty = torch.zeros(len(kinds))
+        for kind in kinds.unique():
+            alike, rows = self.known_kinds == kind, kinds == kind
+            known = self.known[:, alike if bool(alike.any()) else slice(None)].sort(1).values
+            below = torch.searchsorted(known, measured[:, rows].contiguous())
+            count = 1 + known.shape[1]
+            novelty[rows] = -((count - below).float() / count).log().sum(0)
+        return novelty
 
     def measures(self, features: Tensor, statistics: Tensor) -> Tensor:
         """Distance and negative log-likelihood (twice, but for a constant), ``(2, n)``."""
@@ -77,7 +87,7 @@ class Novelty:
         return {name: getattr(self, name) for name in _NAMES}
 
 
-_NAMES = ("bank", "centre", "scale", "means", "precisions", "log_determinants", "known")
+_NAMES = ("bank", "centre", "scale", "means", "precisions", "log_determinants", "known", "known_kinds")
 
 
 def novelty_of(tensors: Mapping[str, Tensor]) -> Novelty:
@@ -86,13 +96,16 @@ def novelty_of(tensors: Mapping[str, Tensor]) -> Novelty:
     return Novelty(**{name: tensors.get(name, none) for name in _NAMES})
 
 
-def fit_novelty(recognition: Recognition, train: Examples, known: tuple[Tensor, Tensor], seed: int) -> Novelty:
+def fit_novelty(
+    recognition: Recognition, train: Examples, known: tuple[Tensor, Tensor], known_kinds: Tensor, seed: int
+) -> Novelty:
     """Fit to training examples, and to known ones that were set aside.
 
     Args:
         recognition: the networks.
         train: what they were trained on.
         known: features and statistics of examples of other images, as `describe_images` gives them.
+        known_kinds: what each of these is taken for.
         seed: which features are kept.
     """
     kept = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:BANK]
@@ -114,10 +127,11 @@ def fit_novelty(recognition: Recognition, train: Examples, known: tuple[Tensor, 
         precisions=torch.stack([torch.linalg.inv(one) for one in covariances]) if samples else unit[None, :0],
         log_determinants=torch.stack([torch.logdet(one) for one in covariances]) if samples else unit[0, :0],
         known=torch.zeros(2, 0),
+        known_kinds=torch.zeros(0, dtype=torch.int64),
     )
     if not samples:
         return novelty
-    return replace(novelty, known=novelty.measures(*known).sort(1).values)
+    return replace(novelty, known=novelty.measures(*known), known_kinds=known_kinds)
 
 
 def describe_images(recognition: Recognition, images: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
@@ -136,6 +150,11 @@ def statistics_of(recognition: Recognition, image: Images, residual: Images) -> 
     """Statistics of the reconstructor's residual, where there is one, and of what a median filter takes away."""
     views = [residual] if recognition.plan.sees == "redrl" else []
     return torch.cat([residual_statistics(view, image) for view in (*views, image - Median(3)(image))], 1)
+
+
+def statistics_count(plan: Plan, channels: int) -> int:
+    """How many `statistics_of` gives for images of so many channels."""
+    return (1 + (plan.sees == "redrl")) * (COUNT + channels)
 
 
 def distance(features: Tensor, bank: Tensor) -> Tensor:

@@ -4,28 +4,35 @@ import itertools
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from assay.core.types import Images
 
+COUNT = 26
+"""Statistics of a residual, and one more for each channel."""
 _LEVELS = (1, 2, 4, 8, 16)
 _SHARES = (0.01, 0.03, 0.1, 0.3)
 _BANDS = (0.0, 0.05, 0.15, 0.3, 1.0)
 """Edges, in cycles a pixel."""
+_SIDES = (2, 4, 8, 16)
+"""Of square windows, in pixels; one that an image has no room for is as large as there is."""
 
 
 def residual_statistics(residuals: Images, images: Images) -> Tensor:
-    """Statistics of each residual, ``(n, 22 + c)``, without units but for the logarithms of norms in levels of 255.
+    """Statistics of each residual, ``(n, 26 + c)``, without units but for the logarithms of norms in levels of 255.
 
     Norms; the share of values beyond 1, 2, 4, 8 and 16 levels; the share of the energy in the 1, 3, 10 and 30 % pixels
-    that have most; kurtosis; the energy in four bands of frequency; correlations of neighbours and of channels; of the
-    image the mean difference of neighbours and the share of values at an end of the range.
+    that have most, and in the square window of each of four sizes that has most; kurtosis; the energy in four bands of
+    frequency; correlations of neighbours and of channels; of the image the mean difference of neighbours and the share
+    of values at an end of the range.
 
     Args:
         residuals: of images in [0, 1], ``(n, c, h, w)``.
         images: the images, likewise.
     """
     levels = 255 * residuals.float()
-    columns = [*_sizes(levels), *_places(levels), *_bands(levels), *_neighbours(levels), *_of_images(255 * images)]
+    parts = (_sizes, _places, _windows, _bands, _neighbours)
+    columns = [column for part in parts for column in part(levels)] + _of_images(255 * images)
     return torch.stack(columns, 1).nan_to_num()  # images of one column have no neighbours
 
 
@@ -45,6 +52,13 @@ def _places(levels: Tensor) -> list[Tensor]:
     return [shares[:, max(int(share * energy.shape[1]) - 1, 0)] for share in _SHARES]
 
 
+def _windows(levels: Tensor) -> list[Tensor]:
+    energy = levels.square().sum(1, keepdim=True)
+    total = energy.flatten(1).sum(1) + 1e-6
+    sides = [min(side, *levels.shape[2:]) for side in _SIDES]
+    return [F.avg_pool2d(energy, side, 1).flatten(1).amax(1) * side**2 / total for side in sides]
+
+
 def _bands(levels: Tensor) -> list[Tensor]:
     width = levels.shape[3] // 2 + 1
     spectrum = torch.fft.rfft2(levels) if len(levels) else levels[..., :width]  # MKL refuses empty batches
@@ -61,7 +75,7 @@ def _neighbours(levels: Tensor) -> list[Tensor]:
     pairs = ((levels[..., 1:], levels[..., :-1]), (levels[..., 1:, :], levels[..., :-1, :]))
     along = [(a * b).flatten(1).sum(1) / energy for a, b in pairs]
     equal = ((levels[..., 1:] - levels[..., :-1]).abs() < 0.5).float().flatten(1).mean(1)
-    unit = torch.nn.functional.normalize(levels.flatten(2), dim=2)
+    unit = F.normalize(levels.flatten(2), dim=2)
     channels = [(unit[:, i] * unit[:, i - 1]).sum(1) for i in range(1, levels.shape[1])]
     return [*along, equal, *channels]
 

@@ -9,15 +9,15 @@ def studies(record, table):
             ours = f"{claim['ours']} ({interval})" if interval else claim["ours"]
             verdict = claim.get("verdict") or {True: "yes", False: "no"}.get(claim.get("holds"), "–")
             rows.append((row["study"], claim["says"], claim["theirs"] or "–", ours, threshold, verdict))
-    seconds = ", ".join(f"{row['study']} {row['seconds']:.0f} s" for row in record["rows"])
+    seconds = ", ".join(f"{row['study']} {row['seconds']:.0f} s" for row in record["rows"] if row["seconds"])
     counts = record.get("verdicts") or {"hold by the number alone": record.get("hold")}
     verdicts = ", ".join(f"{count} {what or 'not judged'}" for what, count in counts.items())
     small = record["benchmark"] == "studies"
     about = "generated images and digits with small networks" if small else "real images with small networks"
     text = (
         f"`studies/{'small' if small else 'real'}`, one after another, {record['workers']} workers: "
-        f"{record['seconds'] / 60:.0f} minutes "
-        f"({seconds}), checks included. Of {record['claims']} claims of the papers {record['measured']} were "
+        + (f"{record['seconds'] / 60:.0f} minutes ({seconds})" if seconds else "not timed")
+        + f", checks included. Of {record['claims']} claims of the papers {record['measured']} were "
         f"measured: {verdicts}. On {about}; a claim holds if the whole 95 % interval of our "
         "number is beyond the threshold, and where the interval reaches across it nothing can be told at this size."
     )

@@ -38,10 +38,10 @@ def test_defences_that_a_study_trains_search_little():
 def test_curves_keep_their_first_budget_and_those_of_claims():
     config = read_study(SMALL[0].parent / "dual-perturbation.yaml")
     assert config.curve.eps == (2 / 255, 6 / 255, 8 / 255)
-    assert config.curve.background == (8 / 255, 32 / 255)
+    assert config.curve.background == (0, 8 / 255, 32 / 255)
     curve = shrink_study(config).curve
     assert curve.eps == (2 / 255, 6 / 255, 8 / 255)  # claims name the last two
-    assert curve.background == (8 / 255,)
+    assert curve.background == (0, 8 / 255)  # a claim names 8/255, if of another curve
 
 
 STUDY = """

@@ -12,7 +12,6 @@ from assay.defences.registry import check as check_defence
 from assay.study.images import load_images
 from assay.study.schema import Config, Fit
 from assay.study.study_model import StudyModel
-from assay.util.files import file_name
 from assay.util.progress import NoteCallback
 from assay.util.validate import reject
 
@@ -65,6 +64,8 @@ def check_folder(config: Config, out: Path) -> None:
 def plan_fit(config: Config, name: str, data: str, classifier: StudyModel, out: Path) -> PlannedFit | None:
     """What the training of a model's defence is, and where; None for a model without. Nothing is trained.
 
+    Models that are trained alike share a defence that is.
+
     Args:
         config: the study.
         name: of the model.
@@ -80,9 +81,9 @@ def plan_fit(config: Config, name: str, data: str, classifier: StudyModel, out: 
     attack = None
     if FITTINGS[fit.defence].attacked:
         attack = plan(fit.attack, eps=threat.eps, norm=threat.norm, eps_background=threat.background).attack
-    weights = classifier.folder.name if classifier.folder is not None else classifier.source.spec
+    weights = classifier.identity or classifier.source.spec
     identity = "\n".join((fit.model_dump_json(exclude={"options"}), repr(attack), weights, images.digest))
-    label = f"{file_name(name).replace(',', '')}-{fit.defence}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    label = f"{fit.defence}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     return PlannedFit(fit, images, out / label, classifier, attack)
 
 

@@ -135,9 +135,10 @@ def plan_training(
             made_on.folder.name if made_on.folder else made_on.source.spec,
         ]
     identity = "\n".join((replace(training.recipe(), start=None).canonical(), *named, images.digest))
-    folder = out / MODELS / f"{file_name(name)}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    short = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    folder = out / MODELS / f"{file_name(name)}-{short}"
     trail = tuple(range(recipe.epochs + 1)) if training.trail else ()
-    trained = StudyModel(ModelSource(str(folder / "model.safetensors"), (), model.defence), folder)
+    trained = StudyModel(ModelSource(str(folder / "model.safetensors"), (), model.defence), folder, short)
     return PlannedTraining(own, images, recipe, folder, trail, trained, added)
 
 

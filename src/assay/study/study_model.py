@@ -13,7 +13,9 @@ class StudyModel:
     Attributes:
         source: from where it is loaded.
         folder: of its training; None for one that was loaded.
+        identity: what its training is, in a digest that is the same for models that are trained alike.
     """
 
     source: ModelSource
     folder: Path | None = None
+    identity: str = ""

@@ -184,9 +184,9 @@ def learn_answers(
         for part in (config.train, config.test)
     )
     held_out = [build_examples(part.victims, config.test, part.settings) for part in config.held_out]
-    fooled_percent = 100 * test.fooled[test.kind > 0].float().mean()
+    attacked, fooled = int((test.kind > 0).sum()), int(test.fooled[test.kind > 0].sum())
     reporter.note(f"{len(train)} examples to learn from, {len(test)} to be tried on")
-    reporter.note(f"of attacked images, {fooled_percent:.0f} % fool their victim after rounding to 8 bits")
+    reporter.note(f"{fooled} of {attacked} attacked images fool their victim after rounding to 8 bits")
     recognitions: dict[str, list[Recognition]] = {}
     for column in config.columns:
         for i, seed in enumerate(config.seeds or (config.plan.seed,)):

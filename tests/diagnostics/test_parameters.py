@@ -213,6 +213,8 @@ def test_an_attack_that_turns_nothing_is_said_to():
     nothing = Parameters({"a": 2}, {"weak": torch.full((2,), torch.nan)}, {"weak": 0}, {"weak": torch.zeros(0, 1)})
     assert "weak breaks no image" in nothing.verdict()
     assert nothing.frame()[0]["saliency from"] is None
+    none = torch.zeros(0, 1)
+    assert "no clean image is right" in Parameters({"a": 2}, {"clean": none}, {"clean": 0}, {"clean": none}).verdict()
     with pytest.raises(ValueError, match="attacks: expected at least one attack"):
         parameters(two_filters(), torch.rand(2, 1, 1, 2), torch.zeros(2).long(), {}, (torch.rand(2, 1, 1, 2), y_of(2)))
 

@@ -107,7 +107,7 @@ class Parameters:
         lines = []
         for name in self.profile:
             if not self.counts[name]:
-                lines.append(f"{name} breaks no image")
+                lines.append("no clean image is right" if name == "clean" else f"{name} breaks no image")
                 continue
             by_layer = self.by_layer(name)
             top = max(by_layer, key=lambda layer: by_layer[layer])

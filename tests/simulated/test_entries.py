@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import inspect
 import re
 
 import pytest
@@ -13,13 +14,14 @@ from assay.cli import main
 from assay.defences import DEFENCES, adaptation_of, defend
 from assay.defences.fitted import FITTINGS, fit_defence
 from assay.diagnostics.context import DiagnosticContext
+from assay.diagnostics.filters import Standard
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.diagnostics.trail import Trail
 from assay.masks.learned_saliency import SaliencyNetwork
 from assay.masks.score import foreground_score
 from assay.training import Recipe, train
 from conformance import test_contexts
-from conformance.test_contexts import ENTRIES, OWN_NETWORK, X, Y, network
+from conformance.test_contexts import ENTRIES, X, Y, network
 from defences import test_fitted as defence_tests
 from diagnostics.test_every_diagnostic import fragile, relative
 from diagnostics.test_every_diagnostic import part as labelled
@@ -32,7 +34,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 @pytest.mark.parametrize("name", ENTRIES)
 def test_results_are_those_of_the_cpu(name, tmp_path):
     here = ENTRIES[name](network(), X, Y, tmp_path / "here")
-    device = "cpu" if name in OWN_NETWORK else "sim"
+    device = "cpu" if name == "whole_training" else "sim"  # it builds its own network, of data that are on the CPU
     there = ENTRIES[name](network().to(device), X.to(device), Y.to(device), tmp_path / "there")
     test_contexts.same([t.cpu() for t in there], [t.cpu() for t in here])
 
@@ -89,6 +91,7 @@ def diagnosed(device, part):
         "interpretability": lambda: diagnostics.interpretability(one, x, y, (y + 1) % 8, attacks),
         "learning": lambda: diagnostics.learning(trail, {"test": (x, y)}, attacks),
         "parameters": lambda: diagnostics.parameters(one, x, y, attacks, (x, y)),
+        "sharedness": lambda: diagnostics.sharedness(trail, (x, y), (1 - x, y), attack),
         "stability": lambda: diagnostics.stability(trail, x, y, attack),
         "surface": lambda: diagnostics.surface(models, x, y, eps=0.2),
         "suspicion": lambda: diagnostics.suspicion(models, x, y, masks, eps=0.1, eps_background=0.2, steps=2),
@@ -98,10 +101,34 @@ def diagnosed(device, part):
     }
 
 
+def measured(device, part):
+    """What the parts of diagnostics give, networks and images on a device."""
+    x, y = (t.to(device) for t in (part.x[:4].float() / 255, part.y[:4]))
+    one, moved = fragile(0).eval().to(device), 1 - x
+    standard = Standard.of(diagnostics.filter_gradients(one, x, y))
+    return {
+        "activation_map": lambda: diagnostics.activation_map(one, x, y)[0],
+        "adversarial_saliency": lambda: diagnostics.adversarial_saliency(one, x, y, (y + 1) % 8).promotion,
+        "destruction_rate": lambda: torch.tensor(diagnostics.destruction_rate(one, x, moved, y, torch.sqrt)),
+        "filter_gradients": lambda: diagnostics.filter_gradients(one, x, y),
+        "input_saliency": lambda: diagnostics.input_saliency(one, x, y, standard),
+        "spread": lambda: diagnostics.spread(one, moved - x, x, y).cost,
+    }
+
+
 def test_diagnostics_take_images_from_the_device(part):
+    functions = {name: getattr(diagnostics, name) for name in diagnostics.__all__}
+    with_images = {
+        name for name, f in functions.items() if inspect.isfunction(f) and "x" in inspect.signature(f).parameters
+    }
+    assert with_images <= {*diagnosed("cpu", part), *measured("cpu", part)}  # a new one is tried here, too
     for name in diagnosed("cpu", part):
         here, there = (apart(diagnosed(device, part)[name]().verdict())[0] for device in ("cpu", "sim"))
         assert here == there, name
+    for name in measured("cpu", part):
+        here, there = (measured(device, part)[name]() for device in ("cpu", "sim"))
+        assert there.device.type == "cpu", name
+        assert torch.allclose(here, there, atol=1e-3, equal_nan=True), name
 
 
 def test_a_saliency_network_may_be_on_a_device_of_its_own(part):

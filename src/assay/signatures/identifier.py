@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from assay.core.call_context import in_neutral_context
+from assay.core.call_context import with_images_on_the_cpu
 from assay.core.types import Images
 from assay.signatures.examples import Examples
 from assay.signatures.networks import Recogniser, Reconstructor
@@ -111,9 +111,9 @@ class Identifier:
         """Positions in ``(*kinds, "unknown")`` from what `scores` returns, ``(n,)``."""
         return taken_for(probability, self.evidence).where(novelty <= self.threshold, len(self.kinds))
 
-    @in_neutral_context
+    @with_images_on_the_cpu
     def scores(self, images: Images, batch: int = 256) -> tuple[Tensor, Tensor]:
-        """Calibrated probabilities ``(n, kinds)`` and novelty ``(n,)``."""
+        """Calibrated probabilities ``(n, kinds)`` and novelty ``(n,)``, of images on any device."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             reject("images", f"(n, {', '.join(map(str, self.shape))}), what it was trained on", tuple(images.shape))
         probabilities, novelty = [], []
@@ -122,12 +122,9 @@ class Identifier:
                 image, residual = self.recognition.inputs(part)
                 probability = (self.recognition.recogniser(image, residual) / self.temperature).softmax(1)
                 features = self.recognition.recogniser.features(image, residual)
-                statistics, kinds = (
-                    statistics_of(self.recognition, image, residual),
-                    taken_for(probability, self.evidence),
-                )
+                statistics = statistics_of(self.recognition, image, residual)
                 probabilities.append(probability)
-                novelty.append(self.novelty(features, statistics, kinds))
+                novelty.append(self.novelty(features, statistics, taken_for(probability, self.evidence)))
         return torch.cat(probabilities), torch.cat(novelty)
 
     def confusion_of(self, examples: Examples) -> Tensor:

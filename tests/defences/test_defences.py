@@ -13,6 +13,7 @@ from assay.core.rows import Rows, targeted, untargeted
 from assay.data import Dataset, load
 from assay.defences import (
     ABSTAIN,
+    Adaptation,
     BitDepth,
     Blur,
     Detector,
@@ -335,6 +336,29 @@ def test_two_detectors_refuse_what_either_refuses(problem):
     assert bool(accepted(both(outcome.images[broken]), outcome.images[broken]).all())
 
 
+class Hesitant(nn.Module):
+    """A classifier whose owner counts only what it is sure of."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)
+
+    def adaptation(self):
+        return Adaptation("sure of it", test=lambda logits, x: logits.softmax(1).amax(1) > 0.5)
+
+
+def test_a_condition_behind_a_detector_holds_too(problem):
+    model, x, _ = problem
+    guarded = Guarded(Hesitant(model), lambda images: images.flatten(1).mean(1) - 0.5)
+    how, logits = guarded.adaptation(), guarded(x)
+    sure = model(x).softmax(1).amax(1) > 0.5
+    assert torch.equal(how.test(logits, x), sure & accepted(logits, x))
+    assert 0 < int(how.test(logits, x).sum()) < int(accepted(logits, x).sum())
+
+
 def test_a_guarded_classifier_refuses_and_is_attacked_jointly(problem):
     model, x, y = problem
     score = Squeezing(model, (BitDepth(2), Median(2)), threshold=0.0)
@@ -355,8 +379,6 @@ def test_a_guarded_classifier_refuses_and_is_attacked_jointly(problem):
 
 
 def test_the_objective_is_replaced_wherever_there_is_one():
-    from assay.defences import Adaptation
-
     how = Adaptation("x", objective=Evasion())
     assert how.adapt(assay.PGD(0.1, steps=3)).objective == Evasion()
     suite = how.adapt(assay.Standard(0.1))

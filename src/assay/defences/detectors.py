@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from assay.core.model_calls import Classifier, call, classify
+from assay.core.rows import Test
 from assay.core.types import Flag, Images, Logits, PerRow
 from assay.defences.adaptation import Adaptation, adaptation_of, around, attackable
 from assay.defences.transformed import Transformed
@@ -57,10 +59,12 @@ class Guarded(nn.Module):
         if surrogate is not None:
             surrogate.refused_behind = self.refused_behind
         past = "" if seen is self.score else ", past the squeezers by BPDA"
+        behind = adaptation_of(self.model)
+        other = None if behind is None or self.refused_behind else behind.test
         joint = Adaptation(
             f"joint attack: wrong and not refused (classifier and detector in one objective){past}",
             surrogate=surrogate,
-            test=accepted,
+            test=accepted if other is None else _AcceptedAnd(other),
             objective=Evasion(),
             methods=("joint",) if seen is self.score else ("joint", "BPDA"),
         )
@@ -70,6 +74,16 @@ class Guarded(nn.Module):
 def accepted(logits: Logits, x: Images) -> Flag:
     """Whether the last class, the refusal, is not the answer."""
     return logits.argmax(1) != logits.shape[1] - 1
+
+
+@dataclass(frozen=True)
+class _AcceptedAnd:
+    """Accepted, and a success by what the classifier behind the detector declares, of its own logits."""
+
+    behind: Test
+
+    def __call__(self, logits: Logits, x: Images) -> Flag:
+        return accepted(logits, x) & self.behind(logits[:, :-1], x)
 
 
 class Squeezing(nn.Module):

@@ -307,6 +307,9 @@ def test_arguments_that_are_no_defence(problem):
     for name, wrong in (("change", {"change": 3}), ("through", {"through": "yes"}), ("stand_in", {"stand_in": 3})):
         with pytest.raises(TypeError, match=f"^{name}: expected"):
             Transformed(model, **{"change": BitDepth(3), **wrong})
+    for name, parts in (("model", (None, model)), ("score", (model, None))):
+        with pytest.raises(TypeError, match=f"^{name}: expected a module or a function of images, got None"):
+            Guarded(*parts)
     doubled = Transformed(nn.Flatten(), lambda images: torch.cat([images, images], 3))
     assert doubled(x).shape == (len(x), 2 * x[0].numel())  # a change of size is a change, too
     with pytest.raises(ValueError, match=r"change without a stand_in: expected images of the same shape, \(48, "):

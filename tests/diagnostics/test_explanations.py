@@ -73,6 +73,8 @@ def test_where_there_is_no_saliency_there_is_no_answer(explanation):
     assert len(answer.top["m"]) == 2
     with pytest.raises(ValueError, match=r"models: expected models with a gradient at an image, got m, whose saliency"):
         attribution({"m": Flat(False)}, x, y, eps=0.1, steps=2, k=1, explanation=explanation)
+    with pytest.raises(ValueError, match="models: expected at least one model"):
+        attribution({}, x, y, eps=0.1, explanation=explanation)
 
 
 def test_integrated_gradients_of_a_linear_model_are_its_terms():

@@ -219,6 +219,14 @@ def test_an_attack_that_turns_nothing_is_said_to():
         parameters(two_filters(), torch.rand(2, 1, 1, 2), torch.zeros(2).long(), {}, (torch.rand(2, 1, 1, 2), y_of(2)))
 
 
+def test_saliency_is_standardised_over_two_images_at_least():
+    x = torch.rand(2, 1, 1, 2)
+    with pytest.raises(
+        ValueError, match="validation: expected at least 2 images, over which saliency is standardised, go"
+    ):
+        parameters(two_filters(), x, y_of(2), {"a": assay.FGSM(0.1)}, (x[:1], y_of(1)))
+
+
 def y_of(n):
     return torch.zeros(n, dtype=torch.int64)
 

@@ -100,4 +100,18 @@ def test_wrong_arguments():
         targets(Nearest(), x, torch.tensor([0]), CLASSES, {})
     with pytest.raises(ValueError, match="classes: expected a whole number that is at least 2"):
         targets(Nearest(), x, torch.tensor([0]), 1, {"FGSM": assay.FGSM(0.1)})
+    with pytest.raises(
+        ValueError, match="classes: expected the number of classes, above every label and at most the mod"
+    ):
+        targets(Nearest(), x, torch.tensor([0]), CLASSES + 1, {"FGSM": assay.FGSM(0.1)})
+    with pytest.raises(
+        ValueError, match="model: expected one that is right about an image, got one that is wrong about al"
+    ):
+        targets(Nearest(), x, torch.tensor([2]), CLASSES, {"FGSM": assay.FGSM(0.1)})
     assert isinstance(targets(Nearest(), x, torch.tensor([0]), CLASSES, {"FGSM": assay.FGSM(0.1)}), Targets)
+
+
+def test_images_that_are_misclassified_are_left_out():
+    x, attack = images([0.6, 0.4, 0.1], [0.1, 0.7, 0.5]), {"C&W": assay.CarliniWagnerL2(steps=50)}
+    answer = targets(Nearest(), x, torch.tensor([0, 2]), CLASSES, attack)
+    assert answer.success["C&W"].tolist() == [[True, True]]

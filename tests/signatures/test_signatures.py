@@ -391,6 +391,10 @@ def test_an_identifier_is_calibrated_saved_and_loaded(tmp_path):
     assert float(confusion(shut, held).share[:, -1].min()) == 1.0
     with pytest.raises(ValueError, match=r"images: expected \(n, 1, 8, 8\)"):
         identifier(torch.zeros(1, 3, 8, 8))
+    assert [str(guess) for guess in identifier(images.double())] == [str(guess) for guess in identifier(images)]
+    for wrong in (images * torch.nan, images - 1, images * 255, (images * 255).byte()):
+        with pytest.raises(ValueError, match="images: expected finite values from 0 to 1 of a float type, got torch"):
+            identifier(wrong)
     with pytest.raises(FileNotFoundError, match="expected a file that assay signatures made"):
         load_identifier(tmp_path / "none")
     with pytest.raises(ValueError, match="one that sees images alone"):

@@ -51,7 +51,7 @@ class Defended(Protocol):
     """A classifier that says how it has to be attacked."""
 
     def adaptation(self) -> Adaptation:
-        """How to attack it."""
+        """How to attack it; around a classifier that is defended itself, with what that one declares (its ``test``)."""
         ...
 
 

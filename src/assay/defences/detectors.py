@@ -36,6 +36,9 @@ class Guarded(nn.Module):
 
     def __init__(self, model: nn.Module, score: Score) -> None:
         super().__init__()
+        for name, value in (("model", model), ("score", score)):
+            if not callable(value):
+                reject(name, "a module or a function of images", value, error=TypeError)
         self.model, self.score = model, score
         behind = adaptation_of(model)
         self.refused_behind = behind is not None and behind.test is accepted
@@ -83,7 +86,10 @@ class _AcceptedAnd:
     behind: Test
 
     def __call__(self, logits: Logits, x: Images) -> Flag:
-        return accepted(logits, x) & self.behind(logits[:, :-1], x)
+        held = self.behind(logits[:, :-1], x)
+        if held.shape != x.shape[:1]:
+            reject("test", f"one truth value an image, of shape ({len(x)},)", described(f"shape {tuple(held.shape)}"))
+        return accepted(logits, x) & held
 
 
 class Squeezing(nn.Module):

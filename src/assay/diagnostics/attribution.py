@@ -128,13 +128,15 @@ def attribution(
         progress: progress.
 
     Raises:
-        ValueError: k out of range, or a model that is wrong, or has no gradient, at every image.
+        ValueError: no model, k out of range, or a model that is wrong, or has no gradient, at every image.
 
     Source: Ghorbani et al., algorithm 1, top-k attack, softplus for ReLU as there (`Softened`); top-k intersection and
     Spearman's rank correlation as there and in Chen et al., section 5. The noise that it is compared with counts as an
     iterate too.
     """
     same_length(x, y)
+    if not models:
+        reject("models", "at least one model", models)
     number("eps", eps, least=0)
     whole("steps", steps, least=1)
     area = x.shape[-1] * x.shape[-2]

@@ -146,6 +146,8 @@ def parameters(
     layers = filters_of(model)
     if not attacks:
         reject("attacks", "at least one attack", attacks)
+    if len(validation[0]) < 2:
+        reject("validation", "at least 2 images, over which saliency is standardised", len(validation[0]))
     standard, k = Standard.of(filter_gradients(model, *validation, chunk=chunk)), sum(layers.values())
 
     profiles, counts, levels, adversarial = {}, {}, {}, {}

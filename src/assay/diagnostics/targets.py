@@ -20,7 +20,7 @@ from assay.diagnostics.plots import canvas, matrix
 from assay.diagnostics.trail import logits_of, run_attack_to_end, same_length
 from assay.util.progress import WorkCallback, no_progress
 from assay.util.statistics import mean_interval
-from assay.util.validate import reject, whole
+from assay.util.validate import described, reject, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,8 +120,8 @@ def targets(
 
     Args:
         model: the classifier.
-        x: images.
-        y: labels.
+        x: images, ``(n, c, h, w)`` in [0, 1]; those that it misclassifies are left out.
+        y: labels, ``(n,)``.
         classes: number of classes, at least 2.
         attacks: by name; the first is the one that the perturbations of the others are cut to. For one with a budget
             the smallest of nine budgets that suffices counts (`FACTORS` times its own).
@@ -129,7 +129,7 @@ def targets(
         progress: progress.
 
     Raises:
-        ValueError: no attack.
+        ValueError: no attack, a model that is wrong about every image, or a number of classes that is not the data's.
 
     Deviations from Xu et al.: each distance has its own best and worst target, as in Carlini & Wagner's code; distances
     count values, so that a pixel of three channels is three.
@@ -138,6 +138,14 @@ def targets(
     if not attacks:
         reject("attacks", "at least one attack", attacks)
     others = whole("classes", classes, least=2) - 1
+    logits = logits_of(model, x)
+    right = logits.argmax(1) == y
+    if not bool(right.any()):
+        reject("model", "one that is right about an image", described(f"one that is wrong about all {len(x)}"))
+    known = logits.shape[1]
+    if classes > known or int(y.max()) >= classes:
+        reject("classes", f"the number of classes, above every label and at most the model's {known}", classes)
+    x, y = x[right], y[right]
     offsets = torch.arange(1, classes).repeat(len(x))
     images, labels = x.repeat_interleave(others, 0), y.repeat_interleave(others)
     aims = (labels + offsets) % classes

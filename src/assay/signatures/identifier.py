@@ -14,7 +14,7 @@ from assay.signatures.novelty import Novelty, novelty_of, statistics_count, stat
 from assay.signatures.plan import Plan
 from assay.signatures.recognition import Recognition
 from assay.util.tensors import read_tensors, write_tensors
-from assay.util.validate import reject
+from assay.util.validate import described, reject
 
 UNKNOWN = "unknown"
 _NOVELTY = "novelty."
@@ -90,13 +90,13 @@ class Identifier:
         """What each image most likely is.
 
         Args:
-            images: ``(n, c, h, w)`` in [0, 1], of the size that it was trained on.
+            images: ``(n, c, h, w)`` in [0, 1] of any float type and on any device, of the size that it was trained on.
 
         Returns:
             One `Guess` an image.
 
         Raises:
-            ValueError: images of another shape.
+            ValueError: images of another shape, or values outside.
         """
         probability, novelty = self.scores(images)
         names = (*self.kinds, UNKNOWN)
@@ -116,6 +116,10 @@ class Identifier:
         """Calibrated probabilities ``(n, kinds)`` and novelty ``(n,)``, of images on any device."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             reject("images", f"(n, {', '.join(map(str, self.shape))}), what it was trained on", tuple(images.shape))
+        if not images.is_floating_point() or not bool(((images >= 0) & (images <= 1)).all()):
+            span = f"{images.dtype} from {float(images.double().min()):.3g} to {float(images.double().max()):.3g}"
+            reject("images", "finite values from 0 to 1 of a float type", described(span))
+        images = images.float()
         probabilities, novelty = [], []
         with torch.no_grad():
             for part in images.split(batch):

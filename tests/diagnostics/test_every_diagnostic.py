@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from assay import PGD, diagnostics
 from assay.data import load
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS, Diagnostic
@@ -100,3 +101,47 @@ def test_answers_show_themselves(name, part):
     assert len({tuple(record) for record in answer.frame()}) <= 1
     assert type(answer.figure()).__name__ == "Figure"
     assert diagnostic.question.endswith("?")
+
+
+WITH_IMAGES = {
+    "attribution": lambda m, x, y: diagnostics.attribution({"a": m}, x, y, eps=0.1, steps=2),
+    "gradients": lambda m, x, y: diagnostics.gradients({"a": m}, x, y),
+    "surface": lambda m, x, y: diagnostics.surface({"a": m}, x, y, eps=0.1, places=3),
+    "transfer": lambda m, x, y: diagnostics.transfer({"a": m, "b": m}, x, y, PGD(0.1, steps=2)),
+    "tradeoff": lambda m, x, y: diagnostics.tradeoff({"a": m}, x, y, PGD(0.1, steps=2)),
+    "targets": lambda m, x, y: diagnostics.targets(m, x, y, 8, {"PGD": PGD(0.1, steps=2)}),
+    "parameters": lambda m, x, y: diagnostics.parameters(m, x, y, {"PGD": PGD(0.1, steps=2)}, (x, y)),
+    "filter_gradients": lambda m, x, y: diagnostics.filter_gradients(m, x, y),
+    "adversarial_saliency": lambda m, x, y: diagnostics.adversarial_saliency(m, x, y, (y + 1) % 8),
+    "activation_map": lambda m, x, y: diagnostics.activation_map(m, x, y),
+    "destruction_rate": lambda m, x, y: diagnostics.destruction_rate(m, x, x, y, lambda images: images),
+    "spread": lambda m, x, y: diagnostics.spread(m, torch.zeros_like(x), x, y),
+}
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_images_of_another_number_format_come_to_that_of_the_network(name, part):
+    x, y = part.images()[:6], part.y[:6]
+    for network, images in ((fragile(0).eval(), x.double()), (fragile(0).eval().double(), x)):
+        WITH_IMAGES[name](network, images, y)
+    with pytest.raises(TypeError, match=r"x: expected a float tensor .*divide 8-bit images by 255.* torch.uint8"):
+        WITH_IMAGES[name](fragile(0).eval(), (255 * x).byte(), y)
+
+
+@pytest.mark.parametrize("name", ["attribution", "parameters", "filter_gradients", "activation_map"])
+def test_a_network_without_gradients_is_told_so(name, part):
+    network = fragile(0).eval()
+    with pytest.raises(ValueError, match=r"expected (a network|models) with (a gradient|gradients)"):
+        WITH_IMAGES[name](NoGradient(network), part.images()[:6], part.y[:6])
+
+
+class NoGradient(nn.Module):
+    """A network that hides its gradients."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.model(x)

@@ -5,11 +5,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from assay.util.validate import described, reject
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,24 +62,40 @@ def in_neutral_context(function: Callable[P, T]) -> Callable[P, T]:
 def with_images_on_the_cpu(function: Callable[P, T]) -> Callable[P, T]:
     """A function in a neutral context whose images, labels and masks are on the CPU, wherever its caller's are.
 
-    Tensors among its arguments are moved, those in tuples, lists and mappings too; networks stay on their devices.
+    Tensors among its arguments are moved, those in tuples, lists and mappings too; images come to the number format of
+    the first network's parameters. Networks stay as they are, where they are. Integer images named ``x`` are refused.
     """
+    names = tuple(signature(function).parameters)
 
     @in_neutral_context
     @wraps(function)
     def wrapped(*arguments: P.args, **named: P.kwargs) -> T:
-        here = [_on_the_cpu(value) for value in arguments]
-        return function(*here, **{name: _on_the_cpu(value) for name, value in named.items()})
+        given = (*arguments, *named.values())
+        x = {**dict(zip(names, arguments, strict=False)), **named}.get("x")
+        if isinstance(x, Tensor) and not x.is_floating_point():
+            expected = "a float tensor of shape (n, c, h, w) with values in [0, 1] (divide 8-bit images by 255)"
+            reject("x", expected, described(f"dtype {x.dtype}"), error=TypeError)
+        dtype = next((found for value in given if (found := _number_format(value))), torch.float32)
+        here = [_on_the_cpu(value, dtype) for value in arguments]
+        return function(*here, **{name: _on_the_cpu(value, dtype) for name, value in named.items()})
 
     return wrapped
 
 
-def _on_the_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return _plain(value).cpu()
+def _number_format(value: Any) -> torch.dtype | None:
+    """Of a network's floating-point parameters, or of the first one in a mapping."""
     if isinstance(value, Mapping):
-        return {key: _on_the_cpu(each) for key, each in value.items()}
-    return type(value)(map(_on_the_cpu, value)) if type(value) in (tuple, list) else value
+        return next((found for each in value.values() if (found := _number_format(each))), None)
+    parameters = value.parameters() if isinstance(value, nn.Module) else ()
+    return next((own.dtype for own in parameters if own.is_floating_point()), None)
+
+
+def _on_the_cpu(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, Tensor):
+        return _plain(value).to("cpu", dtype if value.is_floating_point() and value.dim() == 4 else value.dtype)
+    if isinstance(value, Mapping):
+        return {key: _on_the_cpu(each, dtype) for key, each in value.items()}
+    return type(value)(_on_the_cpu(each, dtype) for each in value) if type(value) in (tuple, list) else value
 
 
 def _same(value: Any) -> Any:

@@ -16,7 +16,7 @@ from assay.core.model_calls import as_logits, classify, select_output
 from assay.core.model_state import model_device, preserve_state
 from assay.core.types import Images, Labels
 from assay.diagnostics.trail import same_length
-from assay.util.validate import reject, whole
+from assay.util.validate import described, reject, whole
 
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 CHUNK = 32
@@ -64,6 +64,7 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
     same_length(x, y)
     whole("chunk", chunk, least=1)
     names, device = filters_of(model), model_device(model, x.device)
+    check_gradients(model, x)
     layers = [model.get_submodule(name.rpartition(".")[0]) for name in names]
     plain = device.type == "cpu" and all(map(_plain, layers)) and not _tied(model, layers)
     each = _by_layer if plain else _by_transform
@@ -73,6 +74,15 @@ def filter_gradients(model: nn.Module, x: Images, y: Labels, *, chunk: int = CHU
             for images, labels in zip(x.split(chunk), y.split(chunk), strict=True)
         ]
     return torch.cat(parts)
+
+
+def check_gradients(model: nn.Module, x: Images) -> None:
+    """Refuse a network whose logits have no gradient; one image is asked about."""
+    with preserve_state(model), torch.enable_grad():
+        leaf = x[:1].detach().to(model_device(model, x.device), copy=True).requires_grad_()
+        if len(leaf) and not classify(model, leaf).requires_grad:
+            got = described("one whose logits have none (torch.no_grad() or detach() in its forward)")
+            reject("model", "a network with gradients", got)
 
 
 def _by_transform(model: nn.Module, names: Mapping[str, int], x: Images, y: Labels) -> Tensor:
@@ -199,6 +209,7 @@ def input_saliency(
     code.
     """
     same_length(x, y)
+    check_gradients(model, x)
     names, maps, device = filters_of(model), [], model_device(model, x.device)
     weights = dict(model.named_parameters())
     with preserve_state(model), torch.enable_grad():

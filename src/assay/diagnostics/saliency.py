@@ -12,6 +12,7 @@ from assay.core.call_context import with_images_on_the_cpu
 from assay.core.model_calls import call, classify, gradients
 from assay.core.model_state import model_device, preserve_state
 from assay.core.types import Images, Labels, PerRow
+from assay.diagnostics.filters import check_gradients
 from assay.util.validate import described, number, reject
 
 
@@ -223,6 +224,7 @@ def _grad_cam(model: nn.Module, x: Images, label: Labels, layer: nn.Module | Non
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if layer is None and not convolutions:
         reject("model", "a network with convolutions", type(model))
+    check_gradients(model, x)
     with preserve_state(model), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         activation: Tensor = LayerGradCam(model, layer or convolutions[-1]).attribute(leaf, target=label)

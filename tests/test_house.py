@@ -25,6 +25,7 @@ LAYERS = (
     "corruptions",
     "attacks",
     "defences",
+    "certify",
     "training",
     "diagnostics",
     "signatures",

@@ -1,5 +1,6 @@
 from . import (
     attacks,
+    certify,
     corruptions,
     data,
     defences,
@@ -61,6 +62,7 @@ from .attacks import (
     peer,
     universal,
 )
+from .certify import certified, certified_distance
 from .core.combinators import Cascade, Restarts, Targets, Then
 from .core.expectation import Expectation
 from .core.outcome import Outcome, Status
@@ -142,6 +144,9 @@ __all__ = [
     "UniversalSign",
     "attack",
     "attacks",
+    "certified",
+    "certified_distance",
+    "certify",
     "corruptions",
     "data",
     "defences",

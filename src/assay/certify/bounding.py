@@ -1,0 +1,198 @@
+"""The certifiers that bound a network: intervals, linear relaxation, optimised slopes, branch and bound."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay.certify.backward import form_below, least_of
+from assay.certify.branching import Effort, Problems, branch_and_bound, is_complete
+from assay.certify.certificates import Finding
+from assay.certify.interval import Interval, intervals
+from assay.certify.linear_bounds import Refined, margins
+from assay.certify.network import Network
+from assay.certify.region import Region
+from assay.certify.slopes import FreeSlopes, Search, ascend
+from assay.certify.subject import CertifierInput
+from assay.core.types import Labels
+from assay.util.validate import number, whole
+
+
+def _least_margin(network: Network, subject: CertifierInput, known: list[Interval], *, stop: bool = False) -> Tensor:
+    form = form_below(network, len(network.nodes) - 1, margins(network, subject.y), known, stop=stop)
+    return form.least(subject.region, exact=True).amin(1)
+
+
+@dataclass(frozen=True)
+class IntervalBounds:
+    """Intervals of all values, layer by layer; the last linear layers are taken together with the margin.
+
+    Example:
+        >>> IntervalBounds().describe()
+        'IBP'
+
+    Source: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
+    2018, section 3 (the margin by the last layer's weights: equation 11).
+    """
+
+    def certify(self, subject: CertifierInput) -> Finding:
+        """A lower bound of each row's least margin."""
+        network = subject.network(False)
+        known = intervals(network, subject.region, unit=subject.unit)
+        return Finding(_least_margin(network, subject, known, stop=True))
+
+    def describe(self) -> str:
+        """Its name."""
+        return "IBP"
+
+
+@dataclass(frozen=True)
+class CrownIBP:
+    """Intervals for what rectifiers are taken of, and one linear bound of the margin through all layers.
+
+    Example:
+        >>> CrownIBP().describe()
+        'CROWN-IBP'
+
+    Source: Zhang et al., "Towards stable and efficient training of verifiably robust neural networks", ICLR 2020,
+    section 3.2.
+    """
+
+    def certify(self, subject: CertifierInput) -> Finding:
+        """A lower bound of each row's least margin."""
+        network = subject.network(False)
+        return Finding(_least_margin(network, subject, intervals(network, subject.region, unit=subject.unit)))
+
+    def describe(self) -> str:
+        """Its name."""
+        return "CROWN-IBP"
+
+
+@dataclass(frozen=True)
+class Crown:
+    """Linear bounds of the margin and of all values whose sign decides anything.
+
+    Example:
+        >>> Crown().describe()
+        'CROWN'
+
+    Source: Zhang et al., "Efficient neural network robustness certification with general activation functions", NeurIPS
+    2018, theorem 3.2; lines below rectifiers as CROWN-Ada.
+    """
+
+    def certify(self, subject: CertifierInput) -> Finding:
+        """A lower bound of each row's least margin."""
+        network = subject.network(False)
+        known = intervals(network, subject.region, unit=subject.unit, refine=Refined(network, subject.region))
+        return Finding(_least_margin(network, subject, known))
+
+    def describe(self) -> str:
+        """Its name."""
+        return "CROWN"
+
+
+@dataclass(frozen=True)
+class AlphaCrown:
+    """CROWN whose lines below rectifiers have the slopes that make each bound greatest.
+
+    Args:
+        steps: of Adam, for each bound.
+        inner: search for the slopes of bounds of inner values too, each for itself; dearer and tighter.
+
+    Example:
+        >>> AlphaCrown(steps=10).describe()
+        'alpha-CROWN-10'
+
+    Source: Xu et al., "Fast and complete: enabling complete verification with rapid and massively parallel incomplete
+    verifiers", ICLR 2021, section 3.2. Deviation: there, inner slopes serve the margin; here each inner bound has its
+    own.
+    """
+
+    steps: int = 20
+    inner: bool = False
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps, least=1)
+
+    def certify(self, subject: CertifierInput) -> Finding:
+        """A lower bound of each row's least margin."""
+        network, search = subject.network(False), Search(self.steps)
+        refined = Refined(network, subject.region, search=search if self.inner else None)
+        known = intervals(network, subject.region, unit=subject.unit, refine=refined)
+        return Finding(best_margins(network, subject.y, known, subject.region, search).amin(1))
+
+    def describe(self) -> str:
+        """Its name and steps."""
+        return f"alpha-CROWN-{self.steps}{' throughout' if self.inner else ''}"
+
+
+def best_margins(network: Network, y: Labels, known: list[Interval], region: Region, search: Search) -> Tensor:
+    """The greatest lower bounds of all margins, ``(b, k − 1)``, over the slopes of the margin's own lines."""
+    free, last = FreeSlopes(network), len(network.nodes) - 1
+    functions = margins(network, y)
+    return ascend(
+        lambda: least_of(network, last, functions, known, region, slopes=free, exact=True),
+        lambda: list(free.values.values()),
+        free.limit,
+        search,
+    )
+
+
+@dataclass(frozen=True)
+class BranchAndBound:
+    """alpha-CROWN, and where it does not decide, branch and bound to the end: certified, broken, or out of time.
+
+    Args:
+        seconds: for each sample.
+        domains: parts of the region, for each wrong class of a sample.
+        together: parts that are bounded in one batch.
+        steps: of the search for slopes and multipliers in each part.
+
+    Example:
+        >>> BranchAndBound(seconds=10).describe()
+        'branch and bound, 10 s'
+
+    Source: see `assay.certify.branching.branch_and_bound`. Complete for networks whose only bends are rectifiers and
+    maxima over whole windows, in linf; in l2 and l1 a part without open signs may stay open.
+    """
+
+    seconds: float = 60.0
+    domains: int = 5000
+    together: int = 64
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        number("seconds", self.seconds, least=0, above=True)
+        for name in ("domains", "together", "steps"):
+            whole(name, getattr(self, name), least=1)
+
+    def certify(self, subject: CertifierInput) -> Finding:
+        """A lower bound of each row's least margin, and images where there are some."""
+        network, region = subject.network(True), subject.region
+        known = intervals(network, region, unit=subject.unit, refine=Refined(network, region))
+        bound = best_margins(network, subject.y, known, region, Search())
+        undecided = (bound <= 0).nonzero()
+        margin, broken, images = bound.amin(1), torch.zeros(len(bound), dtype=torch.bool), region.x.clone()
+        if not len(undecided):
+            return Finding(margin)
+        row = undecided[:, 0]
+        own = [each.take(row) for each in known]
+        functions = margins(network, subject.y)[undecided[:, 0], undecided[:, 1]][:, None]
+        effort = Effort(self.seconds * len(row.unique()), self.domains, self.together, Search(self.steps))
+        verdicts = branch_and_bound(
+            Problems(network, functions, own, region.take(row)),
+            lambda problem, found: subject.judge(found, row[problem]),
+            effort,
+            subject.progress,
+        )
+        margin = torch.where((bound > 0).all(1), margin, torch.inf)
+        margin = margin.scatter_reduce(0, row, verdicts.least, "amin")
+        margin = torch.minimum(margin, torch.where(bound > 0, bound, torch.inf).amin(1))
+        for at in verdicts.broken.nonzero().squeeze(1).tolist():
+            broken[row[at]], images[row[at]] = True, verdicts.images[at]
+        events = () if is_complete(network) else ("maxima over windows with padding are not split",)
+        return Finding(margin, broken, images, events)
+
+    def describe(self) -> str:
+        """Its name and time."""
+        return f"branch and bound, {self.seconds:g} s"

@@ -1,0 +1,50 @@
+"""What a certifier is asked, and what it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from assay.certify.certificates import Finding
+from assay.certify.network import Network
+from assay.certify.region import Region
+from assay.core.model_calls import Classifier
+from assay.core.types import Images, Labels
+
+
+@dataclass(frozen=True)
+class CertifierInput:
+    """What is to be certified: rows that are classified right.
+
+    Attributes:
+        model: the classifier.
+        network: what bounds see of it, its maxima as such or as rectifiers alone.
+        region: around the images.
+        y: labels, ``(b,)``.
+        unit: relative error of a rounding of the model's own arithmetic.
+        judge: of images ``(b, c, h, w)`` and which rows they belong to: the nearest images within the budget, and
+            whether they are not classified right.
+        progress: called with rows done and all.
+    """
+
+    model: Classifier
+    network: Callable[[bool], Network]
+    region: Region
+    y: Labels
+    unit: float
+    judge: Callable[[Images, Tensor], tuple[Images, Tensor]]
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+
+
+@runtime_checkable
+class Certifier(Protocol):
+    """Bounds margins from below; a frozen dataclass of plain numbers."""
+
+    def certify(self, subject: CertifierInput) -> Finding:
+        """A lower bound of each row's least margin."""
+        ...
+
+    def describe(self) -> str:
+        """A few words."""
+        ...

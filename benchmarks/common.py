@@ -13,8 +13,8 @@ import torch
 
 import assay
 from assay.data import load as load_data
-from assay.store.environment import facts
 from assay.training import Recipe, train
+from assay.util.environment import facts
 
 HERE = Path(__file__).parent
 CACHE = HERE / ".cache"

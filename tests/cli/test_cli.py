@@ -190,6 +190,7 @@ def test_ls_and_doctor(capsys):
         "corruptions",
         "diagnostics",
         "suites",
+        "certifiers",
         "data",
         "recipes",
         "models",

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.certify import linear_maps
+import assay.certify.linear_maps as linear_maps
 from assay.certify.draft import Call, Value
 from assay.certify.linear_maps import pair
 from assay.certify.network import Sum

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from assay.certify import linear_maps
+import assay.certify.linear_maps as linear_maps
 from assay.certify.affine_layers import constant, expanded, scaled
 from assay.certify.draft import Call, Value
 from assay.certify.linear_maps import pair

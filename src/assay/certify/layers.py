@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 import torch
 
-from assay.certify import affine_layers as affine
-from assay.certify import bent_layers as bent
-from assay.certify import shape_layers as shapes
+import assay.certify.affine_layers as affine
+import assay.certify.bent_layers as bent
+import assay.certify.shape_layers as shapes
 from assay.certify.draft import Call, Value
 
 aten = torch.ops.aten

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.certify import linear_maps
+import assay.certify.linear_maps as linear_maps
 from assay.certify.affine_layers import scaled
 from assay.certify.draft import Call, Value
 from assay.certify.linear_maps import pair

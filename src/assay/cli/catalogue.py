@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from assay.attacks.registry import ATTACKS, SUITES
+from assay.certify.registry import CERTIFIERS
 from assay.corruptions.registry import CORRUPTIONS
 from assay.data.recipes.registry import RECIPES
 from assay.data.registry import SOURCES
@@ -46,6 +47,7 @@ def catalogue() -> dict[str, list[dict[str, str]]]:
             {"name": name, "what": _first_line(entry.change) + (" (extra)" if entry.extra else ""), "arguments": ""}
             for name, entry in CORRUPTIONS.items()
         ],
+        "certifiers": [_row(name, _first_line(make), make) for name, make in CERTIFIERS.items()],
         "defences": [_row(name, entry.help, entry.make) for name, entry in DEFENCES.items()],
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from assay.cli.output import print_json, print_table
-from assay.store.environment import facts
+from assay.util.environment import facts
 from assay.util.packages import package_version
 from assay.util.text import plain
 

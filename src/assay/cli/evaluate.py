@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from assay.attacks.plan import Planned
 from assay.attacks.registry import SUITES
+from assay.certify.registry import certifiers
 from assay.cli.attack_options import AttackOptions, CurveOptions
 from assay.cli.data import load_data
 from assay.cli.models import check_fit, parse_model, require_deterministic
@@ -37,6 +38,7 @@ def evaluate(
     curves: Annotated[CurveOptions, Parameter(name="*")] = CurveOptions(),
     foreground: str = "auto",
     defence: str | None = None,
+    certify: str | None = None,
     limit: int | None = None,
     arch: str | None = None,
     settings: Annotated[Settings, Parameter(name="*")] = Settings(),
@@ -65,8 +67,11 @@ def evaluate(
     defence
         A defence around every model, such as jpeg:quality=50 or smoothing:sigma=0.25 (see: assay ls defences). It is
         attacked in the way that it declares, and the report says how.
+    certify
+        Certifiers that bound every model from below at the attacks' budgets, one after another on what those before
+        them left open: ibp,crown or branch-and-bound:seconds=10 (see: assay ls certifiers).
     require
-        Exit with 3 if a model's grade is below this: weak, standard or strong.
+        Exit with 3 if a model's grade is below this: weak, standard, strong or closed.
     workers
         Processes that attack; 0 for this one.
     limit
@@ -83,6 +88,8 @@ def evaluate(
     """
     command = same_command(evaluate, locals())
     _check_choices(require, foreground, workers)
+    if certify is not None:
+        certifiers(certify)
     settings = settings.on_this_machine()
     require_own_folder(out_folder(out))
     plans, curve_plans = attacks.plan(*SUITES["quick"]), curves.plan(attacks)
@@ -102,6 +109,7 @@ def evaluate(
         plans=plans,
         curve=curve_plans,
         command=command,
+        certify=certify or (),
     )
     with console_reporter(quiet=quiet or json) as reporter:
         result = run_evaluation(

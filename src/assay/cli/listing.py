@@ -7,7 +7,18 @@ from typing import Any
 from assay.cli.output import print_json, print_line, print_table
 from assay.util.validate import one_of
 
-KINDS = ("attacks", "suites", "data", "recipes", "models", "training", "defences", "corruptions", "diagnostics")
+KINDS = (
+    "attacks",
+    "suites",
+    "data",
+    "recipes",
+    "models",
+    "training",
+    "defences",
+    "corruptions",
+    "diagnostics",
+    "certifiers",
+)
 
 
 def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
@@ -16,7 +27,8 @@ def ls(kind: str = "all", *, json: bool = False, markdown: bool = False) -> int:
     Parameters
     ----------
     kind
-        attacks, suites, data, recipes, models, training, defences, corruptions, diagnostics or all.
+        attacks, suites, data, recipes, models, training, defences, corruptions, diagnostics, certifiers
+        or all.
     json
         As JSON.
     markdown

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from assay.cli.output import print_json, print_line, print_note, print_table
 from assay.core.outcome import Status
 from assay.runs.evaluate import Evaluation
+from assay.store.verdict import brackets
 from assay.trust.grading import GRADES
 
 
@@ -15,6 +16,7 @@ def print_results(result: Evaluation, *, json: bool) -> int:
         print_json(result.summary)
     else:
         print_cells(result)
+        print_brackets(result)
     if not result.complete and result.signal:
         print_note("interrupted; run the same command to resume")
         return 128 + result.signal
@@ -57,6 +59,30 @@ def grade_exit_code(grades: Mapping[str, str], require: str | None) -> int:
     if not grades:
         print_note(f"no model has a grade, required {require}: checks were skipped")
     return 3 if below or not grades else 0
+
+
+def print_brackets(result: Evaluation) -> None:
+    """Print both ends of each model's robust accuracy, where any was certified."""
+    rows = []
+    for bracket in brackets(result.study):
+        if bracket.fault or bracket.ends is None:
+            print_note(f"{bracket.model}, {bracket.budget}: not certified: {bracket.fault or 'no images'}")
+            continue
+        low, high = bracket.ends
+        rows.append(
+            [
+                bracket.model,
+                bracket.budget,
+                f"{100 * low:.1f} %",
+                f"{100 * high:.1f} %",
+                f"{100 * (high - low):.1f} %",
+                str(bracket.n),
+                f"{bracket.seconds / bracket.n:.3g}",
+                " then ".join(bracket.certifiers),
+            ]
+        )
+    if rows:
+        print_table(rows, ("model", "budget", "certified", "attacked", "open", "n", "s/sample", "by"))
 
 
 def print_cells(result: Evaluation) -> None:

@@ -78,7 +78,7 @@ def run(
     address
         Address of a Ray cluster, such as auto or ray://head:10001; by default Ray is started locally.
     require
-        Exit with 3 if a model's grade is below this: weak, standard or strong.
+        Exit with 3 if a model's grade is below this: weak, standard, strong or closed.
     trust
         Run the code that the study names to get models (package.module:function), as evaluate does for models that are
         named on the command line. Somebody else's study could name anything.

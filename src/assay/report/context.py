@@ -11,8 +11,9 @@ from assay.report.figures import Curve, curves, draw
 from assay.report.gallery import gallery, slug
 from assay.report.leaderboard import leaderboard, plane
 from assay.report.table import table
+from assay.store.certified import Bracket
 from assay.store.results import Study
-from assay.store.verdict import Verdict, by_budget, verdicts
+from assay.store.verdict import Verdict, brackets, by_budget, verdicts
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,29 @@ def _verdict_context(study: Study, verdict: Verdict, series: int) -> dict[str, A
         "skipped": [cell.attack for cell in verdict.skipped],
         "budgets": _budgets(study, verdict),
         "evidence": _grade_context(study, verdict.model),
+        "brackets": [_bracket_context(own) for own in brackets(study) if own.model == verdict.model],
+    }
+
+
+def _bracket_context(bracket: Bracket) -> dict[str, Any]:
+    """Both ends of a robust accuracy, ready for the template."""
+    low, high = bracket.ends or (0.0, 0.0)
+    parts = (("certified", bracket.certified), ("open", bracket.open), ("broken", bracket.n - bracket.possible))
+    starts = [sum(count for _, count in parts[:i]) for i in range(len(parts))]
+    words = {"certified": "certified", "open": "open", "broken": "broken or misclassified"}
+    return {
+        "budget": bracket.budget,
+        "low": low,
+        "high": high,
+        "fault": bracket.fault or ("" if bracket.n else "there are no images"),
+        "counts": [
+            {"slug": kind, "label": words[kind], "count": count}
+            | {"start": 100 * start / max(bracket.n, 1), "width": 100 * count / max(bracket.n, 1)}
+            for (kind, count), start in zip(parts, starts, strict=True)
+        ],
+        "by": " then ".join(bracket.certifiers),
+        "seconds": bracket.seconds / max(bracket.n, 1),
+        "contradictions": len(bracket.contradictions),
     }
 
 

@@ -14,9 +14,9 @@ from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import DIAGNOSTICS
 from assay.models.load import digest
 from assay.report.diagnosis_page import figure_to_svg, write_diagnosis
-from assay.store.environment import facts
 from assay.store.study_extras import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
+from assay.util.environment import facts
 from assay.util.files import atomic_write, is_as_written
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
 from assay.util.progress import SILENT, NoteCallback, Reporter

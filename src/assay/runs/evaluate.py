@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from assay.attacks.plan import Planned, distinct
+from assay.certify.registry import certifiers
 from assay.core.call_context import in_neutral_context
 from assay.data.dataset import Dataset
 from assay.engine.preflight import Finding
@@ -67,6 +68,7 @@ class Question:
         curve: further budgets, for the accuracy–budget curves only.
         command: the command that repeats the evaluation.
         notes: sentences for the top of the report.
+        certify: certifiers that bound each model from below at the claimed budgets, such as ``"ibp, crown"``.
     """
 
     title: str
@@ -75,6 +77,7 @@ class Question:
     curve: Sequence[Planned] = ()
     command: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
+    certify: str | Sequence[str] = ()
 
 
 @in_neutral_context
@@ -109,6 +112,8 @@ def evaluate(
         ValueError: another process is writing to the folder, or an attack does not fit.
     """
     out, settings = out_folder(out), (settings or Settings()).on_this_machine()
+    if question.certify:
+        certifiers(question.certify)  # refused before anything is attacked
     require_own_folder(out)
     model_sources, references = sources or {}, references or {}
     is_inline = executor is None or isinstance(executor, Inline)
@@ -136,6 +141,7 @@ def evaluate(
         question.curve,
         (settings.seed,),
         question.title,
+        certify=question.certify,
     )
     headline = tuple(dict.fromkeys(planned.budget for planned in question.plans))
     info = RunInfo(question.title, question.command, (*question.notes, *notes), headline)

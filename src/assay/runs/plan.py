@@ -124,6 +124,7 @@ class Workload:
         seeds: of the attacks.
         title: heading.
         digest: of the data; computed once, here, if it is not given.
+        certify: certifiers that bound each model at the budgets of ``plans``, one after another.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Workload:
     seeds: Sequence[int] = (0,)
     title: str = ""
     digest: str = ""
+    certify: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.digest:

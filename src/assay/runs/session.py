@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.outcome import Status
+from assay.runs.certify import certify_models
 from assay.runs.checks import check_models
 from assay.runs.executors import Executor, Inline, closing
 from assay.runs.interrupts import StopRequest, catch_signals
@@ -14,15 +15,20 @@ from assay.runs.plan import AttackedModel, PlannedCell, Workload, plan_cells
 from assay.runs.scheduler import Failure, OpenCell, count_not_run, run_cells, unfinished_counter, utc_now
 from assay.runs.settings import Settings
 from assay.store.cell_key import FIELD_LABELS, differences, made_by_other_versions
+from assay.store.certified import CERTIFICATES, closed_models
 from assay.store.columns import Cell, CellNames
-from assay.store.environment import facts
 from assay.store.image_store import store_data
 from assay.store.ledger import Ledger
 from assay.store.load_report import load_cell_result
 from assay.store.repair import repair
 from assay.store.sqlite import on_network
 from assay.store.summary import errors_of
+from assay.util.environment import facts
 from assay.util.progress import SILENT, NoteCallback, Progress, Reporter
+
+
+class Contradiction(RuntimeError):
+    """A sample that is certified, and broken by an attack."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def run_session(
     open_cells = [
         _register_cell(ledger, cell, cells_by_key, reporter.note if accept_stale else None) for cell in planned_cells
     ]
-    ledger.set_meta(checks={})  # do not show grades of an earlier plan if this run is interrupted
+    ledger.set_meta(checks={}, **{CERTIFICATES: []})  # do not show grades of an earlier plan if this run is interrupted
     ledger.set_plan((open_cell.cell.id, names) for open_cell, names in open_cells)
     reused, failures, grades, ran_to_end = 0, list[Failure](), dict[str, str](), False
     with (
@@ -127,6 +133,10 @@ def run_session(
         closing(executor),
     ):  # on the second signal, stored results are kept
         reused, failures = _run_open_cells(open_cells, ledger, out, executor, stop, reporter, strict=strict)
+        if not stop.signal:
+            files = {} if here else {each.digest: data_file(ledger, out, each.digest) for each in workloads}
+            wrong = certify_models(workloads, files, ledger, settings, executor, stop, reporter=reporter)
+            failures += [Failure(text, Contradiction(text)) for text in wrong]
         if not stop.signal:
             # a model that killed a worker is not checked in this process
             failed_labels = {failure.label for failure in failures}
@@ -137,9 +147,21 @@ def run_session(
                 if (cell.names.data, cell.names.model) not in suspect
             ]
             grades = check_models(workloads, checked_cells, ledger, out, settings, executor, stop, reporter=reporter)
+            grades |= _closed(workloads, grades, ledger, reporter.note)
         ran_to_end = not stop.signal
     complete = ran_to_end and all(not count_not_run(ledger, open_cell.cell) for open_cell, _ in open_cells)
     return SessionResult(complete, reused, tuple(failures), stop.signal, grades, *errors_of(ledger))
+
+
+def _closed(
+    workloads: Sequence[Workload], grades: Mapping[str, str], ledger: Ledger, note: NoteCallback
+) -> dict[str, str]:
+    """The models whose bracket is closed, with that grade; none that is unusable or was not checked."""
+    names = [f"{workload.name}/{model}" for workload in workloads for model in closed_models(ledger, workload.name)]
+    chosen = [name for name in names if grades.get(name, "none") not in ("none", "unusable")]
+    for name in chosen:
+        note(f"{name}: evidence closed: certified and attacked accuracy meet within the chance of the sample")
+    return dict.fromkeys(chosen, "closed")
 
 
 def report_findings(models: Sequence[AttackedModel], note: NoteCallback) -> tuple[str, ...]:

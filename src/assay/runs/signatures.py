@@ -24,9 +24,9 @@ from assay.signatures.recognition import Recognition
 from assay.signatures.settings import Setting
 from assay.signatures.tables import recognition_table, restoration_table
 from assay.signatures.training import train_recogniser
-from assay.store.environment import facts
 from assay.store.study_extras import DiagnosticResult, finite_rows
 from assay.util.code_digest import code_digest
+from assay.util.environment import facts
 from assay.util.files import atomic_write
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
 from assay.util.progress import SILENT, Reporter, WorkCallback

@@ -12,6 +12,7 @@ from torch import Tensor
 from assay.core.outcome import Status
 from assay.data.dataset import Dataset
 from assay.masks.saliency import SpectralResidual
+from assay.store.certified import certificates_of, closed_models
 from assay.store.columns import Cell, CellNames, Shard, outcome_of
 from assay.store.image_store import image_reader, run_data
 from assay.store.ledger import Ledger
@@ -20,6 +21,17 @@ from assay.trust.registry import CHECKS
 
 _SALIENT = 512
 """Sides of images up to this many pixels get a saliency map in the gallery."""
+
+
+CLOSED = MappingProxyType(
+    {
+        "grade": "closed",
+        "why": (),
+        "rests_on": "both ends: what is neither certified nor broken is less than the chance of the sample",
+        "raised_by": "nothing more",
+    }
+)
+"""What a model's grade is where its bracket is closed, whatever its checks say of the attacks."""
 
 
 def studies_of(folder: Path, ledger: Ledger, known: Mapping[str, Dataset] = MappingProxyType({})) -> tuple[Study, ...]:
@@ -105,13 +117,16 @@ def _study(
         ),
         headline=tuple(b for b in info.get("headline", ()) if b in present),
         grades=_grade_reports(ledger, about["name"], tuple(dict.fromkeys(cell.model for cell in cells))),
+        certificates=certificates_of(ledger, about["name"]),
     )
 
 
 def _grade_reports(ledger: Ledger, data: str, models: Sequence[str]) -> dict[str, GradeReport]:
-    keys, reports = ledger.meta("checks") or {}, {}
+    keys, reports, closed = ledger.meta("checks") or {}, {}, closed_models(ledger, data)
     for model in models:
         record = ledger.answer(keys.get(f"{data}/{model}", ""))
+        if record is not None and model in closed and record["grade"] != "unusable":
+            record = {**record, **CLOSED}
         if record is not None:
             answers = tuple(
                 CheckAnswer(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Outcome
+from assay.store.certified import CertifiedBudget
 from assay.util.text import distinct, plain
 from assay.util.validate import described, number, reject
 
@@ -112,6 +113,7 @@ class Study:
         headline: the budgets whose cells make the verdict; empty for all of them. Curves reach budgets that nobody
             claims robustness to: list the claimed budgets here.
         grades: what the checks have said of each model, by name.
+        certificates: what certifiers have said of each model and budget.
 
     Raises:
         ValueError: shapes that do not agree, or a cell over other samples.
@@ -130,6 +132,7 @@ class Study:
     warnings: tuple[str, ...] = ()
     headline: tuple[str, ...] = ()
     grades: Mapping[str, GradeReport] = field(default_factory=dict)
+    certificates: tuple[CertifiedBudget, ...] = ()
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4:

@@ -10,7 +10,7 @@ from assay.store.ledger import Ledger
 from assay.store.load_report import studies_of
 from assay.store.results import Study, as_studies
 from assay.store.study_extras import StudyExtras, extras_of
-from assay.store.verdict import Share, by_budget, passes, robust_share, verdicts
+from assay.store.verdict import Share, brackets, by_budget, passes, robust_share, verdicts
 from assay.util.text import finite
 
 
@@ -64,9 +64,37 @@ def _summary(study: Study) -> dict[str, Any]:
             | {"seconds": finite(cell.outcome.seconds), "events": list(cell.outcome.events)}
             for cell in study.cells
         ],
+        **_certified(study),
         "warnings": list(study.warnings),
         "command": study.command,
         "facts": {str(name): str(value) for name, value in study.facts.items()},
+    }
+
+
+def _certified(study: Study) -> dict[str, Any]:
+    """Both ends of each model's robust accuracy, where any was certified."""
+    if not study.certificates:
+        return {}
+    return {
+        "certificates": [
+            {
+                "model": bracket.model,
+                "budget": bracket.budget,
+                "certifiers": list(bracket.certifiers),
+                "n": bracket.n,
+                "certified": bracket.certified,
+                "possible": bracket.possible,
+                "open": bracket.open,
+                "certified_accuracy": None if bracket.ends is None or bracket.fault else bracket.ends[0],
+                "possible_accuracy": None if bracket.ends is None else bracket.ends[1],
+                "interval": list(bracket.interval) if bracket.n else None,
+                "closed": bracket.is_closed,
+                "contradictions": list(bracket.contradictions),
+                "seconds": bracket.seconds,
+                "fault": bracket.fault,
+            }
+            for bracket in brackets(study)
+        ]
     }
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from assay.core.outcome import Outcome, Status
+from assay.store.certified import Bracket, bracket_of
 from assay.store.results import CellResult, Study
 from assay.util.statistics import exact_interval
 
@@ -183,6 +184,17 @@ def _per_sample(outcome: Outcome, counted: Tensor) -> float | None:
 def robust_share(outcome: Outcome) -> Share:
     """Share that survived, of the samples that were run."""
     return Share(int(outcome.robust.sum()), int(outcome.reached.sum()), outcome.unknown)
+
+
+def brackets(study: Study) -> tuple[Bracket, ...]:
+    """Both ends of each model's robust accuracy at each budget that was certified."""
+    return tuple(
+        bracket_of(
+            certified,
+            [cell.outcome.status.cpu().long() for cell in study.of(certified.model) if cell.budget == certified.budget],
+        )
+        for certified in study.certificates
+    )
 
 
 def by_budget(study: Study, model: str) -> dict[str, Verdict]:

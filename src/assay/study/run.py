@@ -260,4 +260,5 @@ def build_workload(config: Config, name: str, data: Dataset, models: Mapping[tup
         [*beside_plans(config), *curve_plans(config)],
         config.seeds,
         title,
+        certify=config.certify,
     )

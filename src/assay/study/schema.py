@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from assay.attacks.registry import SUITES
+from assay.certify.registry import certifiers
 from assay.data.registry import check as check_data
 from assay.defences.fitted import FITTINGS
 from assay.defences.registry import DEFENCES
@@ -167,6 +168,12 @@ class Diagnosis(Strict):
         return self
 
 
+def _certifiers(specs: tuple[str, ...]) -> tuple[str, ...]:
+    if specs:
+        certifiers(specs)
+    return specs
+
+
 def _numbered(figures: tuple[Figure, ...]) -> tuple[Figure, ...]:
     different(tuple(figure.id for figure in figures))
     return figures
@@ -191,6 +198,9 @@ class Config(Strict):
     )
     budgets: Annotated[tuple[Threat, ...], Field(min_length=1)] = (Threat(eps=8 / 255),)
     curve: Curve = Curve()
+    certify: Annotated[tuple[str, ...], AfterValidator(_certifiers)] = Field(
+        (), description="certifiers that bound the models from below at the budgets, one after another"
+    )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(different)] = (0,)
     diagnostics: tuple[Diagnosis, ...] = ()
     signatures: Signatures | None = None

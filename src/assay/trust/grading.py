@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from assay.trust.answer import DECIDED, CheckResult, Level, worst_result
 from assay.trust.registry import CHECKS
 
-GRADES = ("unusable", "weak", "standard", "strong")
-"""From bad to good. No source defines this ladder; it is our proposal (docs/trust.md)."""
+GRADES = ("unusable", "weak", "standard", "strong", "closed")
+"""From bad to good. No source defines this ladder; it is our proposal (docs/trust.md). Checks lead as far as
+``strong``; ``closed`` is what certificates add, which bound the accuracy from below."""
 
 STANDARD = (
     *(name for name in CHECKS if name[0] in "AB" and name != "B12"),

@@ -1,0 +1,174 @@
+"""Certify the models of a run at the budgets that are claimed, and hold the certificates against the attacks."""
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay.certify.registry import certifiers
+from assay.core.combinators import unfold
+from assay.core.fingerprint import fingerprint
+from assay.core.geometry import Geometry
+from assay.parts.balls import Ball, Split
+from assay.runs.certify_tasks import CertifyTask
+from assay.runs.executors import Executor
+from assay.runs.fault_injection import fault_point
+from assay.runs.interrupts import StopRequest
+from assay.runs.plan import AttackedModel, Workload
+from assay.runs.retry_queue import ATTEMPTS, QueuedTask, run_queue
+from assay.runs.settings import Settings
+from assay.store.certified import CERTIFICATES, contradictions
+from assay.store.ledger import Ledger
+from assay.util.code_digest import code_digest
+from assay.util.progress import Reporter
+
+_SHARD = 32
+"""Samples that are certified and recorded together."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """A model and a budget, to be certified."""
+
+    workload: Workload
+    model: AttackedModel
+    budget: str
+    geometry: Geometry
+    settings: Settings
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.model.name} on {self.workload.name}, {self.budget}"
+
+    def key(self, first: int) -> str:
+        """The ledger key of some samples' certificates: a digest of all that they depend on."""
+        parts = [
+            self.model.identity,
+            self.workload.digest,
+            self.geometry.describe(),
+            *(fingerprint(own).text for own in certifiers(self.workload.certify)),
+            code_digest("assay.certify.api", "assay.certify.registry", alone=(__name__, "assay.runs.certify_tasks")),
+            torch.__version__,
+            torch.device(self.settings.resolved().device).type,
+            f"{first} {_SHARD}",
+        ]
+        return "certificate-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+    def tasks(self, data: Path | None) -> dict[str, CertifyTask]:
+        """What is to be done, by key."""
+        count = len(self.workload.data)
+        return {
+            self.key(first): CertifyTask(
+                self.model.model,
+                data or self.workload.data,
+                certifiers(self.workload.certify),
+                self.geometry,
+                self.label,
+                first,
+                min(_SHARD, count - first),
+                self.model.identity,
+                self.settings.resolved().device,
+            )
+            for first in range(0, count, _SHARD)
+        }
+
+
+def certify_models(
+    workloads: Sequence[Workload],
+    files: Mapping[str, Path],
+    ledger: Ledger,
+    settings: Settings,
+    executor: Executor,
+    stop: StopRequest,
+    *,
+    reporter: Reporter,
+) -> tuple[str, ...]:
+    """Certify each model at each budget that an attack claims; results of an earlier call are reused.
+
+    Args:
+        workloads: data, models, attacks and certifiers.
+        files: where workers read the data, by digest; empty where tasks run in this process.
+        ledger: of the run, with the attacks' results.
+        settings: how to run.
+        executor: runs the tasks.
+        stop: whether the user has asked to stop.
+        reporter: receives sentences and progress.
+
+    Returns:
+        A sentence for each contradiction: samples that are certified, and broken by an attack.
+    """
+    claims = [claim for workload in workloads for claim in _claims(workload, settings)]
+    planned = {claim: claim.tasks(files.get(claim.workload.digest)) for claim in claims}
+    faults: dict[_Claim, str] = {}
+    todo = deque(
+        QueuedTask((claim, key), task)
+        for claim, tasks in planned.items()
+        for key, task in tasks.items()
+        if ledger.answer(key) is None
+    )
+    total = len(todo)
+    for queued, result in run_queue(todo, executor, stop):
+        claim, key = queued.owner
+        if result is None and not queued.is_exhausted:
+            continue
+        if isinstance(result, Mapping):
+            ledger.add_answer(key, "certificate", dict(result))
+            fault_point("certificate-committed")
+        else:
+            _give_up(claim, _reason(result), todo, faults, reporter)
+        reporter.work(f"certify {claim.label}", total - len(todo), total)
+    ledger.set_meta(**{CERTIFICATES: [_entry(claim, planned[claim], faults.get(claim, "")) for claim in claims]})
+    sentences = contradictions(ledger)
+    for text in sentences:
+        reporter.note(text)
+    return sentences
+
+
+def _claims(workload: Workload, settings: Settings) -> list[_Claim]:
+    if not workload.certify:
+        return []
+    budgets: dict[str, Geometry] = {}
+    for planned in workload.plans:
+        geometry = unfold(planned.attack)[0].attack.geometry
+        if isinstance(geometry, Ball | Split):
+            budgets.setdefault(planned.budget, geometry)
+    return [_Claim(workload, model, *pair, settings) for model in workload.models for pair in budgets.items()]
+
+
+def _give_up(
+    claim: _Claim,
+    reason: str,
+    todo: deque[QueuedTask[tuple[_Claim, str], CertifyTask]],
+    faults: dict[_Claim, str],
+    reporter: Reporter,
+) -> None:
+    """Withdraw what is left of a model that cannot be certified, and say why."""
+    if claim not in faults:
+        faults[claim] = reason
+        reporter.note(f"{claim.label}: cannot be certified: {reason}")
+    others = [waiting for waiting in todo if waiting.owner[0] is not claim]
+    todo.clear()
+    todo.extend(others)
+
+
+def _reason(result: Any) -> str:
+    if result is None:
+        return f"its process ended {ATTEMPTS} times (killed, out of memory?)"
+    return str(result) if isinstance(result, ValueError | TypeError) else f"{type(result).__name__}: {result}"
+
+
+def _entry(claim: _Claim, tasks: Mapping[str, CertifyTask], fault: str) -> dict[str, Any]:
+    """What the ledger keeps of a claim: names, and the keys of its samples' certificates in order."""
+    return {
+        "data": claim.workload.name,
+        "model": claim.model.name,
+        "budget": claim.budget,
+        "certifiers": [own.describe() for own in certifiers(claim.workload.certify)],
+        "parts": [[key, task.count] for key, task in tasks.items()],
+        "fault": fault,
+    }

@@ -33,7 +33,7 @@ class Draft:
 
     def constant(self, value: Tensor | float | int) -> Tensor | float:
         """A constant in the format of the bounds."""
-        return value.detach().to(self.device, self.dtype) if isinstance(value, Tensor) else float(value)
+        return value.to(self.device, self.dtype) if isinstance(value, Tensor) else float(value)
 
 
 @dataclass(frozen=True)

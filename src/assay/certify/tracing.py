@@ -4,6 +4,7 @@ import copy
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from assay.certify.layers import LAYERS
 from assay.certify.network import Input, Network
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import select_output
-from assay.core.model_state import model_device
+from assay.core.model_state import model_device, preserve_state
 from assay.util.validate import described, reject
 
 KNOWN = "layers that bounds know: linear, convolution, normalisation, pooling, ReLU and its like, sum, concatenation"
@@ -48,6 +49,39 @@ def trace(
     """
     program = _export(model, tuple(shape))
     draft = Draft(dtype, model_device(model, torch.device("cpu")), rectifiers_alone)
+    network = _written(program, draft, shape, program.state_dict)
+    _compare(network, program.module(), tuple(shape))
+    return network
+
+
+def live_network(model: nn.Module, shape: Sequence[int]) -> Network:
+    """The network that a model in training is now, in evaluation mode: gradients go back to its parameters.
+
+    What the model does is looked at once; each call reads its parameters and buffers anew.
+
+    Args:
+        model: maps images to logits.
+        shape: of an image, ``(c, h, w)``.
+
+    Raises:
+        ValueError: as of `trace`.
+    """
+    tensors = {f"model.{name}": own for name, own in (*model.named_parameters(), *model.named_buffers())}
+    draft = Draft(torch.float32, model_device(model, torch.device("cpu")))
+    return _written(_program(model, tuple(shape)), draft, shape, tensors)
+
+
+@lru_cache(maxsize=2)
+def _program(model: nn.Module, shape: tuple[int, ...]) -> "torch.export.ExportedProgram":
+    """What a model does, of the last two that were trained."""
+    with preserve_state(model):
+        return _export(model, shape)
+
+
+def _written(
+    program: "torch.export.ExportedProgram", draft: Draft, shape: Sequence[int], tensors: Mapping[str, Tensor]
+) -> Network:
+    """A network of a program, with parameters and buffers by name."""
     signature = program.graph_signature
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     constants = {**signature.inputs_to_lifted_tensor_constants, **signature.inputs_to_lifted_custom_objs}
@@ -55,7 +89,7 @@ def trace(
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in stored:
             place = stored[node.name]
-            known[node.name] = program.state_dict.get(place, program.constants.get(place))
+            known[node.name] = tensors.get(place, program.constants.get(place))
         elif node.op == "placeholder" and node.name in constants:
             known[node.name] = program.constants[constants[node.name]]
         elif node.op == "placeholder":
@@ -66,9 +100,7 @@ def trace(
             result = torch.fx.node.map_arg(node.args[0], lambda own: known[own.name])[0]
     if not isinstance(result, Value) or result.place != len(draft.nodes) - 1:
         reject("model", "logits that depend on the image", described("others"))
-    network = Network(tuple(draft.nodes), dtype, draft.device)
-    _compare(network, program.module(), tuple(shape))
-    return network
+    return Network(tuple(draft.nodes), draft.dtype, draft.device)
 
 
 def _compare(network: Network, model: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:

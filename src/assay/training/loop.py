@@ -166,7 +166,9 @@ class TrainingRun:
         torch.manual_seed(seed + place)  # dropout and other draws of the model itself
         x, y = self.data.images(index).to(device), self.data.y[index].to(device)
         mask = None if self.data.masks is None else self.data.masks[index].to(device)
-        batch = Batch(x, y, index, seed, mask, carry)
+        steps = max(-(-len(self.data) // self.recipe.batch), 1)
+        done = min((len(self.history) + step / steps) / max(self.recipe.epochs, 1), 1.0)
+        batch = Batch(x, y, index, seed, mask, carry, done)
         batch = flip_randomly(batch) if self.recipe.flip else batch
         share = world * len(index) / max(total, 1)  # so that the mean over processes is the mean over the batch
         loss = torch.zeros((), device=device)

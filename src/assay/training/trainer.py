@@ -34,6 +34,9 @@ def train(
 ) -> Trained:
     """Train by a recipe, or go on where an earlier call with the same arguments (but for fewer epochs) stopped.
 
+    Objectives whose budget grows over the whole of the training (``ibp``, ``crown-ibp``, ``sabr``) are another training
+    with fewer epochs; interrupted, they go on like the others.
+
     After each epoch ``checkpoint.pt`` (weights, optimiser, history) is replaced atomically; at the end
     ``model.safetensors`` is written. On the CPU a resumed run ends with the weights of an uninterrupted one. Under
     ``torchrun`` or ``accelerate launch`` the batch is divided among the processes; the first one writes.

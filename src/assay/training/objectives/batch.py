@@ -24,6 +24,7 @@ class Batch:
         seed: of this step.
         mask: foreground, ``(b, 1, h, w)``, where the data have one.
         carry: what an objective keeps from step to step of one epoch (empty at its start).
+        done: the share of the training that is over, from 0 to 1.
     """
 
     x: Images
@@ -32,6 +33,7 @@ class Batch:
     seed: int
     mask: Mask | None = None
     carry: dict[str, Any] = field(default_factory=dict)
+    done: float = 1.0
 
     def normal(self, purpose: str, shape: tuple[int, ...] | None = None) -> Tensor:
         """Standard normal numbers, one set a sample, whatever the batch."""

@@ -1,0 +1,88 @@
+"""Training for certificates."""
+
+import pytest
+import torch
+from torch import nn
+
+from assay import certified
+from assay.certify import trace
+from assay.certify.tracing import live_network
+from assay.training.objectives.batch import Batch
+from assay.training.objectives.certified import CrownIBPTraining, IntervalTraining, Schedule, SmallBoxes
+
+EPS = 0.14
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    layers = (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))
+    return nn.Sequential(*layers)
+
+
+def images(count=64):
+    """Two classes that differ by 0.4 on all pixels."""
+    torch.manual_seed(1)
+    y = torch.arange(count) % 2
+    x = 0.3 + 0.4 * y.view(-1, 1, 1, 1) + 0.1 * (torch.rand(count, 1, 4, 4) - 0.5)
+    return x, y
+
+
+def trained(objective, steps=150):
+    model, (x, y) = network(), images()
+    optimiser = torch.optim.Adam(model.parameters(), 5e-3)
+    for step in range(steps):
+        optimiser.zero_grad()
+        objective(model.train(), Batch(x, y, torch.arange(len(x)), step, done=step / steps)).backward()
+        optimiser.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "objective", [IntervalTraining(EPS), CrownIBPTraining(EPS), SmallBoxes(EPS, part=0.4, steps=3)]
+)
+def test_what_is_trained_for_certificates_has_them(objective):
+    x, y = images()
+    assert certified(trained(objective), x, y, "ibp", eps=EPS).certified_accuracy == 1.0
+
+
+def test_what_is_trained_clean_has_none():
+    x, y = images()
+    model = trained(lambda model, batch: nn.functional.cross_entropy(model(batch.x), batch.y))
+    assert certified(model, x, y, "ibp", eps=EPS).certified_accuracy < 1.0
+
+
+def test_a_network_in_training_is_what_it_is_now():
+    model, (x, _) = network(), images(4)
+    for _ in range(2):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1
+        live, written = live_network(model, (1, 4, 4)), trace(model, (1, 4, 4))
+        assert torch.allclose(live.forward(x)[-1].double(), written.forward(x.double())[-1], atol=1e-4)
+    loss = live.forward(x)[-1].square().sum()
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.training
+
+
+def test_the_budget_grows():
+    schedule = Schedule(0.1, 0.5)
+    assert [schedule.at(done) for done in (0.0, 0.1, 0.35, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert Schedule(0.0, 0.0).at(0.0) == 1.0
+
+
+def test_a_small_box_of_the_whole_ball_is_interval_training():
+    model, (x, y) = network(), images()
+    batch = Batch(x, y, torch.arange(len(x)), 0)
+    assert SmallBoxes(EPS, part=1.0)(model, batch).item() == pytest.approx(
+        IntervalTraining(EPS, clean=0.0)(model, batch).item()
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(lambda: IntervalTraining(0.0), "eps: expected"), (lambda: SmallBoxes(EPS, part=2), "part: expected")],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -9,7 +9,7 @@ from assay.models.densenet import densenet121
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import STATISTICS, Normalize
 from assay.models.resnet import preactresnet18, resnet18, resnet34, resnet50, resnext50
-from assay.models.small import gtsrb_cnn, strattack_cnn, strattack_cnn_cifar10, tiny_cnn
+from assay.models.small import conv_small, gtsrb_cnn, strattack_cnn, strattack_cnn_cifar10, tiny_cnn
 from assay.models.vgg import vgg19
 from assay.models.wideresnet import wrn_16_4, wrn_28_10, wrn_34_10, wrn_40_2
 from assay.util.registry import Registry
@@ -19,6 +19,7 @@ ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
     "arch",
     {
         "tiny-cnn": tiny_cnn,
+        "conv-small": conv_small,
         "gtsrb-cnn": gtsrb_cnn,
         "strattack-cnn": strattack_cnn,
         "strattack-cnn-cifar10": strattack_cnn_cifar10,

@@ -23,6 +23,23 @@ def tiny_cnn(channels: int, classes: int, size: int, *, width: int = 16) -> nn.M
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * width, classes))
 
 
+def conv_small(channels: int, classes: int, size: int) -> nn.Module:
+    """Two strided convolutions and two dense layers, without normalisation: for certified training.
+
+    Args:
+        channels: of the images.
+        classes: number of logits.
+        size: side of the images in pixels, at least 10.
+
+    Source: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
+    2018, table 1 ("small").
+    """
+    _check(channels, classes, size, least=10)
+    side = (size - 4) // 2 + 1 - 3
+    layers = (nn.Conv2d(channels, 16, 4, 2), nn.ReLU(), nn.Conv2d(16, 32, 4, 1), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(*layers, nn.Linear(32 * side**2, 100), nn.ReLU(), nn.Linear(100, classes))
+
+
 def gtsrb_cnn(channels: int, classes: int, size: int) -> nn.Module:
     """C32-C32-MP-D0.2-C64-C64-MP-D0.2-C128-C128-MP-D0.2-L512-D0.5-L: the non-residual network of Metzen, 2018.
 

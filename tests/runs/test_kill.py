@@ -1,6 +1,7 @@
 """Kill -9 at named points and at random moments, in this process, with workers and on Ray: nothing is lost."""
 
 import importlib.util
+import json
 import os
 import random
 import signal
@@ -141,3 +142,25 @@ def test_a_second_signal_ends_it_at_once(file, slow, tmp_path):
     process.communicate(timeout=20)
     assert process.returncode in (143, 0)
     subprocess.run(command, check=True, capture_output=True)
+
+
+CERTIFIED = ["--set", "certify=[ibp, crown-ibp]", "--set", "budgets=[{eps: 0.001}]", "--set", "run.checks=none"]
+
+
+def certificates(folder):
+    """Both ends of each model, without seconds."""
+    rows = json.loads((folder / "summary.json").read_text())["certificates"]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("executor", ["inline", "workers"])
+def test_killed_between_certificates(file, tmp_path, executor):
+    more = [] if executor == "inline" else ["--workers", "2"]
+    command = assay("run", file, "-o", tmp_path / "killed", "--quiet", *CERTIFIED, *more)
+    environment = {**os.environ, "ASSAY_FAULT": "certificate-committed:1"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(assay("run", file, "-o", tmp_path / "whole", "--quiet", *CERTIFIED), check=True, capture_output=True)
+    assert certificates(tmp_path / "killed") == certificates(tmp_path / "whole")
+    assert [row["n"] for row in certificates(tmp_path / "whole")] == [24, 24]

@@ -119,6 +119,11 @@ def certify(model, x, y, folder):
     return certificate.label, certificate.radius
 
 
+def bound(model, x, y, folder):
+    certificates = assay.certified(model, x, y, "ibp, crown, alpha-crown:steps=2", eps=0.002)
+    return certificates.decision, certificates.margin
+
+
 def diagnose(model, x, y, folder):
     saliency = adversarial_saliency(model, x, y, (y + 1) % CLASSES)
     return loss_gradient(model, x, y), saliency.full, filter_gradients(model, x[:4], y[:4])
@@ -169,6 +174,7 @@ ENTRIES = {
         universal,
         run,
         certify,
+        bound,
         diagnose,
         train_step,
         whole_training,

@@ -2,6 +2,7 @@
 
 import copy
 import operator
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -21,6 +22,10 @@ from assay.util.validate import described, reject
 KNOWN = "layers that bounds know: linear, convolution, normalisation, pooling, ReLU and its like, sum, concatenation"
 
 
+_ONE_EXPORTS = threading.Lock()
+"""PyTorch's export is for one thread at a time."""
+
+
 class _Logits(nn.Module):
     """A model by the part of its output that holds the logits."""
 
@@ -29,7 +34,7 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return select_output(self.model(x))[0]
+        return select_output(self.model(x.clone()))[0]  # some models write to their input
 
 
 @in_neutral_context
@@ -118,7 +123,7 @@ def _export(model: nn.Module, shape: tuple[int, ...]) -> "torch.export.ExportedP
     own = _Logits(copy.deepcopy(model).to("cpu").float().eval()).eval().requires_grad_(False)
     rows = {0: torch.export.Dim("rows", min=1)}
     try:
-        with warnings.catch_warnings():
+        with _ONE_EXPORTS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(own, (torch.full((2, *shape), 0.5),), dynamic_shapes=(rows,))
             functional: torch.export.ExportedProgram = program.run_decompositions({})

@@ -1,5 +1,6 @@
 """Training for certificates: losses of the worst logits that bounds allow."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,12 +72,7 @@ class IntervalTraining:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Both losses, means over the batch."""
-        logits, share = classify(model, batch.x), Schedule(self.warmup, self.ramp).at(batch.done)
-        network = _network(model, batch.x)
-        region = region_of(Ball(self.norm, self.eps * share), batch.x)
-        worst = _worst_loss(_interval_margins(network, region, batch.y))
-        kappa = 1 - share * (1 - self.clean)
-        return kappa * F.cross_entropy(logits, batch.y) + (1 - kappa) * worst
+        return _both_losses(self, model, batch, lambda network, region, _: _interval_margins(network, region, batch.y))
 
 
 @dataclass(frozen=True)
@@ -111,16 +107,16 @@ class CrownIBPTraining:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Both losses, means over the batch."""
-        logits, share = classify(model, batch.x), Schedule(self.warmup, self.ramp).at(batch.done)
-        network = _network(model, batch.x)
-        region = region_of(Ball(self.norm, self.eps * share), batch.x)
-        bound = _interval_margins(network, region, batch.y)
-        if share < 1:
+
+        def bound(network: Network, region: Region, share: float) -> Tensor:
+            by_intervals = _interval_margins(network, region, batch.y)
+            if share == 1:
+                return by_intervals
             known = intervals(network, region, unit=0.0)
             form = form_below(network, len(network.nodes) - 1, margins(network, batch.y), known)
-            bound = (1 - share) * form.least(region) + share * bound
-        kappa = 1 - share * (1 - self.clean)
-        return kappa * F.cross_entropy(logits, batch.y) + (1 - kappa) * _worst_loss(bound)
+            return (1 - share) * form.least(region) + share * by_intervals
+
+        return _both_losses(self, model, batch, bound)
 
 
 @dataclass(frozen=True)
@@ -168,6 +164,28 @@ class SmallBoxes:
         upper = torch.minimum(centre + radius, x + eps).clamp_max(1)
         box = Region(centre, (BallPart("linf", torch.full((len(x),), radius).to(x)),), lower, upper)
         return _worst_loss(_interval_margins(_network(model, x), box, batch.y))
+
+
+def _both_losses(
+    objective: IntervalTraining | CrownIBPTraining,
+    model: nn.Module,
+    batch: Batch,
+    bound: Callable[[Network, Region, float], Tensor],
+) -> Tensor:
+    """The clean loss and that of the worst logits; κ falls from 1 as the budget grows.
+
+    Args:
+        objective: budget, κ at the end, and schedule.
+        model: the classifier.
+        batch: the batch.
+        bound: lower bounds of the margins, of a network, a region and the share of the budget.
+    """
+    logits = classify(model, batch.x)
+    share = Schedule(objective.warmup, objective.ramp).at(batch.done)
+    region = region_of(Ball(objective.norm, objective.eps * share), batch.x)
+    worst = _worst_loss(bound(_network(model, batch.x), region, share))
+    kappa = 1 - share * (1 - objective.clean)
+    return kappa * F.cross_entropy(logits, batch.y) + (1 - kappa) * worst
 
 
 def _check(eps: float, norm: str, warmup: float, ramp: float) -> None:

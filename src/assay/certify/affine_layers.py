@@ -17,7 +17,7 @@ def scaled(call: Call, x: Value, factor: Tensor | float, bias: Tensor | float | 
     if isinstance(bias, float):
         bias = torch.full((1,) * (len(call.shape) + 1), bias, dtype=call.draft.dtype, device=call.draft.device)
     x = expanded(call, x)
-    if bias is None and factor == 1.0 and isinstance(factor, float):
+    if bias is None and isinstance(factor, float) and factor == 1:
         return x
     terms = 0 if bias is None and isinstance(factor, float) and abs(factor) == 1 else 2  # a sign is not rounded
     return call.add(linear_maps.diagonal(factors, None if bias is None else wide(bias, call.shape), terms), x)

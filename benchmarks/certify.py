@@ -38,8 +38,6 @@ NETWORKS = {
     "Fashion-MNIST 0.1, IBP": ("fashion", 0.1, "ibp"),
     "Fashion-MNIST 0.1, SABR": ("fashion", 0.1, "sabr:part=0.4"),
 }
-PUBLISHED = {"MNIST 0.1, IBP": (98.92, 97.98), "MNIST 0.3, IBP": (97.88, 93.22)}
-"""Clean and certified accuracy of the small network, Gowal et al., 2018 (the largest network's are 98.92/97.77)."""
 
 
 def trained(name, sources, epochs):

@@ -18,6 +18,25 @@ def more(record, table):
     return text, table(("network", "from", "times the passes", "broken by more, %", "estimated, %", "90 %"), rows)
 
 
+def certify(record, table):
+    """Networks with both ends, and bounds beside another library's."""
+    names = ("clean, per cent", "attacked, per cent", "certified, per cent", "open, points", "contradictions")
+    ends = [row for row in record["rows"] if "open, points" in row]
+    peers = [row for row in record["rows"] if "seconds, ours over theirs" in row]
+    rows = [
+        (row["case"], row["epochs"], row["n"], *(row[name] for name in names), row["seconds a sample, certified"])
+        for row in ends
+    ]
+    heads = ("network", "epochs", "n", "clean, %", "attacked, %", "certified, %", "open, points", "contradictions")
+    text = "Small networks trained for certificates: `standard` from above, bounds from below."
+    other = [(row["case"], *(row[name] for name in PEER)) for row in peers]
+    more = f"\n\n{table(('bounds', *PEER), other)}" if other else ""
+    return text, table((*heads, "s a sample"), rows) + more
+
+
+PEER = ("mean bound, ours", "mean bound, theirs", "ours looser by at most", "seconds, ours over theirs")
+
+
 def planted(record, table):
     """Planted failures, by kind: the numbers that are too high, and how they are graded."""
     rows = []

@@ -274,3 +274,12 @@ def test_a_model_is_left_as_it_was_and_labels_that_are_wrong_are_not_certified()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert certified_distance(model, x[:0], y[:0]).shape == (0,)
     assert len(certified(model, x[:0], y[:0], "crown", eps=0.1)) == 0
+
+
+def test_the_fewer_digits_a_model_computes_with_the_more_rounding_it_pays():
+    _, x, y = small(0)
+    margins = {}
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        margins[dtype] = certified(small(0)[0].to(dtype), x, y, "crown", eps=0.0).margin
+    assert bool((margins[torch.float64] > margins[torch.float32]).all())
+    assert bool((margins[torch.float32] > margins[torch.bfloat16]).all())

@@ -18,7 +18,7 @@ from assay.certify.tracing import trace
 from assay.core.call_context import in_neutral_context
 from assay.core.geometry import Geometry
 from assay.core.model_calls import Classifier, classify
-from assay.core.model_state import model_device, preserve_state
+from assay.core.model_state import model_device, model_dtype, preserve_state
 from assay.core.outcome import TOLERANCE
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images, Labels, Mask, PerRow
@@ -49,8 +49,8 @@ def certified(
 
     Certifiers run one after another, each on what those before it left open. A certified sample is right on every image
     that the referee of attacks would accept: the budget counts with the referee's tolerance, the box is [0, 1], and
-    margins pay for rounding of the model's float32 arithmetic (`assay.certify.interval.rounding_of`); bounds are
-    computed in float64.
+    margins pay for rounding of the model's own arithmetic (`assay.certify.interval.rounding_of`); bounds are computed
+    in float64.
 
     Args:
         model: maps images to logits; of linear layers, convolutions, batch normalisation, poolings, ReLU and its
@@ -202,13 +202,14 @@ class _Setting:
         problem = make_problem(model, x, y, (), target=None, mask=mask, start=None, test=None, ids=None)
         if not isinstance(model, nn.Module):
             reject("model", "a torch.nn.Module, whose layers can be read", type(model), error=TypeError)
-        device = model_device(model, torch.device("cpu"))
+        device, dtype = model_device(model, torch.device("cpu")), model_dtype(model)
         with preserve_state(model), torch.no_grad():
-            parts = [classify(model, own.to(device)).cpu() for own in problem.x.float().split(256)]
+            parts = [classify(model, own.to(device, dtype)).cpu() for own in problem.x.float().split(256)]
         predicted = torch.cat(parts).argmax(1) if parts else problem.y
         shape = tuple(problem.x.shape[1:])
         networks = cache(lambda alone: trace(model, shape, rectifiers_alone=alone))
-        return _Setting(model, problem.x.float(), problem.y, problem.mask, geometry, predicted, networks)
+        unit = torch.finfo(dtype).eps / 2
+        return _Setting(model, problem.x.float(), problem.y, problem.mask, geometry, predicted, networks, unit)
 
     def ask(self, certifier: Certifier, rows: Tensor, splitter: Splitter, scale: Tensor | float = 1.0) -> Finding:
         """What a certifier says of some samples; in parts where memory runs out."""
@@ -245,6 +246,6 @@ class _Setting:
         moved = x + self.geometry.project(images.float().cpu() - x, own)
         inside = (self.geometry.size(moved - x, own) <= 1 + TOLERANCE) & ((moved >= 0) & (moved <= 1)).flatten(1).all(1)
         with preserve_state(self.model), torch.no_grad():
-            logits = classify(self.model, moved.to(device)).cpu()
+            logits = classify(self.model, moved.to(device, model_dtype(self.model))).cpu()
         wrong = (logits.argmax(1) != y) & logits.isfinite().all(1)
         return moved.to(images), (inside & wrong).to(device)

@@ -118,7 +118,8 @@ def rounding_of(node: Node, parents: Sequence[Interval], unit: float) -> Tensor 
 
 
 def _gamma(count: int, unit: float) -> float:
-    return count * unit / (1 - count * unit)
+    """γ; infinite where so many roundings leave nothing certain."""
+    return count * unit / (1 - count * unit) if count * unit < 1 else float("inf")
 
 
 class _Image(NamedTuple):

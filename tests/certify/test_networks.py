@@ -78,7 +78,7 @@ def test_bounds_hold_on_images_of_the_region(geometry):
 
 
 def test_a_network_says_what_the_model_says():
-    for name in ("tiny-cnn", "strattack-cnn", "preactresnet18", "densenet121"):
+    for name in ("tiny-cnn", "strattack-cnn", "preactresnet18"):
         torch.manual_seed(0)
         model = build(name, channels=3, classes=4, size=32, normalize="cifar10").eval()
         x = torch.rand(2, 3, 32, 32)

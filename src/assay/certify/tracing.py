@@ -5,6 +5,7 @@ import operator
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from assay.certify.network import Input, Network
 from assay.core.call_context import in_neutral_context
 from assay.core.model_calls import select_output
 from assay.core.model_state import model_device, preserve_state
+from assay.models.load import digest
 from assay.util.validate import described, reject
 
 KNOWN = "layers that bounds know: linear, convolution, normalisation, pooling, ReLU and its like, sum, concatenation"
@@ -52,10 +54,29 @@ def trace(
     Raises:
         ValueError: a layer that is not bounded, by its name; a model that cannot be written down as such layers.
     """
-    program = _export(model, tuple(shape))
-    draft = Draft(dtype, model_device(model, torch.device("cpu")), rectifiers_alone)
-    network = _written(program, draft, shape, program.state_dict)
-    _compare(network, program.module(), tuple(shape))
+    device = model_device(model, torch.device("cpu"))
+    return _traced(_Wanted(digest(model), tuple(shape), dtype, str(device), rectifiers_alone, model))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A model by its digest, and what of it is wanted."""
+
+    digest: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: str
+    rectifiers_alone: bool
+    model: nn.Module = field(compare=False)
+
+
+@lru_cache(maxsize=2)
+def _traced(wanted: _Wanted) -> Network:
+    """The network that is wanted; the last few are kept, as a look at a model costs more than most bounds."""
+    program = _export(wanted.model, wanted.shape)
+    draft = Draft(wanted.dtype, torch.device(wanted.device), wanted.rectifiers_alone)
+    network = _written(program, draft, wanted.shape, program.state_dict)
+    _compare(network, program.module(), wanted.shape)
     return network
 
 

@@ -161,3 +161,13 @@ def test_a_certifier_that_there_is_not_is_refused_before_anything_is_loaded(tmp_
     words = ["evaluate", "--model", "nowhere.pt", "--data", "scenes:size=16,count=60", "--certify", "nothing"]
     assert main([*words, "--out", str(tmp_path)]) != 0
     assert "certify: expected one of ibp" in capsys.readouterr().err
+
+
+def test_the_leaderboard_has_both_ends(tmp_path):
+    question = Question("Two", data(), [plan("pgd:steps=5", eps=0.1025)], certify="ibp")
+    models = {"one": Linear(), "two": nn.Sequential(Linear(), nn.Sigmoid())}
+    page = evaluate(models, question, tmp_path, settings=Settings(checks="none")).report.read_text()
+    board = page.partition(">Leaderboard<")[2].partition("</table>")[0]
+    assert "certified, at least" in board
+    assert "<td>50.0\xa0%</td>" in board
+    assert "<td>–</td>" in board  # of the one that cannot be bounded

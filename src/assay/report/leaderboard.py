@@ -9,7 +9,7 @@ from assay.report.svg import ink, series_colour
 from assay.report.svg_figure import percent_axis, sketch
 from assay.report.table import columns
 from assay.store.results import Study
-from assay.store.verdict import Verdict, passes, robust_share
+from assay.store.verdict import Verdict, certified_share, passes, robust_share
 from assay.util.text import compact
 
 _MARKERS = "osD^vPX*<>hd"
@@ -49,6 +49,7 @@ def leaderboard(study: Study, verdicts: tuple[Verdict, ...]) -> list[dict[str, A
                 "n": v.robust.n,
                 "passes": v.passes,
                 "grade": None if report is None else report.grade,
+                "certified": certified_share(study, v.model),
                 "by": min(shares, key=lambda pair: pair[0] or 0.0)[1] if shares else "–",
             }
         )

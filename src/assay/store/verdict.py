@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assay.certify.certificates import Decision
 from assay.core.outcome import Outcome, Status
 from assay.store.certified import Bracket, bracket_of
 from assay.store.results import CellResult, Study
@@ -195,6 +196,14 @@ def brackets(study: Study) -> tuple[Bracket, ...]:
         )
         for certified in study.certificates
     )
+
+
+def certified_share(study: Study, model: str) -> float | None:
+    """The share of samples that are certified at every budget that was certified; None where none was."""
+    sure = [
+        own.decision == int(Decision.CERTIFIED) for own in study.certificates if own.model == model and not own.fault
+    ]
+    return float(torch.stack(sure).all(0).double().mean()) if sure and len(sure[0]) else None
 
 
 def by_budget(study: Study, model: str) -> dict[str, Verdict]:

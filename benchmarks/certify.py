@@ -62,11 +62,11 @@ def trained(name, sources, epochs):
 def bracket(name, sources, epochs, n, certify):
     """Clean, attacked and certified accuracy of a network."""
     data, eps, _ = NETWORKS[name]
-    made = trained(name, sources, epochs)
+    network = trained(name, sources, epochs)
     test = load_data(sources[data], split="test", limit=n)
     x, y = test.images(), test.y
-    attacked = assay.attack(made.model, x, y, assay.Standard(eps))
-    certified = assay.certified(made.model, x, y, certify, eps=eps)
+    attacked = assay.attack(network.model, x, y, assay.Standard(eps))
+    certified = assay.certified(network.model, x, y, certify, eps=eps)
     both = (attacked.status == int(assay.Status.BROKEN)) & certified.certified
     return {
         "case": name,

@@ -52,8 +52,8 @@ def test_no_attack_is_nearer_than_what_is_certified(name):
 
 def test_distances_are_not_far_below_what_attacks_find():
     model, x, y, _, distance = subject()
-    found = attack(model, x, y, make("fmn:steps=200,norm=linf", eps=0.5), preflight=False).norm("linf").double()
-    assert float((distance["linf"] / found).median()) > 0.6
+    size = attack(model, x, y, make("fmn:steps=200,norm=linf", eps=0.5), preflight=False).norm("linf").double()
+    assert float((distance["linf"] / size).median()) > 0.6
 
 
 @pytest.mark.parametrize("region", [Ball("linf", 0.06), Split(Ball("linf", 0.03), Ball("linf", 0.1))])

@@ -42,7 +42,7 @@ def nearest(slope, margin, x, norm, region=None):
     low, high = -x * on, (1 - x) * on
     if norm == "l2":
         start = np.clip(-slope * margin / (slope**2).sum(), low, high)
-        found = minimize(
+        result = minimize(
             lambda d: (d**2).sum(),
             start,
             jac=lambda d: 2 * d,
@@ -51,7 +51,7 @@ def nearest(slope, margin, x, norm, region=None):
             constraints={"type": "ineq", "fun": lambda d: -margin - slope @ d, "jac": lambda d: -slope},
             options={"maxiter": 500, "ftol": 1e-15},
         )
-        return np.sqrt(found.fun) if found.success else np.inf
+        return np.sqrt(result.fun) if result.success else np.inf
     eye, one = np.eye(n), np.ones((n, 1))
     if norm == "linf":
         cost, sizes = np.r_[np.zeros(n), 1.0], np.block([[eye, -one], [-eye, -one]])
@@ -60,8 +60,8 @@ def nearest(slope, margin, x, norm, region=None):
         cost, sizes = np.r_[np.zeros(n), np.ones(n)], np.block([[eye, -eye], [-eye, -eye]])
         limits = [*zip(low, high, strict=True), *[(0, None)] * n]
     extra = np.zeros(len(cost) - n)
-    found = linprog(cost, np.vstack([np.r_[slope, extra], sizes]), np.r_[-margin, np.zeros(2 * n)], bounds=limits)
-    return found.fun if found.status == 0 else np.inf
+    result = linprog(cost, np.vstack([np.r_[slope, extra], sizes]), np.r_[-margin, np.zeros(2 * n)], bounds=limits)
+    return result.fun if result.status == 0 else np.inf
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

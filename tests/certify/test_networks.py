@@ -70,11 +70,11 @@ def test_bounds_hold_on_images_of_the_region(geometry):
             z = model(moved).double()
         own = z.gather(1, y[:, None]).squeeze(1)
         lowest = torch.minimum(lowest, own - z.scatter(1, y[:, None], -torch.inf).amax(1))
-    found = {name: certified(model, x, y, name, eps=region, mask=mask).margin for name in FAST}
-    for name, margin in found.items():
+    bounds = {name: certified(model, x, y, name, eps=region, mask=mask).margin for name in FAST}
+    for name, margin in bounds.items():
         assert bool((margin <= lowest).all()), name
-    assert bool((found["ibp"] <= found["crown"] + 1e-9).all() | (found["ibp"].mean() < found["crown"].mean()))
-    assert bool((found["crown"] <= found["alpha-crown:steps=5"] + 1e-9).all())
+    assert bool((bounds["ibp"] <= bounds["crown"] + 1e-9).all() | (bounds["ibp"].mean() < bounds["crown"].mean()))
+    assert bool((bounds["crown"] <= bounds["alpha-crown:steps=5"] + 1e-9).all())
 
 
 def test_a_network_says_what_the_model_says():
@@ -112,9 +112,9 @@ def least_margin(model, x, y, eps):
         for other in range(len(b2)):
             if other != y:
                 row, constant = (w2[y] - w2[other]) * on, b2[y] - b2[other]
-                found = linprog(row @ w1, sides, values, bounds=limits)
-                if found.status == 0:
-                    best = min(best, found.fun + row @ b1 + constant)
+                program = linprog(row @ w1, sides, values, bounds=limits)
+                if program.status == 0:
+                    best = min(best, program.fun + row @ b1 + constant)
     return best
 
 
@@ -186,17 +186,17 @@ def test_functions_of_few_pixels_are_bounded_as_on_the_whole_map(monkeypatch):
 def test_memory_that_runs_out_halves_the_batch(monkeypatch):
     model, x, y, _ = everything()
     whole = certified(model, x, y, "crown-ibp", eps=0.02)
-    asked, real = [], CERTIFIERS["crown-ibp"].certify
+    sizes, real = [], CERTIFIERS["crown-ibp"].certify
 
     def narrow(self, subject):
-        asked.append(len(subject.y))
+        sizes.append(len(subject.y))
         if len(subject.y) > 2:
             raise torch.OutOfMemoryError("out of memory")
         return real(self, subject)
 
     monkeypatch.setattr(CERTIFIERS["crown-ibp"], "certify", narrow)
     parts = certified(model, x, y, "crown-ibp", eps=0.02)
-    assert max(asked) == len(x)
+    assert max(sizes) == len(x)
     assert torch.allclose(parts.margin, whole.margin)
     assert "out of memory" in parts.events[0]
 

@@ -106,8 +106,8 @@ def conv2d(call: Call) -> Value:
         if options[1] == "same" and any(t % 2 for t in total):
             return call.unbounded("the same padding on both sides")
         options[1] = [t // 2 for t in total] if options[1] == "same" else 0
-    made = linear_maps.convolution(x.shape, constant(call, weight), constant(call, bias), (*options, groups))
-    return call.add(made, x)
+    linear_map = linear_maps.convolution(x.shape, constant(call, weight), constant(call, bias), (*options, groups))
+    return call.add(linear_map, x)
 
 
 def batch_norm(call: Call) -> Value:

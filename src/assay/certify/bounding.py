@@ -181,7 +181,7 @@ class BranchAndBound:
         effort = Effort(self.seconds * len(row.unique()), self.domains, self.together, Search(self.steps))
         verdicts = branch_and_bound(
             Problems(network, functions, own, region.take(row)),
-            lambda problem, found: subject.judge(found, row[problem]),
+            lambda problem, images: subject.judge(images, row[problem]),
             effort,
             subject.progress,
         )

@@ -134,8 +134,8 @@ def branch_and_bound(
         tried += torch.bincount(now.problem, minlength=count)
         part = _Part.of(problems, now, effort.search)
         over, halves, at_leaves = part.split()
-        for found in (part.lowest, at_leaves):
-            allowed, breaks = judge(now.problem, found)
+        for candidates in (part.lowest, at_leaves):
+            allowed, breaks = judge(now.problem, candidates)
             broken[now.problem[breaks]], images[now.problem[breaks]] = True, allowed[breaks]
         closed.scatter_reduce_(0, now.problem[over], part.least[over], "amin")
         waiting = waiting.joined(halves)

@@ -70,12 +70,12 @@ def with_images_on_the_cpu(function: Callable[P, T]) -> Callable[P, T]:
     @in_neutral_context
     @wraps(function)
     def wrapped(*arguments: P.args, **named: P.kwargs) -> T:
-        given = (*arguments, *named.values())
+        values = (*arguments, *named.values())
         x = {**dict(zip(names, arguments, strict=False)), **named}.get("x")
         if isinstance(x, Tensor) and not x.is_floating_point():
             expected = "a float tensor of shape (n, c, h, w) with values in [0, 1] (divide 8-bit images by 255)"
             reject("x", expected, described(f"dtype {x.dtype}"), error=TypeError)
-        dtype = next((found for value in given if (found := _number_format(value))), torch.float32)
+        dtype = next(filter(None, map(_number_format, values)), torch.float32)
         here = [_on_the_cpu(value, dtype) for value in arguments]
         return function(*here, **{name: _on_the_cpu(value, dtype) for name, value in named.items()})
 
@@ -85,7 +85,7 @@ def with_images_on_the_cpu(function: Callable[P, T]) -> Callable[P, T]:
 def _number_format(value: Any) -> torch.dtype | None:
     """Of a network's floating-point parameters, or of the first one in a mapping."""
     if isinstance(value, Mapping):
-        return next((found for each in value.values() if (found := _number_format(each))), None)
+        return next(filter(None, map(_number_format, value.values())), None)
     parameters = value.parameters() if isinstance(value, nn.Module) else ()
     return next((own.dtype for own in parameters if own.is_floating_point()), None)
 

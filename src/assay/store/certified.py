@@ -148,16 +148,16 @@ def closed_models(ledger: Ledger, data: str) -> frozenset[str]:
     """The models whose bracket is closed at every budget that an attack claims on a data set."""
     digests = [digest for digest, about in ledger.data().items() if about["name"] == data]
     cells = [(cell, names) for cell, names in ledger.plan() if cell.data in digests and names.curve is None]
-    found: dict[str, dict[str, bool]] = {}
+    closed: dict[str, dict[str, bool]] = {}
     for certified in certificates_of(ledger, data):
         own = [
             torch.from_numpy(ledger.columns(cell, ("status",))["status"].copy())
             for cell, names in cells
             if (names.model, names.budget) == (certified.model, certified.budget)
         ]
-        found.setdefault(certified.model, {})[certified.budget] = bracket_of(certified, own).is_closed
-    claimed = {model: {n.budget for _, n in cells if n.model == model and n.budget != "none"} for model in found}
-    return frozenset(m for m, closed in found.items() if all(closed.get(budget, False) for budget in claimed[m]))
+        closed.setdefault(certified.model, {})[certified.budget] = bracket_of(certified, own).is_closed
+    claimed = {model: {n.budget for _, n in cells if n.model == model and n.budget != "none"} for model in closed}
+    return frozenset(model for model, own in closed.items() if all(own.get(budget, False) for budget in claimed[model]))
 
 
 def contradictions(ledger: Ledger) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Linear bounds, from a value back to the image."""
+"""Backward linear bound propagation (CROWN), from a value to the input."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -72,8 +72,8 @@ def form_below(
         factors: of the functions, ``(b, m, *shape)``, or on windows of the value.
         known: intervals of all values until this one.
         slopes: of the lines below open rectifiers; by default as `lines_of` chooses them.
-        more: what is added to the factors of a value on their way, by its place, ``(b, m, *shape)``: minus what a
-            condition on the value is worth.
+        more: added to the factors of a value, by its place, ``(b, m, *shape)``: minus the Lagrange multipliers of
+            constraints on the value.
         stop: end with intervals at the first rectifiers and maxima; then nothing hangs on the image.
 
     Source: Zhang et al., 2018, theorem 3.2, from the value back to the image; maxima: `choice_of`. Rounding of the
@@ -98,7 +98,7 @@ def form_below(
                 _hand_on(network, node, windows, pending)
                 continue
             a = to_map(a, node.shape)
-        if stop and node.bends:
+        if stop and node.is_nonlinear:
             total = total + _over_interval(a, known[at])
             continue
         rounding = known[at].rounding

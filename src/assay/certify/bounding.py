@@ -48,7 +48,7 @@ class IntervalBounds:
 
 @dataclass(frozen=True)
 class CrownIBP:
-    """Intervals for what rectifiers are taken of, and one linear bound of the margin through all layers.
+    """Interval bounds for pre-activations, and one backward linear bound of the margin.
 
     Example:
         >>> CrownIBP().describe()

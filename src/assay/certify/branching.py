@@ -1,4 +1,4 @@
-"""Branch and bound on the signs of what rectifiers are taken of: to the end, certified or broken."""
+"""Branch and bound on the signs of pre-activations: complete verification of ReLU networks."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,11 +44,11 @@ class Problems:
 
 @dataclass(frozen=True)
 class Domains:
-    """Parts of regions that are not decided.
+    """Subdomains that are not decided yet.
 
     Attributes:
         problem: which problem each is a part of, ``(d,)``.
-        signs: what is taken for granted in each.
+        signs: the sign constraints of each.
         least: lower bound of the function on the whole of what it was split from, ``(d,)``.
     """
 
@@ -89,7 +89,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What became of each problem.
+    """The verdict of each problem.
 
     Attributes:
         least: lower bound of the function, ``(p,)``; above 0 the problem is certified.
@@ -107,7 +107,7 @@ class Verdicts:
 def branch_and_bound(
     problems: Problems, judge: Judge, effort: Effort, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Verdicts:
-    """Decide problems by splitting regions where the argument of a rectifier changes its sign.
+    """Decide problems by splitting regions on the signs of pre-activations.
 
     Args:
         problems: the functions.
@@ -249,7 +249,7 @@ def _within(problems: Problems, domains: Domains, region: Region) -> tuple[list[
 
 
 def _score(network: Network, known: Sequence[Interval], free: FreeSlopes) -> Tensor:
-    """For each value that a rectifier is taken of: its part of what the relaxation may cost; 0 where it is decided."""
+    """Branching score of each pre-activation: how much its relaxation loosens the bound; 0 if its sign is fixed."""
     scores: dict[int, Tensor] = {}
     for place in _rectifiers(network):
         parent, operation = network.nodes[place].parents[0], network.nodes[place].operation

@@ -1,4 +1,4 @@
-"""What certifiers have said of each sample."""
+"""Certificates: the decision and the margin bound of each sample."""
 
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,4 +1,4 @@
-"""A network while it is being written down, layer by layer."""
+"""A builder of the graph that bounds work on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

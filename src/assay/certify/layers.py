@@ -1,4 +1,4 @@
-"""What bounds know of each layer: how it is written down, by the names of PyTorch's operators."""
+"""The registry of supported operators: how each is translated, by PyTorch's name."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

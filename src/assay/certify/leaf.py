@@ -1,4 +1,4 @@
-"""The linear program of a part in which a network is linear."""
+"""The linear program of a subdomain in which the network is linear."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ _PENALTY = 1e4
 def multipliers_of(
     network: Network, factors: Tensor, known: Sequence[Interval], region: Region, signs: Mapping[int, Tensor]
 ) -> tuple[dict[int, Tensor], Images]:
-    """What the conditions of a part are worth: minus the multipliers times the signs, for `form_below`.
+    """Lagrange multipliers of a subdomain's sign constraints, negated and signed, as `form_below` takes them.
 
     Args:
         network: the network.

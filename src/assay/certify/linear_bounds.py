@@ -1,4 +1,4 @@
-"""Bounds of all values of a network by linear relaxation, as far as they decide anything."""
+"""Pre-activation bounds by linear relaxation, and the margins of the logits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _NUMBERS = 2**26
 
 @dataclass(frozen=True)
 class Refined:
-    """Narrower intervals of what rectifiers and maxima are taken of.
+    """Tighten the bounds of pre-activations (inputs of rectifiers and max pools) by linear relaxation.
 
     Attributes:
         network: the network.
@@ -35,7 +35,7 @@ class Refined:
 
     def __call__(self, place: int, known: Sequence[Interval]) -> Interval | None:
         """The interval of a value by linear bounds; None where the value's own says as much or nothing hangs on it."""
-        if place not in self.network.bent or _is_tight(self.network, place, self.region):
+        if place not in self.network.preactivations or _is_tight(self.network, place, self.region):
             return None
         own = known[place]
         undecided = self._undecided(place, own).flatten(1)
@@ -53,7 +53,7 @@ class Refined:
         return Interval(lower.view_as(own.lower), upper.view_as(own.upper), own.rounding)
 
     def _undecided(self, place: int, own: Interval) -> Tensor:
-        children = [node for node in self.network.nodes if node.bends and place in node.parents]
+        children = [node for node in self.network.nodes if node.is_nonlinear and place in node.parents]
         if any(isinstance(node.operation, MaxPool) for node in children):
             return torch.ones_like(own.lower, dtype=torch.bool)
         return (own.lower < 0) & (own.upper > 0)

@@ -1,4 +1,4 @@
-"""Margins against how far logits can move at most: spectral norms of layers."""
+"""Lipschitz margins: a certificate by the spectral norms of layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A classifier as bounds see it: linear maps, sums, rectifiers and maxima, one after another."""
+"""The computation graph that bounds work on: linear maps, sums, concatenations, rectifiers and max pools."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,8 +125,8 @@ class Node:
         return int(torch.Size(self.shape).numel())
 
     @property
-    def bends(self) -> bool:
-        """Whether it is no linear function of its parents."""
+    def is_nonlinear(self) -> bool:
+        """Whether it is nonlinear."""
         return isinstance(self.operation, Rectifier | MaxPool)
 
 
@@ -155,9 +155,9 @@ class Network:
         return max(node.size for node in self.nodes)
 
     @property
-    def bent(self) -> tuple[int, ...]:
-        """The values that rectifiers and maxima are taken of, in order; each once."""
-        return tuple(dict.fromkeys(node.parents[0] for node in self.nodes if node.bends))
+    def preactivations(self) -> tuple[int, ...]:
+        """Pre-activations: the inputs of rectifiers and max pools, in order; each once."""
+        return tuple(dict.fromkeys(node.parents[0] for node in self.nodes if node.is_nonlinear))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """All values for some images."""

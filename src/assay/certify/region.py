@@ -1,4 +1,4 @@
-"""The set of images that bounds hold for, and the least value of a linear function on it."""
+"""Perturbation regions (balls intersected with the box), and the minimum of a linear function over one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What stands for a rectifier or a maximum in a linear bound: lines below and above it."""
+"""Linear relaxations of rectifiers and max pools: lower and upper lines."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Slopes of the lines below rectifiers, chosen by gradients of the bound itself."""
+"""Optimised slopes of lower relaxations (alpha-CROWN), by gradient ascent on the bound."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

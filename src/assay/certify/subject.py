@@ -1,4 +1,4 @@
-"""What a certifier is asked, and what it is."""
+"""The certifier protocol and its input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from assay.core.types import Images, Labels
 
 @dataclass(frozen=True)
 class CertifierInput:
-    """What is to be certified: rows that are classified right.
+    """The input of a certifier: samples that are classified correctly.
 
     Attributes:
         model: the classifier.

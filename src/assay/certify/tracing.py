@@ -1,4 +1,4 @@
-"""From a PyTorch classifier to a network of linear maps, rectifiers and maxima."""
+"""Trace a PyTorch classifier into the graph that bounds work on."""
 
 import copy
 import operator

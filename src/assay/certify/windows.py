@@ -1,4 +1,4 @@
-"""Linear functions of few pixels: their factors on a window of a map instead of on all of it."""
+"""Local linear functions: coefficients on a window of a feature map instead of on all of it (patches)."""
 
 from typing import NamedTuple
 

@@ -8,7 +8,7 @@ from assay import certified
 from assay.certify import trace
 from assay.certify.tracing import live_network
 from assay.training.objectives.batch import Batch
-from assay.training.objectives.certified import CrownIBPTraining, IntervalTraining, Schedule, SmallBoxes
+from assay.training.objectives.certified import BoundTraining, Schedule, SmallBoxes
 
 EPS = 0.14
 
@@ -38,7 +38,7 @@ def trained(objective, steps=150):
 
 
 @pytest.mark.parametrize(
-    "objective", [IntervalTraining(EPS), CrownIBPTraining(EPS), SmallBoxes(EPS, part=0.4, steps=3)]
+    "objective", [BoundTraining(EPS), BoundTraining(EPS, linear=True, clean=0.0), SmallBoxes(EPS, part=0.4, steps=3)]
 )
 def test_what_is_trained_for_certificates_has_them(objective):
     x, y = images()
@@ -75,13 +75,13 @@ def test_a_small_box_of_the_whole_ball_is_interval_training():
     model, (x, y) = network(), images()
     batch = Batch(x, y, torch.arange(len(x)), 0)
     assert SmallBoxes(EPS, part=1.0)(model, batch).item() == pytest.approx(
-        IntervalTraining(EPS, clean=0.0)(model, batch).item()
+        BoundTraining(EPS, clean=0.0)(model, batch).item()
     )
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(lambda: IntervalTraining(0.0), "eps: expected"), (lambda: SmallBoxes(EPS, part=2), "part: expected")],
+    [(lambda: BoundTraining(0.0), "eps: expected"), (lambda: SmallBoxes(EPS, part=2), "part: expected")],
 )
 def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):

@@ -1,6 +1,5 @@
 """Training for certificates: losses of the worst logits that bounds allow."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,24 +39,30 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class IntervalTraining:
-    """``κ CE(z) + (1 − κ) CE(ẑ)``, ẑ the worst logits that intervals of a growing budget allow.
+class BoundTraining:
+    """``κ CE(z) + (1 − κ) CE(ẑ)``, ẑ the worst logits that certified margins within a growing budget allow.
+
+    The margins are those of interval bounds; with ``linear``, ``β CROWN-IBP + (1 − β) IBP``. κ and β fall from 1 as the
+    budget grows, β to 0.
 
     Args:
-        eps: the budget, reached after ``warmup`` and ``ramp``.
+        eps: the budget in input units, reached after ``warmup`` and ``ramp``.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        clean: κ at the end, from 1 at the beginning.
+        clean: κ at the end.
+        linear: begin with linear bounds (CROWN-IBP).
         warmup: share of the training at a budget of 0.
         ramp: share of the training in which the budget grows.
 
     Source: Gowal et al., "On the effectiveness of interval bound propagation for training verifiably robust models",
-    2018, equations 12–13 and section 4 (κ from 1 to 1/2 as the budget grows). Deviation: shares of the training for
-    steps. Batch normalisation is bounded with its running statistics.
+    2018, equations 12–13 and section 4 (κ from 1 to 1/2); Zhang et al., "Towards stable and efficient training of
+    verifiably robust neural networks", ICLR 2020, equation 10 and section 4 (κ and β from 1 to 0). Deviation: shares of
+    the training for steps and epochs. Batch normalisation is bounded with its running statistics.
     """
 
     eps: float
     norm: str = "linf"
     clean: float = 0.5
+    linear: bool = False
     warmup: float = 0.02
     ramp: float = 0.5
 
@@ -72,51 +77,16 @@ class IntervalTraining:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Both losses, means over the batch."""
-        return _both_losses(self, model, batch, lambda network, region, _: _interval_margins(network, region, batch.y))
-
-
-@dataclass(frozen=True)
-class CrownIBPTraining:
-    """``κ CE(z) + (1 − κ) CE(ẑ)``, ẑ of margins ``β CROWN-IBP + (1 − β) IBP``, β from 1 to 0 as the budget grows.
-
-    Args:
-        eps: the budget, reached after ``warmup`` and ``ramp``.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        clean: κ at the end, from 1 at the beginning.
-        warmup: share of the training at a budget of 0.
-        ramp: share of the training in which the budget grows.
-
-    Source: Zhang et al., "Towards stable and efficient training of verifiably robust neural networks", ICLR 2020,
-    equation 10 and section 4 (κ and β from 1 to 0). Deviation: shares of the training for epochs.
-    """
-
-    eps: float
-    norm: str = "linf"
-    clean: float = 0.0
-    warmup: float = 0.02
-    ramp: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check(self.eps, self.norm, self.warmup, self.ramp)
-        number("clean", self.clean, least=0, most=1)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Nothing beyond images and labels."""
-        return ()
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Both losses, means over the batch."""
-
-        def bound(network: Network, region: Region, share: float) -> Tensor:
-            by_intervals = _interval_margins(network, region, batch.y)
-            if share == 1:
-                return by_intervals
+        logits = classify(model, batch.x)
+        share = Schedule(self.warmup, self.ramp).at(batch.done)
+        region, network = region_of(Ball(self.norm, self.eps * share), batch.x), _network(model, batch.x)
+        bound = _interval_margins(network, region, batch.y)
+        if self.linear and share < 1:
             known = intervals(network, region, unit=0.0)
             form = form_below(network, len(network.nodes) - 1, margins(network, batch.y), known)
-            return (1 - share) * form.least(region) + share * by_intervals
-
-        return _both_losses(self, model, batch, bound)
+            bound = (1 - share) * form.least(region) + share * bound
+        kappa = 1 - share * (1 - self.clean)
+        return kappa * F.cross_entropy(logits, batch.y) + (1 - kappa) * _worst_loss(bound)
 
 
 @dataclass(frozen=True)
@@ -164,28 +134,6 @@ class SmallBoxes:
         upper = torch.minimum(centre + radius, x + eps).clamp_max(1)
         box = Region(centre, (BallPart("linf", torch.full((len(x),), radius).to(x)),), lower, upper)
         return _worst_loss(_interval_margins(_network(model, x), box, batch.y))
-
-
-def _both_losses(
-    objective: IntervalTraining | CrownIBPTraining,
-    model: nn.Module,
-    batch: Batch,
-    bound: Callable[[Network, Region, float], Tensor],
-) -> Tensor:
-    """The clean loss and that of the worst logits; κ falls from 1 as the budget grows.
-
-    Args:
-        objective: budget, κ at the end, and schedule.
-        model: the classifier.
-        batch: the batch.
-        bound: lower bounds of the margins, of a network, a region and the share of the budget.
-    """
-    logits = classify(model, batch.x)
-    share = Schedule(objective.warmup, objective.ramp).at(batch.done)
-    region = region_of(Ball(objective.norm, objective.eps * share), batch.x)
-    worst = _worst_loss(bound(_network(model, batch.x), region, share))
-    kappa = 1 - share * (1 - objective.clean)
-    return kappa * F.cross_entropy(logits, batch.y) + (1 - kappa) * worst
 
 
 def _check(eps: float, norm: str, warmup: float, ramp: float) -> None:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from assay.attacks.registry import ATTACKS
@@ -12,7 +13,7 @@ from assay.training.objectives.adversarial import Adversarial, Fast
 from assay.training.objectives.alignment import Alignment
 from assay.training.objectives.attribution import RobustAttribution
 from assay.training.objectives.batch import TrainingObjective
-from assay.training.objectives.certified import CrownIBPTraining, IntervalTraining, SmallBoxes
+from assay.training.objectives.certified import BoundTraining, SmallBoxes
 from assay.training.objectives.clean import Clean
 from assay.training.objectives.curvature import Curvature
 from assay.training.objectives.distillation import Distillation
@@ -66,8 +67,8 @@ OBJECTIVES: Registry[Entry] = Registry(
         "iat": Entry(Interpolated, "mixup on clean and on adversarial images", "pgd"),
         "avmixup": Entry(VertexMixup, "points up to the adversarial vertex, soft labels", "pgd"),
         "awp": Entry(WeightPerturbation, "adversarial images and adversarial weights", "pgd"),
-        "ibp": Entry(IntervalTraining, "clean loss and that of the worst logits that intervals allow"),
-        "crown-ibp": Entry(CrownIBPTraining, "the same, of linear bounds at first"),
+        "ibp": Entry(BoundTraining, "clean loss and that of the worst logits that intervals allow"),
+        "crown-ibp": Entry(partial(BoundTraining, linear=True, clean=0.0), "the same, of linear bounds at first"),
         "sabr": Entry(SmallBoxes, "intervals of a small box around an adversarial image"),
         "gaussian": Entry(Gaussian, "Gaussian noise, for randomised smoothing"),
         "stability": Entry(Stability, "predictions that noise does not move"),

@@ -283,3 +283,39 @@ def test_the_fewer_digits_a_model_computes_with_the_more_rounding_it_pays():
         margins[dtype] = certified(small(0)[0].to(dtype), x, y, "crown", eps=0.0).margin
     assert bool((margins[torch.float64] > margins[torch.float32]).all())
     assert bool((margins[torch.float32] > margins[torch.bfloat16]).all())
+
+
+class Padded(nn.Module):
+    """Padding by a number, a difference from a number with a factor, and limits in the wrong order."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.last = nn.Conv2d(1, 2, 2), nn.Linear(36, 3)
+
+    def forward(self, x):
+        h = self.convolution(F.pad(x, (1, 0, 2, -1), value=0.7))
+        return self.last(torch.cat([torch.rsub(h, 1.0, alpha=2), h.clamp(0.3, -0.1)], 1).flatten(1))
+
+
+def test_options_of_layers_are_those_of_the_model():
+    torch.manual_seed(0)
+    model, x = Padded().eval(), torch.rand(3, 1, 3, 3)
+    network = trace(model, (1, 3, 3))
+    with torch.no_grad():
+        assert torch.allclose(network.forward(x.double())[-1].float(), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, x, y: certified_distance(m, x, y, "ibp, crown"), "certify: expected one certifier, .*got 2"),
+        (lambda m, x, y: certified(torch.jit.trace(m, x), x, y, eps=0.1), "model: expected a torch.nn.Module, whose"),
+        (lambda m, x, y: certified(m, x, y + 5, eps=0.1), "y: expected classes below 3"),
+        (lambda m, x, y: certified(m, x * torch.nan, y, eps=0.1), "finite|NaN"),
+        (lambda m, x, y: certified(m, x, y, eps=0.1, progress=3), "progress: expected a callable"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_wrong_calls(change, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        change(*small(0))

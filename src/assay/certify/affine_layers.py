@@ -48,6 +48,11 @@ def add(call: Call, sign: float = 1.0) -> Value:
     return scaled(call, second, factor, call.draft.constant(first))
 
 
+def rsub(call: Call) -> Value:
+    """``b − alpha·a``, of a value and a number."""
+    return scaled(call, call.arguments[0], -float(call.option(2, "alpha", 1)), float(call.arguments[1]))
+
+
 def mul(call: Call) -> Value:
     """A product with a constant."""
     first, second = call.arguments[:2]

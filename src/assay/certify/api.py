@@ -23,7 +23,7 @@ from assay.core.outcome import TOLERANCE
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images, Labels, Mask, PerRow
 from assay.engine.batching import Splitter
-from assay.engine.inputs import make_problem
+from assay.engine.inputs import check_labels, make_problem
 from assay.parts.balls import Ball, Split, as_geometry
 from assay.util.validate import described, number, reject, whole
 
@@ -78,6 +78,8 @@ def certified(
         >>> certified(model, x, y, "crown", eps=0.1).counts
         {'misclassified clean': 0, 'broken': 0, 'certified': 1, 'open': 1}
     """
+    if not callable(progress):
+        reject("progress", "a callable (done, total)", progress, error=TypeError)
     setting = _Setting.of(model, x, y, as_geometry(eps, norm), mask)
     chosen = certifiers(certify)
     number_of, splitter = len(setting.y), Splitter(whole("batch", batch, least=1), "raise", [])
@@ -158,7 +160,10 @@ def certified_distance(
     """
     number("precision", precision, least=0, above=True)
     setting = _Setting.of(model, x, y, as_geometry(1.0, norm) if geometry is None else geometry, mask)
-    setting, (certifier,) = replace(setting, unit=0.0, slack=0.0), certifiers(certify)
+    chosen, setting = certifiers(certify), replace(setting, unit=0.0, slack=0.0)
+    if len(chosen) != 1:
+        reject("certify", "one certifier, whose distance is searched", described(f"{len(chosen)}"))
+    certifier = chosen[0]
     low, high = torch.zeros(len(setting.y), dtype=torch.float64), _whole_box(setting)
     right, splitter = setting.predicted == setting.y, Splitter(whole("batch", batch, least=1), "raise", [])
     while bool(((high - low > precision) & right).any()):
@@ -178,6 +183,15 @@ def _whole_box(setting: "_Setting") -> Tensor:
         {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm] / ball.eps for ball in balls if ball.eps > 0
     )
     return torch.full((len(setting.y),), widest, dtype=torch.float64)
+
+
+def _clean_logits(model: Classifier, x: Images, device: torch.device, dtype: torch.dtype) -> Tensor:
+    try:
+        parts = [classify(model, own.to(device, dtype)).cpu() for own in x.split(256)]
+    except (RuntimeError, ValueError) as error:
+        error.add_note(f"assay: the model raised this on clean images, x of shape {tuple(x.shape)}")
+        raise
+    return torch.cat(parts) if parts else torch.zeros(0, 1)
 
 
 @dataclass(frozen=True)
@@ -200,12 +214,16 @@ class _Setting:
             expected = "a ball, or one on the foreground and one on the background"
             reject("eps", expected, described(geometry.describe()))
         problem = make_problem(model, x, y, (), target=None, mask=mask, start=None, test=None, ids=None)
-        if not isinstance(model, nn.Module):
+        if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
             reject("model", "a torch.nn.Module, whose layers can be read", type(model), error=TypeError)
         device, dtype = model_device(model, torch.device("cpu")), model_dtype(model)
         with preserve_state(model), torch.no_grad():
-            parts = [classify(model, own.to(device, dtype)).cpu() for own in problem.x.float().split(256)]
-        predicted = torch.cat(parts).argmax(1) if parts else problem.y
+            logits = _clean_logits(model, problem.x.float(), device, dtype)
+        if len(logits):
+            check_labels(problem, logits)
+        if not bool(logits.isfinite().all()):
+            reject("model", "finite logits on the images (and x without NaN)", described("NaN or infinite ones"))
+        predicted = logits.argmax(1) if len(logits) else problem.y
         shape = tuple(problem.x.shape[1:])
         networks = cache(lambda alone: trace(model, shape, rectifiers_alone=alone))
         unit = torch.finfo(dtype).eps / 2

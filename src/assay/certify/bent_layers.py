@@ -50,15 +50,15 @@ def relu6(call: Call) -> Value:
 
 
 def between(call: Call, x: Value, low: Any, high: Any) -> Value:
-    """A clamp by limits, either of which may be None: ``b − relu(b − x)``, then ``a + relu(x − a)``."""
+    """A clamp by limits, either of which may be None: ``a + relu(x − a)``, then ``b − relu(b − x)``."""
     if isinstance(low, Value | Tensor) or isinstance(high, Value | Tensor):
         return call.unbounded("limits that are numbers")
-    if high is not None:  # b − relu(b − x)
-        down = call.add(Rectifier(0.0), scaled(call, x, -1.0, float(high)))
-        x = scaled(call, down, -1.0, float(high))
     if low is not None:  # a + relu(x − a)
         up = call.add(Rectifier(0.0), scaled(call, x, 1.0, -float(low)))
         x = scaled(call, up, 1.0, float(low))
+    if high is not None:  # b − relu(b − x)
+        down = call.add(Rectifier(0.0), scaled(call, x, -1.0, float(high)))
+        x = scaled(call, down, -1.0, float(high))
     return x
 
 

@@ -43,7 +43,7 @@ LAYERS: Mapping[str, Callable[[Call], Value]] = MappingProxyType(
         "aten.add.Scalar": affine.add,
         "aten.sub.Tensor": lambda call: affine.add(call, -1.0),
         "aten.sub.Scalar": lambda call: affine.add(call, -1.0),
-        "aten.rsub.Scalar": lambda call: affine.scaled(call, call.arguments[0], -1.0, float(call.arguments[1])),
+        "aten.rsub.Scalar": affine.rsub,
         "aten.mul.Tensor": affine.mul,
         "aten.mul.Scalar": affine.mul,
         "aten.div.Tensor": affine.div,

@@ -75,20 +75,20 @@ def chosen(function: Callable[..., Tensor]) -> Callable[[Call], Value]:
     return write
 
 
-def pad(call: Call) -> Value:
-    """Padding by a constant."""
-    x, pad, value = call.arguments[0], call.arguments[1], float(call.option(2, "value", 0) or 0)
-    moved = call.add(linear_maps.averaging(x.shape, lambda own: F.pad(own, pad), 0), x)
+def pad(call: Call, place: int = 2) -> Value:
+    """Padding by a constant, the argument at a place."""
+    x, sides, value = call.arguments[0], call.arguments[1], float(call.option(place, "value", 0) or 0)
+    moved = call.add(linear_maps.averaging(x.shape, lambda own: F.pad(own, sides), 0), x)
     if not value:
         return moved
-    edge = F.pad(torch.zeros(1, *x.shape, dtype=call.draft.dtype, device=call.draft.device), pad, value=value)
+    edge = F.pad(torch.zeros(1, *x.shape, dtype=call.draft.dtype, device=call.draft.device), sides, value=value)
     return scaled(call, moved, 1.0, edge)
 
 
 def pad_in_any_mode(call: Call) -> Value:
     """Padding by a constant, or with what is there: reflected, repeated, around."""
     constant = call.option(2, "mode", "constant") == "constant"
-    return pad(call) if constant else chosen(torch.ops.aten.pad.default)(call)
+    return pad(call, 3) if constant else chosen(torch.ops.aten.pad.default)(call)
 
 
 def cat(call: Call) -> Value:

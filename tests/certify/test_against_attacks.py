@@ -9,8 +9,10 @@ from torch import nn
 
 import assay.certify.relaxation
 from assay import PGD, Status, attack, certified, certified_distance
+from assay.attacks.plan import plan
 from assay.attacks.registry import ATTACKS, make
 from assay.parts.balls import Ball, Split
+from assay.trust import CHECKS, AttackResult, CheckContext, Level
 
 NORMS = ("linf", "l2", "l1")
 
@@ -56,21 +58,38 @@ def test_distances_are_not_far_below_what_attacks_find():
     assert float((distance["linf"] / size).median()) > 0.6
 
 
-@pytest.mark.parametrize("region", [Ball("linf", 0.06), Split(Ball("linf", 0.03), Ball("linf", 0.1))])
-def test_a_bound_that_is_planted_wrong_contradicts_an_attack(region, monkeypatch):
-    """A line above rectifiers of half its slope: what it certifies, attacks break."""
-    model, x, y, mask, _ = subject()
-    broken = attack(model, x, y, PGD(region, steps=100), mask=mask)
-    wrong = broken.status == int(Status.BROKEN)
+def plant(monkeypatch):
+    """Lines above rectifiers that are 0."""
     real = assay.certify.relaxation.lines_of
 
     def planted(z, slope):
         lines = real(z, slope)
         return lines._replace(high=0.0 * lines.high, over=0.0 * lines.over)
 
-    assert not bool((certified(model, x, y, "crown", eps=region, mask=mask).certified & wrong).any())
     for module in ("backward", "window_layers"):
         monkeypatch.setattr(f"assay.certify.{module}.lines_of", planted)
+
+
+@pytest.mark.parametrize("region", [Ball("linf", 0.06), Split(Ball("linf", 0.03), Ball("linf", 0.1))])
+def test_a_bound_that_is_planted_wrong_contradicts_an_attack(region, monkeypatch):
+    """What it certifies, attacks break."""
+    model, x, y, mask, _ = subject()
+    broken = attack(model, x, y, PGD(region, steps=100), mask=mask)
+    wrong = broken.status == int(Status.BROKEN)
+    assert not bool((certified(model, x, y, "crown", eps=region, mask=mask).certified & wrong).any())
+    plant(monkeypatch)
     larger = Ball("linf", 0.3) if isinstance(region, Ball) else Split(Ball("linf", 0.2), Ball("linf", 0.3))
     beyond = attack(model, x, y, PGD(larger, steps=100), mask=mask).status == int(Status.BROKEN)
     assert bool((certified(model, x, y, "crown", eps=larger, mask=mask).certified & beyond).any())
+
+
+def test_the_check_finds_a_bound_that_is_planted_wrong(monkeypatch):
+    model, x, y, _, _ = subject()
+    planned = plan("pgd:steps=100", eps=0.3)
+    result = AttackResult(planned, attack(model, x, y, planned.attack), lambda i: None)
+    context = CheckContext(model, x, y, (result,))
+    assert CHECKS["E5"].ask(context, result).level is Level.PASSED
+    plant(monkeypatch)
+    answer = CHECKS["E5"].ask(context, result)
+    assert answer.level is Level.ISSUE
+    assert "broken within their certified radius" in answer.text

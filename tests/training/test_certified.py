@@ -7,6 +7,9 @@ from torch import nn
 from assay import certified
 from assay.certify import trace
 from assay.certify.tracing import live_network
+from assay.cli.train import print_epoch
+from assay.data import load
+from assay.training import Recipe, train
 from assay.training.objectives.batch import Batch
 from assay.training.objectives.certified import BoundTraining, Schedule, SmallBoxes
 
@@ -49,6 +52,18 @@ def test_what_is_trained_clean_has_none():
     x, y = images()
     model = trained(lambda model, batch: nn.functional.cross_entropy(model(batch.x), batch.y))
     assert certified(model, x, y, "ibp", eps=EPS).certified_accuracy < 1.0
+
+
+@pytest.mark.parametrize(("objective", "is_certified"), [("ibp", True), ("sabr", True), ("pgd-at", False)])
+def test_the_log_has_certified_accuracy_of_images_held_out(objective, is_certified, tmp_path, capsys):
+    data = load("scenes:size=16,count=120")
+    recipe = Recipe(arch="conv-small", normalize="none", objective=objective, eps=0.01, epochs=2, validate=0.25)
+    last = train(data, recipe, tmp_path).history[-1]
+    assert (last.certified is not None) == is_certified
+    if is_certified:
+        assert 0 <= last.certified <= last.robust <= last.clean
+    print_epoch(last)
+    assert ("% certified" in capsys.readouterr().err) == is_certified
 
 
 def test_a_network_in_training_is_what_it_is_now():

@@ -228,6 +228,10 @@ ZOO = {
         "E5",
         lambda: examined(Overstated(trained(), 0.1), ("pgd:steps=20",), norm="l2", eps=0.5),
     ),
+    "samples that count as broken, and are certified": (
+        "E5",
+        lambda: told(examined(trained("ibp"), ("pgd:steps=20",)), lying),
+    ),
     "a start that decides": ("B7", lambda: examined(trained(), ("square:queries=10",), eps=24 / 255)),
     "a budget of 0 that is not one": ("C1", lambda: examined(trained(), (stuck("pgd:steps=10", EPS),))),
     "nothing written down": ("E3", lambda: unrecorded()),

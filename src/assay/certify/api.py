@@ -42,6 +42,7 @@ def certified(
     eps: float | Geometry,
     norm: str = "linf",
     mask: Mask | None = None,
+    scale: PerRow | None = None,
     batch: int = _BATCH,
     progress: Progress = lambda done, total: None,
 ) -> Certificates:
@@ -62,6 +63,7 @@ def certified(
         eps: radius in input units, or a geometry (a ball, or one on the foreground and one on the background).
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         mask: foreground, ``(n, 1, h, w)``, for a geometry of two balls.
+        scale: factor of the budget for each sample, ``(n,)``, such as the distance at which it was broken; 1 without.
         batch: samples that are bounded together; halved where memory runs out.
         progress: called with samples done and all, a certifier at a time.
 
@@ -81,7 +83,7 @@ def certified(
     if not callable(progress):
         reject("progress", "a callable (done, total)", progress, error=TypeError)
     setting = _Setting.of(model, x, y, as_geometry(eps, norm), mask)
-    chosen = certifiers(certify)
+    chosen, factor = certifiers(certify), _factors(scale, len(setting.y))
     number_of, splitter = len(setting.y), Splitter(whole("batch", batch, least=1), "raise", [])
     decision = torch.full((number_of,), int(Decision.OPEN))
     decision[setting.predicted != setting.y] = int(Decision.MISCLASSIFIED)
@@ -92,7 +94,7 @@ def certified(
         left = (decision == int(Decision.OPEN)).nonzero().squeeze(1)
         for part in left.split(splitter.slots) if len(left) else ():
             began = time.monotonic()
-            finding = setting.ask(certifier, part, splitter)
+            finding = setting.ask(certifier, part, splitter, scale=factor[part])
             seconds[part] += (time.monotonic() - began) / len(part)
             margin[part] = torch.fmax(margin[part], finding.margin)
             newly = part[finding.margin > 0]
@@ -175,6 +177,17 @@ def certified_distance(
     return low
 
 
+def _factors(scale: PerRow | None, n: int) -> Tensor:
+    """Factors of the budget, ``(n,)``."""
+    if scale is None:
+        return torch.ones(n, dtype=torch.float64)
+    if not isinstance(scale, Tensor) or not scale.is_floating_point():
+        reject("scale", "a tensor of floats, one a sample", described(type(scale).__name__), error=TypeError)
+    if scale.shape != (n,) or not bool((scale.isfinite() & (scale >= 0)).all()):
+        reject("scale", f"{n} finite factors of at least 0, one a sample", described(f"shape {tuple(scale.shape)}"))
+    return scale.detach().cpu().double()
+
+
 def _whole_box(setting: "_Setting") -> Tensor:
     """Scales at which the geometry holds every image, ``(n,)``."""
     balls = (setting.geometry,) if isinstance(setting.geometry, Ball) else vars(setting.geometry).values()
@@ -246,7 +259,7 @@ class _Setting:
                 region,
                 self.y[own].to(device),
                 self.unit,
-                lambda images, row: self._judge(images, own[row.cpu()]),
+                lambda images, row: self._judge(images, own[row.cpu()], factor[at][row.cpu()]),
             )
             with torch.no_grad():
                 return certifier.certify(subject)
@@ -257,12 +270,14 @@ class _Setting:
         parts = [finding for _, finding in splitter.run(torch.arange(len(rows)), work, fail)]
         return Finding.joined(parts, self.x[rows])
 
-    def _judge(self, images: Images, rows: Tensor) -> tuple[Images, Tensor]:
+    def _judge(self, images: Images, rows: Tensor, factor: Tensor) -> tuple[Images, Tensor]:
         """Images brought into the budget and the box, and whether the model does not classify them right."""
         x, y, device = self.x[rows], self.y[rows], images.device
         own = Rows(x, untargeted(y), rows, mask=None if self.mask is None else self.mask[rows])
-        moved = x + self.geometry.project(images.float().cpu() - x, own)
-        inside = (self.geometry.size(moved - x, own) <= 1 + TOLERANCE) & ((moved >= 0) & (moved <= 1)).flatten(1).all(1)
+        scale = factor.to(x)
+        moved = x + self.geometry.project(images.float().cpu() - x, own, scale)
+        within = self.geometry.size(moved - x, own) <= scale * (1 + TOLERANCE)
+        inside = within & ((moved >= 0) & (moved <= 1)).flatten(1).all(1)
         with preserve_state(self.model), torch.no_grad():
             logits = classify(self.model, moved.to(device, model_dtype(self.model))).cpu()
         wrong = (logits.argmax(1) != y) & logits.isfinite().all(1)

@@ -9,7 +9,7 @@ from assay.certify.backward import form_below, least_of
 from assay.certify.branching import Effort, Problems, branch_and_bound, is_complete
 from assay.certify.certificates import Finding
 from assay.certify.interval import Interval, intervals
-from assay.certify.linear_bounds import Refined, margins
+from assay.certify.linear_bounds import Refined, in_parts, margins
 from assay.certify.network import Network
 from assay.certify.region import Region
 from assay.certify.slopes import FreeSlopes, Search, ascend
@@ -19,8 +19,11 @@ from assay.util.validate import number, whole
 
 
 def _least_margin(network: Network, subject: CertifierInput, known: list[Interval], *, stop: bool = False) -> Tensor:
-    form = form_below(network, len(network.nodes) - 1, margins(network, subject.y), known, stop=stop)
-    return form.least(subject.region, exact=True).amin(1)
+    def bound(functions: Tensor) -> Tensor:
+        form = form_below(network, len(network.nodes) - 1, functions, known, stop=stop)
+        return form.least(subject.region, exact=True)
+
+    return in_parts(network, margins(network, subject.y), bound).amin(1)
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,17 @@ class AlphaCrown:
 
 def best_margins(network: Network, y: Labels, known: list[Interval], region: Region, search: Search) -> Tensor:
     """The greatest lower bounds of all margins, ``(b, k − 1)``, over the slopes of the margin's own lines."""
-    free, last = FreeSlopes(network), len(network.nodes) - 1
-    functions = margins(network, y)
-    return ascend(
-        lambda: least_of(network, last, functions, known, region, slopes=free, exact=True),
-        lambda: list(free.values.values()),
-        free.limit,
-        search,
-    )
+
+    def bound(functions: Tensor) -> Tensor:
+        free, last = FreeSlopes(network), len(network.nodes) - 1
+        return ascend(
+            lambda: least_of(network, last, functions, known, region, slopes=free, exact=True),
+            lambda: list(free.values.values()),
+            free.limit,
+            search,
+        )
+
+    return in_parts(network, margins(network, y), bound, kept=len(network.nodes))
 
 
 @dataclass(frozen=True)

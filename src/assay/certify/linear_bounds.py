@@ -1,6 +1,6 @@
 """Pre-activation bounds by linear relaxation, and the margins of the logits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +44,7 @@ class Refined:
             return None
         order = undecided.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         lower, upper = own.lower.flatten(1).clone(), own.upper.flatten(1).clone()
-        for chosen in order.split(self._functions(len(order)), 1):
+        for chosen in order.split(_together(self.network, len(order), self.numbers), 1):
             wanted = undecided.gather(1, chosen)  # others fill up the rows with fewer
             least, greatest = self._least(place, chosen, known, 1.0), -self._least(place, chosen, known, -1.0)
             lower = lower.scatter_reduce(1, chosen, torch.where(wanted, least, -torch.inf), "amax")
@@ -57,10 +57,6 @@ class Refined:
         if any(isinstance(node.operation, MaxPool) for node in children):
             return torch.ones_like(own.lower, dtype=torch.bool)
         return (own.lower < 0) & (own.upper > 0)
-
-    def _functions(self, rows: int) -> int:
-        """How many functions a row go back together."""
-        return max(1, self.numbers // max(1, rows * self.network.widest))
 
     def _least(self, place: int, chosen: Tensor, known: Sequence[Interval], sign: float) -> Tensor:
         node, dtype = self.network.nodes[place], self.network.dtype
@@ -78,6 +74,24 @@ class Refined:
             free.limit,
             self.search,
         )
+
+
+def _together(network: Network, rows: int, numbers: int) -> int:
+    """How many functions a row go back together."""
+    return max(1, numbers // max(1, rows * network.widest))
+
+
+def in_parts(network: Network, functions: Tensor, bound: Callable[[Tensor], Tensor], *, kept: int = 1) -> Tensor:
+    """Bounds of the logits' functions, ``(b, m)``, as many at once as memory is meant to hold.
+
+    Args:
+        network: the network.
+        functions: of its last value, ``(b, m, k)``.
+        bound: of some of them, ``(b, part)``.
+        kept: how many values' factors stay in memory.
+    """
+    together = _together(network, len(functions) * kept, _NUMBERS)
+    return torch.cat([bound(part) for part in functions.split(together, 1)], 1)
 
 
 def _is_tight(network: Network, place: int, region: Region) -> bool:

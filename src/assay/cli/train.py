@@ -133,6 +133,7 @@ def print_epoch(epoch: Epoch) -> None:
     """One line an epoch."""
     held_out_text = "" if epoch.clean is None else f"held out {100 * epoch.clean:.1f} %"
     held_out_text += "" if epoch.robust is None else f", {100 * epoch.robust:.1f} % under PGD-10"
+    held_out_text += "" if epoch.certified is None else f", {100 * epoch.certified:.1f} % certified"
     print_note(
         f"epoch {epoch.epoch}/{epoch.epochs}  loss {epoch.loss:.4f}  training accuracy {100 * epoch.accuracy:.1f} %  "
         f"{held_out_text}{'  ' if held_out_text else ''}rate {epoch.rate:g}  "

@@ -18,7 +18,7 @@ from assay.models.registry import build
 from assay.training.average import Average
 from assay.training.checkpoint import read_checkpoint, write_checkpoint
 from assay.training.meters import Recorder, Tally
-from assay.training.objectives.batch import Batch, TrainingObjective, updates
+from assay.training.objectives.batch import Batch, Bounded, TrainingObjective, updates
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
 from assay.training.sampling import batches, flip_randomly, seed_of
@@ -60,7 +60,7 @@ class TrainingRun:
         from accelerate import Accelerator, DistributedDataParallelKwargs  # half a second of import time
 
         self.recipe, self.objective, self.out, self.trail = recipe, objective, out, trail
-        self.data, self.held = hold_out(data, recipe)
+        self.data, self.held = hold_out(data, recipe, objective.certifiers if isinstance(objective, Bounded) else "")
         channels, height, _ = data.x.shape[1:]
         self.plan = {
             "arch": recipe.arch,
@@ -142,14 +142,15 @@ class TrainingRun:
                     live(Moment(done + 1, recipe.epochs, tally.seen, len(self.data), *tally.means(), speed))
         seconds = time.monotonic() - began
         loss, accuracy = tally.means()
-        clean, robust = None, None
+        accuracies: tuple[float | None, float | None, float | None] = (None, None, None)
         if self.held is not None:
             with self.average.applied() as model:
-                clean, robust = self.held.measure(model, self.accelerator.device)
+                accuracies = self.held.measure(model, self.accelerator.device)
             self.model.train()
+        clean, robust, certified = accuracies
         passes = recorder.passes * self.accelerator.num_processes / max(seconds, 1e-9)
         epoch = Epoch(done + 1, recipe.epochs, loss, accuracy, rate, round(seconds, 3), clean, robust, round(passes, 1))
-        epoch = replace(epoch, note=collapse(self.history, epoch))
+        epoch = replace(epoch, certified=certified, note=collapse(self.history, epoch))
         self.history.append(epoch)
         if recipe.patience and best_epoch(self.history) == epoch.epoch:
             with self.average.applied() as model:

@@ -49,7 +49,8 @@ class Recipe:
         average: Decay of an exponential moving average of the weights, which is then what is measured and kept, such
             as 0.995; 0 for none.
         precision: Number format: float32, or mixed: bfloat16, float16.
-        validate: Share of the data that is held out and measured after each epoch, clean and under PGD-10.
+        validate: Share of the data that is held out and measured after each epoch, clean, under PGD-10 and
+            (ibp, crown-ibp, sabr) certified.
         patience: Stop after so many epochs without a better robust accuracy (clean, where there is no budget), and
             keep the best weights; 0 for never. It needs a share in validate.
         start: Weights to begin from (transfer); tensors of another shape, such as the last layer, start afresh.

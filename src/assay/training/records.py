@@ -21,6 +21,8 @@ class Epoch:
         robust: accuracy on them under PGD-10 at the training budget; None without a budget.
         passes: forward passes a second, all images of all attacks counted.
         note: what was odd, a sentence; empty for nothing.
+        certified: share of the images held out that are right on every image within the training budget, by interval
+            bounds and CROWN-IBP; None unless the objective trains for certificates.
     """
 
     epoch: int
@@ -33,6 +35,7 @@ class Epoch:
     robust: float | None = None
     passes: float = 0.0
     note: str = ""
+    certified: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from assay.util.validate import described, one_of, reject
 COMMAND, FILES = "train", ("checkpoint.pt", "model.safetensors", "history.json", "tensorboard")
 """What the record of a training run's folder says; the weights of single epochs are named there, too."""
 
+_TRACKED = ("loss", "accuracy", "rate", "clean", "robust", "certified", "passes")
+"""What trackers get of an `Epoch`."""
+
 
 @in_neutral_context
 def train(
@@ -79,7 +82,7 @@ def train(
             epoch = run.epoch(live)
             if progress is not None and run.main:
                 progress(epoch)
-            named = {name: getattr(epoch, name) for name in ("loss", "accuracy", "rate", "clean", "robust", "passes")}
+            named = {name: getattr(epoch, name) for name in _TRACKED}
             trackers.call("log", epoch.epoch, {name: value for name, value in named.items() if value is not None})
         trackers.call("finish")
         return run.finish()

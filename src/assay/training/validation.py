@@ -1,12 +1,14 @@
-"""Accuracy on images held out, clean and attacked, after each epoch."""
+"""Accuracy on images held out, clean, attacked and certified, after each epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from assay.attacks.pgd import PGD
+from assay.certify.api import certified
 from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
 from assay.data.dataset import Dataset
@@ -18,6 +20,20 @@ LARGEST = 1000
 """Most images that are measured after an epoch."""
 
 
+class Accuracies(NamedTuple):
+    """Shares of the images held out; None where they are not measured.
+
+    Attributes:
+        clean: right.
+        robust: right under PGD-10 (an upper bound: a fast attack, not a strong one).
+        certified: right on every image within the budget.
+    """
+
+    clean: float
+    robust: float | None
+    certified: float | None
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """What is held out of training.
@@ -26,15 +42,17 @@ class HeldOut:
         data: the images; at most `LARGEST`.
         eps: budget of PGD-10; None for clean accuracy alone.
         norm: of the budget.
+        certifiers: of the images; empty for none.
     """
 
     data: Dataset
     eps: float | None
     norm: str
+    certifiers: str = ""
 
-    def measure(self, model: nn.Module, device: torch.device) -> tuple[float, float | None]:
-        """Accuracy on clean and on attacked images (an upper bound: PGD-10 is a fast attack, not a strong one)."""
-        clean = robust = 0
+    def measure(self, model: nn.Module, device: torch.device) -> Accuracies:
+        """Accuracies on clean images, on attacked ones, and from below."""
+        clean = robust = sure = 0
         for at in torch.arange(len(self.data)).split(256):
             x, y = self.data.images(at).to(device), self.data.y[at].to(device)
             with preserve_state(model), torch.no_grad():
@@ -43,16 +61,20 @@ class HeldOut:
                 moved = perturb(model, x, y, PGD(self.eps, norm=self.norm, steps=10), keep="best", seed=0, ids=at)
                 with preserve_state(model), torch.no_grad():
                     robust += int((classify(model, moved).argmax(1) == y).sum())
-        count = max(len(self.data), 1)
-        return clean / count, None if self.eps is None else robust / count
+                if self.certifiers:
+                    found = certified(model, x, y, self.certifiers, eps=self.eps, norm=self.norm)
+                    sure += int(found.certified.sum())
+        count, attacks = max(len(self.data), 1), self.eps is not None
+        certifies = attacks and bool(self.certifiers)
+        return Accuracies(clean / count, robust / count if attacks else None, sure / count if certifies else None)
 
 
-def hold_out(data: Dataset, recipe: Recipe) -> tuple[Dataset, HeldOut | None]:
-    """The images to train on, and those to measure (none without ``validate``)."""
+def hold_out(data: Dataset, recipe: Recipe, certifiers: str = "") -> tuple[Dataset, HeldOut | None]:
+    """The images to train on, and those to measure (none without ``validate``), attacked and certified."""
     if not recipe.validate:
         return data, None
     rest, held = data.split(1 - recipe.validate, seed=recipe.seed)
-    return rest, HeldOut(held.head(LARGEST), recipe.eps, recipe.norm)
+    return rest, HeldOut(held.head(LARGEST), recipe.eps, recipe.norm, certifiers)
 
 
 def score(epoch: Epoch) -> float:

@@ -59,6 +59,16 @@ class TrainingObjective(Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """An objective that trains networks to be certified."""
+
+    @property
+    def certifiers(self) -> str:
+        """What certifies the images held out after each epoch, such as ``"ibp"``."""
+        ...
+
+
 class Update(NamedTuple):
     """One step of the optimiser.
 

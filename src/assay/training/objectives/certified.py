@@ -20,6 +20,8 @@ from assay.training.meters import Recorder
 from assay.training.objectives.batch import Batch, attacked
 from assay.util.validate import number, one_of
 
+_CERTIFIERS = "ibp, crown-ibp"
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -75,6 +77,11 @@ class BoundTraining:
         """Nothing beyond images and labels."""
         return ()
 
+    @property
+    def certifiers(self) -> str:
+        """What certifies images held out."""
+        return _CERTIFIERS
+
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Both losses, means over the batch."""
         logits = classify(model, batch.x)
@@ -119,6 +126,11 @@ class SmallBoxes:
     def needs(self) -> tuple[str, ...]:
         """Nothing beyond images and labels."""
         return ()
+
+    @property
+    def certifiers(self) -> str:
+        """What certifies images held out."""
+        return _CERTIFIERS
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The worst logits' loss, the mean over the batch."""

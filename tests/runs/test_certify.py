@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from assay.attacks.plan import plan
+from assay.attacks.plan import curve, plan
 from assay.certify import Decision
 from assay.cli.main import main
 from assay.core.outcome import Status
 from assay.data import Dataset
+from assay.report.figures import curves
 from assay.runs import Question, Settings, evaluate
 from assay.runs.certify_tasks import CertifyTask
 from assay.runs.executors import Local
@@ -43,8 +44,8 @@ def data():
     )
 
 
-def ran(out, model=None, certify="ibp, crown", eps=0.1, **more):
-    question = Question("Certified", data(), [plan("pgd:steps=5", eps=eps)], certify=certify)
+def ran(out, model=None, certify="ibp, crown", eps=0.1, on_curve=(), **more):
+    question = Question("Certified", data(), [plan("pgd:steps=5", eps=eps)], on_curve, certify=certify)
     return evaluate({"m": model or Linear()}, question, out, settings=Settings(checks="none"), **more)
 
 
@@ -61,6 +62,16 @@ def test_both_ends_meet_where_the_bound_and_the_attack_are_exact(tmp_path):
     assert row["certifiers"] == ["IBP", "CROWN"]
     page = result.report.read_text()
     assert "certified ≤ robust accuracy ≤" in page
+
+
+def test_curves_have_both_ends(tmp_path):
+    result = ran(tmp_path, eps=0.1025, on_curve=curve([0.0525, 0.1025, 0.1525], "eps", eps=0.1025))
+    (line,) = curves(result.study)[0].lines
+    certified, attacked = dict(line.certified), dict(line.points)
+    assert [certified[eps].count for eps in (0.0, 0.0525, 0.1025, 0.1525)] == [40, 30, 20, 10]
+    assert all(certified[eps].count == attacked[eps].count for eps in attacked)  # both are exact here
+    assert len(brackets(result.study)) == 1  # of the budget that is claimed
+    assert "The thin line below a curve is what is certified" in result.report.read_text()
 
 
 def test_certificates_are_reused_and_other_certifiers_are_another_question(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A plan of a study before anything of it is there, and after."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,39 @@ def test_studies_of_the_papers_go_through_on_made_images(path, capsys):
     told = capsys.readouterr()
     assert "everything works" in told.out
     assert "tried on patterns:" in told.err
+
+
+CERTIFIED = """
+title: certified
+models:
+  trained: {train: {arch: conv-small, normalize: none, objective: ibp, epochs: 1, eps: 4/255}}
+  squeezed: {train: {arch: conv-small, normalize: none, epochs: 1}, defence: "bits:bits=4"}
+data: {d: {load: "patterns:size=16,classes=4,count=60", limit: 6}}
+attacks: ["pgd:steps=2"]
+budgets: [{eps: 4/255}]
+certify: [ibp, "branch-and-bound:seconds=3"]
+run: {checks: none}
+"""
+
+
+def test_certificates_have_a_price_and_are_kept(tmp_path, capsys):
+    def parts():
+        found = forecast(parse_study(CERTIFIED), out, costs=True).parts
+        return {(part.kind, part.name): part for part in found if part.kind == "certificates"}
+
+    out, file = tmp_path / "run", tmp_path / "s.yaml"
+    before = parts()
+    assert before["certificates", "trained, linf 4/255"].seconds > 6 * 3
+    assert math.isnan(before["certificates", "squeezed, linf 4/255"].seconds)
+    file.write_text(CERTIFIED.replace("seconds=3", "seconds=1"))
+    assert main(["run", str(file), "-o", str(out), "--quiet"]) == 0
+    capsys.readouterr()
+    assert parts()["certificates", "trained, linf 4/255"].seconds > 6 * 3  # other seconds are another question
+    file.write_text(CERTIFIED)
+    assert main(["run", str(file), "-o", str(out), "--quiet"]) == 0
+    after = parts()
+    assert (
+        after["certificates", "trained, linf 4/255"].state,
+        after["certificates", "trained, linf 4/255"].seconds,
+    ) == ("kept", 0.0)
+    assert "not possible" in after["certificates", "squeezed, linf 4/255"].state

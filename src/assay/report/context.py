@@ -31,6 +31,7 @@ class StudyContext:
         table: robust accuracy of each attack on each model.
         events: engine events, as model, attack and sentence.
         curves: accuracy against budget.
+        certified_curves: whether any of them shows what is certified.
         by_class: clean and worst-case accuracy of each class.
         distributions: histograms over samples.
         gallery: cards and filters.
@@ -48,6 +49,7 @@ class StudyContext:
     table: dict[str, Any]
     events: list[tuple[str, str, str]]
     curves: list[dict[str, Any]]
+    certified_curves: bool
     by_class: dict[str, Any]
     distributions: list[dict[str, Any]]
     gallery: dict[str, Any]
@@ -70,7 +72,7 @@ def chapters(studies: tuple[Study, ...], cards: int | None = None) -> list[Study
 
 def _chapter(study: Study, number: int, total: int, cards: int | None) -> StudyContext:
     model_verdicts = verdicts(study)
-    prefix = f"chapter-{number}-" if total > 1 else ""
+    prefix, drawn = f"chapter-{number}-" if total > 1 else "", curves(study)
     return StudyContext(
         number=number,
         prefix=prefix,
@@ -81,7 +83,8 @@ def _chapter(study: Study, number: int, total: int, cards: int | None) -> StudyC
         verdicts=[_verdict_context(study, v, i) for i, v in enumerate(model_verdicts)],
         table=table(study, model_verdicts),
         events=[(cell.model, cell.attack, event) for cell in study.cells for event in cell.outcome.events],
-        curves=[_curve_context(curve, f"{prefix}curve{i}") for i, curve in enumerate(curves(study))],
+        curves=[_curve_context(curve, f"{prefix}curve{i}") for i, curve in enumerate(drawn)],
+        certified_curves=any(line.certified for curve in drawn for line in curve.lines),
         by_class=by_class(study, model_verdicts),
         distributions=distributions(study),
         gallery=gallery(study, cards, among=total),
@@ -199,13 +202,15 @@ def _budgets(study: Study, verdict: Verdict) -> list[dict[str, Any]]:
 
 def _curve_context(curve: Curve, key: str) -> dict[str, Any]:
     eps = sorted({eps for line in curve.lines for eps, _ in line.points})
-    curve_lines = [(line.model, line.series, dict(line.points)) for line in curve.lines]
+    curve_lines = [
+        (line.model, line.series, dict(line.points), [dict(line.certified).get(e) for e in eps]) for line in curve.lines
+    ]
     return {
         "name": curve.name,
         "svg": Markup(draw(curve, key)),  # noqa: S704 (matplotlib's drawing of numbers; its label is escaped)
         "eps": eps,
         "lines": [
-            {"model": model, "series": series, "shares": [points.get(e) for e in eps]}
-            for model, series, points in curve_lines
+            {"model": model, "series": series, "shares": [points.get(e) for e in eps], "certified": sure}
+            for model, series, points, sure in curve_lines
         ],
     }

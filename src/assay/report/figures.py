@@ -23,11 +23,13 @@ class Line:
         series: its position among the models, which gives its colour.
         points: budget in input units and share, ascending; budget 0 is the clean accuracy
             where no attack was run at it (on a curve over one of two budgets one is).
+        certified: budget and share that is certified, ascending; empty where nothing was certified.
     """
 
     model: str
     series: int
     points: tuple[tuple[float, Share], ...]
+    certified: tuple[tuple[float, Share], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def curves(study: Study) -> tuple[Curve, ...]:
             cells = tuple(c for c in study.of(model) if c.curve == name and c.eps is not None)
             points = _points(cells, len(study))
             if len(points) > 1:
-                lines.append(Line(model, i, points))
+                lines.append(Line(model, i, points, _certified(study, model, cells, points)))
         if lines:
             figures.append(Curve(name, tuple(lines)))
     return tuple(figures)
@@ -77,8 +79,22 @@ def _points(cells: tuple[CellResult, ...], n: int) -> tuple[tuple[float, Share],
     return tuple(points.items())
 
 
+def _certified(
+    study: Study, model: str, cells: tuple[CellResult, ...], points: tuple[tuple[float, Share], ...]
+) -> tuple[tuple[float, Share], ...]:
+    """The lower end at each budget of a curve; from the clean accuracy where the curve begins with it."""
+    eps_of = {cell.budget: float(cell.eps) for cell in cells if cell.eps is not None}
+    own = {
+        eps_of[each.budget]: Share(int(each.certified.sum()), len(each.certified))
+        for each in study.certificates
+        if each.model == model and each.budget in eps_of and not each.fault
+    }
+    start = {eps: share for eps, share in points if not eps}
+    return tuple(sorted((start | own).items())) if own else ()
+
+
 def draw(curve: Curve, key: str) -> str:
-    """Draw one curve: lines with exact 95 % intervals as bands.
+    """Draw one curve: lines with exact 95 % intervals as bands; what is certified as a thin line below.
 
     Args:
         curve: what to draw.
@@ -107,6 +123,9 @@ def _line(axes: Any, line: Line) -> None:
     dash = _DASHES[line.series // 8 % len(_DASHES)]
     marker = _MARKERS[line.series % len(_MARKERS)]
     axes.plot(eps, shares, color=colour, linewidth=1.8, linestyle=dash, marker=marker, markersize=4.5)
+    if line.certified:
+        sure = [(point[0], 100 * (point[1].value or 0.0)) for point in line.certified]
+        axes.plot(*zip(*sure, strict=True), color=colour, linewidth=1.2, linestyle=dash, marker="_", markersize=7)
 
 
 def _frame(axes: Any, curve: Curve) -> None:

@@ -1,4 +1,4 @@
-"""Certify the models of a run at the budgets that are claimed, and hold the certificates against the attacks."""
+"""Certify the models of a run at the budgets of its attacks, and hold the certificates against the attacks."""
 
 import hashlib
 from collections import deque
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from assay.attacks.plan import Planned
 from assay.certify.registry import certifiers
 from assay.core.combinators import unfold
 from assay.core.fingerprint import fingerprint
@@ -32,13 +33,14 @@ _SHARD = 32
 
 @dataclass(frozen=True, eq=False)
 class _Claim:
-    """A model and a budget, to be certified."""
+    """A model and a budget, claimed or on a curve, to be certified."""
 
     workload: Workload
     model: AttackedModel
     budget: str
     geometry: Geometry
     settings: Settings
+    claimed: bool
 
     @property
     def label(self) -> str:
@@ -88,7 +90,7 @@ def certify_models(
     *,
     reporter: Reporter,
 ) -> tuple[str, ...]:
-    """Certify each model at each budget that an attack claims; results of an earlier call are reused.
+    """Certify each model at each budget that an attack claims, and on curves; results of an earlier call are reused.
 
     Args:
         workloads: data, models, attacks and certifiers.
@@ -129,15 +131,44 @@ def certify_models(
     return sentences
 
 
-def _claims(workload: Workload, settings: Settings) -> list[_Claim]:
-    if not workload.certify:
-        return []
-    budgets: dict[str, Geometry] = {}
-    for planned in workload.plans:
+def samples_left(workload: Workload, settings: Settings, ledger: Ledger) -> dict[tuple[str, str], int]:
+    """How many samples of each model and budget have no certificates yet, by their names.
+
+    Args:
+        workload: data, models, attacks and certifiers.
+        settings: how to run.
+        ledger: of the run.
+    """
+    return {
+        (claim.model.name, claim.budget): sum(
+            task.count for key, task in claim.tasks(None).items() if ledger.answer(key) is None
+        )
+        for claim in _claims(workload, settings)
+    }
+
+
+def budgets_of(plans: Sequence[Planned], on_curves: Sequence[Planned] = ()) -> dict[str, tuple[Geometry, bool]]:
+    """The budgets that bounds know, by name, and whether each is claimed.
+
+    Args:
+        plans: the attacks whose budgets are claimed.
+        on_curves: others, for accuracy–budget curves.
+    """
+    budgets: dict[str, tuple[Geometry, bool]] = {}
+    for planned, claimed in (*((own, True) for own in plans), *((own, False) for own in on_curves)):
         geometry = unfold(planned.attack)[0].attack.geometry
         if isinstance(geometry, Ball | Split):
-            budgets.setdefault(planned.budget, geometry)
-    return [_Claim(workload, model, *pair, settings) for model in workload.models for pair in budgets.items()]
+            budgets.setdefault(planned.budget, (geometry, claimed))
+    return budgets
+
+
+def _claims(workload: Workload, settings: Settings) -> list[_Claim]:
+    budgets = budgets_of(workload.plans, workload.curve) if workload.certify else {}
+    return [
+        _Claim(workload, model, budget, geometry, settings, claimed)
+        for model in workload.models
+        for budget, (geometry, claimed) in budgets.items()
+    ]
 
 
 def _give_up(
@@ -171,4 +202,5 @@ def _entry(claim: _Claim, tasks: Mapping[str, CertifyTask], fault: str) -> dict[
         "certifiers": [own.describe() for own in certifiers(claim.workload.certify)],
         "parts": [[key, task.count] for key, task in tasks.items()],
         "fault": fault,
+        "claimed": claim.claimed,
     }

@@ -30,6 +30,7 @@ class CertifiedBudget:
         seconds: of all samples.
         fault: why the model could not be certified; empty where it could.
         events: sentences.
+        claimed: whether the budget is claimed (a point of a curve is not).
     """
 
     model: str
@@ -40,6 +41,12 @@ class CertifiedBudget:
     seconds: float
     fault: str = ""
     events: tuple[str, ...] = ()
+    claimed: bool = True
+
+    @property
+    def certified(self) -> Tensor:
+        """Which samples are certified, ``(n,)``."""
+        return self.decision == int(Decision.CERTIFIED)
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ def _loaded(ledger: Ledger, entry: Mapping[str, Any]) -> CertifiedBudget:
         seconds,
         entry["fault"],
         tuple(dict.fromkeys(events)),
+        entry.get("claimed", True),
     )
 
 
@@ -129,7 +137,7 @@ def bracket_of(certified: CertifiedBudget, attacks: Sequence[Tensor]) -> Bracket
     every = torch.stack(list(attacks)) if attacks else none[None].long() + int(Status.SURVIVED)
     broken = (every == int(Status.BROKEN)).any(0)
     wrong = (every == int(Status.MISCLASSIFIED)).any(0) | (certified.decision == int(Decision.MISCLASSIFIED))
-    sure = certified.decision == int(Decision.CERTIFIED)
+    sure = certified.certified
     possible = ~(broken | wrong | (certified.decision == int(Decision.BROKEN)))
     return Bracket(
         certified.model,
@@ -149,7 +157,7 @@ def closed_models(ledger: Ledger, data: str) -> frozenset[str]:
     digests = [digest for digest, about in ledger.data().items() if about["name"] == data]
     cells = [(cell, names) for cell, names in ledger.plan() if cell.data in digests and names.curve is None]
     closed: dict[str, dict[str, bool]] = {}
-    for certified in certificates_of(ledger, data):
+    for certified in (each for each in certificates_of(ledger, data) if each.claimed):
         own = [
             torch.from_numpy(ledger.columns(cell, ("status",))["status"].copy())
             for cell, names in cells

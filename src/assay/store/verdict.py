@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assay.certify.certificates import Decision
 from assay.core.outcome import Outcome, Status
 from assay.store.certified import Bracket, bracket_of
 from assay.store.results import CellResult, Study
@@ -188,21 +187,20 @@ def robust_share(outcome: Outcome) -> Share:
 
 
 def brackets(study: Study) -> tuple[Bracket, ...]:
-    """Both ends of each model's robust accuracy at each budget that was certified."""
+    """Both ends of each model's robust accuracy at each budget that is claimed and was certified."""
     return tuple(
         bracket_of(
             certified,
             [cell.outcome.status.cpu().long() for cell in study.of(certified.model) if cell.budget == certified.budget],
         )
         for certified in study.certificates
+        if certified.claimed
     )
 
 
 def certified_share(study: Study, model: str) -> float | None:
-    """The share of samples that are certified at every budget that was certified; None where none was."""
-    sure = [
-        own.decision == int(Decision.CERTIFIED) for own in study.certificates if own.model == model and not own.fault
-    ]
+    """The share of samples that are certified at every claimed budget that was certified; None where none was."""
+    sure = [own.certified for own in study.certificates if own.model == model and own.claimed and not own.fault]
     return float(torch.stack(sure).all(0).double().mean()) if sure and len(sure[0]) else None
 
 

@@ -27,13 +27,13 @@ from assay.util.validate import reject
 
 @dataclass(frozen=True)
 class PartForecast:
-    """A training, a diagnostic or a part of the signatures.
+    """A training, a diagnostic, certificates or a part of the signatures.
 
     Attributes:
-        kind: ``"training"``, ``"diagnostic"`` or ``"signatures"``.
+        kind: ``"training"``, ``"diagnostic"``, ``"certificates"`` or ``"signatures"``.
         name: of the model, the question, or what is done.
         data: name of the data.
-        state: ``"kept"`` or ``"to be done"``.
+        state: ``"kept"``, ``"to be done"``, or why it is not possible.
         passes: forward and backward passes, at most; NaN where nothing limits them.
         seconds: the same in time, in one process.
     """

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from assay.attacks.plan import Planned
 from assay.core.passes import Passes
-from assay.runs.plan import PlannedCell, cell_names, plan_cells
+from assay.runs.certify import samples_left
+from assay.runs.plan import PlannedCell, Workload, cell_names, plan_cells
 from assay.runs.scheduler import unfinished_counter
 from assay.store.cell_key import FIELD_LABELS, differences, made_by_other_versions
 from assay.store.columns import Cell, CellNames
@@ -15,6 +16,7 @@ from assay.store.ledger import Ledger
 from assay.store.lock import require_own_folder
 from assay.store.sqlite import NAME
 from assay.study.attack_plan import beside_plans, curve_plans, plans
+from assay.study.certificate_costs import certificate_costs
 from assay.study.costs import Estimates, PartForecast
 from assay.study.plan import StudyPlan, UntrainedModel, plan_study
 from assay.study.run import build_workload
@@ -54,7 +56,7 @@ class StudyForecast:
 
     Attributes:
         cells: attacks on models, in the order of the report.
-        parts: trainings, diagnostics and signatures.
+        parts: trainings, diagnostics, certificates and signatures.
         device: where costs are of.
         notes: what is not there, in sentences.
     """
@@ -95,6 +97,7 @@ def forecast(
     known, completed = _known(out)
     estimates = Estimates(plan, reporter)
     cells: list[CellForecast] = []
+    uncertified: dict[tuple[str, str, str], int] = {}
     for name, data in plan.datasets.items():
         if data.there and not any(used == name for _, used in (*plan.untrained, *plan.unfitted)):
             workload = build_workload(plan.config, name, data.test, plan.models)
@@ -102,9 +105,10 @@ def forecast(
                 _forecast_cell(cell, known, completed, costs=costs, accept_stale=accept_stale)
                 for cell in plan_cells(workload, plan.settings)
             ]
+            uncertified |= {(name, *key): count for key, count in _uncertified(workload, plan, out).items()}
         else:
             cells += _cells_at_most(plan, name, known, estimates if costs else None)
-    parts = tuple(estimates.parts(out)) if costs else ()
+    parts = (*estimates.parts(out), *certificate_costs(plan, uncertified, reporter)) if costs else ()
     return StudyForecast(tuple(cells), parts, plan.settings.device, plan.notes)
 
 
@@ -116,6 +120,14 @@ def _known(out: Path) -> tuple[dict[str, Cell], dict[int, int]]:
         ledger.require_rows()
         left = unfinished_counter(ledger)
         return {entry.key: entry for entry in ledger.cells()}, {e.id: e.n - left(e) for e in ledger.cells()}
+
+
+def _uncertified(workload: Workload, plan: StudyPlan, out: Path) -> Mapping[tuple[str, str], int]:
+    """Samples without certificates, by names of model and budget; empty where there is no run yet."""
+    if not workload.certify or not (out / NAME).is_file():
+        return {}
+    with Ledger(out) as ledger:
+        return samples_left(workload, plan.settings, ledger)
 
 
 def _forecast_cell(

@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from assay.core.combinators import AnyAttack
 from assay.core.passes import Passes, most_forwards
 from assay.diagnostics.trail import run_attack_to_end
-from assay.training.objectives.batch import Batch, updates
+from assay.training.meters import Recorder
+from assay.training.objectives.batch import Batch, Bounded, updates
 from assay.training.recipe import Recipe
 
 _SECONDS = 0.3
@@ -18,6 +19,8 @@ _TRIAL = 4
 """Images on which passes are counted."""
 _MOST = 40
 """Passes of an image by which the backward ones to a forward one are counted."""
+_BOUNDS = Passes(2.0, 2.0)
+"""What interval bounds of an image cost in training: their middle and their radius go through every layer."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def price_of(attack: AnyAttack, shape: tuple[int, int, int], classes: int, most:
 
 
 def price_of_training(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Passes:
-    """What an image of an epoch costs, counted on a linear network.
+    """What an image of an epoch costs, counted on a linear network; interval bounds as passes of their own.
 
     Args:
         recipe: how to train.
@@ -110,7 +113,7 @@ def price_of_training(recipe: Recipe, shape: tuple[int, int, int], classes: int)
         classes: number of classes.
     """
     objective = recipe.make_objective(lambda _: linear(shape, classes))
-    counted = _Counted(linear(shape, classes)).train()
+    counted = Recorder(linear(shape, classes).train())
     x = torch.rand(_TRIAL, *shape, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(_TRIAL, 1, *shape[1:])
     batch = Batch(x, torch.arange(_TRIAL) % classes, torch.arange(_TRIAL), 0, mask)
@@ -118,24 +121,5 @@ def price_of_training(recipe: Recipe, shape: tuple[int, int, int], classes: int)
         update.loss.backward()
         if update.undo is not None:
             update.undo()
-    return Passes(counted.forwards / _TRIAL, counted.backwards / _TRIAL)
-
-
-class _Counted(nn.Module):
-    """A network, counting images forward and backward."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.forwards = self.backwards = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The network's logits, ``(b, k)``, of images ``(b, c, h, w)``."""
-        logits: Tensor = self.model(x)
-        self.forwards += len(x)
-        if logits.requires_grad:
-            logits.register_hook(self._count)
-        return logits
-
-    def _count(self, slope: Tensor) -> None:
-        self.backwards += len(slope)
+    spent = Passes(counted.passes / _TRIAL, counted.backwards / _TRIAL)
+    return spent + _BOUNDS if isinstance(objective, Bounded) else spent

@@ -22,22 +22,32 @@ class Tally:
 
 
 class Recorder(nn.Module):
-    """The model, counting images and remembering the logits of its last pass in training mode (those of the loss)."""
+    """The model, counting images and remembering the logits of its last pass in training mode (those of the loss).
+
+    Attributes:
+        passes: images that went forward.
+        backwards: images whose gradients went back.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.logits: Tensor | None = None
-        self.passes = 0
+        self.passes = self.backwards = 0
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """The model's logits, ``(b, k)``, of images ``(b, c, h, w)``."""
         logits = classify(self.model, x)
         self.passes += len(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count)
         if self.model.training:
             self.logits = logits.detach()
         return logits
+
+    def _count(self, slope: Tensor) -> None:
+        self.backwards += len(slope)
 
     def right(self, y: Tensor) -> Tensor:
         """How many of the last logits were right."""

@@ -96,7 +96,8 @@ def test_a_sample_that_is_certified_and_broken_stops_the_run_and_is_said(tmp_pat
     real = CertifyTask.run_task
 
     def sure(self, progress=None):
-        return {**real(self, progress), "decision": [int(Decision.CERTIFIED)] * self.count}
+        found = real(self, progress)
+        return replace(found, record={**found.record, "decision": [int(Decision.CERTIFIED)] * self.count})
 
     monkeypatch.setattr(CertifyTask, "run_task", sure)
     notes = []

@@ -9,7 +9,7 @@ from assay.attacks.plan import plan
 from assay.data import Dataset
 from assay.defences.detectors import Guarded
 from assay.runs import Question, Settings, evaluate
-from assay.store.verify import verify
+from assay.store.integrity.verify import verify
 from assay.study.run import run_study
 from runs.builders import study
 

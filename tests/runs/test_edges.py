@@ -15,11 +15,11 @@ from assay.report.server import serve
 from assay.store import lock as storage
 from assay.store.cell_key import fields_of
 from assay.store.compare import compare
+from assay.store.integrity.verify import verify
 from assay.store.ledger import Ledger
 from assay.store.lock import hold_run, holder
 from assay.store.manifest import MANIFEST
 from assay.store.status import read_status
-from assay.store.verify import verify
 from assay.study.parse import StudyError, parse_study
 from runs.builders import STUDY, study
 

@@ -13,8 +13,8 @@ from assay.cli import main
 from assay.data import load
 from assay.models import build
 from assay.runs import Question, Settings, evaluate
+from assay.store.integrity.verify import verify
 from assay.store.ledger import Ledger
-from assay.store.verify import verify
 from runs.builders import STUDY
 
 DATA = load("scenes:size=16,count=120", limit=20)

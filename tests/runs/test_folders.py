@@ -11,9 +11,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from assay.cli import main
+from assay.store.integrity.verify import verify
 from assay.store.ledger import Ledger
 from assay.store.sqlite import NAME
-from assay.store.verify import verify
 from assay.util.files import DIGESTS, RECORD, atomic_write, digests_of, run_of, sweep
 from assay.util.output_folder import claim, locked, out_folder
 from runs.builders import STUDY

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from assay.cli import main
+from assay.store.integrity.verify import verify
 from assay.store.sqlite import NAME
-from assay.store.verify import verify
 from assay.util.files import sha256
 from assay.util.tensors import read_tensors, write_tensors
 from runs.builders import STUDY, resealed

@@ -13,8 +13,8 @@ from assay.data import load
 from assay.models import build, save
 from assay.runs import Question, Settings, evaluate
 from assay.store.digests import write_all_digests
+from assay.store.integrity.verify import verify
 from assay.store.model_source import ModelSource
-from assay.store.verify import verify
 
 RECIPE = {"arch": "tiny-cnn", "channels": 3, "classes": 8, "size": 16}
 

@@ -20,10 +20,10 @@ from assay.runs.tasks import AttackTask
 from assay.store import lock, sqlite
 from assay.store.cell_key import FIELD_LABELS
 from assay.store.columns import COLUMNS
+from assay.store.integrity.verify import verify
 from assay.store.ledger import Ledger
 from assay.store.model_source import ModelSource
 from assay.store.sqlite import NAME
-from assay.store.verify import verify
 from assay.study.run import run_study
 from runs.builders import STUDY, made_by_other_code, study
 

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from assay.attacks.pgd import PGD
 from assay.certify.certificates import Certificates, Decision, Finding
 from assay.certify.interval import FLOAT32
 from assay.certify.network import Network
@@ -22,6 +23,7 @@ from assay.core.model_state import model_device, model_dtype, preserve_state
 from assay.core.outcome import TOLERANCE
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images, Labels, Mask, PerRow
+from assay.engine.api import perturb
 from assay.engine.batching import Splitter
 from assay.engine.inputs import check_labels, make_problem
 from assay.parts.balls import Ball, Split, as_geometry
@@ -259,6 +261,7 @@ class _Setting:
                 region,
                 self.y[own].to(device),
                 self.unit,
+                lambda row, steps: self._attacked(own[row.cpu()], factor[at][row.cpu()], steps).to(device),
                 lambda images, row: self._judge(images, own[row.cpu()], factor[at][row.cpu()]),
             )
             with torch.no_grad():
@@ -269,6 +272,18 @@ class _Setting:
 
         parts = [finding for _, finding in splitter.run(torch.arange(len(rows)), work, fail)]
         return Finding.joined(parts, self.x[rows])
+
+    def _attacked(self, rows: Tensor, factor: Tensor, steps: int) -> Images:
+        """Images that PGD has looked for within the budget of some samples; clean ones where a scale is not 1."""
+        images, at = self.x[rows], (factor == 1).nonzero().squeeze(1)
+        device, dtype, own = model_device(self.model, torch.device("cpu")), model_dtype(self.model), rows[at]
+        if len(own):
+            x, mask = self.x[own].to(device, dtype), None if self.mask is None else self.mask[own].to(device)
+            search = PGD(self.geometry, steps=steps)
+            with torch.enable_grad():
+                moved = perturb(self.model, x, self.y[own].to(device), search, mask=mask, keep="best", seed=0, ids=own)
+            images[at] = moved.float().cpu()
+        return images
 
     def _judge(self, images: Images, rows: Tensor, factor: Tensor) -> tuple[Images, Tensor]:
         """Images brought into the budget and the box, and whether the model does not classify them right."""

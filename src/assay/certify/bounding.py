@@ -146,13 +146,14 @@ def best_margins(network: Network, y: Labels, known: list[Interval], region: Reg
 
 @dataclass(frozen=True)
 class BranchAndBound:
-    """alpha-CROWN, and where it does not decide, branch and bound to the end: certified, broken, or out of time.
+    """alpha-CROWN, an attack, and branch and bound on what is left to the end: certified, broken, or out of time.
 
     Args:
         seconds: for each sample.
         domains: parts of the region, for each wrong class of a sample.
         together: parts that are bounded in one batch.
         steps: of the search for slopes and multipliers in each part.
+        attack_steps: of PGD on what alpha-CROWN leaves, before anything is split; 0 for none.
 
     Example:
         >>> BranchAndBound(seconds=10).describe()
@@ -166,8 +167,10 @@ class BranchAndBound:
     domains: int = 5000
     together: int = 64
     steps: int = 10
+    attack_steps: int = 50
 
     def __post_init__(self) -> None:
+        whole("attack_steps", self.attack_steps)
         number("seconds", self.seconds, least=0, above=True)
         for name in ("domains", "together", "steps"):
             whole(name, getattr(self, name), least=1)
@@ -177,16 +180,21 @@ class BranchAndBound:
         network, region = subject.network(True), subject.region
         known = intervals(network, region, unit=subject.unit, refine=Refined(network, region))
         bound = best_margins(network, subject.y, known, region, Search())
-        undecided = (bound <= 0).nonzero()
-        margin, broken, images = bound.amin(1), torch.zeros(len(bound), dtype=torch.bool), region.x.clone()
+        margin, images = bound.amin(1), region.x.clone()
+        broken = torch.zeros(len(bound), dtype=torch.bool, device=bound.device)
+        left = (margin <= 0).nonzero().squeeze(1)
+        if len(left) and self.attack_steps:
+            allowed, breaks = subject.judge(subject.attack(left, self.attack_steps), left)
+            broken[left[breaks]], images[left[breaks]] = True, allowed[breaks].to(images)
+        undecided = ((bound <= 0) & ~broken[:, None]).nonzero()
         if not len(undecided):
-            return Finding(margin)
+            return Finding(margin, broken, images)
         row = undecided[:, 0]
         own = [each.take(row) for each in known]
         functions = margins(network, subject.y)[undecided[:, 0], undecided[:, 1]][:, None]
         effort = Effort(self.seconds * len(row.unique()), self.domains, self.together, Search(self.steps))
         verdicts = branch_and_bound(
-            Problems(network, functions, own, region.take(row)),
+            Problems(network, functions, own, region.take(row), row),
             lambda problem, images: subject.judge(images, row[problem]),
             effort,
             subject.progress,
@@ -194,6 +202,7 @@ class BranchAndBound:
         margin = torch.where((bound > 0).all(1), margin, torch.inf)
         margin = margin.scatter_reduce(0, row, verdicts.least, "amin")
         margin = torch.minimum(margin, torch.where(bound > 0, bound, torch.inf).amin(1))
+        margin = torch.where(broken, -torch.inf, margin)
         for at in verdicts.broken.nonzero().squeeze(1).tolist():
             broken[row[at]], images[row[at]] = True, verdicts.images[at]
         events = () if is_complete(network) else ("maxima over windows with padding are not split",)

@@ -31,12 +31,14 @@ class Problems:
         factors: of the logits, ``(p, 1, k)``.
         known: intervals of all values, rows of ``p`` each.
         region: of the images, ``p`` rows.
+        sample: which sample each is about, ``(p,)``: one that is broken settles all of its sample.
     """
 
     network: Network
     factors: Tensor
     known: Sequence[Interval]
     region: Region
+    sample: Tensor
 
     def __len__(self) -> int:
         return len(self.factors)
@@ -130,6 +132,8 @@ def branch_and_bound(
     waiting = Domains(torch.arange(count, device=device), none, torch.full_like(closed, -torch.inf))
     while len(waiting) and time.monotonic() < until:
         order = waiting.least.argsort()
+        turn = tried[waiting.problem[order]] // effort.together  # those that have had less come first
+        order = order[turn.argsort(stable=True)]
         now, waiting = waiting.take(order[: effort.together]), waiting.take(order[effort.together :])
         tried += torch.bincount(now.problem, minlength=count)
         part = _Part.of(problems, now, effort.search)
@@ -139,7 +143,8 @@ def branch_and_bound(
             broken[now.problem[breaks]], images[now.problem[breaks]] = True, allowed[breaks]
         closed.scatter_reduce_(0, now.problem[over], part.least[over], "amin")
         waiting = waiting.joined(halves)
-        ended = broken | (tried >= effort.domains) | (closed <= 0)
+        lost = torch.isin(problems.sample, problems.sample[broken])
+        ended = lost | (tried >= effort.domains) | (closed <= 0)
         closed.scatter_reduce_(
             0, waiting.problem, torch.where(ended[waiting.problem], waiting.least, torch.inf), "amin"
         )

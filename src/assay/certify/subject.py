@@ -23,6 +23,7 @@ class CertifierInput:
         region: around the images.
         y: labels, ``(b,)``.
         unit: relative error of a rounding of the model's own arithmetic.
+        attack: of some rows and a number of steps: images that PGD has looked for within their budgets.
         judge: of images ``(b, c, h, w)`` and which rows they belong to: the nearest images within the budget, and
             whether they are not classified right.
         progress: called with rows done and all.
@@ -33,6 +34,7 @@ class CertifierInput:
     region: Region
     y: Labels
     unit: float
+    attack: Callable[[Tensor, int], Images]
     judge: Callable[[Images, Tensor], tuple[Images, Tensor]]
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
 

@@ -6,12 +6,12 @@ from assay.cli.output import print_json, print_line, print_note, print_table
 from assay.report.model_card import to_mlflow, write_cards
 from assay.runs.publish import publish
 from assay.store.compare import compare as compare_runs
+from assay.store.integrity.verify import verify as verify_run
 from assay.store.ledger import Ledger
 from assay.store.load_report import studies_of
 from assay.store.lock import hold_run
 from assay.store.status import read_status
 from assay.store.summary import summarise
-from assay.store.verify import verify as verify_run
 from assay.util.progress import Reporter
 from assay.util.validate import one_of
 

@@ -15,14 +15,15 @@ from assay.core.combinators import unfold
 from assay.core.fingerprint import fingerprint
 from assay.core.geometry import Geometry
 from assay.parts.balls import Ball, Split
-from assay.runs.certify_tasks import CertifyTask
+from assay.runs.certify_tasks import CertifyResult, CertifyTask
 from assay.runs.executors import Executor
 from assay.runs.fault_injection import fault_point
 from assay.runs.interrupts import StopRequest
 from assay.runs.plan import AttackedModel, Workload
 from assay.runs.retry_queue import ATTEMPTS, QueuedTask, run_queue
 from assay.runs.settings import Settings
-from assay.store.certified import CERTIFICATES, contradictions
+from assay.store.certified import CERTIFICATE, CERTIFICATES, contradictions, region_to_json
+from assay.store.image_store import write_images
 from assay.store.ledger import Ledger
 from assay.util.code_digest import code_digest
 from assay.util.progress import Reporter
@@ -84,6 +85,7 @@ def certify_models(
     workloads: Sequence[Workload],
     files: Mapping[str, Path],
     ledger: Ledger,
+    out: Path,
     settings: Settings,
     executor: Executor,
     stop: StopRequest,
@@ -96,6 +98,7 @@ def certify_models(
         workloads: data, models, attacks and certifiers.
         files: where workers read the data, by digest; empty where tasks run in this process.
         ledger: of the run, with the attacks' results.
+        out: the run's folder.
         settings: how to run.
         executor: runs the tasks.
         stop: whether the user has asked to stop.
@@ -118,9 +121,8 @@ def certify_models(
         claim, key = queued.owner
         if result is None and not queued.is_exhausted:
             continue
-        if isinstance(result, Mapping):
-            ledger.add_answer(key, "certificate", dict(result))
-            fault_point("certificate-committed")
+        if isinstance(result, CertifyResult):
+            _store(result, key, ledger, out, settings)
         else:
             _give_up(claim, _reason(result), todo, faults, reporter)
         reporter.work(f"certify {claim.label}", total - len(todo), total)
@@ -129,6 +131,17 @@ def certify_models(
     for text in sentences:
         reporter.note(text)
     return sentences
+
+
+def _store(result: CertifyResult, key: str, ledger: Ledger, out: Path, settings: Settings) -> None:
+    """Keep what was found, and the images that certifiers broke samples with."""
+    kept: dict[str, str] = {}
+    if len(result.at) and settings.images != "none":
+        name, digest = write_images(out, key, result.images, result.at)
+        kept = {"images": name, "sha256": digest}
+        fault_point("certificate-images-written")
+    ledger.add_answer(key, CERTIFICATE, {**result.record, **kept})
+    fault_point("certificate-committed")
 
 
 def samples_left(workload: Workload, settings: Settings, ledger: Ledger) -> dict[tuple[str, str], int]:
@@ -203,4 +216,5 @@ def _entry(claim: _Claim, tasks: Mapping[str, CertifyTask], fault: str) -> dict[
         "parts": [[key, task.count] for key, task in tasks.items()],
         "fault": fault,
         "claimed": claim.claimed,
+        "set": region_to_json(claim.geometry),
     }

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from assay.certify.api import certified
+from assay.certify.certificates import Decision
 from assay.certify.subject import Certifier
 from assay.core.geometry import Geometry
 from assay.data.dataset import Dataset
@@ -16,6 +17,23 @@ from assay.runs.tasks import task_data, task_model
 from assay.store.model_source import ModelSource
 from assay.util.progress import Progress, ProgressCallback
 from assay.util.validate import described, reject
+
+
+@dataclass(frozen=True, eq=False)
+class CertifyResult:
+    """What certifiers say of some samples.
+
+    Attributes:
+        record: by name a number a sample, as JSON can hold it: ``decision``, ``by``, ``margin`` (None for no number),
+            ``predicted``, ``seconds``; and ``events``.
+        images: for samples that a certifier broke an image within the budget that is not classified right,
+            ``(m, c, h, w)``.
+        at: which samples these are, from the first of the task, ``(m,)``.
+    """
+
+    record: Mapping[str, Any]
+    images: Tensor
+    at: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,15 +62,14 @@ class CertifyTask:
     identity: str
     device: str
 
-    def run_task(self, progress: ProgressCallback | None = None) -> Mapping[str, Any]:
+    def run_task(self, progress: ProgressCallback | None = None) -> CertifyResult:
         """Certify the samples.
 
         Args:
             progress: called with samples done.
 
         Returns:
-            By name a number a sample, as JSON can hold it: ``decision``, ``by``, ``margin`` (None for no number),
-            ``predicted``, ``seconds``; and ``events``.
+            What was found.
         """
         model, data = task_model(self.model, self.device, self.identity), task_data(self.data)
         index = slice(self.first, self.first + self.count)
@@ -75,7 +92,8 @@ class CertifyTask:
             progress=tell,
         )
         margin = [value if abs(value) < float("inf") else None for value in result.margin.tolist()]
-        return {
+        at = (result.decision == int(Decision.BROKEN)).nonzero().squeeze(1)
+        record = {
             "decision": result.decision.tolist(),
             "by": result.by.tolist(),
             "margin": [None if value is None or value != value else value for value in margin],
@@ -83,3 +101,4 @@ class CertifyTask:
             "seconds": result.seconds.tolist(),
             "events": list(result.events),
         }
+        return CertifyResult(record, result.images[at], at)

@@ -18,9 +18,9 @@ from assay.store.cell_key import FIELD_LABELS, differences, made_by_other_versio
 from assay.store.certified import CERTIFICATES, closed_models
 from assay.store.columns import Cell, CellNames
 from assay.store.image_store import store_data
+from assay.store.integrity.repair import repair
 from assay.store.ledger import Ledger
 from assay.store.load_report import load_cell_result
-from assay.store.repair import repair
 from assay.store.sqlite import on_network
 from assay.store.summary import errors_of
 from assay.util.environment import facts
@@ -135,7 +135,7 @@ def run_session(
         reused, failures = _run_open_cells(open_cells, ledger, out, executor, stop, reporter, strict=strict)
         if not stop.signal:
             files = {} if here else {each.digest: data_file(ledger, out, each.digest) for each in workloads}
-            wrong = certify_models(workloads, files, ledger, settings, executor, stop, reporter=reporter)
+            wrong = certify_models(workloads, files, ledger, out, settings, executor, stop, reporter=reporter)
             failures += [Failure(text, Contradiction(text)) for text in wrong]
         if not stop.signal:
             # a model that killed a worker is not checked in this process

@@ -1,5 +1,6 @@
 """Certificates of a run, and the bracket that they make with its attacks."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +9,15 @@ import torch
 from torch import Tensor
 
 from assay.certify.certificates import Decision
+from assay.core.geometry import Geometry
 from assay.core.outcome import Status
+from assay.parts.balls import Ball, Split
 from assay.store.columns import Cell, CellNames
 from assay.store.ledger import Ledger
 from assay.util.statistics import exact_interval
 
-CERTIFICATES = "certificates"
-"""The entry of the ledger that lists them."""
+CERTIFICATES, CERTIFICATE = "certificates", "certificate"
+"""The entry of the ledger that lists them, and the kind of answer that holds those of some samples."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,31 @@ class Bracket:
         upper_of_lower = exact_interval(self.certified, self.n)[1]
         lower_of_upper = exact_interval(self.possible, self.n)[0]
         return self.possible / self.n <= upper_of_lower and self.certified / self.n >= lower_of_upper
+
+
+def region_to_json(geometry: Geometry) -> dict[str, Any]:
+    """The budget of certificates, as JSON can hold it."""
+    if isinstance(geometry, Ball):
+        return {"norm": geometry.norm, "eps": geometry.eps}
+    return {name: region_to_json(ball) for name, ball in vars(geometry).items()}
+
+
+def region_of_json(entry: Mapping[str, Any]) -> Ball | Split:
+    """What `region_to_json` has made.
+
+    Raises:
+        KeyError, TypeError, ValueError: another entry.
+    """
+    if "norm" in entry:
+        return Ball(entry["norm"], entry["eps"])
+    return Split(**{name: Ball(own["norm"], own["eps"]) for name, own in entry.items()})
+
+
+def image_files(ledger: Ledger) -> dict[str, tuple[str, str]]:
+    """By key of certificates the file of the images that certifiers broke samples with, and its SHA-256."""
+    rows = ledger.connection.execute("SELECT key, content FROM answer WHERE kind = ?", (CERTIFICATE,))
+    records = {key: json.loads(content) for key, content in rows}
+    return {key: (own["images"], own["sha256"]) for key, own in records.items() if own.get("images")}
 
 
 def certificates_of(ledger: Ledger, data: str) -> tuple[CertifiedBudget, ...]:

@@ -14,13 +14,15 @@ from assay.data.dataset import Dataset
 from assay.models.load import digest, is_factory
 from assay.models.weights import is_weights_file
 from assay.store.cell_key import key_of
+from assay.store.certified import image_files
 from assay.store.columns import Cell, CellNames
 from assay.store.digests import stray_rows
 from assay.store.image_store import FOLDER, is_of_run, resolve_inside, run_data
+from assay.store.integrity.certificates import recheck_certificates
+from assay.store.integrity.recheck import CleanPredictions, RecheckResult, predict_clean, recheck_cell
 from assay.store.ledger import Ledger
 from assay.store.manifest import MANIFEST
 from assay.store.model_source import ModelSource
-from assay.store.recheck import CleanPredictions, RecheckResult, predict_clean, recheck_cell
 from assay.store.summary import summary_text
 from assay.store.tables import csv_text, parquet_bytes
 from assay.util.files import run_of, sha256
@@ -202,6 +204,7 @@ def _recheck_cells(
             clean_predictions,
             complete=ended,
         )
+    yield recheck_certificates(folder, ledger, model, cells[0][1].data, images, clean_predictions)
 
 
 def _clean_predictions(name: str, network: nn.Module, images: Dataset, skipped: list[str]) -> CleanPredictions | None:
@@ -217,6 +220,7 @@ def _clean_predictions(name: str, network: nn.Module, images: Dataset, skipped: 
 def _check_files(folder: Path, ledger: Ledger) -> tuple[list[str], int, list[str]]:
     faults, matching, skipped = [], 0, list[str]()
     expected = {shard.images: shard.sha256 for shards in ledger.shards().values() for shard in shards if shard.images}
+    expected |= dict(image_files(ledger).values())
     try:
         listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         digests = ledger.meta("manifest")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from assay.store.cell_key import key_of
+from assay.store.certified import image_files
 from assay.store.digests import stray_rows
 from assay.store.edits import remove_row, remove_stray_samples
 from assay.store.image_store import DATA, FOLDER, is_of_run, resolve_inside
@@ -69,7 +70,7 @@ def _drop_damaged_rows(ledger: Ledger) -> Iterator[str]:
 
 
 def _drop_damaged_images(ledger: Ledger, folder: Path) -> Iterator[str]:
-    """Drop shards whose images are lost or damaged, and images of this run that no shard refers to."""
+    """Drop results whose images are lost or damaged, and images of this run that none refers to."""
     named: set[str] = set()
     keys = {cell.id: cell.key for cell in ledger.cells()}
     for cell_id, shards in ledger.shards().items():
@@ -86,6 +87,14 @@ def _drop_damaged_images(ledger: Ledger, folder: Path) -> Iterator[str]:
                 f"{shard.images} is lost or damaged: samples {shard.first} to {shard.first + shard.count - 1} "
                 "are attacked again"
             )
+    for key, (name, digest) in image_files(ledger).items():
+        path = resolve_inside(folder, name)
+        if path.is_file() and sha256(path) == digest:
+            named.add(path.name)
+            continue
+        remove_row(ledger, "answer", key)
+        _remove(folder, name, key)
+        yield f"{name} is lost or damaged: its samples are certified again"
     run = run_of(folder)
     for path in (folder / FOLDER).glob("*.safetensors"):
         if path.name not in named and is_of_run(path, run):

@@ -273,6 +273,14 @@ def _check_predictions(
     return faults, flipped
 
 
+def misses(model: nn.Module, images: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    """Which images that ought to fool a model clearly do not, ``(n,)``, and how many do not within rounding."""
+    logits = _logits(model, images)
+    best, right = logits.topk(2, 1).values, logits.argmax(1) == y
+    is_clear = best[:, 0] - best[:, 1] > _rounding_margin(logits)
+    return right & is_clear, int((right & ~is_clear).sum())
+
+
 def _check_random_model(draw: Callable[[int], Tensor], first: Tensor) -> tuple[list[str], int]:
     """What is wrong with images that ought to fool a random model, and how many of them seldom do."""
     if not len(first):

@@ -1,6 +1,7 @@
 """Defences: modules that wrap a classifier, each of which says how it has to be attacked."""
 
 from assay.defences.adaptation import Adaptation, Defended, adaptation_of
+from assay.defences.denoised import Denoised, DiffusionDenoiser
 from assay.defences.detectors import Detector, Guarded, Reconstruction, Squeezing, accepted, roc, threshold_at
 from assay.defences.distilled import Distilled
 from assay.defences.fitted import FITTINGS, fit_defence
@@ -23,7 +24,9 @@ __all__ = [
     "Certificate",
     "Cleaner",
     "Defended",
+    "Denoised",
     "Detector",
+    "DiffusionDenoiser",
     "Distilled",
     "Generator",
     "Guarded",

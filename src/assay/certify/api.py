@@ -2,31 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from assay.attacks.pgd import PGD
-from assay.certify.certificates import Certificates, Decision, Finding
-from assay.certify.interval import FLOAT32
-from assay.certify.network import Network
-from assay.certify.region import region_of
+from assay.certify.certificates import Certificates, Decision
 from assay.certify.registry import certifiers
-from assay.certify.subject import Certifier, CertifierInput
-from assay.certify.tracing import trace
+from assay.certify.setting import Setting
+from assay.certify.subject import Certifier
 from assay.core.call_context import in_neutral_context
 from assay.core.geometry import Geometry
-from assay.core.model_calls import Classifier, classify
-from assay.core.model_state import model_device, model_dtype, preserve_state
-from assay.core.outcome import TOLERANCE
-from assay.core.rows import Rows, untargeted
+from assay.core.model_calls import Classifier
 from assay.core.types import Images, Labels, Mask, PerRow
-from assay.engine.api import perturb
 from assay.engine.batching import Splitter
-from assay.engine.inputs import check_labels, make_problem
-from assay.parts.balls import Ball, Split, as_geometry
+from assay.parts.balls import Ball, as_geometry
 from assay.util.validate import described, number, reject, whole
 
 _BATCH = 32
@@ -67,7 +58,7 @@ def certified(
         mask: foreground, ``(n, 1, h, w)``, for a geometry of two balls.
         scale: factor of the budget for each sample, ``(n,)``, such as the distance at which it was broken; 1 without.
         batch: samples that are bounded together; halved where memory runs out.
-        progress: called with samples done and all, a certifier at a time.
+        progress: called with how many samples are settled (decided, or open after the last certifier), and of how many.
 
     Returns:
         The `Certificates`, on the CPU.
@@ -84,7 +75,7 @@ def certified(
     """
     if not callable(progress):
         reject("progress", "a callable (done, total)", progress, error=TypeError)
-    setting = _Setting.of(model, x, y, as_geometry(eps, norm), mask)
+    setting = Setting.of(model, x, y, as_geometry(eps, norm), mask)
     chosen, factor = certifiers(certify), _factors(scale, len(setting.y))
     number_of, splitter = len(setting.y), Splitter(whole("batch", batch, least=1), "raise", [])
     decision = torch.full((number_of,), int(Decision.OPEN))
@@ -94,9 +85,11 @@ def certified(
     events: list[str] = []
     for place, certifier in enumerate(chosen):
         left = (decision == int(Decision.OPEN)).nonzero().squeeze(1)
+        last, before = place == len(chosen) - 1, number_of - len(left)
         for part in left.split(splitter.slots) if len(left) else ():
             began = time.monotonic()
-            finding = setting.ask(certifier, part, splitter, scale=factor[part])
+            within = partial(_tell, progress, before, number_of) if last else lambda done: None
+            finding = setting.ask(certifier, part, splitter, scale=factor[part], progress=within)
             seconds[part] += (time.monotonic() - began) / len(part)
             margin[part] = torch.fmax(margin[part], finding.margin)
             newly = part[finding.margin > 0]
@@ -106,7 +99,8 @@ def certified(
                 decision[wrong], by[wrong] = int(Decision.BROKEN), place
                 images[wrong] = finding.images[finding.broken]
             events += finding.events
-            progress(int((left <= part[-1]).sum()), len(left))
+            before += len(part) if last else int((decision[part] != int(Decision.OPEN)).sum())
+            progress(before, number_of)
     return Certificates(
         decision,
         margin,
@@ -163,7 +157,7 @@ def certified_distance(
         [0.2, 0.2828, 0.4]
     """
     number("precision", precision, least=0, above=True)
-    setting = _Setting.of(model, x, y, as_geometry(1.0, norm) if geometry is None else geometry, mask)
+    setting = Setting.of(model, x, y, as_geometry(1.0, norm) if geometry is None else geometry, mask)
     chosen, setting = certifiers(certify), replace(setting, unit=0.0, slack=0.0)
     if len(chosen) != 1:
         reject("certify", "one certifier, whose distance is searched", described(f"{len(chosen)}"))
@@ -179,6 +173,11 @@ def certified_distance(
     return low
 
 
+def _tell(progress: Progress, before: int, total: int, done: int) -> None:
+    """Progress within a part."""
+    progress(before + done, total)
+
+
 def _factors(scale: PerRow | None, n: int) -> Tensor:
     """Factors of the budget, ``(n,)``."""
     if scale is None:
@@ -190,7 +189,7 @@ def _factors(scale: PerRow | None, n: int) -> Tensor:
     return scale.detach().cpu().double()
 
 
-def _whole_box(setting: "_Setting") -> Tensor:
+def _whole_box(setting: Setting) -> Tensor:
     """Scales at which the geometry holds every image, ``(n,)``."""
     balls = (setting.geometry,) if isinstance(setting.geometry, Ball) else vars(setting.geometry).values()
     size = setting.x[0].numel() if len(setting.x) else 1
@@ -198,102 +197,3 @@ def _whole_box(setting: "_Setting") -> Tensor:
         {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm] / ball.eps for ball in balls if ball.eps > 0
     )
     return torch.full((len(setting.y),), widest, dtype=torch.float64)
-
-
-def _clean_logits(model: Classifier, x: Images, device: torch.device, dtype: torch.dtype) -> Tensor:
-    try:
-        parts = [classify(model, own.to(device, dtype)).cpu() for own in x.split(256)]
-    except (RuntimeError, ValueError) as error:
-        error.add_note(f"assay: the model raised this on clean images, x of shape {tuple(x.shape)}")
-        raise
-    return torch.cat(parts) if parts else torch.zeros(0, 1)
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Model and samples of a call."""
-
-    model: Classifier
-    x: Images
-    y: Labels
-    mask: Mask | None
-    geometry: Geometry
-    predicted: Labels
-    networks: Callable[[bool], Network]
-    unit: float = FLOAT32
-    slack: float = TOLERANCE
-
-    @staticmethod
-    def of(model: Classifier, x: Images, y: Labels, geometry: Geometry, mask: Mask | None) -> "_Setting":
-        if not isinstance(geometry, Ball | Split):
-            expected = "a ball, or one on the foreground and one on the background"
-            reject("eps", expected, described(geometry.describe()))
-        problem = make_problem(model, x, y, (), target=None, mask=mask, start=None, test=None, ids=None)
-        if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-            reject("model", "a torch.nn.Module, whose layers can be read", type(model), error=TypeError)
-        device, dtype = model_device(model, torch.device("cpu")), model_dtype(model)
-        with preserve_state(model), torch.no_grad():
-            logits = _clean_logits(model, problem.x.float(), device, dtype)
-        if len(logits):
-            check_labels(problem, logits)
-        if not bool(logits.isfinite().all()):
-            reject("model", "finite logits on the images (and x without NaN)", described("NaN or infinite ones"))
-        predicted = logits.argmax(1) if len(logits) else problem.y
-        shape = tuple(problem.x.shape[1:])
-        networks = cache(lambda alone: trace(model, shape, rectifiers_alone=alone))
-        unit = torch.finfo(dtype).eps / 2
-        return _Setting(model, problem.x.float(), problem.y, problem.mask, geometry, predicted, networks, unit)
-
-    def ask(self, certifier: Certifier, rows: Tensor, splitter: Splitter, scale: Tensor | float = 1.0) -> Finding:
-        """What a certifier says of some samples; in parts where memory runs out."""
-        factor = torch.as_tensor(scale, dtype=torch.float64).expand(len(rows))
-
-        def work(at: Tensor) -> Finding:
-            own = rows[at]
-            device = model_device(self.model, torch.device("cpu"))
-            mask = None if self.mask is None else self.mask[own].to(device)
-            region = region_of(
-                self.geometry, self.x[own].double().to(device), mask, scale=(factor[at] * (1 + self.slack)).to(device)
-            )
-            subject = CertifierInput(
-                self.model,
-                self.networks,
-                region,
-                self.y[own].to(device),
-                self.unit,
-                lambda row, steps: self._attacked(own[row.cpu()], factor[at][row.cpu()], steps).to(device),
-                lambda images, row: self._judge(images, own[row.cpu()], factor[at][row.cpu()]),
-            )
-            with torch.no_grad():
-                return certifier.certify(subject)
-
-        def fail(_: int, error: Exception) -> Finding:
-            raise error
-
-        parts = [finding for _, finding in splitter.run(torch.arange(len(rows)), work, fail)]
-        return Finding.joined(parts, self.x[rows])
-
-    def _attacked(self, rows: Tensor, factor: Tensor, steps: int) -> Images:
-        """Images that PGD has looked for within the budget of some samples; clean ones where a scale is not 1."""
-        images, at = self.x[rows], (factor == 1).nonzero().squeeze(1)
-        device, dtype, own = model_device(self.model, torch.device("cpu")), model_dtype(self.model), rows[at]
-        if len(own):
-            x, mask = self.x[own].to(device, dtype), None if self.mask is None else self.mask[own].to(device)
-            search = PGD(self.geometry, steps=steps)
-            with torch.enable_grad():
-                moved = perturb(self.model, x, self.y[own].to(device), search, mask=mask, keep="best", seed=0, ids=own)
-            images[at] = moved.float().cpu()
-        return images
-
-    def _judge(self, images: Images, rows: Tensor, factor: Tensor) -> tuple[Images, Tensor]:
-        """Images brought into the budget and the box, and whether the model does not classify them right."""
-        x, y, device = self.x[rows], self.y[rows], images.device
-        own = Rows(x, untargeted(y), rows, mask=None if self.mask is None else self.mask[rows])
-        scale = factor.to(x)
-        moved = x + self.geometry.project(images.float().cpu() - x, own, scale)
-        within = self.geometry.size(moved - x, own) <= scale * (1 + TOLERANCE)
-        inside = within & ((moved >= 0) & (moved <= 1)).flatten(1).all(1)
-        with preserve_state(self.model), torch.no_grad():
-            logits = classify(self.model, moved.to(device, model_dtype(self.model))).cpu()
-        wrong = (logits.argmax(1) != y) & logits.isfinite().all(1)
-        return moved.to(images), (inside & wrong).to(device)

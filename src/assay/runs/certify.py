@@ -26,7 +26,7 @@ from assay.store.certified import CERTIFICATE, CERTIFICATES, contradictions, reg
 from assay.store.image_store import write_images
 from assay.store.ledger import Ledger
 from assay.util.code_digest import code_digest
-from assay.util.progress import Reporter
+from assay.util.progress import Progress, Reporter
 
 _SHARD = 32
 """Samples that are certified and recorded together."""
@@ -117,12 +117,14 @@ def certify_models(
         if ledger.answer(key) is None
     )
     total = len(todo)
-    for queued, result in run_queue(todo, executor, stop):
+    done = {claim: sum(task.count for key, task in planned[claim].items() if ledger.answer(key)) for claim in claims}
+    for queued, result in run_queue(todo, executor, stop, lambda queued: _progress(queued.owner[0], done)):
         claim, key = queued.owner
         if result is None and not queued.is_exhausted:
             continue
         if isinstance(result, CertifyResult):
             _store(result, key, ledger, out, settings)
+            done[claim] += queued.task.count
         else:
             _give_up(claim, _reason(result), todo, faults, reporter)
         reporter.work(f"certify {claim.label}", total - len(todo), total)
@@ -131,6 +133,10 @@ def certify_models(
     for text in sentences:
         reporter.note(text)
     return sentences
+
+
+def _progress(claim: _Claim, done: Mapping[_Claim, int]) -> Progress:
+    return Progress(f"certify {claim.label}", done[claim], len(claim.workload.data), 0, 0)
 
 
 def _store(result: CertifyResult, key: str, ledger: Ledger, out: Path, settings: Settings) -> None:

@@ -112,7 +112,8 @@ def _lines(every: float) -> ProgressCallback:
         if time.monotonic() - last["at"] >= every:
             last["at"] = time.monotonic()
             name = "".join(c if c.isprintable() else "?" for c in now.name)  # no escape sequence from a model's name
-            sys.stderr.write(f"{name}: {now.done}/{now.total} samples, {now.broken} broken, {now.passes} passes\n")
+            spent = f", {now.broken} broken, {now.passes} passes" if now.passes else ""
+            sys.stderr.write(f"{name}: {now.done}/{now.total} samples{spent}\n")
             sys.stderr.flush()
 
     return show

@@ -5,7 +5,7 @@ import json
 from common import HERE
 from table_costs import checks, compiled, fleet, launches, memory, speed, square, startup, suite
 from table_runs import kills, million, scaling, studies
-from table_trust import certify, honest, more, planted
+from table_trust import certify, contradictions, decided, honest, more, planted
 from table_why import bpda, diagnostics, interpretability, over_time, redrl, signatures
 
 PAGE = HERE.parent / "docs" / "measured.md"
@@ -385,6 +385,8 @@ SECTIONS = {
     "grades-second_half": ("Grades of planted failures, second half held out", planted),
     "grades-honest": ("Grades of honest models", honest),
     "certify": ("Both ends", certify),
+    "certify_decided": ("What certifiers decide", decided),
+    "certify_attacks": ("Attacks against certificates", contradictions),
     "fleet": ("A fleet of GPUs", fleet),
     "blackbox": ("Queries", blackbox),
     "universal": ("Universal perturbations", universal),

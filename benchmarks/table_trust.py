@@ -24,14 +24,51 @@ def certify(record, table):
     ends = [row for row in record["rows"] if "open, points" in row]
     peers = [row for row in record["rows"] if "seconds, ours over theirs" in row]
     rows = [
-        (row["case"], row["epochs"], row["n"], *(row[name] for name in names), row["seconds a sample, certified"])
+        (
+            row["case"],
+            row["epochs"],
+            row["n"],
+            *(row[name] for name in names),
+            row["seconds a sample, certified"],
+            *(row.get(name, "–") for name in WHOLE),
+        )
         for row in ends
     ]
     heads = ("network", "epochs", "n", "clean, %", "attacked, %", "certified, %", "open, points", "contradictions")
     text = "Small networks trained for certificates: `standard` from above, bounds from below."
     other = [(row["case"], *(row[name] for name in PEER)) for row in peers]
     more = f"\n\n{table(('bounds', *PEER), other)}" if other else ""
-    return text, table((*heads, "s a sample"), rows) + more
+    return text, table((*heads, "s a sample", *WHOLE), rows) + more
+
+
+WHOLE = ("clean, % of all test images", "certified, % of all")
+
+
+def decided(record, table):
+    """What each certifier decides of an adversarially trained network."""
+    names = ("n", "certified, per cent", "broken by it, per cent", "decided with the attacks, per cent")
+    rows = [(row["case"], *(row[name] for name in names), row["seconds a sample"]) for row in record["rows"]]
+    text = (
+        f"MNIST, PGD-AT at 0.1, {record['rows'][0]['parameters']:,} parameters: images that are right, each certifier "
+        "by itself."
+    )
+    return text, table(
+        ("certifier", "n", "certified, %", "broken by it, %", "decided with attacks, %", "s a sample"), rows
+    )
+
+
+def contradictions(record, table):
+    """Every attack against certificates, a row a network."""
+    rows = []
+    for network in dict.fromkeys(row["case"].partition(": ")[0] for row in record["rows"]):
+        own = [row for row in record["rows"] if row["case"].startswith(f"{network}: ")]
+        broken = sum(row["broken"] for row in own)
+        rows.append((network, len(own), own[0]["n"], broken, sum(row["contradictions"] for row in own)))
+    text = (
+        "Images that lie no further than their sample is certified (by IBP and CROWN-IBP at the distance of each "
+        "image, and by CROWN at the budget of the training): there can be none."
+    )
+    return text, table(("network", "attacks", "images each", "broken, all together", "contradictions"), rows)
 
 
 PEER = ("mean bound, ours", "mean bound, theirs", "ours looser by at most", "seconds, ours over theirs")

@@ -319,3 +319,15 @@ def test_options_of_layers_are_those_of_the_model():
 def test_wrong_calls(change, message):
     with pytest.raises((ValueError, TypeError), match=message):
         change(*small(0))
+
+
+def test_out_of_time_is_said_and_what_is_certified_still_holds():
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
+    model, x = nn.Sequential(*layers).eval(), torch.rand(6, 1, 4, 4)
+    y = model(x).argmax(1)
+    whole, short = (certified(model, x, y, spec, eps=0.01) for spec in ("crown", "crown:seconds=1e-9"))
+    assert whole.events == ()
+    assert short.events == ("out of time: some values were bounded by intervals alone",)
+    assert torch.equal(short.margin, certified(model, x, y, "crown-ibp", eps=0.01).margin)
+    assert bool((whole.margin >= short.margin).all())

@@ -1,5 +1,6 @@
 """The certifiers that bound a network: intervals, linear relaxation, optimised slopes, branch and bound."""
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,15 @@ def _least_margin(network: Network, subject: CertifierInput, known: list[Interva
         return form.least(subject.region, exact=True)
 
     return in_parts(network, margins(network, subject.y), bound).amin(1)
+
+
+def _until(seconds: float, subject: CertifierInput) -> float:
+    """When the time of all samples is over, on the monotonic clock."""
+    return time.monotonic() + seconds * len(subject.y)
+
+
+def _late(refined: Refined) -> tuple[str, ...]:
+    return ("out of time: some values were bounded by intervals alone",) if refined.is_late() else ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,9 @@ class CrownIBP:
 class Crown:
     """Linear bounds of the margin and of all values whose sign decides anything.
 
+    Args:
+        seconds: for each sample; values that are not bounded until then keep their intervals.
+
     Example:
         >>> Crown().describe()
         'CROWN'
@@ -83,11 +96,17 @@ class Crown:
     2018, theorem 3.2; lines below rectifiers as CROWN-Ada.
     """
 
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        number("seconds", self.seconds, least=0, above=True)
+
     def certify(self, subject: CertifierInput) -> Finding:
         """A lower bound of each row's least margin."""
         network = subject.network(False)
-        known = intervals(network, subject.region, unit=subject.unit, refine=Refined(network, subject.region))
-        return Finding(_least_margin(network, subject, known))
+        refined = Refined(network, subject.region, until=_until(self.seconds, subject))
+        known = intervals(network, subject.region, unit=subject.unit, refine=refined)
+        return Finding(_least_margin(network, subject, known), events=_late(refined))
 
     def describe(self) -> str:
         """Its name."""
@@ -101,6 +120,7 @@ class AlphaCrown:
     Args:
         steps: of Adam, for each bound.
         inner: search for the slopes of bounds of inner values too, each for itself; dearer and tighter.
+        seconds: for the inner values of each sample; those that are not bounded until then keep their intervals.
 
     Example:
         >>> AlphaCrown(steps=10).describe()
@@ -113,16 +133,20 @@ class AlphaCrown:
 
     steps: int = 20
     inner: bool = False
+    seconds: float = 60.0
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, least=1)
+        number("seconds", self.seconds, least=0, above=True)
 
     def certify(self, subject: CertifierInput) -> Finding:
         """A lower bound of each row's least margin."""
         network, search = subject.network(False), Search(self.steps)
-        refined = Refined(network, subject.region, search=search if self.inner else None)
+        until = _until(self.seconds, subject)
+        refined = Refined(network, subject.region, search if self.inner else None, until=until)
         known = intervals(network, subject.region, unit=subject.unit, refine=refined)
-        return Finding(best_margins(network, subject.y, known, subject.region, search).amin(1))
+        margin = best_margins(network, subject.y, known, subject.region, search).amin(1)
+        return Finding(margin, events=_late(refined))
 
     def describe(self) -> str:
         """Its name and steps."""
@@ -178,7 +202,8 @@ class BranchAndBound:
     def certify(self, subject: CertifierInput) -> Finding:
         """A lower bound of each row's least margin, and images where there are some."""
         network, region = subject.network(True), subject.region
-        known = intervals(network, region, unit=subject.unit, refine=Refined(network, region))
+        refined = Refined(network, region, until=_until(self.seconds, subject))
+        known = intervals(network, region, unit=subject.unit, refine=refined)
         bound = best_margins(network, subject.y, known, region, Search())
         margin, images = bound.amin(1), region.x.clone()
         broken = torch.zeros(len(bound), dtype=torch.bool, device=bound.device)
@@ -188,7 +213,7 @@ class BranchAndBound:
             broken[left[breaks]], images[left[breaks]] = True, allowed[breaks].to(images)
         undecided = ((bound <= 0) & ~broken[:, None]).nonzero()
         if not len(undecided):
-            return Finding(margin, broken, images)
+            return Finding(margin, broken, images, _late(refined))
         row = undecided[:, 0]
         own = [each.take(row) for each in known]
         functions = margins(network, subject.y)[undecided[:, 0], undecided[:, 1]][:, None]
@@ -206,7 +231,7 @@ class BranchAndBound:
         for at in verdicts.broken.nonzero().squeeze(1).tolist():
             broken[row[at]], images[row[at]] = True, verdicts.images[at]
         events = () if is_complete(network) else ("maxima over windows with padding are not split",)
-        return Finding(margin, broken, images, events)
+        return Finding(margin, broken, images, (*_late(refined), *events))
 
     def describe(self) -> str:
         """Its name and time."""

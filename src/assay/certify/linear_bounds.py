@@ -1,5 +1,7 @@
 """Pre-activation bounds by linear relaxation, and the margins of the logits."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,16 +28,22 @@ class Refined:
         region: of the images.
         search: of the slopes of each bound; None for those by default.
         numbers: most numbers of a tensor of factors.
+        until: when to stop, on the monotonic clock: values that come later keep their intervals, which hold as well.
     """
 
     network: Network
     region: Region
     search: Search | None = None
     numbers: int = _NUMBERS
+    until: float = math.inf
+
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self.until
 
     def __call__(self, place: int, known: Sequence[Interval]) -> Interval | None:
         """The interval of a value by linear bounds; None where the value's own says as much or nothing hangs on it."""
-        if place not in self.network.preactivations or _is_tight(self.network, place, self.region):
+        if self.is_late() or place not in self.network.preactivations or _is_tight(self.network, place, self.region):
             return None
         own = known[place]
         undecided = self._undecided(place, own).flatten(1)
@@ -45,6 +53,8 @@ class Refined:
         order = undecided.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         lower, upper = own.lower.flatten(1).clone(), own.upper.flatten(1).clone()
         for chosen in order.split(_together(self.network, len(order), self.numbers), 1):
+            if self.is_late():
+                break
             wanted = undecided.gather(1, chosen)  # others fill up the rows with fewer
             least, greatest = self._least(place, chosen, known, 1.0), -self._least(place, chosen, known, -1.0)
             lower = lower.scatter_reduce(1, chosen, torch.where(wanted, least, -torch.inf), "amax")

@@ -67,7 +67,7 @@ def certified(
         TypeError, ValueError: a wrong argument, by name; a layer that is not bounded, by its name.
 
     Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
         >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
         >>> x, y = torch.tensor([[[[0.7, 0.3]]], [[[0.55, 0.45]]]]), torch.tensor([0, 0])
         >>> certified(model, x, y, "crown", eps=0.1).counts
@@ -150,7 +150,7 @@ def certified_distance(
         TypeError, ValueError: a wrong argument, by name.
 
     Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
         >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
         >>> x, y = torch.tensor([[[[0.7, 0.3]]]]), torch.tensor([0])
         >>> [round(float(certified_distance(model, x, y, norm=norm)), 4) for norm in ("linf", "l2", "l1")]

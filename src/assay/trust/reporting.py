@@ -109,12 +109,12 @@ def units(context: CheckContext, result: AttackResult) -> CheckResult:
 def certified(context: CheckContext, result: AttackResult) -> CheckResult:
     """E5: no sample is broken within its certified radius: by votes of a smoothed model, or by bounds of the network.
 
-    Of the broken samples whose images are nearest, 64, or 16 by votes. Where the layers can be read, interval bounds
+    Of the broken samples whose images are nearest, 32, or 16 by votes. Where the layers can be read, interval bounds
     and CROWN-IBP must not certify them as far as the image that breaks them lies.
     """
     at = broken(result.outcome).nonzero().squeeze(1)
     smoothed = isinstance(context.model, Smoothed)
-    at = at[result.outcome.norm(_norm(result))[at].argsort()][: 16 if smoothed else SAMPLES]
+    at = at[result.outcome.norm(_norm(result))[at].argsort()][: 16 if smoothed else SAMPLES // 2]
     if smoothed and (result.ball is None or result.ball.norm != "l2"):
         return not_applicable("no certificate in this norm")
     if not len(at):

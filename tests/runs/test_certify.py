@@ -64,6 +64,14 @@ def test_both_ends_meet_where_the_bound_and_the_attack_are_exact(tmp_path):
     assert "certified ≤ robust accuracy ≤" in page
 
 
+def test_the_model_card_has_both_ends(tmp_path):
+    ran(tmp_path, eps=0.1025)
+    assert main(["export", str(tmp_path)]) == 0
+    text = (tmp_path / "cards" / "m.md").read_text()
+    assert "certified accuracy at linf 0.1025, lower bound, n = 40" in text
+    assert "| linf 0.1025 | ≥ 50.0 % | ≤ 50.0 % | 40 | IBP then CROWN |" in text
+
+
 def test_curves_have_both_ends(tmp_path):
     result = ran(tmp_path, eps=0.1025, on_curve=curve([0.0525, 0.1025, 0.1525], "eps", eps=0.1025))
     (line,) = curves(result.study)[0].lines

@@ -1,6 +1,7 @@
 """Export a run as model cards or to MLflow."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -108,6 +109,10 @@ def to_mlflow(folder: str | Path, summaries: Sequence[Mapping[str, Any]], experi
                     "robust_accuracy": entry["robust_accuracy"],
                     "passes_per_sample": entry["passes"],
                 }
+                metrics |= {
+                    re.sub(r"[^\w\-./ ]", "", f"certified_accuracy {row['budget']}"): row["certified_accuracy"]
+                    for row in _certified(summary, entry)
+                }
                 mlflow.log_metrics({name: value for name, value in metrics.items() if value is not None})
                 for name in ("samples.csv", "summary.json", "report.html", MANIFEST):
                     if (Path(folder) / name).is_file():
@@ -132,6 +137,14 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
                 f"{_percent(low)} – {_percent(high)} | {entry['n']} | {grade} | "
                 f"{_cell(', '.join(entry['attacks']))} |"
             )
+    certified = [
+        f"| {_cell(summary['dataset'])} | {_cell(row['budget'])} | ≥ {_percent(row['certified_accuracy'])} | "
+        f"≤ {_percent(row['possible_accuracy'])} | {row['n']} | {_cell(' then '.join(row['certifiers']))} |"
+        for summary in summaries
+        for entry in summary["models"]
+        if entry["model"] == model
+        for row in _certified(summary, entry)
+    ]
     front_matter = yaml.safe_dump(
         {"tags": ["robustness", "adversarial"], "model-index": [{"name": model, "results": index}]},
         sort_keys=False,
@@ -149,6 +162,7 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
                 "An upper bound on robust accuracy: a sample counts only if it was right before and survived every "
                 "attack; a stronger attack can only lower it.",
                 table,
+                *_both_ends(certified),
                 f"Weights SHA-256 over structure and bytes: `{digest}`. Manifest of the run: `{manifest}`.",
                 "Made by:",
                 f"```\n{summary['command'].replace('```', '')}\n```",
@@ -156,6 +170,23 @@ def _card(model: str, summaries: Sequence[Mapping[str, Any]], digest: str, manif
             )
         )
         + "\n"
+    )
+
+
+def _certified(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Both ends of a model's robust accuracy at each budget that was certified."""
+    rows = summary.get("certificates") or ()
+    return [row for row in rows if row["model"] == entry["model"] and row["certified_accuracy"] is not None]
+
+
+def _both_ends(rows: Sequence[str]) -> tuple[str, ...]:
+    """A table of what is certified, with a sentence; nothing of no rows."""
+    if not rows:
+        return ()
+    head = "| data | budget | certified | robust | n | by |"
+    return (
+        "A lower bound where there are certificates: these samples are right on every image within the budget.",
+        "\n".join((head, "|" + " --- |" * 6, *rows)),
     )
 
 
@@ -173,6 +204,14 @@ def _metadata(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str,
                 }
                 for budget in entry["budgets"]
                 if budget["robust_accuracy"] is not None
+            ),
+            *(
+                {
+                    "type": "certified_accuracy",
+                    "value": row["certified_accuracy"],
+                    "name": f"certified accuracy at {plain(row['budget'])}, lower bound, n = {row['n']}",
+                }
+                for row in _certified(summary, entry)
             ),
         ],
     }

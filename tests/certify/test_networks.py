@@ -313,6 +313,10 @@ def test_options_of_layers_are_those_of_the_model():
         (lambda m, x, y: certified(m, x, y + 5, eps=0.1), "y: expected classes below 3"),
         (lambda m, x, y: certified(m, x * torch.nan, y, eps=0.1), "finite|NaN"),
         (lambda m, x, y: certified(m, x, y, eps=0.1, progress=3), "progress: expected a callable"),
+        (lambda m, x, y: certified(m, x, y, eps=0.1, scale=[1.0]), "scale: expected a tensor of floats, .* got list"),
+        (lambda m, x, y: certified(m, x, y, eps=0.1, scale=y), "scale: expected a tensor of floats, .* torch.int64"),
+        (lambda m, x, y: certified(m, x, y, eps=0.1, scale=torch.ones(1)), r"scale: expected \d+ factors"),
+        (lambda m, x, y: certified(m, x, y, eps=0.1, scale=-torch.ones(len(y))), "scale: expected finite .* got -1"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -331,3 +335,13 @@ def test_out_of_time_is_said_and_what_is_certified_still_holds():
     assert short.events == ("out of time: some values were bounded by intervals alone",)
     assert torch.equal(short.margin, certified(model, x, y, "crown-ibp", eps=0.01).margin)
     assert bool((whole.margin >= short.margin).all())
+
+
+def test_a_scale_is_a_budget_of_its_own_for_each_sample():
+    torch.manual_seed(1)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.rand(5, 1, 4, 4)
+    y, scale = model(x).argmax(1), torch.tensor([0.5, 1.0, 2.0, 3.0, 0.0])
+    margin = certified(model, x, y, "crown", eps=0.02, scale=scale).margin
+    for row, factor in enumerate(scale.tolist()):
+        alone = certified(model, x[row : row + 1], y[row : row + 1], "crown", eps=0.02 * factor).margin
+        assert float(margin[row]) == pytest.approx(float(alone), abs=1e-9)

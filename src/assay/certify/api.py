@@ -183,9 +183,13 @@ def _factors(scale: PerRow | None, n: int) -> Tensor:
     if scale is None:
         return torch.ones(n, dtype=torch.float64)
     if not isinstance(scale, Tensor) or not scale.is_floating_point():
-        reject("scale", "a tensor of floats, one a sample", described(type(scale).__name__), error=TypeError)
-    if scale.shape != (n,) or not bool((scale.isfinite() & (scale >= 0)).all()):
-        reject("scale", f"{n} finite factors of at least 0, one a sample", described(f"shape {tuple(scale.shape)}"))
+        got = f"one of {scale.dtype}" if isinstance(scale, Tensor) else type(scale).__name__
+        reject("scale", "a tensor of floats, one a sample", described(got), error=TypeError)
+    if scale.shape != (n,):
+        reject("scale", f"{n} factors, one a sample", described(f"shape {tuple(scale.shape)}"))
+    if not bool((scale.isfinite() & (scale >= 0)).all()):
+        wrong = scale[~(scale.isfinite() & (scale >= 0))]
+        reject("scale", "finite factors of at least 0", described(f"{float(wrong[0])}"))
     return scale.detach().cpu().double()
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from assay import PGD, attack
+from assay import PGD, attack, certified
 from assay.defences import Denoised, DiffusionDenoiser, Smoothed, adaptation_of
 
-SIGMA = 0.5
+SIGMA, ALPHAS = 0.5, (0.9, 0.5)
 
 
 class Bright(nn.Module):
@@ -75,6 +75,21 @@ def test_one_step_of_diffusion_takes_the_noise_off(sigma, more):
     assert ((1 - alphas[first]) / alphas[first]) ** 0.5 == pytest.approx(2 * sigma, rel=0.01)
 
 
+class Threefold(nn.Module):
+    """Three channels of noise for one."""
+
+    def forward(self, x, t):
+        return torch.cat([x, x, x], 1)
+
+
+def test_a_denoised_network_is_bounded_as_its_layers_are():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    model, x = Denoised(net, nn.AvgPool2d(3, 1, 1)), torch.rand(3, 1, 8, 8)
+    y = model(x).argmax(1)
+    assert certified(model, x, y, "ibp, crown", eps=1e-3).certified.all()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -83,6 +98,21 @@ def test_one_step_of_diffusion_takes_the_noise_off(sigma, more):
         (lambda: DiffusionDenoiser(3, [0.9, 0.1], 0.1), TypeError, "network: expected"),
         (lambda: DiffusionDenoiser(Mean(), [0.1, 0.9], 0.1), ValueError, "alphas: expected falling numbers"),
         (lambda: DiffusionDenoiser(Mean(), [], 0.1), ValueError, "alphas: expected falling numbers"),
+        (lambda: DiffusionDenoiser(Mean(), ["a"], 0.1), TypeError, "alphas: expected falling numbers"),
+        (lambda: DiffusionDenoiser(Mean(), None, 0.1), TypeError, "alphas: expected falling numbers"),
+        (lambda: DiffusionDenoiser(Mean(), [0.5, 0.5], 0.1), ValueError, "got numbers that do not fall"),
+        (lambda: DiffusionDenoiser(Mean(), torch.rand(2, 2), 0.1), ValueError, r"got shape \(2, 2\)"),
+        (lambda: DiffusionDenoiser(Mean(), [1.5, 0.5], 0.1), ValueError, r"got 1\.5 among them"),
+        (
+            lambda: DiffusionDenoiser(Threefold(), [0.9, 0.5], 0.2)(flat(0.5)),
+            ValueError,
+            "network: expected 1 channels",
+        ),
+        (
+            lambda: Smoothed(Denoised(Bright(), DiffusionDenoiser(Mean(), [0.9, 0.5], 0.5)), 0.25),
+            ValueError,
+            "sigma: exp",
+        ),
         (lambda: DiffusionDenoiser(Mean(), [0.9, 0.5], 0.6), ValueError, r"sigma: expected at most 0\.5"),
         (lambda: DiffusionDenoiser(Mean(), [0.9, 0.5], 0), ValueError, "sigma: expected"),
     ],

@@ -55,7 +55,7 @@ class Setting:
 
     @staticmethod
     def of(model: Classifier, x: Images, y: Labels, geometry: Geometry, mask: Mask | None) -> "Setting":
-        """Check what a call was given, and ask the model about its images.
+        """Validate the arguments of a call, and classify its clean images.
 
         Raises:
             TypeError, ValueError: a wrong argument, by name.

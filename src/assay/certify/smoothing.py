@@ -35,7 +35,7 @@ class SmoothingCertificate:
     def __post_init__(self) -> None:
         whole("n", self.n, least=1)
         whole("n0", self.n0, least=1)
-        number("alpha", self.alpha, least=0, most=1, above=True)
+        number("alpha", self.alpha, least=0, most=0.5, above=True)
 
     def certify(self, subject: CertifierInput) -> Finding:
         """What each row's radius leaves of the budget."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from assay.core.model_calls import classify
 from assay.core.types import Images, Logits
 from assay.util.validate import described, number, reject
 
@@ -46,10 +45,11 @@ class Denoised(nn.Module):
     def forward(self, x: Images) -> Logits:
         """The classifier's logits of denoised images."""
         clean = self.denoiser(x)
-        if not isinstance(clean, Tensor) or clean.shape != x.shape:
-            got = tuple(clean.shape) if isinstance(clean, Tensor) else type(clean).__name__
-            reject("denoiser", f"images of the shape {tuple(x.shape)} that it was given", described(f"{got}"))
-        return classify(self.model, clean.clamp(0, 1))
+        if not isinstance(clean, Tensor) or clean.shape[1:] != x.shape[1:]:  # a rule for any number of images
+            got = tuple(clean.shape[1:]) if isinstance(clean, Tensor) else type(clean).__name__
+            reject("denoiser", f"images of the shape {tuple(x.shape[1:])} of its input", described(f"{got}"))
+        logits: Logits = self.model(clean.clamp(0, 1))
+        return logits
 
 
 class DiffusionDenoiser(nn.Module):
@@ -81,9 +81,7 @@ class DiffusionDenoiser(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Module):
             reject("network", "a torch.nn.Module of images and time steps", type(network), error=TypeError)
-        levels = torch.as_tensor(alphas, dtype=torch.float64).flatten()
-        if not len(levels) or not bool(((levels > 0) & (levels < 1)).all()) or bool((levels.diff() > 0).any()):
-            reject("alphas", "falling numbers between 0 and 1, one a time step", described(f"{len(levels)} others"))
+        levels = _levels(alphas)
         self.network, self.sigma = network, number("sigma", sigma, least=0, above=True)
         wanted = (2 * self.sigma) ** 2
         at = int(((1 - levels) / levels - wanted).abs().argmin())
@@ -96,7 +94,28 @@ class DiffusionDenoiser(nn.Module):
         """The expected image, in [0, 1]."""
         moved = self.alpha**0.5 * (2 * x - 1)
         noise = self.network(moved, torch.full((len(x),), self.time, dtype=torch.int64, device=x.device))
-        noise = noise[:, : x.shape[1]]
+        channels = x.shape[1]
+        if noise.shape[1] not in (channels, 2 * channels):
+            expected = f"{channels} channels of noise (and as many of its variance)"
+            reject("network", expected, described(f"{noise.shape[1]}"))
+        noise = noise[:, :channels]
         clean = (moved - (1 - self.alpha) ** 0.5 * noise) / self.alpha**0.5
         image: Images = ((clean + 1) / 2).clamp(0, 1)
         return image
+
+
+def _levels(alphas: Sequence[float] | Tensor) -> Tensor:
+    """The numbers ᾱ_t in float64, ``(t,)``, checked."""
+    expected = "falling numbers between 0 and 1, one a time step"
+    try:
+        levels = torch.as_tensor(alphas, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        return reject("alphas", expected, type(alphas), error=TypeError)
+    if levels.ndim != 1 or not len(levels):
+        reject("alphas", expected, described(f"shape {tuple(levels.shape)}"))
+    if not bool(((levels > 0) & (levels < 1)).all()):
+        wrong = levels[~((levels > 0) & (levels < 1))]
+        reject("alphas", expected, described(f"{float(wrong[0]):g} among them"))
+    if bool((levels.diff() >= 0).any()):
+        reject("alphas", expected, described("numbers that do not fall"))
+    return levels

@@ -12,7 +12,8 @@ from assay.core.model_state import preserve_state
 from assay.core.rng import Rng, content_keys
 from assay.core.types import Images, Labels, Logits
 from assay.defences.adaptation import Adaptation, around, attackable
-from assay.util.validate import number, whole
+from assay.defences.denoised import DiffusionDenoiser
+from assay.util.validate import number, reject, whole
 
 ABSTAIN = -1
 """The label of an image whose classes are too close to call."""
@@ -58,6 +59,9 @@ class Smoothed(nn.Module):
         self.sigma = number("sigma", sigma, least=0, above=True)
         self.attack_draws = whole("attack_draws", attack_draws, least=1)
         self.rng = Rng(seed)
+        for own in model.modules():
+            if isinstance(own, DiffusionDenoiser) and own.sigma != self.sigma:
+                reject("sigma", f"that of the denoiser, {own.sigma:g}", sigma)
         self.mean = Expectation(model, draws, sigma=sigma, average="probabilities", seed=seed)
 
     def forward(self, x: Images) -> Logits:

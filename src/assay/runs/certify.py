@@ -140,7 +140,7 @@ def _progress(claim: _Claim, done: Mapping[_Claim, int]) -> Progress:
 
 
 def _store(result: CertifyResult, key: str, ledger: Ledger, out: Path, settings: Settings) -> None:
-    """Keep what was found, and the images that certifiers broke samples with."""
+    """Store certificates, and the images that certifiers broke samples with."""
     kept: dict[str, str] = {}
     if len(result.at) and settings.images != "none":
         name, digest = write_images(out, key, result.images, result.at)

@@ -69,7 +69,7 @@ class CertifyTask:
             progress: called with samples done.
 
         Returns:
-            What was found.
+            The certificates, with the images that break samples.
         """
         model, data = task_model(self.model, self.device, self.identity), task_data(self.data)
         index = slice(self.first, self.first + self.count)

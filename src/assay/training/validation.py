@@ -9,6 +9,7 @@ from torch import nn
 
 from assay.attacks.pgd import PGD
 from assay.certify.api import certified
+from assay.certify.certificates import Decision
 from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
 from assay.data.dataset import Dataset
@@ -62,8 +63,9 @@ class HeldOut:
                 with preserve_state(model), torch.no_grad():
                     robust += int((classify(model, moved).argmax(1) == y).sum())
                 if self.certifiers:
-                    found = certified(model, x, y, self.certifiers, eps=self.eps, norm=self.norm)
-                    sure += int(found.certified.sum())
+                    sure += certified(model, x, y, self.certifiers, eps=self.eps, norm=self.norm).count(
+                        Decision.CERTIFIED
+                    )
         count, attacks = max(len(self.data), 1), self.eps is not None
         certifies = attacks and bool(self.certifiers)
         return Accuracies(clean / count, robust / count if attacks else None, sure / count if certifies else None)

@@ -150,11 +150,34 @@ def replace_first(status, code):
     return changed
 
 
-@pytest.mark.parametrize(("open_", "closed"), [(0, True), (4, True), (30, False)])
-def test_closed_is_what_chance_covers(open_, closed):
+@pytest.mark.parametrize(("open_", "closed"), [(0, True), (4, True), (6, False), (30, False)])
+def test_closed_is_what_chance_covers_and_little(open_, closed):
     codes = [Decision.BROKEN] * 40 + [Decision.CERTIFIED] * (60 - open_) + [Decision.OPEN] * open_
     bracket = bracket_of(decisions(*codes), [torch.full((100,), int(Status.SURVIVED))])
     assert bracket.is_closed is closed
+
+
+def test_few_samples_do_not_close_a_bracket():
+    codes = [Decision.BROKEN] * 12 + [Decision.CERTIFIED] * 9 + [Decision.OPEN] * 3
+    assert not bracket_of(decisions(*codes), [torch.full((24,), int(Status.SURVIVED))]).is_closed
+
+
+def test_what_certifiers_break_counts_in_the_verdict(tmp_path):
+    """A weak attack leaves all; branch and bound breaks half: every number of the run says so."""
+    question = Question("Broken", data(), [plan("noise:draws=1", eps=0.1025)], certify="branch-and-bound:seconds=5")
+    models = {"m": Linear(), "other": Linear(2.0)}
+    result = evaluate(models, question, tmp_path, settings=Settings(checks="none"))
+    (entry, _), (row, _) = result.summary["models"], result.summary["certificates"]
+    assert entry["robust_accuracy"] == row["possible_accuracy"] == row["certified_accuracy"] == 0.5
+    attack, more = result.summary["cells"][0]["counts"]["broken"], entry["broken_by_certifiers"]
+    assert (attack + more, entry["counts"]["broken"]) == (20, 20)
+    assert more > 10
+    assert entry["budgets"][0]["robust_accuracy"] == 0.5
+    page = result.report.read_text()
+    assert f"and the images of certifiers ({more} more broken)" in page
+    assert page.partition(">Leaderboard<")[2].partition("</table>")[0].count("50.0\xa0%") >= 4
+    assert main(["export", str(tmp_path)]) == 0
+    assert "≤ 50.0 %" in (tmp_path / "cards" / "m.md").read_text()
 
 
 def test_a_study_certifies_at_its_budgets(tmp_path):

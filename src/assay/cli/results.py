@@ -103,7 +103,7 @@ def print_cells(result: Evaluation) -> None:
                 *(numbers if known else ("–", "–")),
                 str(len(cell.outcome)),
                 f"{float(passes):.1f}",
-                "–" if checked is None else checked.grade,
+                "–" if checked is None or cell.curve is not None else checked.grade,
             ]
         )
     print_table(rows, ("model", "attack", "clean", "robust", "95 % interval", "n", "passes/sample", "evidence"))

@@ -169,7 +169,12 @@ def _sentence(verdict: Verdict) -> str:
         return "No sample was reached by every attack, so there is no verdict."
     attacks = {1: "the attack", 2: "both attacks"}.get(len(verdict.cells), f"all {len(verdict.cells)} attacks")
     clean = f" ({verdict.clean.count} clean)" if verdict.clean.n == verdict.robust.n else ""
-    return f"Correct on {verdict.robust.count} of {verdict.robust.n} images under {attacks}{clean}.{_unknown(verdict)}"
+    count = verdict.by_certifiers
+    more = f" and the images of certifiers ({count} more broken)" if count else ""
+    return (
+        f"Correct on {verdict.robust.count} of {verdict.robust.n} images under {attacks}{more}{clean}."
+        f"{_unknown(verdict)}"
+    )
 
 
 def _unknown(verdict: Verdict) -> str:

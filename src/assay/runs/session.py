@@ -160,7 +160,8 @@ def _closed(
     names = [f"{workload.name}/{model}" for workload in workloads for model in closed_models(ledger, workload.name)]
     chosen = [name for name in names if grades.get(name, "none") not in ("none", "unusable")]
     for name in chosen:
-        note(f"{name}: evidence closed: certified and attacked accuracy meet within the chance of the sample")
+        alone = f" (of the attacks alone: {grades[name]})"
+        note(f"{name}: evidence closed: certified and attacked accuracy meet within the chance of the sample{alone}")
     return dict.fromkeys(chosen, "closed")
 
 

@@ -19,6 +19,9 @@ from assay.util.statistics import exact_interval
 CERTIFICATES, CERTIFICATE = "certificates", "certificate"
 """The entry of the ledger that lists them, and the kind of answer that holds those of some samples."""
 
+_MOST_OPEN = 0.05
+"""Share of samples that a closed bracket may leave open: few samples have wide intervals, and prove as little."""
+
 
 @dataclass(frozen=True)
 class CertifiedBudget:
@@ -95,8 +98,8 @@ class Bracket:
 
     @property
     def is_closed(self) -> bool:
-        """Whether both ends lie within the 95 % interval of either alone: what is open is less than chance."""
-        if self.fault or not self.n or self.contradictions:
+        """Whether both ends lie within the 95 % interval of either alone, and at most a twentieth is open (ours)."""
+        if self.fault or not self.n or self.contradictions or self.open > _MOST_OPEN * self.n:
             return False
         upper_of_lower = exact_interval(self.certified, self.n)[1]
         lower_of_upper = exact_interval(self.possible, self.n)[0]

@@ -12,7 +12,7 @@ from assay.core.rng import content_keys
 from assay.store.image_store import run_data
 from assay.store.ledger import Ledger
 from assay.store.load_report import studies_of
-from assay.store.verdict import verdict
+from assay.store.verdict import refuted, verdict
 from assay.util.validate import described, nearest, reject
 
 
@@ -191,7 +191,7 @@ def _sides(folder: Path) -> Mapping[tuple[str, str, str], ComparedModel]:
                 cells = tuple(c for c in study.of(model) if c.budget == budget and c.curve is None)
                 if not cells:
                     continue
-                model_verdict = verdict(model, cells, len(study))
+                model_verdict = verdict(model, cells, len(study), refuted(study, model, cells))
                 side = ComparedModel(
                     f"{folder.name}: {model}",
                     tuple(c.attack for c in model_verdict.cells),

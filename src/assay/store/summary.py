@@ -23,10 +23,11 @@ def summarise(studies: Study | Sequence[Study]) -> dict[str, Any]:
     Returns:
         Of one study ``title``, ``dataset``, ``n`` samples, ``headline``, ``warnings``, ``facts``, ``command``;
         ``models``: the verdict of each, and ``budgets``, the worst case at each claimed budget alone; ``cells``: each
-        attack on each model. A verdict and a cell hold ``n`` (samples that were run), ``counts`` (all six),
-        ``robust_accuracy``, ``readings`` (samples of which nothing is known read as broken, and as
-        robust), ``interval`` (exact, 95 %, over both readings; None with ``n`` 0),
-        ``clean_accuracy`` and ``passes`` (forward and backward passes per sample). Of a sequence, whatever its length,
+        attack on each model; with certificates ``certificates``, and of each model ``broken_by_certifiers``, samples
+        that no attack broke and a certifier did. A verdict and a cell hold ``n`` (samples that were run), ``counts``
+        (all six), ``robust_accuracy``, ``readings`` (samples of which nothing is known read as broken, and as robust),
+        ``interval`` (exact, 95 %, over both readings; None with ``n`` 0), ``clean_accuracy`` and ``passes`` (forward
+        and backward passes per sample). Of a sequence, whatever its length,
         ``studies``: that of each.
 
     Raises:
@@ -47,6 +48,7 @@ def _summary(study: Study) -> dict[str, Any]:
         "models": [
             {"model": v.model, "attacks": [cell.attack for cell in v.cells]}
             | {"skipped": [cell.attack for cell in v.skipped]}
+            | ({"broken_by_certifiers": v.by_certifiers} if study.certificates else {})
             | _numbers(v.robust, v.counts, v.clean.value, v.passes)
             | {"budgets": _budgets(study, v.model)}
             | _grade(study, v.model)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assay.certify.certificates import Decision
 from assay.core.outcome import Outcome, Status
 from assay.store.certified import Bracket, bracket_of
 from assay.store.results import CellResult, Study
@@ -63,7 +64,9 @@ class Verdict:
         skipped: attacks that were not run on any sample, and do not count.
         status: the worst of each sample, ``(n,)`` of `Status` codes.
         clean: share right before any attack, of the samples that were predicted.
-        robust: share that survived every attack, of the samples that every attack reached.
+        robust: share that survived every attack, of the samples that every attack reached; nor is there an image that
+            a certifier broke it with.
+        by_certifiers: samples that certifiers broke, and no attack.
     """
 
     model: str
@@ -72,6 +75,7 @@ class Verdict:
     status: Tensor
     clean: Share
     robust: Share
+    by_certifiers: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -125,13 +129,14 @@ def survived_share(status: Tensor) -> Share:
     )
 
 
-def verdict(model: str, cells: tuple[CellResult, ...], n: int) -> Verdict:
+def verdict(model: str, cells: tuple[CellResult, ...], n: int, refuted: Tensor | None = None) -> Verdict:
     """The verdict of one model over some attacks.
 
     Args:
         model: name of the model.
         cells: the attacks on it.
         n: how many samples.
+        refuted: samples that certifiers broke with an image within the budgets of these attacks, ``(n,)``.
 
     Returns:
         The verdict, worst case per sample.
@@ -139,8 +144,21 @@ def verdict(model: str, cells: tuple[CellResult, ...], n: int) -> Verdict:
     ran = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) < n)
     skipped = tuple(cell for cell in cells if cell.outcome.count(Status.NOT_RUN) >= n)
     status = worst_status(tuple(cell.outcome for cell in ran), n)
+    settled = (int(Status.NOT_RUN), int(Status.MISCLASSIFIED), int(Status.BROKEN))
+    more = torch.zeros(n, dtype=torch.bool) if refuted is None else refuted & ~torch.isin(status, torch.tensor(settled))
+    status[more] = int(Status.BROKEN)
     right, known = clean_right(ran, n)
-    return Verdict(model, ran, skipped, status, Share(int(right.sum()), int(known.sum())), survived_share(status))
+    clean = Share(int(right.sum()), int(known.sum()))
+    return Verdict(model, ran, skipped, status, clean, survived_share(status), int(more.sum()))
+
+
+def refuted(study: Study, model: str, cells: tuple[CellResult, ...]) -> Tensor:
+    """Samples that certifiers broke with an image within a budget of some attacks, ``(n,)``."""
+    budgets, result = {cell.budget for cell in cells}, torch.zeros(len(study), dtype=torch.bool)
+    for own in study.certificates:
+        if own.model == model and own.budget in budgets:
+            result |= own.decision == int(Decision.BROKEN)
+    return result
 
 
 def verdicts(study: Study) -> tuple[Verdict, ...]:
@@ -149,7 +167,8 @@ def verdicts(study: Study) -> tuple[Verdict, ...]:
     def counts(cell: CellResult) -> bool:
         return not study.headline or (cell.budget in study.headline and cell.curve is None)
 
-    return tuple(verdict(model, tuple(filter(counts, study.of(model))), len(study)) for model in study.models)
+    chosen = {model: tuple(filter(counts, study.of(model))) for model in study.models}
+    return tuple(verdict(model, own, len(study), refuted(study, model, own)) for model, own in chosen.items())
 
 
 def clean_right(cells: tuple[CellResult, ...], n: int) -> tuple[Tensor, Tensor]:
@@ -213,6 +232,7 @@ def by_budget(study: Study, model: str) -> dict[str, Verdict]:
     """
     cells = study.of(model)
     return {
-        budget: verdict(model, tuple(cell for cell in cells if cell.budget == budget), len(study))
+        budget: verdict(model, own, len(study), refuted(study, model, own))
         for budget in dict.fromkeys(cell.budget for cell in cells)
+        if (own := tuple(cell for cell in cells if cell.budget == budget))
     }

@@ -1,5 +1,7 @@
 """Training for certificates."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,8 @@ from assay.data import load
 from assay.training import Recipe, train
 from assay.training.objectives.batch import Batch
 from assay.training.objectives.certified import BoundTraining, Schedule, SmallBoxes
+from assay.training.records import Epoch
+from assay.training.validation import best_epoch, collapse, epochs_waited
 
 EPS = 0.14
 
@@ -64,6 +68,32 @@ def test_the_log_has_certified_accuracy_of_images_held_out(objective, is_certifi
         assert 0 <= last.certified <= last.robust <= last.clean
     print_epoch(last)
     assert ("% certified" in capsys.readouterr().err) == is_certified
+
+
+def epoch(number, certified, budget, robust=0.5):
+    return Epoch(number, 9, 1.0, 0.5, 1e-3, 1.0, 0.9, robust, certified=certified, budget=budget)
+
+
+def test_patience_waits_for_the_whole_budget_and_goes_by_certified_accuracy():
+    ramp = [epoch(1, 0.6, 0.3, robust=0.9), epoch(2, 0.4, 0.7, robust=0.8), epoch(3, 0.3, 0.9, robust=0.7)]
+    assert epochs_waited(ramp) == 0
+    whole = [*ramp, epoch(4, 0.2, 1.0), epoch(5, 0.3, 1.0, robust=0.4), epoch(6, 0.25, 1.0)]
+    assert best_epoch(whole) == 5
+    assert epochs_waited(whole) == 1
+
+
+def test_a_training_with_patience_goes_through_the_ramp(tmp_path):
+    recipe = Recipe(arch="conv-small", normalize="none", objective="ibp", eps=0.01, epochs=6, validate=0.25, patience=1)
+    history = train(load("scenes:size=16,count=120"), recipe, tmp_path).history
+    assert [e.budget < 1 for e in history[:3]] == [True] * 3
+    assert history[-1].budget == 1.0
+    assert len(history) >= 4
+
+
+def test_a_collapse_of_clean_accuracy_too_is_no_catastrophic_overfitting():
+    before = [replace(epoch(1, None, 1.0, robust=0.5), clean=0.9)]
+    assert "catastrophic" in collapse(before, replace(epoch(2, None, 1.0, robust=0.1), clean=0.9))
+    assert collapse(before, replace(epoch(2, None, 1.0, robust=0.1), clean=0.1)) == ""
 
 
 def test_a_network_in_training_is_what_it_is_now():

@@ -23,7 +23,7 @@ from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
 from assay.training.sampling import batches, flip_randomly, seed_of
 from assay.training.transfer import begin_from
-from assay.training.validation import best_epoch, collapse, hold_out
+from assay.training.validation import best_epoch, collapse, epochs_waited, hold_out
 from assay.util.code_digest import code_digest, warn_of_other_code
 from assay.util.files import atomic_write
 from assay.util.validate import reject
@@ -106,8 +106,8 @@ class TrainingRun:
     @property
     def over(self) -> bool:
         """Whether all epochs are done, or patience is."""
-        done, patience = len(self.history), self.recipe.patience
-        return done >= self.recipe.epochs or bool(patience and done - best_epoch(self.history) >= patience)
+        patience = self.recipe.patience
+        return len(self.history) >= self.recipe.epochs or bool(patience and epochs_waited(self.history) >= patience)
 
     def resume(self) -> None:
         """Take up the checkpoint of the folder, if there is one of this very run."""
@@ -150,7 +150,8 @@ class TrainingRun:
         clean, robust, certified = accuracies
         passes = recorder.passes * self.accelerator.num_processes / max(seconds, 1e-9)
         epoch = Epoch(done + 1, recipe.epochs, loss, accuracy, rate, round(seconds, 3), clean, robust, round(passes, 1))
-        epoch = replace(epoch, certified=certified, note=collapse(self.history, epoch))
+        reached = self.objective.share((done + 1) / recipe.epochs) if isinstance(self.objective, Bounded) else 1.0
+        epoch = replace(epoch, certified=certified, budget=reached, note=collapse(self.history, epoch))
         self.history.append(epoch)
         if recipe.patience and best_epoch(self.history) == epoch.epoch:
             with self.average.applied() as model:

@@ -51,8 +51,9 @@ class Recipe:
         precision: Number format: float32, or mixed: bfloat16, float16.
         validate: Share of the data that is held out and measured after each epoch, clean, under PGD-10 and
             (ibp, crown-ibp, sabr) certified.
-        patience: Stop after so many epochs without a better robust accuracy (clean, where there is no budget), and
-            keep the best weights; 0 for never. It needs a share in validate.
+        patience: Stop after so many epochs without a better robust accuracy (clean, where there is no budget;
+            certified, where that is trained for, once the budget is whole), and keep the best weights; 0 for never.
+            It needs a share in validate.
         start: Weights to begin from (transfer); tensors of another shape, such as the last layer, start afresh.
         seed: Random seed of weights, order, flips and attacks.
 

@@ -23,6 +23,7 @@ class Epoch:
         note: what was odd, a sentence; empty for nothing.
         certified: share of the images held out that are right on every image within the training budget, by interval
             bounds and CROWN-IBP; None unless the objective trains for certificates.
+        budget: the share of the training budget that the epoch ended with; below 1 where it grows.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class Epoch:
     passes: float = 0.0
     note: str = ""
     certified: float | None = None
+    budget: float = 1.0
 
 
 @dataclass(frozen=True)

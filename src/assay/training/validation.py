@@ -80,14 +80,21 @@ def hold_out(data: Dataset, recipe: Recipe, certifiers: str = "") -> tuple[Datas
 
 
 def score(epoch: Epoch) -> float:
-    """The score of early stopping: robust accuracy, or clean where there is no budget."""
-    accuracy = epoch.clean if epoch.robust is None else epoch.robust
-    return -1.0 if accuracy is None else accuracy
+    """The score of early stopping: certified accuracy, or robust where none is certified, or clean without a budget."""
+    measured = (epoch.certified, epoch.robust, epoch.clean)
+    return next((accuracy for accuracy in measured if accuracy is not None), -1.0)
 
 
 def best_epoch(history: Sequence[Epoch]) -> int:
-    """The number of the best epoch, the first of equals; 0 for none."""
-    return max(history, key=score).epoch if history else 0
+    """The number of the best epoch, the first of equals; 0 for none. Those at a smaller budget count if all are."""
+    full = [epoch for epoch in history if epoch.budget >= 1]
+    return max(full or history, key=score).epoch if history else 0
+
+
+def epochs_waited(history: Sequence[Epoch]) -> int:
+    """How many epochs at the whole budget came after the best one."""
+    best = best_epoch(history)
+    return sum(epoch.epoch > best and epoch.budget >= 1 for epoch in history)
 
 
 def collapse(history: Sequence[Epoch], now: Epoch) -> str:
@@ -95,6 +102,8 @@ def collapse(history: Sequence[Epoch], now: Epoch) -> str:
     before = [e.robust for e in history if e.robust is not None]
     if now.robust is None or not before or max(before) < 0.1:
         return ""
+    if (now.clean or 0.0) < 0.5 * max(e.clean or 0.0 for e in history):
+        return ""  # clean accuracy collapsed with it: the training failed in another way
     if now.robust < 0.5 * max(before) and now.accuracy >= history[-1].accuracy:
         return (
             f"catastrophic overfitting: {100 * now.robust:.1f} % are right under PGD-10, after "

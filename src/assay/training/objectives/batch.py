@@ -68,6 +68,10 @@ class Bounded(Protocol):
         """What certifies the images held out after each epoch, such as ``"ibp"``."""
         ...
 
+    def share(self, done: float) -> float:
+        """The share of the budget, from 0 to 1, when a share of the training is over."""
+        ...
+
 
 class Update(NamedTuple):
     """One step of the optimiser.

@@ -82,10 +82,14 @@ class BoundTraining:
         """What certifies images held out."""
         return _CERTIFIERS
 
+    def share(self, done: float) -> float:
+        """The share of the budget when a share of the training is over."""
+        return Schedule(self.warmup, self.ramp).at(done)
+
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Both losses, means over the batch."""
         logits = classify(model, batch.x)
-        share = Schedule(self.warmup, self.ramp).at(batch.done)
+        share = self.share(batch.done)
         region, network = region_of(Ball(self.norm, self.eps * share), batch.x), _network(model, batch.x)
         bound = _interval_margins(network, region, batch.y)
         if self.linear and share < 1:
@@ -132,9 +136,13 @@ class SmallBoxes:
         """What certifies images held out."""
         return _CERTIFIERS
 
+    def share(self, done: float) -> float:
+        """The share of the budget when a share of the training is over."""
+        return Schedule(self.warmup, self.ramp).at(done)
+
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The worst logits' loss, the mean over the batch."""
-        logits, share = classify(model, batch.x), Schedule(self.warmup, self.ramp).at(batch.done)
+        logits, share = classify(model, batch.x), self.share(batch.done)
         if not share:
             return F.cross_entropy(logits, batch.y)
         eps, x = self.eps * share, batch.x

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from assay import PGD, Split, attack, certified, certified_distance
 from assay.certify import CERTIFIERS, trace
+from assay.certify.registry import limit_seconds
 from assay.core.outcome import Status
 from assay.core.rng import Rng
 from assay.core.rows import Rows, untargeted
+from assay.defences import Smoothed, defend
 from assay.models.registry import build
 from assay.parts.balls import Ball
 
@@ -313,6 +315,12 @@ def test_options_of_layers_are_those_of_the_model():
         (lambda m, x, y: certified(m, x, y + 5, eps=0.1), "y: expected classes below 3"),
         (lambda m, x, y: certified(m, x * torch.nan, y, eps=0.1), "finite|NaN"),
         (lambda m, x, y: certified(m, x, y, eps=0.1, progress=3), "progress: expected a callable"),
+        (lambda m, x, y: certified_distance(m, x, y, geometry=0.1), "geometry: expected a ball .* got .*float"),
+        (lambda m, x, y: certified_distance(m, x, y, geometry=Ball("l2", 0.0)), "geometry: expected a radius above 0"),
+        (lambda m, x, y: certified(Smoothed(m, 0.1), x, y, "crown", eps=0.1), r"of a smoothed model: the certifier"),
+        (lambda m, x, y: certified(defend(m, "bits:bits=3"), x, y, eps=0.1), "behind a defence, attacked by"),
+        (lambda m, x, y: certified(m, x, y, "crown:seconds=-1", eps=0.1), "crown:seconds: expected"),
+        (lambda m, x, y: certified(m, x, y, "smoothing:alpha=1", eps=0.1), "smoothing:alpha: expected"),
         (lambda m, x, y: certified(m, x, y, eps=0.1, scale=[1.0]), "scale: expected a tensor of floats, .* got list"),
         (lambda m, x, y: certified(m, x, y, eps=0.1, scale=y), "scale: expected a tensor of floats, .* torch.int64"),
         (lambda m, x, y: certified(m, x, y, eps=0.1, scale=torch.ones(1)), r"scale: expected \d+ factors"),
@@ -345,3 +353,29 @@ def test_a_scale_is_a_budget_of_its_own_for_each_sample():
     for row, factor in enumerate(scale.tolist()):
         alone = certified(model, x[row : row + 1], y[row : row + 1], "crown", eps=0.02 * factor).margin
         assert float(margin[row]) == pytest.approx(float(alone), abs=1e-9)
+
+
+def test_a_distance_is_searched_to_the_last_number():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval(), torch.rand(2, 1, 4, 4)
+    y = model(x).argmax(1)
+    fine, coarse = (certified_distance(model, x, y, precision=p) for p in (1e-20, 1e-6))
+    assert torch.allclose(fine, coarse, atol=1e-6)
+
+
+def test_a_certifier_that_does_not_know_the_model_loses_nothing_of_the_others():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval(), torch.rand(6, 1, 4, 4)
+    smooth = Smoothed(model, 0.1)
+    y = smooth(x).argmax(1)
+    options = {"eps": 0.05, "norm": "l2"}
+    alone = certified(smooth, x, y, "smoothing:n=200", **options)
+    both = certified(smooth, x, y, "crown, smoothing:n=200, ibp", **options)
+    assert torch.equal(alone.decision, both.decision)
+    assert any("CROWN did not run: model: expected a network whose layers can be read" in text for text in both.events)
+
+
+def test_seconds_are_limited_where_there_are_some():
+    assert limit_seconds("ibp, crown:seconds=5, branch-and-bound:domains=3,seconds=0.5", 1.0) == (
+        "ibp, crown:seconds=1.0, branch-and-bound:domains=3,seconds=0.5"
+    )

@@ -16,7 +16,8 @@ from assay.report.figures import curves
 from assay.runs import Question, Settings, evaluate
 from assay.runs.certify_tasks import CertifyTask
 from assay.runs.executors import Local
-from assay.store.certified import CertifiedBudget, bracket_of
+from assay.store.certified import CERTIFICATES, CertifiedBudget, bracket_of
+from assay.store.ledger import Ledger
 from assay.store.verdict import brackets
 from assay.study.parse import parse_study
 from assay.util.progress import Reporter
@@ -44,9 +45,9 @@ def data():
     )
 
 
-def ran(out, model=None, certify="ibp, crown", eps=0.1, on_curve=(), **more):
+def ran(out, model=None, certify="ibp, crown", eps=0.1, on_curve=(), shard=None, **more):
     question = Question("Certified", data(), [plan("pgd:steps=5", eps=eps)], on_curve, certify=certify)
-    return evaluate({"m": model or Linear()}, question, out, settings=Settings(checks="none"), **more)
+    return evaluate({"m": model or Linear()}, question, out, settings=Settings(checks="none", shard=shard), **more)
 
 
 def test_both_ends_meet_where_the_bound_and_the_attack_are_exact(tmp_path):
@@ -157,6 +158,33 @@ def test_closed_is_what_chance_covers_and_little(open_, closed):
     assert bracket.is_closed is closed
 
 
+def test_budgets_that_bounds_do_not_know_are_said(tmp_path):
+    notes = []
+    question = Question("None", data(), [plan("jsma", eps=2)], certify="ibp")
+    options = {"settings": Settings(checks="none"), "reporter": Reporter(notes.append)}
+    result = evaluate({"m": Linear()}, question, tmp_path, **options)
+    assert result.complete
+    assert any("not certified: l0 2 (bounds know balls" in text and "nothing is certified" in text for text in notes)
+
+
+def test_small_shards_are_certificates_shards_and_status_counts_them(tmp_path, capsys):
+    ran(tmp_path, certify="ibp", shard=None)
+    with Ledger(tmp_path) as ledger:
+        (entry,) = ledger.meta(CERTIFICATES)
+    assert [count for _, count in entry["parts"]] == [32, 8]
+    ran(tmp_path, certify="ibp", shard=10)
+    with Ledger(tmp_path) as ledger:
+        (entry,) = ledger.meta(CERTIFICATES)
+    assert [count for _, count in entry["parts"]] == [10, 10, 10, 10]
+    ran(tmp_path, certify="branch-and-bound:seconds=1")
+    with Ledger(tmp_path) as ledger:
+        (entry,) = ledger.meta(CERTIFICATES)
+    assert {count for _, count in entry["parts"]} == {8}
+    capsys.readouterr()
+    assert main(["status", str(tmp_path)]) == 0
+    assert "40/40" in capsys.readouterr().out.partition("certificates for")[2]
+
+
 def test_few_samples_do_not_close_a_bracket():
     codes = [Decision.BROKEN] * 12 + [Decision.CERTIFIED] * 9 + [Decision.OPEN] * 3
     assert not bracket_of(decisions(*codes), [torch.full((24,), int(Status.SURVIVED))]).is_closed
@@ -180,7 +208,7 @@ def test_what_certifiers_break_counts_in_the_verdict(tmp_path):
     assert "≤ 50.0 %" in (tmp_path / "cards" / "m.md").read_text()
 
 
-def test_a_study_certifies_at_its_budgets(tmp_path):
+def test_a_study_certifies_at_its_budgets(tmp_path, capsys):
     text = """
 title: Certified
 models: {clean: {train: {epochs: 1, arch: tiny-cnn}}}
@@ -196,6 +224,10 @@ run: {checks: none}
     assert main(["run", str(file), "-o", str(tmp_path / "run"), "--quiet"]) == 0
     rows = json.loads((tmp_path / "run" / "summary.json").read_text())["certificates"]
     assert [row["budget"] for row in rows] == ["linf 0.002", "l2 0.1"]
+    printed = capsys.readouterr().out
+    assert "certified" in printed
+    assert "IBP then CROWN-IBP" in printed
+    assert main(["run", str(file), "--dry-run", "--quiet"]) == 0
     with pytest.raises(ValueError, match="did you mean 'crown'"):
         parse_study(text.replace("ibp,", "crwon,"))
 

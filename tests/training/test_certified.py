@@ -124,6 +124,12 @@ def test_a_small_box_of_the_whole_ball_is_interval_training():
     )
 
 
+def test_bounds_are_trained_in_float32(tmp_path):
+    recipe = Recipe(arch="conv-small", normalize="none", objective="ibp", eps=0.01, epochs=1, precision="bfloat16")
+    with pytest.raises(ValueError, match="precision: expected float32"):
+        train(load("scenes:size=16,count=120"), recipe, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [(lambda: BoundTraining(0.0), "eps: expected"), (lambda: SmallBoxes(EPS, part=2), "part: expected")],

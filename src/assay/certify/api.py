@@ -41,7 +41,8 @@ def certified(
 ) -> Certificates:
     """Which samples are right on every image within a budget: a lower bound on the robust accuracy.
 
-    Certifiers run one after another, each on what those before it left open. A certified sample is right on every image
+    Certifiers run one after another, each on what those before it left open; one that does not know the model or the
+    budget is left out, with a sentence in ``events``, where another does. A certified sample is right on every image
     that the referee of attacks would accept: the budget counts with the referee's tolerance, the box is [0, 1], and
     margins pay for rounding of the model's own arithmetic (`assay.certify.interval.rounding_of`); bounds are computed
     in float64.
@@ -82,14 +83,19 @@ def certified(
     decision[setting.predicted != setting.y] = int(Decision.MISCLASSIFIED)
     margin, by = torch.full((number_of,), torch.nan, dtype=torch.float64), torch.full((number_of,), -1)
     images, seconds = setting.x.clone(), torch.zeros(number_of, dtype=torch.float64)
-    events: list[str] = []
+    events, failures = list[str](), list[Exception]()
     for place, certifier in enumerate(chosen):
         left = (decision == int(Decision.OPEN)).nonzero().squeeze(1)
         last, before = place == len(chosen) - 1, number_of - len(left)
         for part in left.split(splitter.slots) if len(left) else ():
             began = time.monotonic()
             within = partial(_tell, progress, before, number_of) if last else lambda done: None
-            finding = setting.ask(certifier, part, splitter, scale=factor[part], progress=within)
+            try:
+                finding = setting.ask(certifier, part, splitter, scale=factor[part], progress=within)
+            except (ValueError, TypeError) as error:  # of this model or budget; others may know it
+                failures.append(error)
+                events.append(f"{certifier.describe()} did not run: {error}")
+                break
             seconds[part] += (time.monotonic() - began) / len(part)
             margin[part] = torch.fmax(margin[part], finding.margin)
             newly = part[finding.margin > 0]
@@ -101,6 +107,8 @@ def certified(
             events += finding.events
             before += len(part) if last else int((decision[part] != int(Decision.OPEN)).sum())
             progress(before, number_of)
+    if len(failures) == len(chosen):
+        raise failures[0]
     return Certificates(
         decision,
         margin,
@@ -157,6 +165,8 @@ def certified_distance(
         [0.2, 0.2828, 0.4]
     """
     number("precision", precision, least=0, above=True)
+    if geometry is not None and not isinstance(geometry, Geometry):
+        reject("geometry", "a ball or a split of two, such as Ball('linf', 1.0)", type(geometry), error=TypeError)
     setting = Setting.of(model, x, y, as_geometry(1.0, norm) if geometry is None else geometry, mask)
     chosen, setting = certifiers(certify), replace(setting, unit=0.0, slack=0.0)
     if len(chosen) != 1:
@@ -164,10 +174,13 @@ def certified_distance(
     certifier = chosen[0]
     low, high = torch.zeros(len(setting.y), dtype=torch.float64), _whole_box(setting)
     right, splitter = setting.predicted == setting.y, Splitter(whole("batch", batch, least=1), "raise", [])
-    while bool(((high - low > precision) & right).any()):
-        left = ((high - low > precision) & right).nonzero().squeeze(1)
+    while True:
+        between = (low + high) / 2  # none between two neighbouring numbers
+        left = ((high - low > precision) & (between > low) & (between < high) & right).nonzero().squeeze(1)
+        if not len(left):
+            break
         for part in left.split(splitter.slots):
-            middle = (low[part] + high[part]) / 2
+            middle = between[part]
             sure = setting.ask(certifier, part, splitter, scale=middle).margin > 0
             low[part], high[part] = torch.where(sure, middle, low[part]), torch.where(sure, high[part], middle)
     return low
@@ -196,6 +209,8 @@ def _factors(scale: PerRow | None, n: int) -> Tensor:
 def _whole_box(setting: Setting) -> Tensor:
     """Scales at which the geometry holds every image, ``(n,)``."""
     balls = (setting.geometry,) if isinstance(setting.geometry, Ball) else vars(setting.geometry).values()
+    if not any(ball.eps > 0 for ball in balls):
+        reject("geometry", "a radius above 0, whose scale is searched", described(setting.geometry.describe()))
     size = setting.x[0].numel() if len(setting.x) else 1
     widest = max(
         {"linf": 1.0, "l2": size**0.5, "l1": float(size)}[ball.norm] / ball.eps for ball in balls if ball.eps > 0

@@ -9,7 +9,7 @@ from assay.certify.lipschitz import LipschitzMargin
 from assay.certify.smoothing import SmoothingCertificate
 from assay.certify.subject import Certifier
 from assay.util.registry import Registry
-from assay.util.spec import read_arguments, split_spec
+from assay.util.spec import join_spec, read_arguments, split_pairs, split_spec
 from assay.util.validate import reject
 
 CERTIFIERS: Registry[type[Any]] = Registry(
@@ -81,5 +81,33 @@ def _certifier(spec: str) -> Certifier:
     name, text = split_spec("certify", spec)
     entry = CERTIFIERS.find(name)
     known = inspect.signature(entry).parameters
-    certifier: Certifier = entry(**read_arguments(name, text, known, what="certify"))
+    arguments = read_arguments(name, text, known, what="certify")
+    try:
+        certifier: Certifier = entry(**arguments)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{name}:{error}") from None
     return certifier
+
+
+def limit_seconds(spec: str, most: float) -> str:
+    """A spec whose certifier takes at most so many seconds for a sample, for tests of a whole study.
+
+    Args:
+        spec: of one certifier or several, as of `certifiers`.
+        most: seconds.
+
+    Example:
+        >>> limit_seconds("ibp, branch-and-bound:domains=9", 1.0)
+        'ibp, branch-and-bound:domains=9,seconds=1.0'
+    """
+    return ", ".join(_limited(part, most) for part in _split(spec))
+
+
+def _limited(spec: str, most: float) -> str:
+    name, text = split_spec("certify", spec)
+    known = inspect.signature(CERTIFIERS.find(name)).parameters
+    if "seconds" not in known:
+        return spec.strip()
+    values = dict(split_pairs("certify", name, text))
+    values["seconds"] = str(min(float(values.get("seconds", known["seconds"].default)), most))
+    return join_spec(name, ",".join(f"{key}={value}" for key, value in values.items()))

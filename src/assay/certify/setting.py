@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from assay.core.model_state import model_device, model_dtype, preserve_state
 from assay.core.outcome import TOLERANCE
 from assay.core.rows import Rows, untargeted
 from assay.core.types import Images, Labels, Mask
+from assay.defences.adaptation import adaptation_of
+from assay.defences.smoothing import Smoothed
 from assay.engine.api import perturb
 from assay.engine.batching import Splitter
 from assay.engine.inputs import check_labels, make_problem
@@ -75,7 +77,7 @@ class Setting:
             reject("model", "finite logits on the images (and x without NaN)", described("NaN or infinite ones"))
         predicted = logits.argmax(1) if len(logits) else problem.y
         shape = tuple(problem.x.shape[1:])
-        networks = cache(lambda alone: trace(model, shape, rectifiers_alone=alone))
+        networks = cache(partial(_trace, model, shape))
         unit = torch.finfo(dtype).eps / 2
         return Setting(model, problem.x.float(), problem.y, problem.mask, geometry, predicted, networks, unit)
 
@@ -140,6 +142,19 @@ class Setting:
             logits = classify(self.model, moved.to(device, model_dtype(self.model))).cpu()
         wrong = (logits.argmax(1) != y) & logits.isfinite().all(1)
         return moved.to(images), (inside & wrong).to(device)
+
+
+def _trace(model: nn.Module, shape: tuple[int, ...], alone: bool) -> Network:
+    """The network of a model; where it cannot be read because of a defence, that is said."""
+    try:
+        return trace(model, shape, rectifiers_alone=alone)
+    except ValueError as error:
+        declared = adaptation_of(model)
+        if declared is None:
+            raise
+        hint = " (of a smoothed model: the certifier smoothing)" if isinstance(model, Smoothed) else ""
+        got = described(f"one behind a defence, attacked by {declared.how}")
+        raise ValueError(f"model: expected a network whose layers can be read{hint}, got {got}") from error
 
 
 def _clean_logits(model: Classifier, x: Images, device: torch.device, dtype: torch.dtype) -> Tensor:

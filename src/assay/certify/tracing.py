@@ -151,6 +151,7 @@ def _export(model: nn.Module, shape: tuple[int, ...]) -> "torch.export.ExportedP
             return functional
     except Exception as error:  # whatever a model does that cannot be written down
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = reason.partition("! For more information")[0]  # which is about PyTorch's own logs
         return reject(
             "model",
             "a network that torch.export can write down, for any number of images",

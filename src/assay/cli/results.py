@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from assay.cli.output import print_json, print_line, print_note, print_table
 from assay.core.outcome import Status
 from assay.runs.evaluate import Evaluation
-from assay.store.verdict import brackets
 from assay.trust.grading import GRADES
 
 
@@ -16,7 +16,7 @@ def print_results(result: Evaluation, *, json: bool) -> int:
         print_json(result.summary)
     else:
         print_cells(result)
-        print_brackets(result)
+        print_brackets(result.summary)
     if not result.complete and result.signal:
         print_note("interrupted; run the same command to resume")
         return 128 + result.signal
@@ -61,24 +61,24 @@ def grade_exit_code(grades: Mapping[str, str], require: str | None) -> int:
     return 3 if below or not grades else 0
 
 
-def print_brackets(result: Evaluation) -> None:
-    """Print both ends of each model's robust accuracy, where any was certified."""
+def print_brackets(summary: Mapping[str, Any]) -> None:
+    """Print both ends of each model's robust accuracy, where any was certified; of one study as in ``summary.json``."""
     rows = []
-    for bracket in brackets(result.study):
-        if bracket.fault or bracket.ends is None:
-            print_note(f"{bracket.model}, {bracket.budget}: not certified: {bracket.fault or 'no images'}")
+    for own in summary.get("certificates") or ():
+        low, high, n = own["certified_accuracy"], own["possible_accuracy"], own["n"]
+        if low is None or high is None:
+            print_note(f"{own['model']}, {own['budget']}: not certified: {own['fault'] or 'no images'}")
             continue
-        low, high = bracket.ends
         rows.append(
             [
-                bracket.model,
-                bracket.budget,
+                own["model"],
+                own["budget"],
                 f"{100 * low:.1f} %",
                 f"{100 * high:.1f} %",
                 f"{100 * (high - low):.1f} %",
-                str(bracket.n),
-                f"{bracket.seconds / bracket.n:.3g}",
-                " then ".join(bracket.certifiers),
+                str(n),
+                f"{own['seconds'] / n:.3g}",
+                " then ".join(own["certifiers"]),
             ]
         )
     if rows:

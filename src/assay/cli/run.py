@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.output import console_reporter, print_json, print_line, print_note, print_table, same_command
-from assay.cli.results import grade_exit_code, print_errors
+from assay.cli.results import grade_exit_code, print_brackets, print_errors
 from assay.runs.executors import Executor, Inline, Local
 from assay.store.judged_claims import threshold_of
 from assay.study.dry_run import shrink_study
@@ -133,6 +133,8 @@ def _report_result(result: StudyResult, require: str | None, *, json: bool) -> i
         print_note("interrupted; run the same command to resume")
         return 128 + result.session.signal
     if not json:
+        for study in result.summary.get("studies", [result.summary]):
+            print_brackets(study)
         print_line(f"report: {result.report}")
     for failure in result.session.failures:
         print_note(f"failed: {failure.label}: {failure.error}")

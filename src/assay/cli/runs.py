@@ -40,6 +40,7 @@ def status(run: Path, /, *, json: bool = False) -> int:
                     {**vars(cell.names), "n": cell.n, "done": cell.done, "counts": cell.counts, "seconds": cell.seconds}
                     for cell in result.cells
                 ],
+                "certificates": [vars(own) for own in result.certificates],
                 "events": [{"at": at, "text": text} for at, text in result.events],
             }
         )
@@ -60,6 +61,11 @@ def status(run: Path, /, *, json: bool = False) -> int:
             )
         )
     print_table(rows, ("data", "model", "attack", "seed", "done", "robust so far", "seconds"))
+    if result.certificates:
+        certified = [
+            (own.data, own.model, own.budget, f"{own.done}/{own.n}", own.fault or "–") for own in result.certificates
+        ]
+        print_table(certified, ("data", "model", "certificates for", "done", "not certified because"))
     for at, text in result.events[-5:]:
         print_note(f"{at}: {text}")
     done, total = sum(cell.done for cell in result.cells), sum(cell.n for cell in result.cells)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from assay.attacks.plan import Planned
+from assay.certify.bounding import BranchAndBound
 from assay.certify.registry import certifiers
 from assay.core.combinators import unfold
 from assay.core.fingerprint import fingerprint
@@ -28,8 +29,8 @@ from assay.store.ledger import Ledger
 from assay.util.code_digest import code_digest
 from assay.util.progress import Progress, Reporter
 
-_SHARD = 32
-"""Samples that are certified and recorded together."""
+_SHARD, _SLOW_SHARD = 32, 8
+"""Samples that are certified and recorded together, at most; where one may take a minute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,12 @@ class _Claim:
     geometry: Geometry
     settings: Settings
     claimed: bool
+
+    @property
+    def shard(self) -> int:
+        """Samples that are certified and recorded together."""
+        slow = any(isinstance(own, BranchAndBound) for own in certifiers(self.workload.certify))
+        return min(self.settings.samples_per_shard, _SLOW_SHARD if slow else _SHARD)
 
     @property
     def label(self) -> str:
@@ -58,7 +65,7 @@ class _Claim:
             code_digest("assay.certify.api", "assay.certify.registry", alone=(__name__, "assay.runs.certify_tasks")),
             torch.__version__,
             torch.device(self.settings.resolved().device).type,
-            f"{first} {_SHARD}",
+            f"{first} {self.shard}",
         ]
         return "certificate-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
@@ -73,11 +80,11 @@ class _Claim:
                 self.geometry,
                 self.label,
                 first,
-                min(_SHARD, count - first),
+                min(self.shard, count - first),
                 self.model.identity,
                 self.settings.resolved().device,
             )
-            for first in range(0, count, _SHARD)
+            for first in range(0, count, self.shard)
         }
 
 
@@ -116,7 +123,11 @@ def certify_models(
         for key, task in tasks.items()
         if ledger.answer(key) is None
     )
-    total = len(todo)
+    total, reported = len(todo), set[tuple[_Claim, str]]()
+    for workload in workloads:
+        for text in _uncertified(workload):
+            reporter.note(text)
+    ledger.set_meta(**{CERTIFICATES: [_entry(claim, planned[claim], "") for claim in claims]})
     done = {claim: sum(task.count for key, task in planned[claim].items() if ledger.answer(key)) for claim in claims}
     for queued, result in run_queue(todo, executor, stop, lambda queued: _progress(queued.owner[0], done)):
         claim, key = queued.owner
@@ -125,6 +136,10 @@ def certify_models(
         if isinstance(result, CertifyResult):
             _store(result, key, ledger, out, settings)
             done[claim] += queued.task.count
+            for text in dict.fromkeys(result.record["events"]):
+                if (claim, text) not in reported:
+                    reported.add((claim, text))
+                    reporter.note(f"{claim.label}: {text}")
         else:
             _give_up(claim, _reason(result), todo, faults, reporter)
         reporter.work(f"certify {claim.label}", total - len(todo), total)
@@ -179,6 +194,17 @@ def budgets_of(plans: Sequence[Planned], on_curves: Sequence[Planned] = ()) -> d
         if isinstance(geometry, Ball | Split):
             budgets.setdefault(planned.budget, (geometry, claimed))
     return budgets
+
+
+def _uncertified(workload: Workload) -> list[str]:
+    """A sentence where budgets of attacks are not certified."""
+    known = budgets_of(workload.plans, workload.curve)
+    others = list(dict.fromkeys(own.budget for own in workload.plans if own.budget not in known))
+    if not workload.certify or not others:
+        return []
+    which = ", ".join("no limit" if budget == "none" else budget for budget in others)
+    least = "" if known else ", so nothing is certified"
+    return [f"{workload.name}: not certified: {which} (bounds know balls in linf, l2 and l1){least}"]
 
 
 def _claims(workload: Workload, settings: Settings) -> list[_Claim]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.core.outcome import Status
+from assay.store.certified import CERTIFICATES
 from assay.store.columns import CellNames
 from assay.store.ledger import Ledger
 from assay.store.lock import holder
@@ -33,6 +34,27 @@ class CellStatus:
 
 
 @dataclass(frozen=True)
+class CertificateStatus:
+    """How far the certificates of a model at a budget are.
+
+    Attributes:
+        data: name of the data.
+        model: name of the model.
+        budget: in words.
+        n: samples.
+        done: samples that have certificates.
+        fault: why the model cannot be certified; empty where it can.
+    """
+
+    data: str
+    model: str
+    budget: str
+    n: int
+    done: int
+    fault: str
+
+
+@dataclass(frozen=True)
 class RunStatus:
     """How far a run is.
 
@@ -43,6 +65,7 @@ class RunStatus:
         finished: whether its tables and report are there.
         cells: how far each cell is.
         events: what happened besides: when and what.
+        certificates: how far those of each model and budget are.
     """
 
     title: str
@@ -51,6 +74,7 @@ class RunStatus:
     finished: bool
     cells: tuple[CellStatus, ...]
     events: tuple[tuple[str, str], ...]
+    certificates: tuple[CertificateStatus, ...] = ()
 
 
 def read_status(folder: str | Path) -> RunStatus:
@@ -76,6 +100,17 @@ def read_status(folder: str | Path) -> RunStatus:
             for cell, names in ledger.plan()
         )
         events = tuple(ledger.events())
+        certificates = tuple(
+            CertificateStatus(
+                entry["data"],
+                entry["model"],
+                entry["budget"],
+                sum(count for _, count in entry["parts"]),
+                sum(count for key, count in entry["parts"] if ledger.answer(key) is not None),
+                entry["fault"],
+            )
+            for entry in ledger.meta(CERTIFICATES) or ()
+        )
         ended = ledger.meta("ended") is not False  # ledgers of the first version do not say
     return RunStatus(
         info.get("title", ""),
@@ -84,4 +119,5 @@ def read_status(folder: str | Path) -> RunStatus:
         ended and (folder / MANIFEST).is_file(),
         cells,
         events,
+        certificates,
     )

@@ -61,6 +61,7 @@ def _timed(plan: StudyPlan, use: Use, geometry: Geometry) -> tuple[str, float]:
     try:
         with torch.no_grad():
             labels = classify(network, x.to(plan.settings.device)).argmax(1).cpu()  # a wrong one would not be bounded
+        certified(network, x[:1], labels[:1], "ibp", eps=geometry, mask=None if mask is None else mask[:1])  # reads it
         for certifier in (each for each in chosen if not isinstance(each, BranchAndBound)):
             began = time.monotonic()
             certified(network, x, labels, certifier, eps=geometry, mask=mask)

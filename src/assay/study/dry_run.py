@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from assay.certify.registry import limit_seconds
 from assay.defences.registry import limit_work
 from assay.study.images import is_there, made_instead
 from assay.study.plan import on_device_here
@@ -52,6 +53,7 @@ def shrink_study(config: Config, note: NoteCallback = no_note) -> Config:
         update={
             "models": models,
             "curve": _shrink_curve(config),
+            "certify": tuple(limit_seconds(spec, 1.0) for spec in config.certify),
             "diagnostics": tuple(_shrink_diagnosis(question) for question in config.diagnostics),
             "signatures": None if config.signatures is None else _shrink_signatures(config.signatures),
             "run": config.run.model_copy(

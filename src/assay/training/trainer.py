@@ -11,6 +11,7 @@ from assay.models.load import load as load_model
 from assay.training.checkpoint import load_checkpoint
 from assay.training.log import TRACKERS, Guarded
 from assay.training.loop import TrainingRun, trail_name
+from assay.training.objectives.batch import Bounded
 from assay.training.recipe import Recipe
 from assay.training.records import Epoch, Moment, Trained
 from assay.util.output_folder import check_claim, claim, locked, out_folder
@@ -71,6 +72,8 @@ def train(
     objective = recipe.make_objective(load_model)
     if "mask" in objective.needs and data.masks is None:
         reject("data", f"foreground masks, which {recipe.objective} needs", described(f"{data.name} has none"))
+    if isinstance(objective, Bounded) and recipe.precision != "float32":
+        reject("precision", f"float32, in which bounds of {recipe.objective} are computed", recipe.precision)
     run = TrainingRun(data, recipe, objective, out, trail, device)
     with locked(out) if run.main else nullcontext():
         if run.main:

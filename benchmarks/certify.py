@@ -93,11 +93,11 @@ def with_all(name, sources, epochs):
 
 def of_all(model, test, eps):
     """Clean and certified accuracy on all test images, by the two certifiers that are quick."""
-    found = assay.certified(model, test.images(), test.y, "ibp, crown-ibp", eps=eps, batch=250)
-    clean = float((found.predicted == test.y).double().mean())
+    certificates = assay.certified(model, test.images(), test.y, "ibp, crown-ibp", eps=eps, batch=250)
+    clean = float((certificates.predicted == test.y).double().mean())
     return {
         "clean, % of all test images": round(100 * clean, 2),
-        "certified, % of all": round(100 * found.certified_accuracy, 2),
+        "certified, % of all": round(100 * certificates.certified_accuracy, 2),
     }
 
 

@@ -24,16 +24,16 @@ def rows(model, x, y, eps, seconds):
     x, y = x[right], y[right]
     for name in CERTIFIERS:
         spec = name.format(seconds=seconds)
-        found = assay.certified(model, x, y, spec, eps=eps, batch=16)
-        refuted = found.decision == int(assay.certify.Decision.BROKEN)
+        certificates = assay.certified(model, x, y, spec, eps=eps, batch=16)
+        refuted = certificates.decision == int(assay.certify.Decision.BROKEN)
         yield {
             "case": f"PGD-AT, linf {eps:g}, {spec}",
             "n": len(y),
-            "certified, per cent": share(found.certified),
+            "certified, per cent": share(certificates.certified),
             "broken by it, per cent": share(refuted),
-            "decided with the attacks, per cent": share(found.certified | refuted | broken),
-            "contradictions": int((found.certified & broken).sum()),
-            "seconds a sample": round(float(found.seconds.mean()), 3),
+            "decided with the attacks, per cent": share(certificates.certified | refuted | broken),
+            "contradictions": int((certificates.certified & broken).sum()),
+            "seconds a sample": round(float(certificates.seconds.mean()), 3),
         }
 
 

@@ -228,13 +228,27 @@ class Loops(nn.Module):
     ("model", "message"),
     [
         (Sigmoids(), "model: expected layers that bounds know: linear, .*got aten.sigmoid.default in body.2"),
-        (Loops(), "model: expected a network that torch.export can write down"),
+        (Loops(), "model: expected a network that torch.export can trace"),
         (lambda x: x.flatten(1)[:, :2], "model: expected a torch.nn.Module, whose layers can be read"),
     ],
 )
 def test_what_cannot_be_bounded_is_named(model, message):
     with pytest.raises((ValueError, TypeError), match=message):
         certified(model, IMAGES, model(IMAGES).argmax(1), "crown", eps=0.1)
+
+
+class Depends(Sigmoids):
+    """A branch on the values of the images."""
+
+    def forward(self, x):
+        return self.body(x) if x.mean() > 0.5 else -self.body(x)
+
+
+def test_a_forward_that_depends_on_values_is_named_and_prints_nothing(capfd):
+    model = Depends()
+    with pytest.raises(ValueError, match="its forward depends on the values of the images"):
+        certified(model, IMAGES, model(IMAGES).argmax(1), "crown", eps=0.1)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def place(tmp_path_factory):
         "def flat():\n    return nn.Flatten()\n"
         "def drawn():\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, 8))\n"
         "def summed():\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, 1))\n"
+        "def double():\n    import torch\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(768, 8)).double()\n"
     )
     (folder / "wrong_syntax.py").write_text("def f(:\n")
     return folder
@@ -240,6 +242,7 @@ WORDS = {
         "wrong_syntax:f": "SyntaxError",
         "no_such_module:f": "ModuleNotFound",
         "hand_made:summed": "BinaryLogit",
+        "hand_made:double": "model.float()), got hand_made:double of torch.float64",
         "hand_made:": "model: expected",
         "timm:": "model: expected",
         "hf:": "model: expected",

@@ -132,7 +132,7 @@ def branch_and_bound(
     waiting = Domains(torch.arange(count, device=device), none, torch.full_like(closed, -torch.inf))
     while len(waiting) and time.monotonic() < until:
         order = waiting.least.argsort()
-        turn = tried[waiting.problem[order]] // effort.together  # those that have had less come first
+        turn = tried[waiting.problem[order]] // effort.together  # those the least searched come first
         order = order[turn.argsort(stable=True)]
         now, waiting = waiting.take(order[: effort.together]), waiting.take(order[effort.together :])
         tried += torch.bincount(now.problem, minlength=count)

@@ -145,7 +145,7 @@ class Setting:
 
 
 def _trace(model: nn.Module, shape: tuple[int, ...], alone: bool) -> Network:
-    """The network of a model; where it cannot be read because of a defence, that is said."""
+    """The network of a model; raises with the defence named where a defence hides it."""
     try:
         return trace(model, shape, rectifiers_alone=alone)
     except ValueError as error:

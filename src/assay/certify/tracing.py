@@ -1,12 +1,15 @@
 """Trace a PyTorch classifier into the graph that bounds work on."""
 
 import copy
+import logging
 import operator
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import StringIO
 from typing import Any
 
 import torch
@@ -144,19 +147,38 @@ def _export(model: nn.Module, shape: tuple[int, ...]) -> "torch.export.ExportedP
     own = _Logits(copy.deepcopy(model).to("cpu").float().eval()).eval().requires_grad_(False)
     rows = {0: torch.export.Dim("rows", min=1)}
     try:
-        with _ONE_EXPORTS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _ONE_EXPORTS, _quiet():
             program = torch.export.export(own, (torch.full((2, *shape), 0.5),), dynamic_shapes=(rows,))
             functional: torch.export.ExportedProgram = program.run_decompositions({})
             return functional
     except Exception as error:  # whatever a model does that cannot be written down
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        reason = reason.partition("! For more information")[0]  # which is about PyTorch's own logs
         return reject(
             "model",
-            "a network that torch.export can write down, for any number of images",
-            described(f"one of which it says: {reason}"),
+            "a network that torch.export can trace, for any number of images",
+            described(f"one that it cannot: {_reason(error)}"),
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, logs and printed graphs of `torch.export`."""
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    """Why a model cannot be traced, in a line."""
+    if "data-dependent" in str(error):
+        return "its forward depends on the values of the images (an if, a loop or .item() on a tensor)"
+    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return reason.partition("! For more information")[0]  # the rest is about PyTorch's own logs
 
 
 def _value_of(draft: Draft, node: torch.fx.Node, known: dict[str, Any], layers: Mapping[str, Any]) -> Any:

@@ -89,6 +89,9 @@ def check_fit(name: str, model: nn.Module, data: Dataset, device: str = "cpu") -
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        odd = next((own.dtype for own in model.parameters() if own.dtype not in (x.dtype, torch.bfloat16)), None)
+        if odd is not None and "dtype" in str(error):
+            reject("model", f"one that takes {x.dtype} images (model.float())", described(f"{name} of {odd}"))
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 250 else reason[:250].rpartition(" ")[0] + " …"
         raise ValueError(

@@ -56,7 +56,7 @@ class Scalable(Protocol):
     """A geometry that can be made larger and smaller."""
 
     def scaled(self, factor: float) -> Self | None:
-        """The set times a factor; None if it cannot be had."""
+        """The set times a factor; None if there is no such set."""
         ...
 
 
@@ -70,6 +70,6 @@ class Bounded(Protocol):
 
 
 def scaled(geometry: Geometry, factor: float) -> Geometry | None:
-    """A set times a factor; None if it cannot be had."""
+    """A set times a factor; None if there is no such set."""
     larger = geometry.scaled(factor) if isinstance(geometry, Scalable) else None
     return larger if isinstance(larger, Geometry) else None

@@ -114,7 +114,7 @@ def region_to_json(geometry: Geometry) -> dict[str, Any]:
 
 
 def region_of_json(entry: Mapping[str, Any]) -> Ball | Split:
-    """What `region_to_json` has made.
+    """Inverse of `region_to_json`.
 
     Raises:
         KeyError, TypeError, ValueError: another entry.

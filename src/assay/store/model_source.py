@@ -38,7 +38,7 @@ class ModelSource:
 
     @staticmethod
     def from_json(info: Mapping[str, Any], folder: Path) -> "ModelSource":
-        """The source that `to_json` has made."""
+        """Inverse of `to_json`."""
         spec = str(folder / info["spec"]) if info["inside"] else info["spec"]
         defence = info["defence"]
         if defence is not None:

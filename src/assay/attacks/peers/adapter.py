@@ -54,7 +54,7 @@ class Peer:
         norm: of the budget.
         eps: the budget, or None.
         remake: the same for another budget, so that ``dataclasses.replace(peer, eps=…)`` is an attack with that budget;
-            None where that cannot be had.
+            None if unknown.
         arguments: of the library's attack, by name; with them two settings of one attack are two attacks.
         version: of the library.
         access: what it needs from the model, as in `Traits`; None for what a table says of the library's class.

@@ -30,7 +30,7 @@ def recheck_certificates(
         model: its name.
         data: their name.
         images: the data.
-        predictions: the model; None where it cannot be had.
+        predictions: the model; None if it is not available.
     """
     result = RecheckResult()
     for entry in ledger.meta(CERTIFICATES) or ():
@@ -87,7 +87,7 @@ def _check_images(
         return
     path = resolve_inside(folder, record["images"])
     if not path.is_file() or sha256(path) != record["sha256"]:
-        return  # told of the file
+        return  # an unreadable file is reported already
     _, tensors = read_tensors(path, "assay-images", "images")
     if tensors["sample"].tolist() != broken:
         result.faults.append(f"{label}: {record['images']} holds images of other samples than those that are broken")

@@ -98,7 +98,7 @@ def recheck_cell(
         errors: its messages by sample.
         shards: its stored shards.
         data: what was attacked.
-        clean_predictions: the model; None where it cannot be had.
+        clean_predictions: the model; None if it is not available.
         complete: whether the run has come to its end: then every sample has a result.
     """
     if cell.n != len(data):

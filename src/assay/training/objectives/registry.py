@@ -182,7 +182,8 @@ def check_options(spec: str, chosen: Collection[str], attack: str | None = None)
     for option in (o for o in OPTIONS if o in chosen and o not in options):
         if entry.attack is None:
             own = ", ".join(k for k in inspect.signature(entry.make).parameters if k not in ("attack", "teacher"))
-            reason = f"{name} has no inner attack" if "attack" in option else f"{name} has no budget"
+            budgets = "one budget" if "eps" in options else "no budget"
+            reason = f"{name} has no inner attack" if "attack" in option else f"{name} has {budgets}"
             hint = f"its own options: {own}" if own else "leave it out"
         elif option == "attack_steps":
             reason = f"the inner attack {inner} takes no steps"

@@ -18,6 +18,8 @@ BANK = 4000
 """Most features that are kept for comparison."""
 _FEWEST = 8
 """Examples of a setting from which a Gaussian is fitted."""
+_ROUNDING = 1e-4
+"""Known examples that are nearer by no more than this share are as far: another processor may order them otherwise."""
 _SHRINK = 0.05
 """Share of the unit matrix in a covariance."""
 
@@ -71,7 +73,8 @@ class Novelty:
         for kind in kinds.unique():
             alike, rows = self.known_kinds == kind, kinds == kind
             known = self.known[:, alike if bool(alike.any()) else slice(None)].sort(1).values
-            below = torch.searchsorted(known, measured[:, rows].contiguous())
+            least = measured[:, rows] - _ROUNDING * measured[:, rows].abs()
+            below = torch.searchsorted(known, least.contiguous())
             count = 1 + known.shape[1]
             novelty[rows] = -((count - below).float() / count).log().sum(0)
         return novelty
@@ -124,7 +127,7 @@ def fit_novelty(
         centre=centre,
         scale=scale,
         means=torch.stack([part.mean(0) for part in samples]) if samples else unit[:0],
-        precisions=torch.stack([torch.linalg.inv(one) for one in covariances]) if samples else unit[None, :0],
+        precisions=torch.stack([torch.linalg.inv(one) for one in covariances]).contiguous() if samples else unit[None, :0],
         log_determinants=torch.stack([torch.logdet(one) for one in covariances]) if samples else unit[0, :0],
         known=torch.zeros(2, 0),
         known_kinds=torch.zeros(0, dtype=torch.int64),

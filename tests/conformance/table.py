@@ -8,6 +8,7 @@ from assay import (
     APGD,
     BIM,
     DDN,
+    DIFGSM,
     EAD,
     FAB,
     FGM,
@@ -18,7 +19,12 @@ from assay import (
     NES,
     OPT,
     PGD,
+    PIFGSM,
+    SINIFGSM,
+    TIFGSM,
+    VMIFGSM,
     ZOO,
+    Admix,
     Ball,
     Boundary,
     CarliniWagnerL0,
@@ -51,7 +57,9 @@ from assay import (
     Support,
     Then,
     UniformNoise,
+    through,
 )
+from assay.attacks.transfer import DiverseInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +96,9 @@ def _dual(eps, steps=5, **more):
 
 
 EDGE = {"edge": "it ends within rounding of the boundary, where the model says otherwise in another batch"}
+DARK = {"far": "it looks at darker copies, which may lie nearest to another image of the test model"}
+SIGNS = {"restart": "other draws need not change the sign of a gradient on so small a network"}
+AWAY = {"strong": "it gives up strength on this network for strength on others"}
 FAR = {"far": "its changes lead from one image of the test model to another"}
 
 CASES = [
@@ -107,6 +118,68 @@ CASES = [
     ),
     Case("mim-linf", lambda eps, steps=5: MIM(eps, steps=steps), "linf", 0.03),
     Case("mim-l2", lambda eps, steps=5: MIM(eps, norm="l2", steps=steps), "l2", 0.25),
+    Case(
+        "di-fgsm",
+        lambda eps, steps=5: DIFGSM(eps, steps=steps, smallest=0.6),
+        "linf",
+        0.03,
+        passes=lambda steps: (2 * steps, steps),
+        holes=SIGNS,
+    ),
+    Case(
+        "ti-fgsm",
+        lambda eps, steps=5: TIFGSM(eps, steps=steps, p=0, kernel=3),
+        "linf",
+        0.03,
+    ),
+    Case(
+        "si-ni-fgsm",
+        lambda eps, steps=5: SINIFGSM(eps, steps=steps, copies=3),
+        "linf",
+        0.03,
+        passes=lambda steps: (4 * steps, 3 * steps),
+        holes=DARK | AWAY,
+    ),
+    Case(
+        "si-ni-fgsm-l2",
+        lambda eps, steps=5: SINIFGSM(eps, norm="l2", steps=steps, copies=2),
+        "l2",
+        0.25,
+        passes=lambda steps: (3 * steps, 2 * steps),
+        holes=DARK | AWAY,
+    ),
+    Case(
+        "vmi-fgsm",
+        lambda eps, steps=5: VMIFGSM(eps, steps=steps, samples=4),
+        "linf",
+        0.03,
+        passes=lambda steps: (5 * steps, 5 * steps),
+        holes=SIGNS,
+    ),
+    Case(
+        "vmi-fgsm-l1",
+        lambda eps, steps=5: VMIFGSM(eps, norm="l1", steps=steps, samples=2),
+        "l1",
+        1.0,
+        passes=lambda steps: (3 * steps, 3 * steps),
+        holes=SIGNS,
+    ),
+    Case("pi-fgsm", lambda eps, steps=5: PIFGSM(eps, steps=steps), "linf", 0.03, holes=AWAY),
+    Case(
+        "admix",
+        lambda eps, steps=5: Admix(eps, steps=steps, data="patterns:size=8,classes=4,count=24", samples=2, copies=2),
+        "linf",
+        0.03,
+        passes=lambda steps: (5 * steps, 4 * steps),
+        holes=DARK | SIGNS,
+    ),
+    Case(
+        "pgd-through",
+        lambda eps, steps=5: through(PGD(eps, steps=steps), DiverseInput(smallest=0.6)),
+        "linf",
+        0.03,
+        passes=lambda steps: (2 * steps, steps),
+    ),
     Case("apgd-linf", lambda eps, steps=5: APGD(eps, steps=steps), "linf", 0.03),
     Case("apgd-l2", lambda eps, steps=5: APGD(eps, norm="l2", steps=steps), "l2", 0.25),
     Case("apgd-l1", lambda eps, steps=5: APGD(eps, norm="l1", steps=steps), "l1", 1.0),

@@ -1,3 +1,4 @@
+from . import transfer
 from .auto_pgd.apgd import APGD
 from .blackbox import (
     NES,
@@ -34,7 +35,9 @@ from .spatial import RotationTranslation
 from .structured.on_support import OnSupport
 from .structured.refine import Refine
 from .structured.strattack import StrAttack
-from .suites import Fast, Randomised, Sparse, Standard
+from .suites import AutoAttack, Fast, Randomised, Sparse, Standard
+from .transfer.momentum import DIFGSM, PIFGSM, SINIFGSM, TIFGSM, VMIFGSM, Admix
+from .transfer.with_gradient import WithGradient, through
 from .universal_perturbations.deepfool import UniversalDeepFool
 from .universal_perturbations.patch import UniversalPatch
 from .universal_perturbations.perturbation import Universal, UniversalSign, universal
@@ -43,6 +46,7 @@ __all__ = [
     "APGD",
     "BIM",
     "DDN",
+    "DIFGSM",
     "EAD",
     "FAB",
     "FGM",
@@ -53,7 +57,13 @@ __all__ = [
     "NES",
     "OPT",
     "PGD",
+    "PIFGSM",
+    "SINIFGSM",
+    "TIFGSM",
+    "VMIFGSM",
     "ZOO",
+    "Admix",
+    "AutoAttack",
     "Boundary",
     "CarliniWagnerL0",
     "CarliniWagnerL2",
@@ -85,6 +95,9 @@ __all__ = [
     "UniversalDeepFool",
     "UniversalPatch",
     "UniversalSign",
+    "WithGradient",
     "peer",
+    "through",
+    "transfer",
     "universal",
 ]

@@ -37,5 +37,10 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("dualperturbation", "dual-perturbation"), "dual"),
         **dict.fromkeys(("uniform", "uniform-noise", "random"), "noise"),
         "gaussian": "gaussian-noise",
+        **dict.fromkeys(("difgsm", "dim", "di2-fgsm", "mi-di-fgsm", "diverse-input"), "di-fgsm"),
+        **dict.fromkeys(("tifgsm", "tim", "ti-dim", "translation-invariant"), "ti-fgsm"),
+        **dict.fromkeys(("sinifgsm", "sini-fgsm", "si-ni", "sim", "ni-fgsm", "nifgsm", "si-fgsm"), "si-ni-fgsm"),
+        **dict.fromkeys(("vmifgsm", "vmi", "vmim", "variance-tuning"), "vmi-fgsm"),
+        **dict.fromkeys(("pifgsm", "pi", "patch-wise", "patchwise", "pim"), "pi-fgsm"),
     }
 )

@@ -40,6 +40,7 @@ from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import RotationTranslation
 from assay.attacks.structured.strattack import StrAttack
 from assay.attacks.suites import Fast, Randomised, Sparse, Standard
+from assay.attacks.transfer.momentum import DIFGSM, PIFGSM, SINIFGSM, TIFGSM, VMIFGSM, Admix
 from assay.core.combinators import AnyAttack, unfold
 from assay.core.types import NORMS
 from assay.masks.learned_saliency import SPECTRAL
@@ -75,6 +76,12 @@ ATTACKS: Registry[Entry] = Registry(
         "fgm": Entry(FGM, "the same with l2 (fgm:norm=l1 for another norm)", (("norm", "l2"),)),
         "bim": Entry(BIM, "iterated FGSM from the clean image (IFGM)"),
         "mim": Entry(MIM, "BIM with momentum"),
+        "di-fgsm": Entry(DIFGSM, "momentum through random resizing, to carry over to other networks"),
+        "ti-fgsm": Entry(TIFGSM, "the same along a smoothed gradient (TI-DIM)"),
+        "si-ni-fgsm": Entry(SINIFGSM, "Nesterov's momentum over scaled copies, to carry over"),
+        "vmi-fgsm": Entry(VMIFGSM, "momentum with the gradient's variance around the image, to carry over"),
+        "pi-fgsm": Entry(PIFGSM, "long steps whose excess goes to neighbouring pixels, to carry over", norm="linf"),
+        "admix": Entry(Admix, "momentum over images with others mixed in, to carry over"),
         "pgd": Entry(PGD, "projected gradient descent from a random start"),
         "apgd": Entry(APGD, "PGD with an adaptive step size; loss=ce or dlr"),
         "apgd-t": Entry(APGD, "APGD on the targeted DLR loss, nine targets", (("loss", "dlr"), ("targets", 9))),

@@ -44,6 +44,10 @@ def Standard(eps: float, *, norm: str = "linf", steps: int = 100, targets: int =
     return Cascade(tuple(attacks), f"standard {norm} {format_budget(eps)}")
 
 
+AutoAttack = Standard
+"""The name of the package whose attacks `Standard` runs."""
+
+
 def Fast(eps: float, *, norm: str = "linf", steps: int = 100, targets: int = 9) -> Cascade:
     """APGD-CE, then APGD-T on the survivors, each target as long as it is promising: a small part of `Standard`'s cost.
 

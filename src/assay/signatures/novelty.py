@@ -127,7 +127,9 @@ def fit_novelty(
         centre=centre,
         scale=scale,
         means=torch.stack([part.mean(0) for part in samples]) if samples else unit[:0],
-        precisions=torch.stack([torch.linalg.inv(one) for one in covariances]).contiguous() if samples else unit[None, :0],
+        precisions=torch.stack([torch.linalg.inv(one) for one in covariances]).contiguous()
+        if samples
+        else unit[None, :0],
         log_determinants=torch.stack([torch.logdet(one) for one in covariances]) if samples else unit[0, :0],
         known=torch.zeros(2, 0),
         known_kinds=torch.zeros(0, dtype=torch.int64),

@@ -25,10 +25,11 @@ def test_the_code_of_the_page_on_models_runs():
     assert out.stdout.count("robust accuracy 0.0 %") == 3
 
 
-def test_the_readme_runs(capsys):
+def test_the_readme_runs(capsys, monkeypatch, tmp_path):
     """Its blocks of Python, one after the other; the first is ten lines."""
     page = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     first, more = re.findall(r"```python\n(.*?)```", page, re.S)[:2]
     assert len(first.strip().splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
     exec(compile(first + more, "README.md", "exec"), {})
     assert "robust accuracy" in capsys.readouterr().out

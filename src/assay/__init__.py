@@ -6,7 +6,7 @@ PyTorch.
 
 import lazy_loader
 
-from assay.util.imports import one_at_a_time
+from assay.util.imports import name_hint, one_at_a_time
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__getattr__ = one_at_a_time(_load)
+__getattr__ = one_at_a_time(_load, name_hint(__all__))

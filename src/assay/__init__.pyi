@@ -83,6 +83,7 @@ from .parts.gradient_estimation import Estimated
 from .parts.groups import Groups
 from .parts.losses import DLR, CrossEntropy, KullbackLeibler, Margin
 from .parts.sparse_sets import Support
+from .runs.api import evaluate
 
 __all__ = [
     "APGD",
@@ -166,6 +167,7 @@ __all__ = [
     "data",
     "defences",
     "diagnostics",
+    "evaluate",
     "inspect",
     "masks",
     "models",

@@ -73,7 +73,7 @@ CASES = {
     # the attacks
     "eps negative": (lambda: PGD(-0.1), "eps: expected a finite number that is at least 0, got -0.1"),
     "eps infinite": (lambda: PGD(float("inf")), "eps: expected a finite number"),
-    "eps a string": (lambda: PGD("8/255"), "eps: expected a finite number"),
+    "eps a word": (lambda: PGD("eight"), r"eps: expected a number, or a fraction such as .8/255., got .eight."),
     "eps a bool": (lambda: PGD(True), "eps: expected a finite number"),
     "norm unknown": (lambda: PGD(0.1, norm="l3"), "norm: expected one of 'linf', 'l2', 'l1', got 'l3'"),
     "norm a number": (lambda: PGD(0.1, norm=2), "norm: expected one of"),

@@ -15,9 +15,10 @@ from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import objective
-from assay.parts.min_distance import budget, claim, length_of, within
+from assay.parts.min_distance import budget, check_budget, claim, length_of, within
 from assay.parts.step_rules import cosine
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 
@@ -29,6 +30,7 @@ class DDNState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class DDN:
     """l2: gradient steps on a sphere that shrinks while the image is adversarial and grows while it is not.
@@ -64,7 +66,7 @@ class DDN:
         if self.levels is not None:
             whole("levels", self.levels, least=2)
         object.__setattr__(self, "loss", objective(self.loss))
-        budget("l2", self.eps)
+        check_budget(self, "l2")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -16,8 +16,9 @@ from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, Logits, PerRow
 from assay.parts.class_gaps import ranked_rivals
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, check_norm, claim, dual_of, length_of, within
+from assay.parts.min_distance import budget, check_budget, check_norm, claim, dual_of, length_of, within
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, reject, whole
 
 _BEYOND = 1e-4
@@ -44,6 +45,7 @@ class DeepFoolState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class DeepFool:
     """Step by step to the nearest boundary of the linearised classifier, until the class changes.
@@ -81,7 +83,7 @@ class DeepFool:
         number("overshoot", self.overshoot, least=0)
         if self.classes is not None:
             whole("classes", self.classes, least=1)
-        budget(self.norm, self.eps)
+        check_budget(self, self.norm)
 
     @property
     def geometry(self) -> Geometry | None:

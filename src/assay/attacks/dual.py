@@ -9,6 +9,7 @@ from assay.attacks.pgd import default_rate, falling_rate
 from assay.core.attack import Attack
 from assay.core.combinators import Restarts, Targets
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.masks.learned_saliency import load_saliency
 from assay.masks.score import ForegroundScore
 from assay.parts.balls import Ball, Split, as_ball
@@ -16,17 +17,19 @@ from assay.parts.first_order import FirstOrder
 from assay.parts.losses import objective
 from assay.parts.step_rules import Ascent
 from assay.parts.variants import repeated
-from assay.util.validate import number, one_of, reject
+from assay.util.hints import with_hints
+from assay.util.validate import number, one_of, radius, reject
 
 
+@with_hints
 def DualPerturbation(
-    eps_foreground: float,
-    eps_background: float,
+    eps_foreground: Eps,
+    eps_background: Eps,
     *,
     norm: str = "linf",
     steps: int | None = None,
-    step_foreground: float | None = None,
-    step_background: float | None = None,
+    step_foreground: Eps | None = None,
+    step_background: Eps | None = None,
     saliency: torch.nn.Module | str | None = None,
     lam: float = 0.0,
     restarts: int = 1,
@@ -95,15 +98,16 @@ def DualPerturbation(
     return repeated(attack, restarts)
 
 
-def _rate(name: str, step_size: float | None, ball: Ball, steps: int) -> float:
+def _rate(name: str, step_size: Eps | None, ball: Ball, steps: int) -> float:
     if step_size is None:
         return default_rate(steps)
-    size = number(name, step_size, least=0, above=True)
+    size = radius(name, step_size, above=True)
     return size / ball.eps if ball.eps > 0 else 1.0
 
 
+@with_hints
 def DualAPGD(
-    eps_foreground: float, eps_background: float, *, norm: str = "linf", steps: int = 100, restarts: int = 1
+    eps_foreground: Eps, eps_background: Eps, *, norm: str = "linf", steps: int = 100, restarts: int = 1
 ) -> Attack[Any] | Restarts | Targets:
     """`APGD` on the dual-perturbation set.
 
@@ -119,4 +123,5 @@ def DualAPGD(
         'APGD-CE-20 linf F 4/255, B 20/255'
     """
     one_of("norm", norm, ("linf", "l2"))
-    return APGD(Split(Ball(norm, eps_foreground), Ball(norm, eps_background)), steps=steps, restarts=restarts)
+    front, back = as_ball("eps_foreground", eps_foreground, norm), as_ball("eps_background", eps_background, norm)
+    return APGD(Split(front, back), steps=steps, restarts=restarts)

@@ -16,8 +16,9 @@ from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, one_of, whole
 
 _STALL = 0.9999
@@ -35,6 +36,7 @@ class EADState(NamedTuple):
     round: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class EAD:
     """Least ``c·max(−margin, −κ) + ‖δ‖² + β‖δ‖₁`` by FISTA, with a row-wise bisection of c: sparse and small.
@@ -78,7 +80,7 @@ class EAD:
         number("constant", self.constant, least=0, above=True)
         number("rate", self.rate, least=0, above=True)
         number("confidence", self.confidence, least=0)
-        budget("l1", self.eps)
+        check_budget(self, "l1")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -20,9 +20,10 @@ from assay.core.types import Count, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.class_gaps import differences
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, check_norm, claim, dual_of, hair, length_of, within
+from assay.parts.min_distance import budget, check_budget, check_norm, claim, dual_of, hair, length_of, within
 from assay.parts.variants import with_variants
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _START = {"linf": 0.3, "l2": 1.0, "l1": 5.0}
@@ -66,7 +67,7 @@ class FastAdaptiveBoundary:
         number("beta", self.beta, least=0, most=1)
         if self.classes is not None:
             whole("classes", self.classes, least=1)
-        budget(self.norm, self.eps)
+        check_budget(self, self.norm)
 
     @property
     def geometry(self) -> Geometry | None:
@@ -150,6 +151,7 @@ def nearest(gaps: Tensor, grads: Tensor, norm: str) -> tuple[PerRow, Images]:
     return gaps.gather(1, away).squeeze(1), grads.gather(1, index).squeeze(1)
 
 
+@with_hints
 def FAB(
     eps: float | None = None,
     *,

@@ -6,10 +6,12 @@ from torch import Tensor
 
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.parts.balls import Ball, as_geometry
 from assay.parts.first_order import FirstOrder
 from assay.parts.losses import objective
 from assay.parts.step_rules import Move
+from assay.util.hints import with_hints
 
 _LONG = 1e3
 """Length of the l2 step in budgets; its projection is the maximiser over ball and box to three digits or more."""
@@ -45,7 +47,8 @@ class ToTheEdge:
         return move.project(move.parameters + towards), ()
 
 
-def FGSM(eps: float | Geometry, *, norm: str = "linf", loss: str | Objective = "ce") -> FirstOrder:
+@with_hints
+def FGSM(eps: Eps | Geometry, *, norm: str = "linf", loss: str | Objective = "ce") -> FirstOrder:
     """The best perturbation for the linearised objective: one step to the edge of the set.
 
     ``x + eps·sign(g)`` for linf, ``x + eps·g/‖g‖₂`` for l2, the best pixels for l1, each within [0, 1]: where the box
@@ -72,7 +75,8 @@ def FGSM(eps: float | Geometry, *, norm: str = "linf", loss: str | Objective = "
     return FirstOrder("FGSM", geometry, objective(loss), ToTheEdge(geometry), steps=1)
 
 
-def FGM(eps: float | Geometry, *, norm: str = "l2", loss: str | Objective = "ce") -> FirstOrder:
+@with_hints
+def FGM(eps: Eps | Geometry, *, norm: str = "l2", loss: str | Objective = "ce") -> FirstOrder:
     """`FGSM` with the l2 norm by default, under the name that is usual for it.
 
     Example:

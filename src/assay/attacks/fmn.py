@@ -16,11 +16,12 @@ from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import Claim, budget, check_norm, claim, dual_of, hair, length_of, within
+from assay.parts.min_distance import Claim, budget, check_budget, check_norm, claim, dual_of, hair, length_of, within
 from assay.parts.projections import into_l2, project_l1
 from assay.parts.sparse_sets import keep_largest
 from assay.parts.step_rules import cosine
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _RATE, _LAST_RATE = 1.0, 0.01
@@ -42,6 +43,7 @@ class FMNState(NamedTuple):
     """Steps so far, on the CPU."""
 
 
+@with_hints
 @dataclass(frozen=True)
 class FMN:
     """Gradient steps inside a ball whose radius is first estimated, then shrunk and grown around the boundary.
@@ -75,7 +77,7 @@ class FMN:
         check_norm(self.norm, ("l2", "linf", "l1", "l0"))
         number("gamma", self.gamma, least=0, most=1, above=True)
         number("last_gamma", self.last_gamma, least=0, most=1)
-        budget(self.norm, self.eps)
+        check_budget(self, self.norm)
 
     @property
     def geometry(self) -> Geometry | None:

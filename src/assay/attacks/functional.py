@@ -20,6 +20,7 @@ from assay.parts.losses import objective
 from assay.parts.step_rules import Adam, AdamState, Move
 from assay.parts.unmeasured_set import UnmeasuredSet
 from assay.parts.variation import check_variation
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 
@@ -224,6 +225,7 @@ class Flow:
         return f"flow ≤ {self.pixels:g} px"
 
 
+@with_hints
 def SpatialFlow(
     pixels: float = 3.0, *, steps: int = 100, rate: float = 0.1, weight: float = 0.005, loss: str | Objective = "margin"
 ) -> Functional:

@@ -16,8 +16,9 @@ from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Flag, Images, Logits
 from assay.parts.losses import CrossEntropy, Margin
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, one_of
 
 
@@ -29,6 +30,7 @@ class JSMAState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class JSMA:
     """One or two values a step to the end of their range: those that raise the target and lower all else most.
@@ -69,7 +71,7 @@ class JSMA:
         number("theta", self.theta, least=-1, most=1)
         number("gamma", self.gamma, least=0, most=1)
         one_of("saliency", self.saliency, ("probabilities", "logits"))
-        budget("l0", self.eps)
+        check_budget(self, "l0")
 
     @property
     def geometry(self) -> Geometry | None:

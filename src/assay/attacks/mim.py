@@ -4,20 +4,23 @@ from assay.attacks.pgd import falling_rate, is_round, step_rate
 from assay.core.combinators import Restarts
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.parts.balls import as_geometry
 from assay.parts.first_order import FirstOrder
 from assay.parts.losses import objective
 from assay.parts.step_rules import Momentum
 from assay.parts.variants import repeated
+from assay.util.hints import with_hints
 from assay.util.validate import whole
 
 
+@with_hints
 def MIM(
-    eps: float | Geometry,
+    eps: Eps | Geometry,
     *,
     norm: str = "linf",
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     decay: float = 1.0,
     restarts: int = 1,
     random_start: bool = False,

@@ -12,11 +12,12 @@ from assay.core.oracle import Oracle
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.traits import Traits
-from assay.core.types import Count
+from assay.core.types import Count, Eps
 from assay.parts.balls import as_ball
 from assay.parts.counts import scaled_count
 from assay.parts.losses import Margin
 from assay.parts.variation import check_variation
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 
@@ -93,7 +94,8 @@ class Noise:
         return f"{kind} ×{self.draws} {self.geometry.describe()}"
 
 
-def UniformNoise(eps: float, *, norm: str = "linf", draws: int = 100, edge: bool = False) -> Noise:
+@with_hints
+def UniformNoise(eps: Eps, *, norm: str = "linf", draws: int = 100, edge: bool = False) -> Noise:
     """Uniform draws from a ball.
 
     Args:
@@ -109,7 +111,8 @@ def UniformNoise(eps: float, *, norm: str = "linf", draws: int = 100, edge: bool
     return Noise(as_ball("eps", eps, norm), draws, edge)
 
 
-def GaussianNoise(eps: float, *, norm: str = "l2", sigma: float | None = None, draws: int = 100) -> Noise:
+@with_hints
+def GaussianNoise(eps: Eps, *, norm: str = "l2", sigma: float | None = None, draws: int = 100) -> Noise:
     """Gaussian draws, projected on a ball.
 
     Args:
@@ -118,7 +121,8 @@ def GaussianNoise(eps: float, *, norm: str = "l2", sigma: float | None = None, d
         sigma: standard deviation in input units; by default ``eps`` (large: most draws end on the surface).
         draws: number of draws a sample.
     """
-    return Noise(as_ball("eps", eps, norm), draws, sigma=eps if sigma is None else number("sigma", sigma, least=0))
+    ball = as_ball("eps", eps, norm)
+    return Noise(ball, draws, sigma=ball.eps if sigma is None else number("sigma", sigma, least=0))
 
 
 def _readdressed(rows: Rows, step: Count) -> Rows:

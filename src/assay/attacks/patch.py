@@ -1,18 +1,22 @@
 """Adversarial patches: one square of the image, for each image its own."""
 
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.parts.first_order import FirstOrder
 from assay.parts.losses import objective
 from assay.parts.patch_set import Placed
 from assay.parts.step_rules import Ascent
+from assay.util.hints import with_hints
+from assay.util.validate import radius
 
 
+@with_hints
 def Patch(
     side: int,
     eps: float = 1.0,
     *,
     steps: int = 100,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     place: tuple[int, int] | None = None,
     loss: str | Objective = "ce",
 ) -> FirstOrder:
@@ -40,6 +44,6 @@ def Patch(
     section 3.2 and table 2 (100 steps, sides 4, 8, 16, eps 4/255, 8/255, 16/255).
     """
     geometry = Placed(side, eps, place)
-    usual = min(0.1, 0.05 / eps) if eps else 0.1
-    rate = usual if step_size is None else step_size / max(eps, 1e-12)
+    usual = min(0.1, 0.05 / geometry.eps) if geometry.eps else 0.1
+    rate = usual if step_size is None else radius("step_size", step_size, above=True) / max(geometry.eps, 1e-12)
     return FirstOrder("Patch", geometry, objective(loss), Ascent(geometry, rate), steps, "inside")

@@ -3,25 +3,28 @@
 from assay.core.combinators import Restarts
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.parts.balls import Ball, Split, as_geometry
 from assay.parts.first_order import FirstOrder
 from assay.parts.l1_ascent import SparseAscent
 from assay.parts.losses import objective
 from assay.parts.step_rules import Ascent
 from assay.parts.variants import repeated
-from assay.util.validate import number, reject
+from assay.util.hints import with_hints
+from assay.util.validate import radius, reject
 
 _L1_RATE = 0.25
 _PATH = 10.0
 """Length of all steps together, in budgets, where their size falls."""
 
 
+@with_hints
 def PGD(
-    eps: float | Geometry,
+    eps: Eps | Geometry,
     *,
     norm: str = "linf",
     steps: int = 40,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     restarts: int = 1,
     loss: str | Objective = "ce",
     random_start: bool = True,
@@ -60,12 +63,13 @@ def PGD(
     return iterated(name, eps, norm, steps, step_size, restarts, loss, start=start, rate=default_rate(steps))
 
 
+@with_hints
 def BIM(
-    eps: float | Geometry,
+    eps: Eps | Geometry,
     *,
     norm: str = "linf",
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     loss: str | Objective = "ce",
 ) -> FirstOrder | Restarts:
     """Basic iterative method (also IFGM): `PGD` from the clean image.
@@ -89,10 +93,10 @@ def BIM(
 
 def iterated(
     name: str,
-    eps: float | Geometry,
+    eps: Eps | Geometry,
     norm: str,
     steps: int,
-    step_size: float | None,
+    step_size: Eps | None,
     restarts: int,
     loss: str | Objective,
     *,
@@ -134,7 +138,7 @@ def falling_rate(steps: int) -> float:
     return 2 * _PATH / (max(steps, 0) + 1)
 
 
-def step_rate(geometry: Geometry, step_size: float | None, default: float) -> float:
+def step_rate(geometry: Geometry, step_size: Eps | None, default: float) -> float:
     """A step size in input units as a share of the budget.
 
     Args:
@@ -147,7 +151,7 @@ def step_rate(geometry: Geometry, step_size: float | None, default: float) -> fl
     """
     if step_size is None:
         return default
-    size = number("step_size", step_size, least=0, above=True)
+    size = radius("step_size", step_size, above=True)
     if not isinstance(geometry, Ball):
         reject("step_size", "None for a geometry that is not a ball (give its step rule a rate)", step_size)
     return size / geometry.eps if geometry.eps > 0 else 1.0

@@ -39,15 +39,29 @@ class Planned:
 def plan(spec: str, *, eps: float, norm: str = "linf", eps_background: float | None = None) -> Planned:
     """`make`, with the words for tables."""
     attack = make(spec, eps=eps, norm=norm, eps_background=eps_background)
-    geometry = unfold(attack)[0].attack.geometry
+    return replace(describe_plan(attack), source=source_of(spec), spec=spec)
+
+
+def describe_plan(attack: AnyAttack) -> Planned:
+    """An attack from Python, with the words for tables.
+
+    Raises:
+        TypeError: what is no attack.
+
+    Example:
+        >>> from assay import PGD
+        >>> describe_plan(PGD(8 / 255)).family
+        'PGD-40 linf'
+    """
+    geometry = unfold(check_attack(attack))[0].attack.geometry
     words = attack.describe()
     if geometry is None:
-        return Planned(attack, words, "none", None, source=source_of(spec), spec=spec)
+        return Planned(attack, words, "none", None)
     budget = geometry.describe()
     norm_name = budget.partition(" ")[0]
     family = words.replace(budget, norm_name if norm_name in (*NORMS, "l0") else "").strip()
     radius = geometry.eps if isinstance(geometry, Ball) else None
-    return Planned(attack, family, budget, radius, family, source_of(spec), spec)
+    return Planned(attack, family, budget, radius, family)
 
 
 def curve(

@@ -13,7 +13,8 @@ from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.types import Images, PerRow
 from assay.parts.losses import objective
-from assay.util.validate import number, whole
+from assay.util.hints import with_hints
+from assay.util.validate import radius, whole
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ColourMap:
     luv: bool = True
 
     def __post_init__(self) -> None:
-        number("eps", self.eps, least=0)
+        object.__setattr__(self, "eps", radius("eps", self.eps))
         whole("cells", self.cells, least=2)
 
     @property
@@ -86,6 +87,7 @@ class ColourMap:
         return f"{'LUV' if self.luv else 'RGB'} colours ≤ {self.eps:g}"
 
 
+@with_hints
 def ColorMap(
     eps: float = 0.06,
     *,

@@ -16,9 +16,10 @@ from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim, length_of, within
+from assay.parts.min_distance import budget, check_budget, claim, length_of, within
 from assay.parts.step_rules import Adam, AdamState, Move, unprojected
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _LAST_RATE = 0.1
@@ -34,6 +35,7 @@ class SigmaZeroState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class SigmaZero:
     """Few values changed: gradient descent on a smooth stand-in for l0, with a threshold that adapts to each row.
@@ -68,7 +70,7 @@ class SigmaZero:
         number("threshold", self.threshold, least=0, most=1)
         number("pace", self.pace, least=0)
         number("rate", self.rate, least=0, above=True)
-        budget("l0", self.eps)
+        check_budget(self, "l0")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -20,6 +20,7 @@ from assay.parts.counts import scaled_count
 from assay.parts.losses import objective
 from assay.parts.unmeasured_set import UnmeasuredSet
 from assay.parts.variation import check_variation
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 
@@ -50,6 +51,7 @@ class Pose:
         return f"rotation ≤ {self.degrees:g}°, shift ≤ {self.pixels:g} px"
 
 
+@with_hints
 @dataclass(frozen=True)
 class RotationTranslation:
     """Worst of k random rotations and shifts, within limits; pixels that come from outside are black.

@@ -8,13 +8,15 @@ from assay.attacks.fmn import FMN
 from assay.attacks.jsma import JSMA
 from assay.attacks.sigma_zero import SigmaZero
 from assay.core.combinators import AnyAttack, Cascade, Targets
-from assay.core.types import NORMS
+from assay.core.types import NORMS, Eps
 from assay.parts.first_order import FirstOrder
+from assay.util.hints import with_hints
 from assay.util.parse import format_budget
-from assay.util.validate import one_of, whole
+from assay.util.validate import one_of, radius, whole
 
 
-def Standard(eps: float, *, norm: str = "linf", steps: int = 100, targets: int = 9, queries: int = 5000) -> Cascade:
+@with_hints
+def Standard(eps: Eps, *, norm: str = "linf", steps: int = 100, targets: int = 9, queries: int = 5000) -> Cascade:
     """AutoAttack: APGD-CE, APGD-T, FAB-T and Square, each on what survived those before.
 
     With fewer than ten classes there are fewer targets; with two, the targeted losses are margins.
@@ -34,6 +36,7 @@ def Standard(eps: float, *, norm: str = "linf", steps: int = 100, targets: int =
     attacks", ICML 2020, section 5; the settings of github.com/fra31/auto-attack (``version="standard"``).
     """
     one_of("norm", norm, NORMS)
+    eps = radius("eps", eps)
     attacks: list[AnyAttack] = [
         APGD(eps, norm=norm, steps=steps),
         APGD(eps, norm=norm, steps=steps, loss="dlr", targets=targets),
@@ -48,7 +51,8 @@ AutoAttack = Standard
 """The name of the package whose attacks `Standard` runs."""
 
 
-def Fast(eps: float, *, norm: str = "linf", steps: int = 100, targets: int = 9) -> Cascade:
+@with_hints
+def Fast(eps: Eps, *, norm: str = "linf", steps: int = 100, targets: int = 9) -> Cascade:
     """APGD-CE, then APGD-T on the survivors, each target as long as it is promising: a small part of `Standard`'s cost.
 
     The first has a fifth of the steps. On six networks at the budgets they were trained for it has missed no sample
@@ -70,6 +74,7 @@ def Fast(eps: float, *, norm: str = "linf", steps: int = 100, targets: int = 9) 
     is Gowal et al., "An alternative surrogate loss for PGD-based adversarial testing", 2019.
     """
     one_of("norm", norm, NORMS)
+    eps = radius("eps", eps)
     first = APGD(eps, norm=norm, steps=max(whole("steps", steps) // 5, min(steps, 5)))
     each = APGD(eps, norm=norm, steps=steps, loss="dlr")
     second: AnyAttack = APGD(eps, norm=norm, steps=-(-steps // 3), loss="dlr", targets=targets)
@@ -79,6 +84,7 @@ def Fast(eps: float, *, norm: str = "linf", steps: int = 100, targets: int = 9) 
     return Cascade((first, second), f"fast {norm} {format_budget(eps)}")
 
 
+@with_hints
 def Sparse(eps: float, *, steps: int = 300) -> Cascade:
     """σ-zero, FMN l0 and JSMA under a limit on the number of changed values.
 
@@ -94,7 +100,8 @@ def Sparse(eps: float, *, steps: int = 300) -> Cascade:
     return Cascade(three, f"sparse l0 {eps:g}")
 
 
-def Randomised(eps: float, *, norm: str = "linf", steps: int = 100) -> Cascade:
+@with_hints
+def Randomised(eps: Eps, *, norm: str = "linf", steps: int = 100) -> Cascade:
     """APGD-CE and APGD-DLR for classifiers that draw random numbers; wrap those in `Expectation` first.
 
     Args:
@@ -109,5 +116,6 @@ def Randomised(eps: float, *, norm: str = "linf", steps: int = 100) -> Cascade:
     Source: Croce & Hein, ICML 2020, section 5 (``version="rand"``, with 20 draws); Athalye, Carlini & Wagner,
     "Obfuscated gradients give a false sense of security", ICML 2018 (expectation over transformation).
     """
+    eps = radius("eps", eps)
     pair = (APGD(eps, norm=norm, steps=steps), APGD(eps, norm=norm, steps=steps, loss="dlr"))
     return Cascade(pair, f"randomised {norm} {format_budget(eps)}")

@@ -15,7 +15,7 @@ from assay.certify.subject import Certifier
 from assay.core.call_context import in_neutral_context
 from assay.core.geometry import Geometry
 from assay.core.model_calls import Classifier
-from assay.core.types import Images, Labels, Mask, PerRow
+from assay.core.types import Eps, Images, Labels, Mask, PerRow
 from assay.engine.batching import Splitter
 from assay.parts.balls import Ball, as_geometry
 from assay.util.validate import described, number, reject, whole
@@ -32,7 +32,7 @@ def certified(
     y: Labels,
     certify: str | Certifier | Sequence[str | Certifier] = "crown",
     *,
-    eps: float | Geometry,
+    eps: Eps | Geometry,
     norm: str = "linf",
     mask: Mask | None = None,
     scale: PerRow | None = None,

@@ -7,16 +7,18 @@ from cyclopts import Parameter
 
 from assay.cli.attack_options import AttackOptions
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_model, require_deterministic
-from assay.cli.output import console_reporter, print_json, print_line, print_note, print_table, same_command
+from assay.cli.models import parse_model, require_deterministic
+from assay.cli.output import print_json, print_line, print_table, same_command
 from assay.cli.results import print_errors
 from assay.core.combinators import unfold
 from assay.masks.sources import with_foreground
+from assay.models.fits import check_fit
 from assay.runs.evaluate import Question
 from assay.runs.evaluate import evaluate as run_evaluation
 from assay.runs.settings import Settings
 from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
+from assay.util.console import console_reporter, print_note
 from assay.util.output_folder import out_folder
 from assay.util.validate import number
 

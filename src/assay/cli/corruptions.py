@@ -11,11 +11,13 @@ import torch
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_model
-from assay.cli.output import print_json, print_line, print_note, print_table
+from assay.cli.models import parse_model
+from assay.cli.output import print_json, print_line, print_table
 from assay.corruptions.registry import CORRUPTIONS, TABLES
 from assay.corruptions.score import ALEXNET, Damage, corruption_errors, measure
+from assay.models.fits import check_fit
 from assay.models.load import load as load_model
+from assay.util.console import print_note
 from assay.util.files import atomic_write, file_name
 from assay.util.output_folder import check_claim, claim, foreign_files, locked, out_folder
 from assay.util.validate import one_of, reject

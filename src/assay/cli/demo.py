@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.attack_options import AttackOptions, CurveOptions
-from assay.cli.output import console_reporter, print_json, print_line, print_note, same_command
+from assay.cli.output import print_json, print_line, same_command
 from assay.cli.results import print_cells
 from assay.data.dataset import Dataset
 from assay.data.registry import load as load_data
@@ -27,6 +27,7 @@ from assay.store.summary import summarise
 from assay.training.recipe import Recipe
 from assay.training.trainer import require_accelerate
 from assay.training.trainer import train as run_training
+from assay.util.console import console_reporter, print_note
 from assay.util.output_folder import claim, out_folder
 from assay.util.progress import NoteCallback, ProgressCallback
 from assay.util.validate import reject, whole

@@ -6,14 +6,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_model
-from assay.cli.output import console_reporter, print_line, print_note, same_command
+from assay.cli.models import parse_model
+from assay.cli.output import print_line, same_command
 from assay.diagnostics.context import DiagnosticContext
 from assay.diagnostics.registry import select_diagnostics
 from assay.diagnostics.trail import Trail, load_trail
+from assay.models.fits import check_fit
 from assay.models.load import load as load_model
 from assay.runs.diagnose import COMMAND, is_diagnosis
 from assay.runs.diagnose import diagnose as run_diagnostics
+from assay.util.console import console_reporter, print_note
 from assay.util.fields import Budget
 from assay.util.output_folder import check_claim, out_folder
 from assay.util.validate import number, reject, whole

@@ -11,12 +11,13 @@ from assay.attacks.registry import SUITES
 from assay.certify.registry import certifiers
 from assay.cli.attack_options import AttackOptions, CurveOptions
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_model, require_deterministic
-from assay.cli.output import console_reporter, print_note, same_command
+from assay.cli.models import parse_model, require_deterministic
+from assay.cli.output import same_command
 from assay.cli.results import grade_exit_code, print_results
 from assay.core.combinators import unfold
 from assay.data.dataset import Dataset
 from assay.masks.sources import FOREGROUNDS, with_foreground
+from assay.models.fits import check_fit
 from assay.runs.evaluate import Question
 from assay.runs.evaluate import evaluate as run_evaluation
 from assay.runs.executors import Local
@@ -25,6 +26,7 @@ from assay.runs.starts import check_start
 from assay.store.lock import require_own_folder
 from assay.store.model_source import ModelSource
 from assay.trust.grading import GRADES
+from assay.util.console import console_reporter, print_note
 from assay.util.output_folder import out_folder
 from assay.util.validate import described, nearest, one_of, reject, whole
 

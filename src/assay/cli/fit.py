@@ -7,10 +7,11 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
-from assay.cli.output import print_json, print_line, print_note
+from assay.cli.output import print_json, print_line
 from assay.defences.fitted import COMMAND, FILES, FITTINGS, check_fitting, fit_defence, is_fit
 from assay.defences.registry import DEFENCES
 from assay.models.load import load as load_model
+from assay.util.console import print_note
 from assay.util.output_folder import check_claim, out_folder
 from assay.util.parse import parse_number
 from assay.util.validate import reject

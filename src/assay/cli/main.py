@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from cyclopts import App, Parameter
 
-from assay.cli.output import print_error, print_note
+from assay.cli.output import print_error
 from assay.cli.parse_value import format_default, plain_kind, read_value
+from assay.util.console import print_note
 from assay.util.packages import package_version
 
 if TYPE_CHECKING:

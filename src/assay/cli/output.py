@@ -4,28 +4,18 @@ import inspect
 import json
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from assay.util.console import clean, print_note
 from assay.util.parse import format_budget, parse_number
-from assay.util.progress import Reporter, no_note, no_progress, show_progress
-from assay.util.text import plain
-
-_LONGEST = 4000
 
 
 def print_line(text: str) -> None:
     """A line of a result. Control characters are taken out: names come from files."""
-    sys.stdout.write(_clean(text) + "\n")
+    sys.stdout.write(clean(text) + "\n")
     sys.stdout.flush()
-
-
-def print_note(text: str) -> None:
-    """A line beside the result."""
-    sys.stderr.write(_clean(text) + "\n")
-    sys.stderr.flush()
 
 
 def print_error(text: str) -> None:
@@ -41,7 +31,7 @@ def print_json(value: Any) -> None:
 
 def print_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
     """Rows under a head, in columns; plain text where there is no terminal."""
-    rows = [[_clean(cell) for cell in row] for row in rows]
+    rows = [[clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(len(r[i]) for r in (head, *rows)) for i in range(len(head))]
         for row in (head, *rows):
@@ -57,29 +47,6 @@ def print_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
-
-
-def _clean(text: str) -> str:
-    return "\n".join(plain(line, _LONGEST) if line.strip() else "" for line in text.split("\n"))
-
-
-@contextmanager
-def console_reporter(*, quiet: bool = False, notes: bool = True) -> Iterator[Reporter]:
-    """A reporter that writes to standard error: sentences as lines, progress as a bar or a line.
-
-    Args:
-        quiet: no progress.
-        notes: whether sentences are shown.
-    """
-    with show_progress(quiet=quiet) as samples:
-        yield Reporter(print_note if notes else no_note, samples, no_progress if quiet else _print_work)
-
-
-def _print_work(what: str, done: int, of: int) -> None:
-    """Progress on one line of a terminal: what is being done, how much of it is done, of how much."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{_clean(what)}: {done} of {of}" + ("\r\033[K" if done == of else ""))
-        sys.stderr.flush()
 
 
 def same_command(

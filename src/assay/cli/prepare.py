@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from assay.cli.output import console_reporter, print_line
+from assay.cli.output import print_line
 from assay.data.recipes.registry import prepare_data
+from assay.util.console import console_reporter
 
 
 def data(

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from assay.cli.output import print_json, print_line, print_note, print_table
+from assay.cli.output import print_json, print_line, print_table
 from assay.core.outcome import Status
 from assay.runs.evaluate import Evaluation
 from assay.trust.grading import GRADES
+from assay.util.console import print_note
 
 
 def print_results(result: Evaluation, *, json: bool) -> int:

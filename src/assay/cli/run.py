@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.output import console_reporter, print_json, print_line, print_note, print_table, same_command
+from assay.cli.output import print_json, print_line, print_table, same_command
 from assay.cli.results import grade_exit_code, print_brackets, print_errors
 from assay.runs.executors import Executor, Inline, Local
 from assay.store.judged_claims import threshold_of
@@ -17,6 +17,7 @@ from assay.study.parse import read_study, schema
 from assay.study.run import StudyResult, limit_images, refuse_code, run_study
 from assay.study.schema import Config
 from assay.trust.grading import GRADES
+from assay.util.console import console_reporter, print_note
 from assay.util.progress import ProgressCallback, Reporter
 from assay.util.text import finite, format_count, format_time
 from assay.util.validate import one_of, reject, whole

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from assay.cli.output import print_json, print_line, print_note, print_table
+from assay.cli.output import print_json, print_line, print_table
 from assay.report.model_card import to_mlflow, write_cards
 from assay.runs.publish import publish
 from assay.store.compare import compare as compare_runs
@@ -12,6 +12,7 @@ from assay.store.load_report import studies_of
 from assay.store.lock import hold_run
 from assay.store.status import read_status
 from assay.store.summary import summarise
+from assay.util.console import print_note
 from assay.util.progress import Reporter
 from assay.util.validate import one_of
 

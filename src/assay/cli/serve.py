@@ -4,8 +4,9 @@ import errno
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from assay.cli.output import print_line, print_note
+from assay.cli.output import print_line
 from assay.report.server import serve as serve_runs
+from assay.util.console import print_note
 from assay.util.validate import described, reject, whole
 
 _LAST_PORT = 65535

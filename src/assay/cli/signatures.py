@@ -9,10 +9,11 @@ from cyclopts import Parameter
 from torch import nn
 
 from assay.cli.data import load_data
-from assay.cli.models import check_fit, parse_model
-from assay.cli.output import console_reporter, print_json, print_line, print_note, same_command
+from assay.cli.models import parse_model
+from assay.cli.output import print_json, print_line, same_command
 from assay.data.dataset import resized
 from assay.data.decode import decode_images
+from assay.models.fits import check_fit
 from assay.models.load import load as load_model
 from assay.runs.settings import device_of
 from assay.runs.signatures import COMMAND, SignatureConfig, is_signatures, learn_signatures
@@ -22,6 +23,7 @@ from assay.signatures.losses import Helpers
 from assay.signatures.networks import layer_of
 from assay.signatures.plan import SCENARIOS, Plan
 from assay.signatures.settings import KINDS, Grid, settings
+from assay.util.console import console_reporter, print_note
 from assay.util.fields import Budget, Seed
 from assay.util.output_folder import check_claim, out_folder
 from assay.util.spec import names_of

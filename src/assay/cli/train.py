@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from assay.attacks.registry import make as make_attack
 from assay.cli.data import load_data
-from assay.cli.output import print_json, print_line, print_note
+from assay.cli.output import print_json, print_line
 from assay.core.combinators import AnyAttack
 from assay.masks.sources import with_foreground
 from assay.models.load import load as load_model
@@ -21,6 +21,7 @@ from assay.training.records import Epoch, Moment, Trained
 from assay.training.stored import with_stored
 from assay.training.trainer import COMMAND, FILES, is_training, require_accelerate
 from assay.training.trainer import train as run_training
+from assay.util.console import print_note
 from assay.util.output_folder import check_claim, out_folder
 from assay.util.validate import described, name_argument, reject, whole
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.types import Count, Images, Labels, PerRow
+from assay.core.types import Count, Eps, Images, Labels, PerRow
+from assay.util.html import html_table
 from assay.util.statistics import exact_interval
-from assay.util.validate import described, number, one_of, reject
+from assay.util.validate import described, one_of, radius, reject
 
 TOLERANCE = 5e-5
 """How far beyond its budget, as a share of it, a perturbation may be by rounding."""
@@ -205,7 +206,7 @@ class Outcome:
         result = torch.where(self.status == int(Status.MISCLASSIFIED), 0.0, result)
         return torch.where(self.status == int(Status.SURVIVED), torch.inf, result)
 
-    def accuracy_at(self, eps: float, norm: str = "l2") -> float:
+    def accuracy_at(self, eps: Eps, norm: str = "l2") -> float:
         """Share of samples that no perturbation of at most ``eps`` was found for, of those that were run.
 
         With an attack that minimises a distance, one run gives the whole curve:
@@ -215,7 +216,7 @@ class Outcome:
             eps: a budget in the units of ``norm``; met with the referee's tolerance for rounding.
             norm: as in `norm`.
         """
-        beyond = self.distance(norm) > number("eps", eps, least=0) * (1 + TOLERANCE)
+        beyond = self.distance(norm) > radius("eps", eps) * (1 + TOLERANCE)
         return _share(beyond, self.reached)
 
     def frame(self) -> list[dict[str, Any]]:
@@ -280,6 +281,20 @@ class Outcome:
             f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} %{either} "
             f"[{100 * low:.1f}, {100 * high:.1f}] of n = {len(self)} ({counts}); {passes:.1f} passes a sample"
         )
+
+    def __repr__(self) -> str:
+        """As text: the fields hold every image."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        low, high = self.interval()
+        counts = [[label, str(n), f"{100 * n / max(len(self), 1):.1f} %"] for label, n in self.counts.items()]
+        sentence = (
+            f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} %, 95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %, n = {len(self)}, clean accuracy {100 * self.clean_accuracy:.1f} %"
+        )
+        return html_table(("status", "samples", "share"), counts, [sentence])
 
 
 def _is_tensor(outcome: Outcome, name: str) -> bool:

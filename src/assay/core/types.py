@@ -15,4 +15,7 @@ PerRow = Float[Tensor, "b"]
 Count = Int[Tensor, "b"]
 Flag = Bool[Tensor, "b"]
 
+Eps = float | str
+"""A budget in input units ([0, 1]): a number, or a fraction as text, such as ``"8/255"``."""
+
 NORMS = ("linf", "l2", "l1")

@@ -17,7 +17,7 @@ from assay.core.types import Images, Labels
 from assay.diagnostics.plots import canvas, lines
 from assay.diagnostics.trail import run_attack_to_end, same_length
 from assay.util.progress import WorkCallback, no_progress
-from assay.util.validate import number, reject
+from assay.util.validate import radius, reject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +105,7 @@ def budgets(
     same_length(x, y)
     if not eps:
         reject("eps", "at least one budget", eps)
-    ordered = sorted(number("eps", e, least=0, above=True) for e in eps)
+    ordered = sorted(radius("eps", e, above=True) for e in eps)
     results = {}
     for i, (name, model) in enumerate(models.items()):
         values, robust = [], None

@@ -10,10 +10,10 @@ from assay.core.geometry import Geometry, Scale
 from assay.core.rng import Rng
 from assay.core.rows import Rows
 from assay.core.tree import expand_rows
-from assay.core.types import NORMS, Images, Mask, PerRow
+from assay.core.types import NORMS, Eps, Images, Mask, PerRow
 from assay.parts.projections import project_l1, project_l2, transfer_l1
 from assay.util.parse import format_budget
-from assay.util.validate import number, one_of, reject
+from assay.util.validate import one_of, radius, reject
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Ball:
 
     def __post_init__(self) -> None:
         one_of("norm", self.norm, NORMS)
-        object.__setattr__(self, "eps", number("eps", self.eps, least=0) + 0.0)  # no negative zero
+        object.__setattr__(self, "eps", radius("eps", self.eps) + 0.0)  # no negative zero
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -224,7 +224,7 @@ class Split:
         return f"{self.foreground.norm} F {format_budget(self.foreground.eps)}, B {format_budget(self.background.eps)}"
 
 
-def as_geometry(eps: float | Geometry, norm: str) -> Geometry:
+def as_geometry(eps: Eps | Geometry, norm: str) -> Geometry:
     """A ball of radius ``eps``; a geometry is returned as it is.
 
     Raises:
@@ -233,12 +233,12 @@ def as_geometry(eps: float | Geometry, norm: str) -> Geometry:
     return eps if isinstance(eps, Geometry) else as_ball("eps", eps, norm)
 
 
-def as_ball(name: str, eps: float, norm: str) -> Ball:
+def as_ball(name: str, eps: Eps, norm: str) -> Ball:
     """A ball whose radius a user has typed: in units of [0, 1], so that linf needs at most 1.
 
     Args:
         name: the argument's name, for messages.
-        eps: the radius.
+        eps: the radius; a number, or text such as ``"8/255"``.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
 
     Raises:
@@ -249,10 +249,10 @@ def as_ball(name: str, eps: float, norm: str) -> Ball:
         Traceback (most recent call last):
         ValueError: eps: expected at most 1 for linf, as pixels are in [0, 1] (did you mean 8/255?), got 8
     """
-    radius = number(name, eps, least=0)
-    ball = Ball(norm, radius)
-    if norm == "linf" and radius > 1:
-        hint = f" (did you mean {radius:g}/255?)" if radius <= 255 else ""
+    size = radius(name, eps)
+    ball = Ball(norm, size)
+    if norm == "linf" and size > 1:
+        hint = f" (did you mean {size:g}/255?)" if size <= 255 else ""
         reject(name, f"at most 1 for linf, as pixels are in [0, 1]{hint}", eps)
     return ball
 

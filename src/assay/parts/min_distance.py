@@ -1,6 +1,6 @@
 """What attacks that minimise a distance have in common: measuring it, claiming a hit, the budget they may be given."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from assay.core.rows import Rows
 from assay.core.types import Flag, Images, Logits, PerRow
 from assay.parts.balls import Ball
 from assay.parts.sparse_sets import Support
-from assay.util.validate import number, one_of, reject
+from assay.util.validate import number, one_of, radius, reject
 
 _ROUNDING = 2e-5
 """How far beyond a budget, as a share of it, a claim may be: less than the referee's own tolerance."""
@@ -97,6 +97,17 @@ def budget(norm: str, eps: float | None) -> Geometry | None:
     if number("eps", eps, least=0) != int(eps):
         reject("eps", f"a whole number of {'values' if norm == 'l0' else 'pixels'}", eps)
     return Support(int(eps), "values" if norm == "l0" else "pixels")
+
+
+def check_budget(attack: Any, norm: str) -> None:
+    """Check the limit ``eps`` of a frozen attack; a fraction as text becomes a number.
+
+    Raises:
+        TypeError, ValueError: a wrong limit.
+    """
+    if isinstance(attack.eps, str):
+        object.__setattr__(attack, "eps", radius("eps", attack.eps))
+    budget(norm, attack.eps)
 
 
 def check_norm(norm: str, allowed: tuple[str, ...]) -> str:

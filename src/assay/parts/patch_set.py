@@ -11,7 +11,7 @@ from assay.core.rows import Rows
 from assay.core.types import Images, Mask, PerRow
 from assay.parts.balls import Ball
 from assay.util.parse import format_budget
-from assay.util.validate import described, number, reject, whole
+from assay.util.validate import described, radius, reject, whole
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Placed:
 
     def __post_init__(self) -> None:
         whole("side", self.side, least=1)
-        number("eps", self.eps, least=0)
+        object.__setattr__(self, "eps", radius("eps", self.eps))
         for value in self.place or ():
             whole("place", value)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from assay.attacks.plan import Planned, distinct
 from assay.certify.registry import certifiers
 from assay.core.call_context import in_neutral_context
+from assay.core.outcome import Outcome
 from assay.data.dataset import Dataset
 from assay.engine.preflight import Finding
 from assay.models.callable_model import as_module
@@ -24,8 +25,11 @@ from assay.store.lock import hold_run, require_own_folder
 from assay.store.model_source import ModelSource
 from assay.store.results import Study
 from assay.store.summary import summarise, with_errors
+from assay.store.verdict import Verdict, verdicts
+from assay.util.html import html_table
 from assay.util.output_folder import out_folder
 from assay.util.progress import SILENT, NoteCallback, Reporter
+from assay.util.validate import described, reject
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,63 @@ class Evaluation:
     grades: Mapping[str, str] = field(default_factory=dict)
     errors: int = 0
     first_error: str = ""
+
+    @property
+    def outcomes(self) -> dict[tuple[str, str], Outcome]:
+        """What each attack did, sample by sample, by the names of model and attack."""
+        return {(cell.model, cell.attack): cell.outcome for cell in self.study.cells}
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The worst case over all attacks whose budgets are claimed, by model."""
+        return {verdict.model: verdict for verdict in verdicts(self.study)}
+
+    @property
+    def robust_accuracy(self) -> float:
+        """The share of samples that no attack broke, of the one model: an upper bound on the robust accuracy.
+
+        Raises:
+            ValueError: there are several models (see `verdicts`).
+        """
+        every = list(self.verdicts.values())
+        if len(every) != 1:
+            reject("robust_accuracy", "one model (with several: .verdicts by name)", described(f"{len(every)}"))
+        share = every[0].robust.value
+        return float("nan") if share is None else share
+
+    def __str__(self) -> str:
+        """The table of attacks, the worst case of each model with its grade, and where the report is."""
+        lines = [
+            str(cell.outcome) if len(self.verdicts) == 1 else f"{cell.model}: {cell.outcome}"
+            for cell in self.study.cells
+        ]
+        lines += [f"{name}: {self._worst(verdict)}" for name, verdict in self.verdicts.items()]
+        return "\n".join([*lines, f"report: {self.report}" if self.report else "interrupted; the same call resumes"])
+
+    def __repr__(self) -> str:
+        """As text: the fields hold every image."""
+        return str(self)
+
+    def _worst(self, verdict: Verdict) -> str:
+        if verdict.robust.value is None:
+            return "nothing was attacked"
+        low, high = verdict.robust.interval
+        grade = self.grades.get(verdict.model)
+        return (
+            f"correct on {100 * verdict.robust.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of n = "
+            f"{verdict.robust.n} under all attacks" + (f"; evidence: {grade}" if grade else "")
+        )
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        rows = []
+        for cell in self.study.cells:
+            low, high = cell.outcome.interval()
+            shares = [f"{100 * value:.1f} %" for value in (cell.outcome.clean_accuracy, cell.outcome.robust_accuracy)]
+            rows.append([cell.model, cell.attack, *shares, f"{100 * low:.1f}–{100 * high:.1f}", str(len(cell.outcome))])
+        worst = [f"{name}: {self._worst(verdict)}" for name, verdict in self.verdicts.items()]
+        link = [f"report: {self.report}"] if self.report else []
+        return html_table(("model", "attack", "clean", "robust", "95 % interval", "n"), rows, [*worst, *link])
 
 
 @dataclass(frozen=True)

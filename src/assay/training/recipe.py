@@ -16,7 +16,7 @@ from assay.models.registry import parted
 from assay.training.objectives.batch import TrainingObjective
 from assay.training.objectives.registry import OBJECTIVES, make
 from assay.util.fields import Budget, Count, Integer, Number, Seed, Whole
-from assay.util.validate import number, one_of, reject, whole
+from assay.util.validate import number, one_of, radius, reject, whole
 
 _TEACHER = re.compile("teacher=[^,]*")
 
@@ -105,7 +105,7 @@ class Recipe:
         object.__setattr__(self, "milestones", tuple(whole("milestones", m, least=1) for m in self.milestones))
         for name in ("eps", "eps_background"):
             if getattr(self, name) is not None:
-                number(name, getattr(self, name), least=0)
+                object.__setattr__(self, name, radius(name, getattr(self, name)))
         self._check_objective()
         if self.patience and not self.validate:
             reject("validate", "a share of the data to hold out, which patience needs", self.validate)

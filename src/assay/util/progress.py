@@ -70,7 +70,7 @@ SILENT = Reporter()
 
 @contextmanager
 def show_progress(*, quiet: bool = False, every: float = 15.0) -> Iterator[ProgressCallback | None]:
-    """A callback that shows progress on standard error: a rich bar on a terminal, else a line now and then.
+    """A callback that shows progress: a rich bar on a terminal or in a notebook, else now and then a line.
 
     Args:
         quiet: show nothing (the callback is None).
@@ -79,7 +79,7 @@ def show_progress(*, quiet: bool = False, every: float = 15.0) -> Iterator[Progr
     if quiet:
         yield None
         return
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() and not _in_notebook():
         yield _lines(every)
         return
     from rich.console import Console
@@ -103,6 +103,12 @@ def show_progress(*, quiet: bool = False, every: float = 15.0) -> Iterator[Progr
             bar.update(task, completed=now.done, total=now.total, broken=now.broken)  # type: ignore[arg-type]
 
         yield show
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook shows what is printed: then a bar is drawn there, too."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def _lines(every: float) -> ProgressCallback:

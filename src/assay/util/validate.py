@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
+from assay.util.parse import parse_number
+
 
 def reject(name: str, expected: str, got: object, *, error: type[Exception] = ValueError) -> NoReturn:
     """Raise an argument error in the standard form.
@@ -73,6 +75,29 @@ def number(name: str, value: Any, *, least: float = -math.inf, most: float = mat
     if not math.isfinite(result) or result < least or result > most or (above and result == least):
         reject(name, expected, value)
     return result
+
+
+def radius(name: str, value: Any, *, above: bool = False) -> float:
+    """Return a budget as a number after checking that it is a finite number, or a fraction as text, at least 0.
+
+    Args:
+        name: the argument's name.
+        value: a number, or text such as ``"8/255"``.
+        above: whether 0 is refused.
+
+    Raises:
+        TypeError, ValueError: anything else.
+
+    Example:
+        >>> radius("eps", "8/255") == 8 / 255
+        True
+    """
+    if isinstance(value, str):
+        try:
+            value = parse_number(value)
+        except ValueError:
+            reject(name, "a number, or a fraction such as '8/255'", value)
+    return number(name, value, least=0, above=above)
 
 
 def whole(name: str, value: Any, *, least: int = 0, most: int | None = None) -> int:

@@ -5,15 +5,18 @@ from assay.attacks.auto_pgd.step_rule import Auto
 from assay.core.combinators import Restarts, Targets
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.parts.balls import Ball, as_geometry
 from assay.parts.first_order import FirstOrder
 from assay.parts.losses import objective
 from assay.parts.variants import with_variants
+from assay.util.hints import with_hints
 from assay.util.validate import whole
 
 
+@with_hints
 def APGD(
-    eps: float | Geometry,
+    eps: Eps | Geometry,
     *,
     norm: str = "linf",
     steps: int = 100,

@@ -14,8 +14,9 @@ from assay.core.rows import Rows
 from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _LOOK = 10
@@ -42,6 +43,7 @@ class WalkState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class Boundary:
     """From an adversarial image towards the clean one: a step sideways on the sphere, a step in, kept if adversarial.
@@ -77,7 +79,7 @@ class Boundary:
         for name in ("sideways", "towards"):
             number(name, getattr(self, name), least=0, above=True)
         number("adapt", self.adapt, least=1)
-        budget("l2", self.eps)
+        check_budget(self, "l2")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -16,7 +16,7 @@ from assay.core.rows import Rows
 from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
-from assay.parts.min_distance import budget, length_of, within
+from assay.parts.min_distance import budget, check_budget, length_of, within
 from assay.parts.variation import vary_fields
 from assay.util.validate import number, whole
 
@@ -52,7 +52,7 @@ class DirectionDescent:
             whole(name, getattr(self, name), least=1)
         for name in ("alpha", "beta"):
             number(name, getattr(self, name), least=0, above=True)
-        budget("l2", self.eps)
+        check_budget(self, "l2")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -16,8 +16,9 @@ from assay.core.rows import Rows
 from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
-from assay.parts.min_distance import budget, check_norm, length_of, within
+from assay.parts.min_distance import budget, check_budget, check_norm, length_of, within
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _BLOCK = 32
@@ -54,6 +55,7 @@ class HopState(NamedTuple):
     queries: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class HopSkipJump:
     """Binary search to the boundary, an estimate of its normal from labels, a leap along it, and again.
@@ -93,7 +95,7 @@ class HopSkipJump:
         whole("steps", self.steps)
         check_norm(self.norm, ("l2", "linf"))
         number("gamma", self.gamma, least=0, above=True)
-        budget(self.norm, self.eps)
+        check_budget(self, self.norm)
 
     @property
     def geometry(self) -> Geometry | None:

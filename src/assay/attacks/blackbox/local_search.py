@@ -16,8 +16,9 @@ from assay.core.rows import Rows
 from assay.core.traits import Traits
 from assay.core.types import Count, Images
 from assay.parts.losses import CrossEntropy
-from assay.parts.min_distance import budget
+from assay.parts.min_distance import budget, check_budget
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 
@@ -30,6 +31,7 @@ class LocalSearchState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class LocalSearch:
     """Look at what a strong change of each nearby pixel does, change the best few for good, go on to their neighbours.
@@ -66,7 +68,7 @@ class LocalSearch:
         whole("reach", self.reach)
         number("probe", self.probe, least=0, above=True)
         number("factor", self.factor, least=0, most=2, above=True)
-        budget("pixels", self.eps)
+        check_budget(self, "pixels")
 
     @property
     def geometry(self) -> Geometry | None:

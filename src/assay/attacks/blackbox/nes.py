@@ -2,22 +2,25 @@
 
 from assay.core.geometry import Geometry
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.parts.balls import as_geometry
 from assay.parts.first_order import FirstOrder
 from assay.parts.gradient_estimation import Estimated
 from assay.parts.losses import objective
 from assay.parts.step_rules import Momentum
-from assay.util.validate import number, whole
+from assay.util.hints import with_hints
+from assay.util.validate import radius, whole
 
 
+@with_hints
 def NES(
-    eps: float | Geometry,
+    eps: Eps | Geometry,
     *,
     norm: str = "linf",
     queries: int = 10000,
     samples: int = 50,
     sigma: float = 1e-3,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     decay: float = 0.9,
     loss: str | Objective = "margin",
 ) -> Estimated:
@@ -47,7 +50,7 @@ def NES(
     whole("samples", samples, least=2)
     rate = 0.25
     if step_size is not None:
-        rate = number("step_size", step_size, least=0, above=True) / max(getattr(geometry, "eps", 1.0), 1e-12)
+        rate = radius("step_size", step_size, above=True) / max(getattr(geometry, "eps", 1.0), 1e-12)
     steps = max(whole("queries", queries, least=1) // (samples // 2 * 2 + 1), 1)
     inner = FirstOrder("NES", geometry, objective(loss), Momentum(geometry, rate, decay), steps, "clean")
     return Estimated(inner, samples // 2, sigma)

@@ -18,6 +18,7 @@ from assay.parts.counts import scaled_count
 from assay.parts.losses import CrossEntropy
 from assay.parts.sparse_sets import Support
 from assay.parts.variation import check_variation, radius_in
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _BLOCK = 32
@@ -32,6 +33,7 @@ class EvolutionState(NamedTuple):
     queried: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class OnePixel:
     """Differential evolution over place and colour of a few pixels; the rest of the image is not touched.

@@ -1,8 +1,10 @@
 """OPT-attack: the nearest boundary by labels alone, by finite differences of its distance."""
 
 from assay.attacks.blackbox.directions import DirectionDescent
+from assay.util.hints import with_hints
 
 
+@with_hints
 def OPT(
     *,
     steps: int = 1000,

@@ -1,8 +1,10 @@
 """Sign-OPT: the nearest boundary by labels alone, one query a random direction."""
 
 from assay.attacks.blackbox.directions import DirectionDescent
+from assay.util.hints import with_hints
 
 
+@with_hints
 def SignOPT(
     *,
     steps: int = 1000,

@@ -17,8 +17,9 @@ from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import Count, Images, PerRow
 from assay.parts.losses import objective
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, one_of, whole
 
 _TIE = 1e-6
@@ -36,6 +37,7 @@ class SimBAState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class SimBA:
     """Add ±step along random orthogonal directions, one query at a time, and keep what makes the scores worse.
@@ -71,7 +73,7 @@ class SimBA:
         one_of("basis", self.basis, ("pixels", "dct"))
         number("frequencies", self.frequencies, least=0, most=1, above=True)
         object.__setattr__(self, "loss", objective(self.loss))
-        budget("l2", self.eps)
+        check_budget(self, "l2")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -20,7 +20,8 @@ from assay.parts.balls import Ball
 from assay.parts.losses import objective
 from assay.parts.projections import into_l2
 from assay.parts.variation import vary_fields
-from assay.util.validate import number, one_of, whole
+from assay.util.hints import with_hints
+from assay.util.validate import number, one_of, radius, whole
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After so many of 10,000 queries the share of the image that a square covers halves (official code)."""
@@ -59,6 +60,7 @@ class SquareState(NamedTuple):
     step: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class Square:
     """Random search: a square of the perturbation is redrawn, and kept if the scores get worse. No gradients.
@@ -87,7 +89,7 @@ class Square:
     loss: str | Objective = "margin"
 
     def __post_init__(self) -> None:
-        number("eps", self.eps, least=0)
+        object.__setattr__(self, "eps", radius("eps", self.eps))
         one_of("norm", self.norm, ("linf", "l2"))
         whole("queries", self.queries, least=1)
         number("share", self.share, least=0, most=1, above=True)

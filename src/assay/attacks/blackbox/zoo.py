@@ -17,8 +17,9 @@ from assay.core.traits import Traits
 from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, Logits, PerRow
 from assay.parts.bisection import Bracket, begin, narrow
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, one_of, whole
 
 
@@ -36,6 +37,7 @@ class ZOOState(NamedTuple):
     round: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class ZOO:
     """Least ``‖δ‖² + c·max(−margin of log-probabilities, −κ)``, a few coordinates a step, two queries each.
@@ -87,7 +89,7 @@ class ZOO:
         number("confidence", self.confidence, least=0)
         if self.space is not None:
             whole("space", self.space, least=1)
-        budget("l2", self.eps)
+        check_budget(self, "l2")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -15,11 +15,12 @@ from assay.core.traits import Traits
 from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.perturbation import Tanh
 from assay.parts.sparse_sets import keep_largest
 from assay.parts.step_rules import Adam, AdamState, Move, unprojected
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _UNCHANGED = 1e-4
@@ -37,6 +38,7 @@ class FreezingState(NamedTuple):
     searches: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class CarliniWagnerL0:
     """The l2 attack again and again, each time with the values frozen that mattered least to the last success.
@@ -76,7 +78,7 @@ class CarliniWagnerL0:
         number("rate", self.rate, least=0, above=True)
         number("share", self.share, least=0, above=True)
         whole("searches", self.searches, least=1)
-        budget("l0", self.eps)
+        check_budget(self, "l0")
 
     @property
     def geometry(self) -> Geometry | None:

@@ -16,10 +16,11 @@ from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, PerRow
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.perturbation import Tanh
 from assay.parts.step_rules import Adam, AdamState, Move, unprojected
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _STALL = 0.9999
@@ -40,6 +41,7 @@ class CarliniWagnerState(NamedTuple):
     round: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class CarliniWagnerL2:
     """Least ``‖δ‖² + c·max(−margin, −κ)`` by Adam on a tanh variable, with a row-wise bisection of c.
@@ -81,7 +83,7 @@ class CarliniWagnerL2:
         number("constant", self.constant, least=0, above=True)
         number("rate", self.rate, least=0, above=True)
         number("confidence", self.confidence, least=0)
-        budget("l2", self.eps)
+        check_budget(self, "l2")
 
     @property
     def geometry(self) -> Geometry | None:

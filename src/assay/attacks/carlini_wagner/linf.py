@@ -15,10 +15,11 @@ from assay.core.traits import Traits
 from assay.core.tree import choose, expand_rows
 from assay.core.types import Count, Flag, PerRow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim, within
+from assay.parts.min_distance import budget, check_budget, claim, within
 from assay.parts.perturbation import Tanh
 from assay.parts.step_rules import Adam, AdamState, Move, unprojected
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 _FINEST = 0.01
@@ -44,6 +45,7 @@ class LimitState(NamedTuple):
     searches: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class CarliniWagnerLinf:
     """Least ``c·max(−margin, 0) + Σ max(|δ_i| − τ, 0)`` by Adam for ever smaller τ: the smallest largest change.
@@ -87,7 +89,7 @@ class CarliniWagnerLinf:
         number("decrease", self.decrease, least=0, most=1, above=True)
         number("rate", self.rate, least=0, above=True)
         whole("searches", self.searches, least=1)
-        budget("linf", self.eps)
+        check_budget(self, "linf")
 
     @property
     def geometry(self) -> Geometry | None:

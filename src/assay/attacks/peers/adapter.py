@@ -22,7 +22,7 @@ from assay.core.traits import ACCESS, Traits
 from assay.core.tree import expand_rows, take
 from assay.core.types import Count, Images
 from assay.parts.losses import PlainCrossEntropy
-from assay.parts.min_distance import budget
+from assay.parts.min_distance import budget, check_budget
 from assay.parts.variation import check_variation, radius_in
 from assay.util.parse import parse_number
 from assay.util.spec import split_pairs
@@ -70,7 +70,7 @@ class Peer:
     access: str | None = None
 
     def __post_init__(self) -> None:
-        budget(self.norm, self.eps)
+        check_budget(self, self.norm)
         if self.remake is not None:
             object.__setattr__(self, "run", self.remake(self.eps))
 

@@ -18,6 +18,7 @@ from assay.core.traits import Traits
 from assay.core.tree import expand_rows
 from assay.core.types import NORMS, Images, Logits
 from assay.parts.min_distance import length_of
+from assay.util.hints import with_hints
 from assay.util.validate import number, reject
 
 
@@ -28,6 +29,7 @@ class HeldState(NamedTuple):
     support: Tensor
 
 
+@with_hints
 @dataclass(frozen=True)
 class OnSupport:
     """An attack whose gradients are zero wherever the image it starts from is clean: smaller, and as sparse.

@@ -19,8 +19,9 @@ from assay.core.types import Count, Flag, Images, PerRow
 from assay.parts.balls import Ball
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim, length_of
+from assay.parts.min_distance import check_budget, claim, length_of
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, reject, whole
 
 
@@ -38,6 +39,7 @@ class RefineState(NamedTuple):
     round: Count
 
 
+@with_hints
 @dataclass(frozen=True)
 class Refine:
     """Least ``c·max(−margin, −κ) + γ‖δ‖²`` over the values that an adversarial image has changed: smaller, as sparse.
@@ -84,7 +86,7 @@ class Refine:
             number(name, getattr(self, name), least=0, above=True)
         for name in ("gamma", "confidence"):
             number(name, getattr(self, name), least=0)
-        budget("linf", self.eps)
+        check_budget(self, "linf")
 
     @property
     def geometry(self) -> Geometry | None:

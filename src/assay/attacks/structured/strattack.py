@@ -22,9 +22,10 @@ from assay.parts.balls import Ball
 from assay.parts.bisection import Bracket, begin, narrow
 from assay.parts.groups import Groups, Parts, shrink
 from assay.parts.losses import Margin
-from assay.parts.min_distance import budget, claim, length_of
+from assay.parts.min_distance import check_budget, claim, length_of
 from assay.parts.projections import project_l1
 from assay.parts.variation import vary_fields
+from assay.util.hints import with_hints
 from assay.util.validate import number, one_of, reject, whole
 
 DISTORTIONS = ("l2", "l1", "linf", "none")
@@ -99,7 +100,7 @@ class GroupSearch:
         for name in ("tau", "gamma", "confidence"):
             number(name, getattr(self, name), least=0)
         one_of("distortion", self.distortion, DISTORTIONS)
-        budget("linf", self.eps)
+        check_budget(self, "linf")
         Groups(self.group, self.stride)
 
     @property
@@ -231,6 +232,7 @@ class GroupSearch:
         return choose(ended, fresh._replace(bracket=bracket, round=state.round + 1), state)
 
 
+@with_hints
 def StrAttack(
     *,
     group: int = 2,

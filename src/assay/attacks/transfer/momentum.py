@@ -12,19 +12,22 @@ from assay.attacks.transfer.patch_wise import PatchWise
 from assay.attacks.transfer.tuned_gradients import Lookahead, SmoothedGradient, VarianceTuned
 from assay.attacks.transfer.with_gradient import WithGradient
 from assay.core.objective import Objective
+from assay.core.types import Eps
 from assay.parts.balls import Ball, as_ball
 from assay.parts.first_order import FirstOrder
 from assay.parts.losses import objective
 from assay.parts.step_rules import Momentum, StepRule
+from assay.util.hints import with_hints
 from assay.util.validate import number
 
 
+@with_hints
 def DIFGSM(
-    eps: float | Ball,
+    eps: Eps | Ball,
     *,
     norm: str = "linf",
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     decay: float = 1.0,
     p: float = 0.5,
     smallest: float = 0.9,
@@ -56,12 +59,13 @@ def DIFGSM(
     return _momentum("DI-FGSM", eps, norm, steps, step_size, decay, loss, source)
 
 
+@with_hints
 def TIFGSM(
-    eps: float | Ball,
+    eps: Eps | Ball,
     *,
     norm: str = "linf",
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     decay: float = 1.0,
     kernel: int | None = None,
     p: float = 0.5,
@@ -92,12 +96,13 @@ def TIFGSM(
     return _momentum("TI-FGSM", eps, norm, steps, step_size, decay, loss, SmoothedGradient(inner, kernel))
 
 
+@with_hints
 def SINIFGSM(
-    eps: float | Ball,
+    eps: Eps | Ball,
     *,
     norm: str = "linf",
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     decay: float = 1.0,
     copies: int = 5,
     loss: str | Objective = "ce",
@@ -125,12 +130,13 @@ def SINIFGSM(
     return _momentum("SI-NI-FGSM", ball, norm, steps, rate * ball.eps or None, decay, loss, source)
 
 
+@with_hints
 def VMIFGSM(
-    eps: float | Ball,
+    eps: Eps | Ball,
     *,
     norm: str = "linf",
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     decay: float = 1.0,
     samples: int = 20,
     reach: float = 1.5,
@@ -162,11 +168,12 @@ def VMIFGSM(
     return _momentum("VMI-FGSM", ball, norm, steps, step_size, decay, loss, source)
 
 
+@with_hints
 def PIFGSM(
-    eps: float | Ball,
+    eps: Eps | Ball,
     *,
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     amplification: float = 10.0,
     kernel: int = 3,
     loss: str | Objective = "ce",
@@ -193,12 +200,13 @@ def PIFGSM(
     return FirstOrder("PI-FGSM", ball, objective(loss), rule, steps)
 
 
+@with_hints
 def Admix(
-    eps: float | Ball,
+    eps: Eps | Ball,
     *,
     norm: str = "linf",
     steps: int = 10,
-    step_size: float | None = None,
+    step_size: Eps | None = None,
     decay: float = 1.0,
     data: str = MADE,
     share: float = 0.2,
@@ -237,10 +245,10 @@ def Admix(
 
 def _momentum(
     name: str,
-    eps: float | Ball,
+    eps: Eps | Ball,
     norm: str,
     steps: int,
-    step_size: float | None,
+    step_size: Eps | None,
     decay: float,
     loss: str | Objective,
     source: GradientSource,

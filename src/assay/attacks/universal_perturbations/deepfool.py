@@ -12,10 +12,12 @@ from assay.core.model_calls import Classifier
 from assay.core.rows import Rows, untargeted
 from assay.engine.api import perturb
 from assay.parts.balls import Ball
+from assay.util.hints import with_hints
 from assay.util.parse import format_budget
-from assay.util.validate import number, one_of, whole
+from assay.util.validate import one_of, radius, whole
 
 
+@with_hints
 @dataclass(frozen=True)
 class UniversalDeepFool:
     """For each image that is not fooled yet, the smallest further step that fools it, then back into the ball.
@@ -45,7 +47,7 @@ class UniversalDeepFool:
     inner: str | None = None
 
     def __post_init__(self) -> None:
-        number("eps", self.eps, least=0)
+        object.__setattr__(self, "eps", radius("eps", self.eps))
         one_of("norm", self.norm, ("linf", "l2"))
         if self.inner is not None:
             one_of("inner", self.inner, ("linf", "l2"))

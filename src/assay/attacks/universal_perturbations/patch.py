@@ -13,9 +13,11 @@ from assay.core.rng import Rng
 from assay.core.types import Images, Mask
 from assay.parts.balls import Ball
 from assay.parts.losses import objective
+from assay.util.hints import with_hints
 from assay.util.validate import number, whole
 
 
+@with_hints
 @dataclass(frozen=True)
 class UniversalPatch:
     """Gradient ascent on a square in expectation over images and places.

@@ -17,8 +17,9 @@ from assay.core.types import Images, Labels
 from assay.parts.balls import Ball
 from assay.parts.losses import objective
 from assay.parts.perturbation import Shared
+from assay.util.hints import with_hints
 from assay.util.parse import format_budget
-from assay.util.validate import described, number, one_of, reject, whole
+from assay.util.validate import described, one_of, radius, reject, whole
 
 Batch = tuple[Images, Labels]
 
@@ -46,6 +47,7 @@ class Point(NamedTuple):
     accuracy: float
 
 
+@with_hints
 @dataclass(frozen=True)
 class Universal:
     """A universal perturbation and how it came about.
@@ -175,6 +177,7 @@ def universal(
     return Universal(delta.cpu(), tuple(curve), attack.describe(), attack.geometry, finished)
 
 
+@with_hints
 @dataclass(frozen=True)
 class UniversalSign:
     """Mean over K batches of the sign of the batch's mean gradient, step by step.
@@ -208,10 +211,10 @@ class UniversalSign:
     target: int | None = None
 
     def __post_init__(self) -> None:
-        number("eps", self.eps, least=0)
+        object.__setattr__(self, "eps", radius("eps", self.eps))
         one_of("norm", self.norm, ("linf", "l2"))
         if self.step_size is not None:
-            number("step_size", self.step_size, least=0, above=True)
+            object.__setattr__(self, "step_size", radius("step_size", self.step_size, above=True))
         whole("updates", self.updates)
         whole("batches", self.batches, least=1)
         object.__setattr__(self, "loss", objective(self.loss))

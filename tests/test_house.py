@@ -29,6 +29,7 @@ LAYERS = (
     "training",
     "diagnostics",
     "signatures",
+    "testing",
     "trust",
     "store",
     "report",

@@ -67,6 +67,15 @@ class Entry:
     norm: str | None = None
 
 
+def _entry(make: Any) -> Entry:
+    """An entry of what another package registers: one, or the function or class that makes an attack."""
+    if isinstance(make, Entry):
+        return make
+    if not callable(make):
+        reject("entry point", "an assay.attacks.registry.Entry, or what makes an attack", make, error=TypeError)
+    return Entry(make, (inspect.getdoc(make) or "no description").partition("\n")[0])
+
+
 ATTACKS: Registry[Entry] = Registry(
     "attack",
     {
@@ -119,6 +128,8 @@ ATTACKS: Registry[Entry] = Registry(
         "randomised": Entry(Randomised, "APGD-CE and APGD-DLR, for a classifier in Expectation"),
     },
     ALIASES,
+    "assay.attacks",
+    _entry,
 )
 
 SUITES: Registry[tuple[str, ...]] = Registry(

@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from assay.cli.output import print_json, print_line, print_table
+from assay.util.plugins import GROUPS, installed
 from assay.util.validate import one_of
 
 KINDS = (
@@ -57,4 +58,9 @@ def _catalogue() -> dict[str, list[dict[str, str]]]:
     kinds: dict[str, list[dict[str, Any]]] = json_.loads(
         files("assay.cli").joinpath("catalogue.json").read_text("utf-8")
     )
+    if any(installed(f"assay.{kind}") for kind in GROUPS):  # only then is PyTorch imported
+        from assay.cli.catalogue import added_rows
+
+        for kind, rows in added_rows().items():
+            kinds[kind] += rows
     return kinds

@@ -10,7 +10,7 @@ from assay.data.decode import SUFFIXES
 from assay.data.spec import SPLITS, Request, options_of, quote_words
 from assay.data.synthetic import OPTIONS as _SCENES_OPTIONS
 from assay.data.synthetic import load as _load_scenes
-from assay.util.registry import Registry
+from assay.util.registry import Registry, instance_of
 from assay.util.validate import described, one_of, reject
 
 
@@ -58,6 +58,8 @@ SOURCES: Registry[Source] = Registry(
             torchvision.load, "a set of torchvision", "torchvision:CIFAR10:data", torchvision.OPTIONS
         ),
     },
+    group="assay.data",
+    adapt=instance_of(Source, "docs/plugins.md"),
 )
 
 

@@ -19,7 +19,7 @@ from assay.defences.randomised import RandomInput, ResizePad, SelfEnsemble
 from assay.defences.smoothing import Smoothed
 from assay.defences.transformed import Transformed
 from assay.defences.transforms import BitDepth, Blur, Jpeg, Median, TotalVariation
-from assay.util.registry import Registry
+from assay.util.registry import Registry, instance_of
 from assay.util.spec import join_spec, read_arguments, split_pairs, split_spec
 from assay.util.validate import name_argument, one_of, reject
 
@@ -127,6 +127,8 @@ DEFENCES: Registry[Entry] = Registry(
         "pixel-defend": Entry(pixel_defend, "likeliest values nearby (BPDA); assay fit pixel-defend"),
         "detector": Entry(detector, "convolutional detector: refuses (joint attack); assay fit detector"),
     },
+    group="assay.defences",
+    adapt=instance_of(Entry, "docs/plugins.md"),
 )
 
 

@@ -8,7 +8,7 @@ import assay.diagnostics.asking.costs as costs
 import assay.diagnostics.asking.questions as questions
 from assay.diagnostics.answer import Answer
 from assay.diagnostics.context import DiagnosticContext
-from assay.util.registry import Registry
+from assay.util.registry import Registry, instance_of
 from assay.util.spec import names_of
 from assay.util.validate import reject
 
@@ -150,6 +150,8 @@ DIAGNOSTICS: Registry[Diagnostic] = Registry(
             trail=False,
         ),
     },
+    group="assay.diagnostics",
+    adapt=instance_of(Diagnostic, "docs/plugins.md"),
 )
 
 

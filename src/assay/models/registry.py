@@ -1,6 +1,7 @@
 """The architectures by name: a new one is a file and a line here."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,15 @@ from assay.models.vgg import vgg19
 from assay.models.wideresnet import wrn_16_4, wrn_28_10, wrn_34_10, wrn_40_2
 from assay.util.registry import Registry
 from assay.util.validate import described, one_of, reject, whole
+
+
+def _factory(make: Any) -> Callable[..., nn.Module]:
+    """A function or class that makes a network, of another package."""
+    if not callable(make):
+        reject("entry point", "a function or class that makes a network", make, error=TypeError)
+    factory: Callable[..., nn.Module] = make
+    return factory
+
 
 ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
     "arch",
@@ -35,6 +45,8 @@ ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry(
         "wrn-34-10": wrn_34_10,
         "wrn-40-2": wrn_40_2,
     },
+    group="assay.models",
+    adapt=_factory,
 )
 
 _MOST_PARAMETERS = 2**31

@@ -11,7 +11,7 @@ GRADES = ("unusable", "weak", "standard", "strong", "closed")
 ``strong``; ``closed`` is what certificates add, which bound the accuracy from below."""
 
 STANDARD = (
-    *(name for name in CHECKS if name[0] in "AB" and name != "B12"),
+    *(name for name in CHECKS.entries if name[0] in "AB" and name != "B12"),
     *("C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9", "C10", "C14", "C15", "C16", "C17", "D6", "E4"),
 )
 STRONG = ("C7", "C11", "C12", "D1", "D1b", "D2", "D3", "D4", "D5", "E3", "E6", "E8")

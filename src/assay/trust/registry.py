@@ -20,7 +20,7 @@ from assay.trust.rivals.together import together
 from assay.trust.same_answer import same_answer
 from assay.trust.samples import fair, label_at_the_edge, masks_belong
 from assay.trust.slopes import correct
-from assay.util.registry import Registry
+from assay.util.registry import Registry, instance_of
 
 
 @dataclass(frozen=True)
@@ -152,5 +152,7 @@ CHECKS: Registry[Check] = Registry(
         "E8": _overall_check(named_data, "images of the named data", "our own"),
         "E9": _overall_check(label_at_the_edge, "labels not at the edge", "our own"),
     },
+    group="assay.checks",
+    adapt=instance_of(Check, "docs/plugins.md"),
 )
 """Every check, in the order in which it is asked."""

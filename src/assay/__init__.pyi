@@ -84,6 +84,7 @@ from .parts.groups import Groups
 from .parts.losses import DLR, CrossEntropy, KullbackLeibler, Margin
 from .parts.sparse_sets import Support
 from .runs.api import evaluate
+from .store.png import export_png
 
 __all__ = [
     "APGD",
@@ -168,6 +169,7 @@ __all__ = [
     "defences",
     "diagnostics",
     "evaluate",
+    "export_png",
     "inspect",
     "masks",
     "models",

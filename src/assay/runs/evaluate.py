@@ -11,7 +11,7 @@ from assay.attacks.plan import Planned, distinct
 from assay.certify.registry import certifiers
 from assay.core.call_context import in_neutral_context
 from assay.core.outcome import Outcome
-from assay.data.dataset import Dataset
+from assay.data.dataset import Dataset, pixels
 from assay.engine.preflight import Finding
 from assay.models.callable_model import as_module
 from assay.runs.executors import Executor, Inline
@@ -62,8 +62,9 @@ class Evaluation:
 
     @property
     def outcomes(self) -> dict[tuple[str, str], Outcome]:
-        """What each attack did, sample by sample, by the names of model and attack."""
-        return {(cell.model, cell.attack): cell.outcome for cell in self.study.cells}
+        """What each attack did, sample by sample, with its images, by the names of model and attack."""
+        x = pixels(self.study.x)
+        return {(cell.model, cell.attack): cell.outcome_with_images(x) for cell in self.study.cells}
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -54,6 +54,21 @@ class CellResult:
         result = self.outcome.images[sample] if self.read_image is None else self.read_image(sample)
         return None if result is None else result.detach().cpu().float()
 
+    def outcome_with_images(self, x: Tensor) -> Outcome:
+        """The outcome with its images, from where they are kept; a sample whose image was not kept has its clean one.
+
+        Args:
+            x: clean images in [0, 1], ``(n, c, h, w)``.
+        """
+        if self.read_image is None:
+            return self.outcome
+        images = x.clone()
+        for sample in range(len(images)):
+            image = self.read_image(sample)
+            if image is not None:
+                images[sample] = image
+        return replace(self.outcome, clean=x, images=images)
+
 
 @dataclass(frozen=True)
 class CheckAnswer:

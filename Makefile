@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest
 WORKERS ?= 2
 ONLY = -o addopts="--strict-markers --strict-config --import-mode=importlib -ra"
 
-.PHONY: demo test test-slow test-peers test-browser test-kill test-gpu lint format bench docs api setup clean
+.PHONY: demo test test-slow test-peers test-browser site test-site test-kill test-gpu lint format bench docs api setup clean
 
 setup: $(VENV)/ready
 
@@ -39,6 +39,14 @@ $(VENV)/axe.min.js: | setup
 
 test-browser: setup $(VENV)/axe.min.js
 	$(PYTEST) $(ONLY) -m browser
+
+# The documentation, with every tutorial run: site/index.html.
+site: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+test-site: site $(VENV)/axe.min.js
+	$(PYTEST) $(ONLY) -m site
 
 test-kill: setup
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"

@@ -10,10 +10,10 @@ from assay.core.expectation import Expectation
 from assay.core.model_calls import classify
 from assay.core.model_state import preserve_state
 from assay.core.rng import Rng, content_keys
-from assay.core.types import Images, Labels, Logits
+from assay.core.types import Eps, Images, Labels, Logits
 from assay.defences.adaptation import Adaptation, around, attackable
 from assay.defences.denoised import DiffusionDenoiser
-from assay.util.validate import number, reject, whole
+from assay.util.validate import number, radius, reject, whole
 
 ABSTAIN = -1
 """The label of an image whose classes are too close to call."""
@@ -24,6 +24,20 @@ class Certificate(NamedTuple):
 
     label: Labels
     radius: Tensor
+
+    def accuracy_at(self, eps: Eps, y: Labels) -> float:
+        """Share of samples whose label is right on every image within an l2 budget, but for the chance ``alpha``.
+
+        Args:
+            eps: the budget in input units.
+            y: labels, ``(n,)``.
+
+        Example:
+            >>> Certificate(torch.tensor([0, 1]), torch.tensor([0.5, 0.2])).accuracy_at(0.3, torch.tensor([0, 1]))
+            0.5
+        """
+        held = (self.label == y.to(self.label)) & (self.radius >= radius("eps", eps)) & (self.radius > 0)
+        return float(held.double().mean()) if len(held) else float("nan")
 
 
 class Smoothed(nn.Module):
@@ -113,8 +127,8 @@ class Smoothed(nn.Module):
         counts = self.votes(x, whole("n", n, least=1), "certify", batch).gather(1, chosen[:, None]).squeeze(1)
         number("alpha", alpha, least=0, most=1, above=True)
         radii = [certified_radius(int(k), n, alpha, self.sigma) for k in counts.tolist()]
-        radius = torch.tensor(radii, dtype=torch.float64)
-        return Certificate(torch.where(radius > 0, chosen, ABSTAIN), radius)
+        certified = torch.tensor(radii, dtype=torch.float64)
+        return Certificate(torch.where(certified > 0, chosen, ABSTAIN), certified)
 
     def votes(self, x: Images, n: int, purpose: str, batch: int = 1000) -> Labels:
         """How often each class is said of ``n`` noisy versions, int64 ``(b, k)``."""

@@ -13,7 +13,7 @@ from assay.cli.attack_options import AttackOptions, CurveOptions
 from assay.cli.data import load_data
 from assay.cli.models import parse_model, require_deterministic
 from assay.cli.output import same_command
-from assay.cli.results import grade_exit_code, print_results
+from assay.cli.results import accuracy_exit_code, grade_exit_code, print_results
 from assay.core.combinators import unfold
 from assay.data.dataset import Dataset
 from assay.masks.sources import FOREGROUNDS, with_foreground
@@ -28,7 +28,7 @@ from assay.store.model_source import ModelSource
 from assay.trust.grading import GRADES
 from assay.util.console import console_reporter, print_note
 from assay.util.output_folder import out_folder
-from assay.util.validate import described, nearest, one_of, reject, whole
+from assay.util.validate import described, nearest, number, one_of, reject, whole
 
 
 def evaluate(
@@ -46,6 +46,7 @@ def evaluate(
     settings: Annotated[Settings, Parameter(name="*")] = Settings(),
     title: str | None = None,
     require: str | None = None,
+    fail_under: float | None = None,
     workers: int = 0,
     json: bool = False,
     quiet: bool = False,
@@ -74,6 +75,8 @@ def evaluate(
         them left open: ibp,crown or branch-and-bound:seconds=10 (see: assay ls certifiers).
     require
         Exit with 3 if a model's grade is below this: weak, standard, strong or closed.
+    fail_under
+        Exit with 3 if a model's robust accuracy is below so many per cent, such as 40.
     workers
         Processes that attack; 0 for this one.
     limit
@@ -90,6 +93,8 @@ def evaluate(
     """
     command = same_command(evaluate, locals())
     _check_choices(require, foreground, workers)
+    if fail_under is not None:
+        number("fail_under", fail_under, least=0, most=100)
     if certify is not None:
         certifiers(certify)
     settings = settings.on_this_machine()
@@ -123,7 +128,8 @@ def evaluate(
             sources=sources,
             executor=Local(workers) if workers else None,
         )
-    return print_results(result, json=json) or grade_exit_code(result.grades, require)
+    code = print_results(result, json=json)
+    return code or max(grade_exit_code(result.grades, require), accuracy_exit_code(result, fail_under))
 
 
 def _load_images(data: str, foreground: str, limit: int | None, seed: int, plans: Sequence[Planned]) -> Dataset:

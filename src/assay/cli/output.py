@@ -53,7 +53,7 @@ def same_command(
     command: Callable[..., Any],
     values: Mapping[str, Any],
     *,
-    without: Collection[str] = ("json", "quiet", "workers", "require"),
+    without: Collection[str] = ("json", "quiet", "workers", "require", "fail_under"),
 ) -> str:
     """The command line that does the same again, with all that differs from its defaults.
 

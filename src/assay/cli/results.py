@@ -62,6 +62,19 @@ def grade_exit_code(grades: Mapping[str, str], require: str | None) -> int:
     return 3 if below or not grades else 0
 
 
+def accuracy_exit_code(result: Evaluation, least: float | None) -> int:
+    """The exit code: 3 if the robust accuracy of a model is below so many per cent, or unknown, else 0."""
+    if least is None:
+        return 0
+    shares = {name: verdict.robust.value for name, verdict in result.verdicts.items()}
+    below = [name for name, share in shares.items() if share is None or 100 * share < least - 1e-9]
+    for name in below:
+        share = shares[name]
+        said = "no robust accuracy" if share is None else f"robust accuracy {100 * share:.1f} %"
+        print_note(f"{name}: {said}, required {least:g} %")
+    return 3 if below or not shares else 0
+
+
 def print_brackets(summary: Mapping[str, Any]) -> None:
     """Print both ends of each model's robust accuracy, where any was certified; of one study as in ``summary.json``."""
     rows = []

@@ -1,10 +1,16 @@
 """Commands on existing runs: ``status``, ``verify``, ``compare``, ``export``, ``report``."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from assay.cli.output import print_json, print_line, print_table
+from assay.report.junit import to_junit
+from assay.report.markdown import to_markdown
 from assay.report.model_card import to_mlflow, write_cards
 from assay.runs.publish import publish
+from assay.store.compare import PairedComparison
 from assay.store.compare import compare as compare_runs
 from assay.store.integrity.verify import verify as verify_run
 from assay.store.ledger import Ledger
@@ -12,11 +18,12 @@ from assay.store.load_report import studies_of
 from assay.store.lock import hold_run
 from assay.store.status import read_status
 from assay.store.summary import summarise
+from assay.store.summary_schema import schema
 from assay.util.console import print_note
 from assay.util.progress import Reporter
-from assay.util.validate import one_of
+from assay.util.validate import number, one_of, reject
 
-FORMS = ("card", "mlflow")
+FORMS = ("card", "mlflow", "junit")
 
 
 def status(run: Path, /, *, json: bool = False) -> int:
@@ -126,7 +133,15 @@ def _things(count: int) -> str:
     return "1 thing" if count == 1 else f"{count} things"
 
 
-def compare(run: Path, other: Path | None = None, /, *, model: list[str] | None = None, json: bool = False) -> int:
+def compare(
+    run: Path,
+    other: Path | None = None,
+    /,
+    *,
+    model: list[str] | None = None,
+    fail_on_drop: float | None = None,
+    json: bool = False,
+) -> int:
     """Compare two runs, or the models of one, sample by sample.
 
     Runs on other samples are refused.
@@ -139,13 +154,17 @@ def compare(run: Path, other: Path | None = None, /, *, model: list[str] | None 
         Another's; without, the models of the one are compared with each other.
     model
         The models to compare; repeat for several.
+    fail_on_drop
+        Exit with 3 if the second is less robust than the first by more than so many percentage points, such as 2.
     json
         Print the comparisons as JSON.
     """
+    if fail_on_drop is not None:
+        number("fail_on_drop", fail_on_drop, least=0, most=100)
     result = compare_runs(run, other, model or ())
     if json:
         print_json([{**vars(pair), "difference": pair.difference} for pair in result])
-        return 0
+        return _drop_exit_code(result, fail_on_drop)
     rows = [
         (
             pair.a,
@@ -176,18 +195,33 @@ def compare(run: Path, other: Path | None = None, /, *, model: list[str] | None 
             "same attacks",
         ),
     )
-    return 0
+    return _drop_exit_code(result, fail_on_drop)
+
+
+def _drop_exit_code(pairs: Sequence[PairedComparison], most: float | None) -> int:
+    """3 if a second side is less robust than the first by more than so many points, else 0."""
+    if most is None:
+        return 0
+    dropped = [pair for pair in pairs if 100 * pair.difference > most + 1e-9]
+    for pair in dropped:
+        print_note(
+            f"{pair.b} is {100 * pair.difference:.1f} points less robust than {pair.a}, at most {most:g} allowed"
+        )
+    if not pairs:
+        print_note("nothing was compared, so that no drop can be ruled out")
+    return 3 if dropped or not pairs else 0
 
 
 def export(run: Path, /, *, to: str = "card", model: str | None = None, experiment: str = "assay") -> int:
-    """Export results as a model card, or to MLflow.
+    """Export results as a model card, as JUnit XML, or to MLflow.
 
     Parameters
     ----------
     run
         Its folder.
     to
-        card (cards/MODEL.md in the folder) or mlflow (to where MLFLOW_TRACKING_URI says).
+        card (cards/MODEL.md in the folder), junit (printed: models and checks as test cases), or mlflow (to where
+        MLFLOW_TRACKING_URI says).
     model
         Only this model's card.
     experiment
@@ -195,7 +229,11 @@ def export(run: Path, /, *, to: str = "card", model: str | None = None, experime
     """
     one_of("to", to, FORMS)
     with Ledger(run) as ledger:
-        summaries = [summarise(study) for study in studies_of(run, ledger)]
+        studies = studies_of(run, ledger)
+        summaries = [summarise(study) for study in studies]
+    if to == "junit":
+        sys.stdout.write(to_junit(studies, summaries))
+        return 0
     if to == "mlflow":
         print_line(f"logged to MLflow: {to_mlflow(run, summaries, experiment)} runs")
         return 0
@@ -204,14 +242,27 @@ def export(run: Path, /, *, to: str = "card", model: str | None = None, experime
     return 0
 
 
-def report(run: Path, /) -> int:
-    """Rebuild a run's tables and report from its ledger.
+def report(run: Path | None = None, /, *, format: Literal["html", "md"] = "html", json_schema: bool = False) -> int:
+    """Rebuild a run's tables and report from its ledger, or print it as Markdown.
 
     Parameters
     ----------
     run
         Its folder.
+    format
+        html (tables and report.html in the folder) or md (printed, for a comment on a pull request).
+    json_schema
+        Print the JSON Schema of summary.json.
     """
+    if json_schema:
+        sys.stdout.write(schema() + "\n")
+        return 0
+    if run is None:
+        reject("run", "a run's folder (see: assay report --help)", None)
+    if format == "md":
+        with Ledger(run) as ledger:
+            sys.stdout.write(to_markdown([summarise(study) for study in studies_of(run, ledger)]))
+        return 0
     with Ledger(run):  # raises if there is no run
         pass
     with hold_run(run), Ledger(run, write=True) as ledger:

@@ -77,6 +77,7 @@ from .core.outcome import Outcome, Status
 from .engine.api import attack, perturb
 from .engine.over_targets import OverTargets, over_targets
 from .engine.preflight import Finding, ModelWarning, inspect
+from .models.ensemble import Ensemble
 from .models.query import QueryModel
 from .parts.balls import Ball, Split
 from .parts.gradient_estimation import Estimated
@@ -119,6 +120,7 @@ __all__ = [
     "CrossEntropy",
     "DeepFool",
     "DualPerturbation",
+    "Ensemble",
     "Estimated",
     "Expectation",
     "Fast",

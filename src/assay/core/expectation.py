@@ -4,7 +4,7 @@ Averaging losses, logits or probabilities are three different goals; each is off
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,37 @@ class RandomTransform(Protocol):
 
     def __call__(self, x: Images, rng: Rng, keys: Labels, step: Count, purpose: str) -> Images:
         """Change each image by the draws of (seed, key, step, purpose)."""
+        ...
+
+
+@runtime_checkable
+class SeveralAnswers(Protocol):
+    """A classifier with several answers to one image: draws of a random one, or members of an ensemble."""
+
+    @property
+    def draws(self) -> int:
+        """How many answers."""
+        ...
+
+    @property
+    def average(self) -> str:
+        """``"logits"`` or ``"probabilities"``, which are averaged before a loss is taken, or another word: each answer
+        has a loss of its own, and `reduce` makes one of them.
+        """
+        ...
+
+    def sample(
+        self, x: Images, keys: Labels, passes: Count, *, purpose: str = "attack"
+    ) -> tuple[Float[Tensor, "d b c h w"], Float[Tensor, "d b k"]]:
+        """The images of each answer, and its logits."""
+        ...
+
+    def combine(self, logits: Float[Tensor, "d b k"]) -> Logits:
+        """One row of logits from those of the answers."""
+        ...
+
+    def reduce(self, losses: Float[Tensor, "d b"]) -> Float[Tensor, "b"]:
+        """One loss from those of the answers."""
         ...
 
 
@@ -110,6 +141,10 @@ class Expectation(nn.Module):
         if self.average == "logits":
             return logits.mean(0)
         return logits.log_softmax(2).logsumexp(0) - math.log(self.draws)
+
+    def reduce(self, losses: Float[Tensor, "d b"]) -> Float[Tensor, "b"]:
+        """The mean of the draws' losses."""
+        return losses.mean(0)
 
     def _noised(self, x: Images, keys: Labels, step: Count, purpose: str) -> Images:
         if self.transform is not None:

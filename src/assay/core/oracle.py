@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assay.core.evaluation import Evaluation
-from assay.core.expectation import Expectation
+from assay.core.expectation import SeveralAnswers
 from assay.core.memory_format import Layout, tolerant
 from assay.core.model_calls import Classifier, Value, as_logits, call, fill_masked, gradients
 from assay.core.model_state import model_device, model_dtype
@@ -61,6 +61,8 @@ class Oracle:
     ) -> None:
         self.judged = model
         self.model = model = model if surrogate is None else surrogate
+        asked: object = model
+        self._several: SeveralAnswers | None = asked if isinstance(asked, SeveralAnswers) else None
         self.search = one_of("search", search, PRECISIONS)
         self.dtype = model_dtype(model)
         self.device = device or model_device(model, torch.device("cpu"))
@@ -138,10 +140,11 @@ class Oracle:
             with self._precision():
                 logits, draws = self._run(leaf, rows)
             logits = logits.to(leaf.dtype)
-            if draws is not None:
+            several = self._several
+            if draws is not None and several is not None:
                 images, each = draws
                 losses = [objective(z.to(leaf.dtype), image, rows) for image, z in zip(images, each, strict=True)]
-                value = torch.stack(losses).mean(0)
+                value = several.reduce(torch.stack(losses))
                 return [value.sum()], (logits.detach(), value.detach())
             seen = logits.detach()
             slope = objective.slope(seen, rows, scaled=scaled)
@@ -282,15 +285,16 @@ class Oracle:
     @property
     def draws(self) -> int:
         """Forward passes that one look at an image costs: the draws of an `Expectation`, else 1."""
-        return self.model.draws if isinstance(self.model, Expectation) else 1
+        return 1 if self._several is None else self._several.draws
 
     def _run(self, x: Images, rows: Rows) -> tuple[Logits, tuple[Tensor, Tensor] | None]:
         """Logits, and the single draws where each is to have a loss of its own."""
-        if isinstance(self.model, Expectation):
+        if self._several is not None:
             with self.drawn.turn():
-                images, each = self.model.sample(x.to(self.dtype), rows.key, self.forwards)
-            combined = self._filled(self.model.combine(each))
-            return combined, ((images, each) if self.model.average == "loss" else None)
+                images, each = self._several.sample(x.to(self.dtype), rows.key, self.forwards)
+            combined = self._filled(self._several.combine(each))
+            alone = self._several.average not in ("logits", "probabilities")
+            return combined, ((images, each) if alone else None)
         x = x.to(self.dtype)
         if not self.compiled:
             with self.drawn.turn():

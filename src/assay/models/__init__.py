@@ -1,6 +1,7 @@
 """Architectures the papers use, normalisation, and loading by spec."""
 
 from assay.models.adapters import BinaryLogit, FixedBatch, MultiLabel
+from assay.models.ensemble import Ensemble
 from assay.models.load import digest, is_factory, load, save, start_weights, weights_digest
 from assay.models.noisy import with_noise_layers
 from assay.models.normalize import Normalize
@@ -10,6 +11,7 @@ from assay.models.registry import ARCHITECTURES, build
 __all__ = [
     "ARCHITECTURES",
     "BinaryLogit",
+    "Ensemble",
     "FixedBatch",
     "MultiLabel",
     "Normalize",

@@ -35,9 +35,7 @@ class SeveralAnswers(Protocol):
 
     @property
     def average(self) -> str:
-        """``"logits"`` or ``"probabilities"``, which are averaged before a loss is taken, or another word: each answer
-        has a loss of its own, and `reduce` makes one of them.
-        """
+        """``"logits"`` or ``"probabilities"``, averaged before a loss is taken; else each answer has its own loss."""
         ...
 
     def sample(

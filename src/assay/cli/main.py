@@ -54,6 +54,7 @@ COMMANDS = (
     Command("demo", "demo", "Train six small models, attack them, and write one report."),
     Command("evaluate", "evaluate", "Measure robust accuracy: attack classifiers and write a report."),
     Command("check", "check", "Check on a few images whether a robust accuracy can be trusted."),
+    Command("init", "init", "Write a study file with comments, to begin with."),
     Command("run", "run", "Run a study from a YAML file, or resume it."),
     Command("status", "runs", "Show how far a run is, also while it is running."),
     Command("verify", "runs", "Verify a run: its files, its ledger, and every adversarial image against its model."),

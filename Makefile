@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest
 WORKERS ?= 2
 ONLY = -o addopts="--strict-markers --strict-config --import-mode=importlib -ra"
 
-.PHONY: demo test test-slow test-peers test-browser site test-site test-kill test-gpu lint format bench docs api setup clean
+.PHONY: demo test test-slow test-peers test-browser site test-site test-wheel test-kill test-gpu lint format bench docs api setup clean
 
 setup: $(VENV)/ready
 
@@ -47,6 +47,10 @@ site: setup
 
 test-site: site $(VENV)/axe.min.js
 	$(PYTEST) $(ONLY) -m site
+
+test-wheel: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt build
+	$(PYTEST) $(ONLY) -m wheel
 
 test-kill: setup
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"

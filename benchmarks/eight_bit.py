@@ -16,6 +16,7 @@ ATTACKS = {
     "PGD-40 linf 0.1": assay.PGD(0.1),
     "PGD-40 l2 1.0": assay.PGD(1.0, norm="l2"),
     "APGD-CE-40 linf 0.05": assay.APGD(0.05, steps=40),
+    "APGD-CE-40 linf 12/255": assay.APGD(12 / 255, steps=40),
     "FMN-100 linf, within 0.1": assay.FMN(norm="linf", eps=0.1),
     "DDN-100 l2, within 1.0": assay.DDN(eps=1.0),
     "Square-500 linf 0.1": assay.Square(0.1, queries=500),

@@ -5,6 +5,7 @@ import json
 from common import HERE
 from table_costs import checks, compiled, fleet, launches, memory, speed, square, startup, suite
 from table_runs import kills, million, scaling, studies
+from table_transfer import eight_bit, transfer_attacks
 from table_trust import certify, contradictions, decided, honest, more, planted
 from table_why import bpda, diagnostics, interpretability, over_time, redrl, signatures
 
@@ -387,6 +388,8 @@ SECTIONS = {
     "certify": ("Both ends", certify),
     "certify_decided": ("What certifiers decide", decided),
     "certify_attacks": ("Attacks against certificates", contradictions),
+    "transfer_attacks": ("Transfer attacks", transfer_attacks),
+    "eight_bit": ("Images at 8 bits", eight_bit),
     "fleet": ("A fleet of GPUs", fleet),
     "blackbox": ("Queries", blackbox),
     "universal": ("Universal perturbations", universal),
@@ -425,7 +428,7 @@ def main():
             continue
         text, body = (
             make(record, table)
-            if make.__module__ in ("table_why", "table_runs", "table_costs", "table_trust")
+            if make.__module__ in ("table_why", "table_runs", "table_costs", "table_trust", "table_transfer")
             else make(record)
         )
         parts += [f"## {title}", text, body, stamp(record)]

@@ -18,6 +18,7 @@ _API: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (
             *("assay.evaluate", "assay.attack", "assay.perturb", "assay.Outcome", "assay.Status", "assay.export_png"),
             *(
+                "assay.trajectory",
                 "assay.over_targets",
                 "assay.inspect",
                 "assay.Expectation",

@@ -77,6 +77,7 @@ from .core.outcome import Outcome, Status
 from .engine.api import attack, perturb
 from .engine.over_targets import OverTargets, over_targets
 from .engine.preflight import Finding, ModelWarning, inspect
+from .engine.trajectory import Trajectory, trajectory
 from .models.ensemble import Ensemble
 from .models.query import QueryModel
 from .parts.balls import Ball, Split
@@ -156,6 +157,7 @@ __all__ = [
     "Support",
     "Targets",
     "Then",
+    "Trajectory",
     "UniformNoise",
     "Universal",
     "UniversalDeepFool",
@@ -183,6 +185,7 @@ __all__ = [
     "signatures",
     "through",
     "training",
+    "trajectory",
     "trust",
     "universal",
 ]

@@ -278,9 +278,14 @@ class Outcome:
         least, most = self.readings
         either = f" ({100 * most:.1f} % if {self.unknown} unknown samples are robust)" if most > least else ""
         return (
-            f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} %{either} "
+            f"{self._title}: robust accuracy {100 * self.robust_accuracy:.1f} %{either} "
             f"[{100 * low:.1f}, {100 * high:.1f}] of n = {len(self)} ({counts}); {passes:.1f} passes a sample"
         )
+
+    @property
+    def _title(self) -> str:
+        """The attack, and that targets were given: then a sample is broken where its own target was reached."""
+        return f"{self.name}, targeted" if len(self) and bool((self.target >= 0).all()) else self.name
 
     def __repr__(self) -> str:
         """As text: the fields hold every image."""
@@ -291,7 +296,7 @@ class Outcome:
         low, high = self.interval()
         counts = [[label, str(n), f"{100 * n / max(len(self), 1):.1f} %"] for label, n in self.counts.items()]
         sentence = (
-            f"{self.name}: robust accuracy {100 * self.robust_accuracy:.1f} %, 95 % interval {100 * low:.1f} to "
+            f"{self._title}: robust accuracy {100 * self.robust_accuracy:.1f} %, 95 % interval {100 * low:.1f} to "
             f"{100 * high:.1f} %, n = {len(self)}, clean accuracy {100 * self.clean_accuracy:.1f} %"
         )
         return html_table(("status", "samples", "share"), counts, [sentence])

@@ -160,7 +160,7 @@ def _value(name: str, key: str, value: str, parameter: inspect.Parameter) -> Any
     except ValueError as error:
         if str(error).startswith(where):
             raise
-        if "str" in kinds:
+        if "str" in kinds and "float | str" not in kinds:  # which is a number, or a fraction as text
             return value
         _, _, reason = str(error).partition(", which")
         expected = "a whole number" if whole else "a number or a fraction such as 8/255"
